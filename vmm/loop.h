@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The event loop: one io_uring, one thread. Devices ask for operations by filling in submission entries; everything
+ * that one round of completions asked for goes to the kernel in one io_uring_enter, which also waits for the next.
+ *
+ * Threads: everything is for the loop's own thread (the one that created it) but loop_stop and loop_call.
+ */
+#ifndef WISP_VMM_LOOP_H
+#define WISP_VMM_LOOP_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/err.h"
+
+struct loop;
+
+/* One operation in flight. Embedded in its owner, which outlives it: until `done` was called without CQE_F_MORE. */
+struct loop_op {
+	/* res: the completion's result, 0.. or -errno; flags: IORING_CQE_F_*. Runs on the loop's thread. */
+	void (*done)(struct loop_op *op, int res, uint32_t flags);
+};
+
+/* 0 and `*loop`, or -errno with `err` set. The ring has `entries` submission entries (more are batched in rounds). */
+int loop_create(struct loop **loop, unsigned entries, struct err *err);
+
+/* Closes the ring; the kernel cancels what is in flight. Takes NULL. Memory that operations point to must still live. */
+void loop_destroy(struct loop *loop);
+
+/*
+ * A cleared submission entry to fill in with io_uring_prep_*, then loop_start. Never NULL: a full ring is submitted
+ * first. The two belong together: no other loop call in between.
+ */
+struct io_uring_sqe *loop_sqe(struct loop *loop);
+void loop_start(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
+
+/* Asks the kernel to cancel `op`; its `done` still comes (usually with -ECANCELED). */
+void loop_cancel(struct loop *loop, struct loop_op *op);
+
+/* Dispatches until loop_stop. 0, or -errno when the ring itself fails. */
+int loop_run(struct loop *loop);
+
+/* One round, for tests and for draining: waits at most `timeout_ms` (-1: for ever). Completions dispatched, or -errno. */
+int loop_step(struct loop *loop, int timeout_ms);
+
+/* Makes loop_run return after its present round. Any thread; async-signal-safe. */
+void loop_stop(struct loop *loop);
+
+/*
+ * Runs `run` on the loop's thread and waits until it, or something it started, calls loop_call_finish. From the loop's
+ * own thread it runs at once, and rounds are stepped until it is finished. After the loop ended nothing is run, and
+ * false is returned. Any thread.
+ */
+struct loop_call {
+	void (*run)(struct loop_call *call);
+	struct loop_call *next; /* the loop's */
+	bool finished;          /* the loop's */
+};
+bool loop_call(struct loop *loop, struct loop_call *call);
+void loop_call_finish(struct loop *loop, struct loop_call *call);
+
+#endif
