@@ -49,17 +49,17 @@ enum proto_type {
 	PROTO_RESIZE = 35,    /* struct proto_winsize */
 
 	/* agent to client */
-	PROTO_STARTED = 64,      /* struct proto_started: first event of a session */
-	PROTO_STDOUT = 65,       /* 1..PROTO_DATA_MAX bytes */
-	PROTO_STDERR = 66,       /* the same; never with a tty */
-	PROTO_DROPPED = 67,      /* struct proto_dropped: output lost to this client between the previous and next data */
+	PROTO_STARTED = 64, /* struct proto_started: first event of a session */
+	PROTO_STDOUT = 65,  /* 1..PROTO_DATA_MAX bytes */
+	PROTO_STDERR = 66,  /* the same; never with a tty */
+	PROTO_DROPPED = 67, /* struct proto_dropped: output lost to this client between the previous and next data */
 	PROTO_STDIN_WINDOW = 68, /* struct proto_window: that many more bytes of stdin may be sent */
 	PROTO_STDIN_ERROR = 69,  /* struct proto_stdin_error: stdin is closed, the session goes on */
 	PROTO_EXITED = 70,       /* struct proto_exited */
 	PROTO_FAILED = 71,       /* struct proto_failed + text: the program never started */
 	PROTO_DONE = 72,         /* empty: everything was delivered; the agent closes */
 	PROTO_SESSION = 73,      /* struct proto_session + argv: an answer to LIST */
-	PROTO_ERROR = 74,        /* struct proto_error + text: the request or the connection is refused; the agent closes */
+	PROTO_ERROR = 74, /* struct proto_error + text: the request or the connection is refused; the agent closes */
 
 	/* agent to host, on the control connection only */
 	PROTO_EVENT = 96, /* struct proto_event + the payload of the frame it repeats, for the host's exec.log */
@@ -178,10 +178,10 @@ enum proto_stage {
 	PROTO_STAGE_EXEC = 7,
 };
 
-struct proto_failed { /* then a message, PROTO_STRING_MAX at most, no NUL */
-	uint32_t error;   /* errno, 0 when there is none */
-	uint8_t kind;     /* enum proto_failure */
-	uint8_t stage;    /* enum proto_stage */
+struct proto_failed {   /* then a message, PROTO_STRING_MAX at most, no NUL */
+	uint32_t error; /* errno, 0 when there is none */
+	uint8_t kind;   /* enum proto_failure */
+	uint8_t stage;  /* enum proto_stage */
 	uint8_t zero[2];
 };
 

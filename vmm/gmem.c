@@ -11,7 +11,7 @@ static int add_region(struct gmem *gmem, uint64_t start, uint64_t size, struct e
 	void *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (host == MAP_FAILED)
 		return err_set(err, errno, "cannot reserve %llu MiB of guest memory: %s (ask for less with --memory)",
-			(unsigned long long)size >> 20, strerror(errno));
+		        (unsigned long long)size >> 20, strerror(errno));
 	/* Fewer faults at boot and a smaller second-level page table; merely a hint, so its failure is nobody's. */
 	madvise(host, size, MADV_HUGEPAGE);
 	madvise(host, size, MADV_DONTDUMP);

@@ -19,13 +19,13 @@ struct log {
 
 /* A NULL log, or one without a callback, discards. */
 void log_line(const struct log *log, enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+        __attribute__((format(printf, 3, 4)));
 
 /* For what a guest can repeat at will: `*seen` counts, and only the first is written. Any thread. */
-#define log_once(log, seen, level, ...)                                                                                \
-	do {                                                                                                           \
-		if (__atomic_fetch_add((seen), 1, __ATOMIC_RELAXED) == 0)                                              \
-			log_line((log), (level), __VA_ARGS__);                                                         \
+#define log_once(log, seen, level, ...)                                   \
+	do {                                                              \
+		if (__atomic_fetch_add((seen), 1, __ATOMIC_RELAXED) == 0) \
+			log_line((log), (level), __VA_ARGS__);            \
 	} while (0)
 
 #endif

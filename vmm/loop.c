@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -66,11 +67,11 @@ static int ring_init(struct io_uring *ring, unsigned entries)
 	 * what it requires. Older kernels refuse the flags with EINVAL and get the plain ring.
 	 */
 	static const unsigned flags[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0};
+	        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0};
 	int ret = -EINVAL;
 	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]) && ret == -EINVAL; i++) {
-		struct io_uring_params params = {.flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
-			.cq_entries = entries * 4};
+		struct io_uring_params params = {
+		        .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = entries * 4};
 		ret = io_uring_queue_init_params(entries, ring, &params);
 	}
 	return ret;
@@ -85,9 +86,9 @@ int loop_create(struct loop **out, unsigned entries, struct err *err)
 	if (ret < 0) {
 		free(loop);
 		return err_set(err, -ret, "cannot set up io_uring: %s%s", strerror(-ret),
-			ret == -EPERM ? " (allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp "
-					"profile)"
-				      : "");
+		        ret == -EPERM ? " (allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp "
+		                        "profile)"
+		                      : "");
 	}
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (loop->wake_fd < 0) {
@@ -163,8 +164,7 @@ int loop_step(struct loop *loop, int timeout_ms)
 	if (timeout_ms < 0) {
 		ret = io_uring_submit_and_wait(&loop->ring, 1);
 	} else {
-		struct __kernel_timespec ts = {
-			.tv_sec = timeout_ms / 1000, .tv_nsec = (timeout_ms % 1000) * 1000000LL};
+		struct __kernel_timespec ts = {.tv_sec = timeout_ms / 1000, .tv_nsec = (timeout_ms % 1000) * 1000000LL};
 		struct io_uring_cqe *cqe;
 		ret = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
 	}

@@ -25,7 +25,8 @@ struct loop_op {
 /* 0 and `*loop`, or -errno with `err` set. The ring has `entries` submission entries (more are batched in rounds). */
 int loop_create(struct loop **loop, unsigned entries, struct err *err);
 
-/* Closes the ring; the kernel cancels what is in flight. Takes NULL. Memory that operations point to must still live. */
+/* Closes the ring; the kernel cancels what is in flight. Takes NULL. Memory that operations point to must still live.
+ */
 void loop_destroy(struct loop *loop);
 
 /*
@@ -41,7 +42,8 @@ void loop_cancel(struct loop *loop, struct loop_op *op);
 /* Dispatches until loop_stop. 0, or -errno when the ring itself fails. */
 int loop_run(struct loop *loop);
 
-/* One round, for tests and for draining: waits at most `timeout_ms` (-1: for ever). Completions dispatched, or -errno. */
+/* One round, for tests and for draining: waits at most `timeout_ms` (-1: for ever). Completions dispatched, or -errno.
+ */
 int loop_step(struct loop *loop, int timeout_ms);
 
 /* Makes loop_run return after its present round. Any thread; async-signal-safe. */
@@ -49,8 +51,8 @@ void loop_stop(struct loop *loop);
 
 /*
  * Runs `run` on the loop's thread and waits until it, or something it started, calls loop_call_finish. From the loop's
- * own thread it runs at once, and rounds are stepped until it is finished. After the loop ended nothing is run, and
- * false is returned. Any thread.
+ * own thread (never from inside a `done`) it runs at once, and rounds are stepped until it is finished. After the loop
+ * ended nothing is run, and false is returned. Any thread.
  */
 struct loop_call {
 	void (*run)(struct loop_call *call);

@@ -22,46 +22,46 @@ struct test_case {
 static bool test_failed;
 static const char *test_skipped;
 
-#define CHECK(cond)                                                                                                    \
-	do {                                                                                                           \
-		if (!(cond)) {                                                                                         \
-			test_failed = true;                                                                            \
-			printf("# %s:%d: %s\n", __FILE__, __LINE__, #cond);                                            \
-		}                                                                                                      \
+#define CHECK(cond)                                                         \
+	do {                                                                \
+		if (!(cond)) {                                              \
+			test_failed = true;                                 \
+			printf("# %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+		}                                                           \
 	} while (0)
 
 /* The same, and leaves the case: for what the next lines build on. */
-#define REQUIRE(cond)                                                                                                  \
-	do {                                                                                                           \
-		if (!(cond)) {                                                                                         \
-			test_failed = true;                                                                            \
-			printf("# %s:%d: %s\n", __FILE__, __LINE__, #cond);                                            \
-			return;                                                                                        \
-		}                                                                                                      \
+#define REQUIRE(cond)                                                       \
+	do {                                                                \
+		if (!(cond)) {                                              \
+			test_failed = true;                                 \
+			printf("# %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			return;                                             \
+		}                                                           \
 	} while (0)
 
-#define CHECK_EQ(a, b)                                                                                                 \
-	do {                                                                                                           \
-		long long test_a_ = (long long)(a), test_b_ = (long long)(b);                                          \
-		if (test_a_ != test_b_) {                                                                              \
-			test_failed = true;                                                                            \
-			printf("# %s:%d: %s is %lld, not %s (%lld)\n", __FILE__, __LINE__, #a, test_a_, #b, test_b_);  \
-		}                                                                                                      \
+#define CHECK_EQ(a, b)                                                                                                \
+	do {                                                                                                          \
+		long long test_a_ = (long long)(a), test_b_ = (long long)(b);                                         \
+		if (test_a_ != test_b_) {                                                                             \
+			test_failed = true;                                                                           \
+			printf("# %s:%d: %s is %lld, not %s (%lld)\n", __FILE__, __LINE__, #a, test_a_, #b, test_b_); \
+		}                                                                                                     \
 	} while (0)
 
-#define CHECK_STR(a, b)                                                                                                \
-	do {                                                                                                           \
-		const char *test_a_ = (a), *test_b_ = (b);                                                             \
-		if (strcmp(test_a_, test_b_) != 0) {                                                                   \
-			test_failed = true;                                                                            \
-			printf("# %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #a, test_a_, test_b_);       \
-		}                                                                                                      \
+#define CHECK_STR(a, b)                                                                                          \
+	do {                                                                                                     \
+		const char *test_a_ = (a), *test_b_ = (b);                                                       \
+		if (strcmp(test_a_, test_b_) != 0) {                                                             \
+			test_failed = true;                                                                      \
+			printf("# %s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #a, test_a_, test_b_); \
+		}                                                                                                \
 	} while (0)
 
-#define SKIP(reason)                                                                                                   \
-	do {                                                                                                           \
-		test_skipped = (reason);                                                                               \
-		return;                                                                                                \
+#define SKIP(reason)                     \
+	do {                             \
+		test_skipped = (reason); \
+		return;                  \
 	} while (0)
 
 /* With arguments, only the cases they name are run. */
@@ -89,11 +89,11 @@ static int test_main(const char *suite, const struct test_case *cases, size_t co
 	return any_failed ? 1 : 0;
 }
 
-#define TEST_MAIN(suite, ...)                                                                                          \
-	int main(int argc, char **argv)                                                                                \
-	{                                                                                                              \
-		static const struct test_case cases[] = {__VA_ARGS__};                                                 \
-		return test_main(suite, cases, sizeof(cases) / sizeof(cases[0]), argc, argv);                          \
+#define TEST_MAIN(suite, ...)                                                                 \
+	int main(int argc, char **argv)                                                       \
+	{                                                                                     \
+		static const struct test_case cases[] = {__VA_ARGS__};                        \
+		return test_main(suite, cases, sizeof(cases) / sizeof(cases[0]), argc, argv); \
 	}
 
 #endif
