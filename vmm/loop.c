@@ -17,6 +17,7 @@ struct loop {
 	uint64_t wake_count;
 	struct loop_op wake;
 	bool stop; /* atomic */
+	struct loop_task *tasks, **tasks_end;
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t finished;
@@ -97,6 +98,7 @@ int loop_create(struct loop **out, unsigned entries, struct err *err)
 		free(loop);
 		return err_set(err, -ret, "cannot create an eventfd: %s", strerror(-ret));
 	}
+	loop->tasks_end = &loop->tasks;
 	loop->thread = pthread_self();
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->finished, NULL);
@@ -143,6 +145,30 @@ void loop_cancel(struct loop *loop, struct loop_op *op)
 	io_uring_sqe_set_data(sqe, NULL); /* its own completion says nothing that `op`'s does not */
 }
 
+void loop_defer(struct loop *loop, struct loop_task *task)
+{
+	if (task->queued)
+		return;
+	task->queued = true;
+	task->next = NULL;
+	*loop->tasks_end = task;
+	loop->tasks_end = &task->next;
+}
+
+/* Only those that wait now: what they defer is for the next round. */
+static void run_tasks(struct loop *loop)
+{
+	struct loop_task *task = loop->tasks;
+	loop->tasks = NULL;
+	loop->tasks_end = &loop->tasks;
+	while (task) {
+		struct loop_task *next = task->next;
+		task->queued = false;
+		task->run(task);
+		task = next;
+	}
+}
+
 static int dispatch(struct loop *loop)
 {
 	struct io_uring_cqe *cqes[64];
@@ -155,13 +181,16 @@ static int dispatch(struct loop *loop)
 			op->done(op, res, flags);
 	}
 	io_uring_cq_advance(&loop->ring, count);
+	run_tasks(loop);
 	return (int)count;
 }
 
 int loop_step(struct loop *loop, int timeout_ms)
 {
 	int ret;
-	if (timeout_ms < 0) {
+	if (loop->tasks) {
+		ret = io_uring_submit_and_get_events(&loop->ring);
+	} else if (timeout_ms < 0) {
 		ret = io_uring_submit_and_wait(&loop->ring, 1);
 	} else {
 		struct __kernel_timespec ts = {.tv_sec = timeout_ms / 1000, .tv_nsec = (timeout_ms % 1000) * 1000000LL};

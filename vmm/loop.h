@@ -50,6 +50,18 @@ int loop_step(struct loop *loop, int timeout_ms);
 void loop_stop(struct loop *loop);
 
 /*
+ * Runs `task` once, at the end of the present round: for work that all completions of a round share, such as one
+ * interrupt. A task that is queued already stays as it is. A task deferred by a running task comes in the next round,
+ * which then does not wait. `task` outlives the run.
+ */
+struct loop_task {
+	void (*run)(struct loop_task *task);
+	struct loop_task *next; /* the loop's */
+	bool queued;            /* the loop's */
+};
+void loop_defer(struct loop *loop, struct loop_task *task);
+
+/*
  * Runs `run` on the loop's thread and waits until it, or something it started, calls loop_call_finish. From the loop's
  * own thread (never from inside a `done`) it runs at once, and rounds are stepped until it is finished. After the loop
  * ended nothing is run, and false is returned. Any thread.
