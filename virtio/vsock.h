@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtio socket device (virtio 1.2, section 5.10), with Unix stream sockets on the host's side.
+ *
+ * Host to guest: a client connects to `socket_path` and sends "CONNECT <port>\n". Once something in the guest accepted
+ * on that port the client reads "OK <host port>\n", and everything after is the stream. Refused: closed. A client that
+ * comes before the guest's driver waits for it.
+ *
+ * Guest to host: a connection to CID 2, port P goes to the Unix socket "<socket_path>_<P>". Nobody there: reset.
+ */
+#ifndef WISP_VIRTIO_VSOCK_H
+#define WISP_VIRTIO_VSOCK_H
+
+#include <stdint.h>
+
+#include "virtio/device.h"
+
+struct vsock_options {
+	uint64_t cid;            /* the guest's context id: 3 or more, 32 bits */
+	const char *socket_path; /* created with mode 0600 (it must not exist yet) and unlinked at the end; copied */
+};
+
+/* 0 and `*dev` (ended by virtio_destroy), or -errno with `err`. Loop's thread. */
+int vsock_create(
+        struct virtio_dev **dev, const struct virtio_env *env, const struct vsock_options *opt, struct err *err);
+
+#endif
