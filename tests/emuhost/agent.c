@@ -1,7 +1,7 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PID 1 of the emulated host: takes one job from the virtio-serial port, runs
- * it, and sends its output and exit code back. See wire.h.
+ * PID 1 of the emulated host: takes one job from the virtio-serial port it is
+ * given, runs it, and sends its output and exit code back. See wire.h.
  *
  * It ends with the command, not with the last process that still holds the
  * output open: what is in the pipes by then is sent, then everything is killed
@@ -26,7 +26,6 @@
 
 #include "wire.h"
 
-#define PORT "/dev/vport0p1"
 /* The host's root without the tmpfs mounts on it (see init). */
 #define BARE_ROOT "/run/emuhost/root"
 
@@ -96,7 +95,7 @@ static void receive(int port, void *data, size_t len)
 		ssize_t n = read(port, p, len);
 
 		if (n < 0 && errno != EINTR && errno != EAGAIN)
-			fail(port, "cannot read the job from %s: %s", PORT, strerror(errno));
+			fail(port, "cannot read the job: %s", strerror(errno));
 		if (n <= 0) {
 			usleep(5000);
 			continue;
@@ -165,7 +164,7 @@ static void make_folders(const char *path)
 
 static void mount_shared(int port, const struct job *job)
 {
-	char tag[16];
+	char tag[32];
 
 	for (size_t i = 0; i < job->n_rw; i++) {
 		snprintf(tag, sizeof(tag), "rw%zu", i);
@@ -290,14 +289,15 @@ static void release_shared(const struct job *job)
 		umount(job->rw[i]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const char *path = argc > 1 ? argv[1] : "(no port given)";
 	struct job job = { 0 };
 	int32_t code;
-	int port = open(PORT, O_RDWR | O_CLOEXEC);
+	int port = open(path, O_RDWR | O_CLOEXEC);
 
 	if (port < 0) {
-		fprintf(stderr, "emuhost: cannot open %s: %s\n", PORT, strerror(errno));
+		fprintf(stderr, "emuhost: cannot open %s: %s\n", path, strerror(errno));
 		return 1; /* the kernel panics, QEMU ends, relay shows this log */
 	}
 	signal(SIGPIPE, SIG_DFL);

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Prints what /dev/kvm is good for: "hardware", "emulated" or "none" (then with
  * the reason on standard error).

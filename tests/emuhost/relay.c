@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The outer end of the emulated host: starts QEMU, sends the job, writes the
  * command's output to its own standard output and error, and exits with the
@@ -38,7 +38,7 @@ static pid_t qemu;
 static int log_fd = -1;
 static volatile sig_atomic_t is_up;
 
-static void write_all(int fd, const char *data, size_t len)
+static int write_all(int fd, const char *data, size_t len)
 {
 	while (len > 0) {
 		ssize_t n = write(fd, data, len);
@@ -46,10 +46,11 @@ static void write_all(int fd, const char *data, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			break;
+			return -1;
 		data += n;
 		len -= (size_t)n;
 	}
+	return 0;
 }
 
 static void say(const char *text)
@@ -130,6 +131,14 @@ static void set_alarm(double seconds)
 	timer.it_value.tv_sec = (time_t)seconds;
 	timer.it_value.tv_usec = (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6);
 	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* What the command wrote and the caller did not take must not go unnoticed. */
+static void pass_on(int fd, const char *data, size_t len)
+{
+	if (write_all(fd, data, len))
+		host_failed("cannot write standard %s: %s", fd == STDOUT_FILENO ? "output" : "error",
+			    strerror(errno));
 }
 
 static void start_qemu(char **qemu_argv, int n_args, int sock)
@@ -252,8 +261,8 @@ int main(int argc, char **argv)
 			started += boot;
 			send_job(pair[0], argv + 5, n_job);
 			break;
-		case FRAME_OUT: write_all(STDOUT_FILENO, payload, head.len); break;
-		case FRAME_ERR: write_all(STDERR_FILENO, payload, head.len); break;
+		case FRAME_OUT: pass_on(STDOUT_FILENO, payload, head.len); break;
+		case FRAME_ERR: pass_on(STDERR_FILENO, payload, head.len); break;
 		case FRAME_FAIL: host_failed("%s", payload);
 		case FRAME_EXIT:
 			if (head.len != sizeof(code))
