@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * x86-64's boot: where things lie in guest memory, and the tables that Linux's 64-bit boot protocol wants
+ * (Documentation/x86/boot.rst, zero-page.rst; Intel's MultiProcessor Specification 1.4).
+ */
+#ifndef WISP_VMM_BOOT_X86_64_H
+#define WISP_VMM_BOOT_X86_64_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/err.h"
+#include "vmm/gmem.h"
+#include "vmm/kvm_arch.h"
+
+/* Guest physical layout below 1 MiB: boot tables, each with a page or more of its own. */
+#define BOOT_GDT_ADDR 0x1000u
+#define BOOT_RNG_ADDR 0x2000u    /* setup_data: the seed */
+#define BOOT_PARAMS_ADDR 0x7000u /* the zero page */
+#define BOOT_PML4_ADDR 0x9000u   /* and its two lower levels in the next pages */
+#define BOOT_CMDLINE_ADDR 0x20000u
+#define BOOT_CMDLINE_MAX 2048u   /* Linux's COMMAND_LINE_SIZE, with the NUL */
+#define BOOT_MPTABLE_ADDR 0x9fc00u
+#define BOOT_MPTABLE_END 0xa0000u
+#define BOOT_HIGH_ADDR 0x100000u /* kernels from here */
+
+/* Memory-mapped devices, interrupt controllers and firmware live between them. */
+#define BOOT_HOLE_START 0xc0000000ull
+#define BOOT_HOLE_END 0x100000000ull
+#define BOOT_MMIO_ADDR 0xd0000000ull /* virtio-mmio device n: a page each */
+#define BOOT_IRQ_FIRST 5u            /* device n raises interrupt 5 + n, up to the I/O APIC's last pin */
+#define BOOT_IRQ_LAST 23u
+
+struct boot_config {
+	const char *kernel_path;
+	const char *initramfs_path; /* NULL: none */
+	const char *cmdline;
+	unsigned cpus; /* 1 to BOOT_CPUS_MAX */
+};
+
+/* What fits an MP table in its place. */
+#define BOOT_CPUS_MAX 32u
+
+/* Loads everything into `gmem` and says where the first vCPU begins. 0 or -errno with `err` set. */
+int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err);
+
+/* Why did the guest ask for a reset? True if its kernel panicked: it then left the warm boot flag (reboot=panic_warm). */
+bool boot_panicked(const struct gmem *gmem);
+
+/* The parts, for their tests. */
+int boot_write_mptable(const struct gmem *gmem, unsigned cpus, struct err *err);
+int boot_write_page_tables(const struct gmem *gmem, struct err *err);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the VMM writes down beside the guest: a log file of bounded size, and exec.log, one JSON line an event of an
+ * execution. Everything in it comes from the guest, so sizes are bounded and bytes are kept losslessly whatever they are.
+ */
+#ifndef WISP_VMM_EXECLOG_H
+#define WISP_VMM_EXECLOG_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/err.h"
+
+/* A file that starts anew when it is full; the one before is kept as "<path>.1". Any thread. */
+struct capped_file {
+	pthread_mutex_t lock;
+	int fd;
+	uint64_t size, limit; /* bytes */
+	char path[256];
+};
+
+/* Creates or empties `path` (mode 0600). 0 or -errno with `err`. */
+int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
+/* Appends all or, when the disk is full, less: a log's loss never stops a guest. */
+void capped_write(struct capped_file *file, const void *data, size_t len);
+/* Takes a zeroed object. */
+void capped_close(struct capped_file *file);
+
+/*
+ * One event of the agent as a JSON line: {"time","session","stream", and what the event carries}. `type` and `payload`
+ * are as in agent/proto.h and are not trusted. 0, or -EPROTO when the payload does not fit its type.
+ */
+int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload,
+	size_t len);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The KVM calls that are the same on every architecture: the VM, its memory slots, interrupts and doorbells as eventfds.
+ * What is particular to a processor is in kvm_x86_64.h.
+ */
+#ifndef WISP_VMM_KVM_H
+#define WISP_VMM_KVM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/err.h"
+#include "vmm/gmem.h"
+
+struct kvm {
+	int dev_fd;      /* /dev/kvm */
+	int vm_fd;       /* -1 until created */
+	size_t run_size; /* bytes of a vCPU's shared struct kvm_run */
+};
+
+/*
+ * Opens /dev/kvm and creates a VM with `gmem` as its memory and, after it, the in-kernel interrupt controllers (in this
+ * order: a memory slot set after KVM_CREATE_IRQCHIP waits for an SRCU grace period, 6 ms against 0.1 ms).
+ * 0, or -errno with `err` saying what the host lacks. `gmem` must outlive the VM.
+ */
+int kvm_create(struct kvm *kvm, const struct gmem *gmem, struct err *err);
+
+/* Closes everything. Takes a zeroed (never created) or destroyed object; no vCPU of it may still run. */
+void kvm_destroy(struct kvm *kvm);
+
+/* An interrupt line that the eventfd raises (an edge): 0 or -errno. */
+int kvm_bind_irq(struct kvm *kvm, int event_fd, uint32_t gsi);
+
+/* A 4-byte guest write of `value` at `addr` signals the eventfd and does not exit to the host's user mode. */
+int kvm_bind_doorbell(struct kvm *kvm, int event_fd, gpa_t addr, uint32_t value);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every architecture gives the rest of the VMM: interrupt controllers, a vCPU ready to run, its exits decoded.
+ * kvm_x86_64.c is the one there is.
+ */
+#ifndef WISP_VMM_KVM_ARCH_H
+#define WISP_VMM_KVM_ARCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/bus.h"
+#include "vmm/err.h"
+
+struct kvm_run;
+
+int kvm_arch_create_irqchip(int vm_fd, struct err *err);
+
+/* Where the first vCPU begins. The others wait for it to start them (on x86-64: INIT, SIPI). */
+struct kvm_entry {
+	uint64_t pc;
+	uint64_t boot_data; /* guest physical address that the entry expects in a register */
+	uint64_t page_table;
+	uint64_t descriptors; /* x86-64: the GDT */
+};
+
+/*
+ * CPUID, MSRs and registers of vCPU `index` of `count`. `entry` is NULL for all but the first. 0, or -errno with `err`.
+ */
+int kvm_arch_setup_vcpu(
+	int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err);
+
+/* Does the exit in `run` belong to the architecture (port I/O)? Then it is carried out on `ports`. */
+bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports);
+
+/* For an error's text: where the vCPU stands. */
+uint64_t kvm_arch_pc(int vcpu_fd);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/mmio.h"
+#include "virtio/vsock.h"
+#include "vmm/boot_x86_64.h"
+#include "vmm/bus.h"
+#include "vmm/gmem.h"
+#include "vmm/kvm.h"
+#include "vmm/platform_x86_64.h"
+#include "vmm/vcpu.h"
+
+#define GUEST_CID 3u
+#define DEVICES_MAX (MACHINE_DISKS_MAX + 2)
+
+/*
+ * What every guest kernel is told. reboot=k: a reset is one write to port 0x64; panic_warm: a panic's reset leaves the
+ * warm boot flag, by which it is told from a reboot; panic=-1: at once. The TSC is KVM's and needs no watchdog; the
+ * keyboard controller is not there to be probed.
+ */
+#define KERNEL_ARGS "reboot=k,panic_warm panic=-1 tsc=reliable no_timer_check quiet"
+
+struct machine {
+	struct gmem gmem;
+	struct kvm kvm;
+	struct bus memory_bus, port_bus;
+	struct platform platform;
+	unsigned cpus;
+	struct vcpu vcpu[BOOT_CPUS_MAX];
+	unsigned devices;
+	struct virtio_dev *device[DEVICES_MAX];
+	struct virtio_mmio transport[DEVICES_MAX];
+	struct virtio_env env;
+	void (*ended)(void *context, enum machine_end end, const char *text);
+	void *context;
+	bool end_told; /* atomic */
+};
+
+static void end(struct machine *m, enum machine_end why, const char *text)
+{
+	if (!__atomic_exchange_n(&m->end_told, true, __ATOMIC_ACQ_REL))
+		m->ended(m->context, why, text);
+}
+
+static void vcpu_ended(void *context, enum vcpu_end why, const char *text)
+{
+	end(context, why == VCPU_SHUTDOWN ? MACHINE_TRIPLE_FAULT : MACHINE_ERROR, text);
+}
+
+static void platform_event(void *context, enum platform_event event)
+{
+	struct machine *m = context;
+	switch (event) {
+	case PLATFORM_RESET:
+		if (boot_panicked(&m->gmem))
+			end(m, MACHINE_PANIC, "the guest's kernel panicked");
+		else
+			end(m, MACHINE_REBOOT, "the guest asked for a reboot");
+		break;
+	case PLATFORM_POWEROFF: end(m, MACHINE_POWEROFF, "the guest powered off"); break;
+	case PLATFORM_BOOT_FAILED: end(m, MACHINE_BOOT_FAILED, "the agent could not set up the guest"); break;
+	}
+}
+
+static void transport_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
+{
+	if (is_write)
+		virtio_mmio_write(context, offset, data, len);
+	else
+		virtio_mmio_read(context, offset, data, len);
+}
+
+static uint64_t device_addr(unsigned index)
+{
+	return BOOT_MMIO_ADDR + (uint64_t)index * VIRTIO_MMIO_WINDOW;
+}
+
+/* --- devices: each is created by name; the order gives addresses, interrupts and the disks' letters --- */
+
+static int add_device(struct machine *m, struct virtio_dev *dev, struct err *err)
+{
+	unsigned i = m->devices++;
+	m->device[i] = dev;
+	virtio_mmio_init(&m->transport[i], dev);
+	int ret = bus_add(&m->memory_bus, device_addr(i), VIRTIO_MMIO_WINDOW, transport_access, &m->transport[i]);
+	return ret < 0 ? err_set(err, -ret, "too many devices") : 0;
+}
+
+static int add_console(struct machine *m, const struct machine_options *o, struct err *err)
+{
+	struct console_options options = {.output = o->console, .context = o->context};
+	struct virtio_dev *dev;
+	int ret = console_create(&dev, &m->env, &options, err);
+	return ret < 0 ? ret : add_device(m, dev, err);
+}
+
+static int add_disk(struct machine *m, const struct machine_disk *disk, struct err *err)
+{
+	struct blk_options options = {.fd = disk->fd, .readonly = disk->readonly};
+	memcpy(options.id, disk->serial, sizeof(options.id));
+	struct virtio_dev *dev;
+	int ret = blk_create(&dev, &m->env, &options, err);
+	if (ret < 0) {
+		close(disk->fd);
+		return ret;
+	}
+	return add_device(m, dev, err);
+}
+
+static int add_vsock(struct machine *m, const struct machine_options *o, struct err *err)
+{
+	struct vsock_options options = {.cid = GUEST_CID, .socket_path = o->vsock_path};
+	struct virtio_dev *dev;
+	int ret = vsock_create(&dev, &m->env, &options, err);
+	return ret < 0 ? ret : add_device(m, dev, err);
+}
+
+static int add_devices(struct machine *m, const struct machine_options *o, struct err *err)
+{
+	int ret = 0;
+	size_t disks = 0;
+	for (; disks < o->disk_count && ret == 0; disks++)
+		ret = add_disk(m, &o->disk[disks], err);
+	for (; disks < o->disk_count; disks++)
+		close(o->disk[disks].fd);
+	if (ret == 0 && o->vsock_path)
+		ret = add_vsock(m, o, err);
+	if (ret == 0)
+		ret = add_console(m, o, err);
+	return ret;
+}
+
+/* Interrupts leave, and kicks arrive, as eventfds inside the host's kernel. */
+static int bind_device(struct machine *m, unsigned index, struct err *err)
+{
+	struct virtio_dev *dev = m->device[index];
+	int ret = kvm_bind_irq(&m->kvm, dev->irq_fd, BOOT_IRQ_FIRST + index);
+	for (unsigned q = 0; q < dev->type->queue_count && ret == 0; q++)
+		ret = kvm_bind_doorbell(
+			&m->kvm, dev->queue[q].kick_fd, gpa(device_addr(index) + VIRTIO_MMIO_KICK_OFFSET), q);
+	return ret < 0 ? err_set(err, -ret, "KVM refused the eventfds of %s: %s", dev->type->name, strerror(-ret)) : 0;
+}
+
+/* --- the boot --- */
+
+static int make_cmdline(const struct machine *m, const struct machine_options *o, char *to, size_t size, struct err *err)
+{
+	int used = snprintf(to, size, "%s %s", KERNEL_ARGS,
+		o->serial ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1 ignore_loglevel" : "console=hvc0");
+	for (unsigned i = 0; i < m->devices && used < (int)size; i++)
+		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u", device_addr(i),
+			BOOT_IRQ_FIRST + i);
+	if (used < (int)size)
+		used += snprintf(to + used, size - (size_t)used, "%s%s%s%s", *o->kernel_args ? " " : "", o->kernel_args,
+			*o->agent_args ? " -- " : "", o->agent_args);
+	if (used >= (int)size)
+		return err_set(err, E2BIG, "the kernel's command line would have %d bytes, at most %zu fit", used, size - 1);
+	return 0;
+}
+
+static int load_guest(struct machine *m, const struct machine_options *o, struct kvm_entry *entry, struct err *err)
+{
+	char cmdline[BOOT_CMDLINE_MAX];
+	int ret = make_cmdline(m, o, cmdline, sizeof(cmdline), err);
+	if (ret < 0)
+		return ret;
+	struct boot_config config = {.kernel_path = o->kernel_path,
+		.initramfs_path = o->initramfs_path,
+		.cmdline = cmdline,
+		.cpus = o->cpus};
+	return boot_load(&config, &m->gmem, entry, err);
+}
+
+static int create_vcpus(struct machine *m, const struct kvm_entry *entry, struct err *err)
+{
+	for (unsigned i = 0; i < m->cpus; i++) {
+		m->vcpu[i].memory_bus = &m->memory_bus;
+		m->vcpu[i].port_bus = &m->port_bus;
+		m->vcpu[i].ended = vcpu_ended;
+		m->vcpu[i].context = m;
+		int ret = vcpu_create(&m->vcpu[i], &m->kvm, i, m->cpus, i == 0 ? entry : NULL, err);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int check_options(const struct machine_options *o, struct err *err)
+{
+	if (o->cpus < 1 || o->cpus > BOOT_CPUS_MAX)
+		return err_set(err, EINVAL, "%u vCPUs: choose 1 to %u", o->cpus, BOOT_CPUS_MAX);
+	if (o->memory_mib < MACHINE_MEMORY_MIN_MIB || o->memory_mib > 1u << 20)
+		return err_set(err, EINVAL, "%" PRIu64 " MiB of memory: choose %u MiB to 1 TiB", o->memory_mib,
+			MACHINE_MEMORY_MIN_MIB);
+	if (o->disk_count > MACHINE_DISKS_MAX)
+		return err_set(err, EINVAL, "%zu disks: at most %u", o->disk_count, MACHINE_DISKS_MAX);
+	return 0;
+}
+
+/* In the order that KVM makes cheapest (see kvm_create); all that can fail for the user's fault comes early. */
+static int build(struct machine *m, const struct machine_options *o, struct err *err)
+{
+	struct kvm_entry entry;
+	int ret = gmem_create(&m->gmem, o->memory_mib << 20, BOOT_HOLE_START, BOOT_HOLE_END, err);
+	if (ret == 0)
+		ret = add_devices(m, o, err);
+	if (ret == 0)
+		ret = load_guest(m, o, &entry, err);
+	if (ret == 0)
+		ret = platform_init(&m->platform, &m->port_bus, o->serial, o->console, o->context, err);
+	if (ret == 0)
+		ret = kvm_create(&m->kvm, &m->gmem, err);
+	for (unsigned i = 0; i < m->devices && ret == 0; i++)
+		ret = bind_device(m, i, err);
+	return ret < 0 ? ret : create_vcpus(m, &entry, err);
+}
+
+int machine_create(struct machine **out, const struct machine_options *o, struct err *err)
+{
+	struct machine *m = NULL;
+	int ret = check_options(o, err);
+	if (ret == 0 && !(m = calloc(1, sizeof(*m))))
+		ret = err_set(err, ENOMEM, "out of memory for the machine");
+	if (ret < 0) {
+		for (size_t i = 0; i < o->disk_count && i < MACHINE_DISKS_MAX; i++)
+			close(o->disk[i].fd);
+		return ret;
+	}
+	m->cpus = o->cpus;
+	m->ended = o->ended;
+	m->context = o->context;
+	m->platform.event = platform_event;
+	m->platform.event_context = m;
+	m->env = (struct virtio_env){.gmem = &m->gmem, .loop = o->loop, .log = o->log};
+	ret = build(m, o, err);
+	if (ret < 0) {
+		machine_destroy(m);
+		return ret;
+	}
+	*out = m;
+	return 0;
+}
+
+int machine_start(struct machine *m, struct err *err)
+{
+	int ret = 0;
+	for (unsigned i = m->cpus; i-- > 0 && ret == 0;)
+		ret = vcpu_start(&m->vcpu[i], err);
+	return ret;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	/* First all are told, then each is waited for: they may wait for one another. */
+	for (unsigned i = 0; i < m->cpus; i++)
+		vcpu_stop(&m->vcpu[i]);
+	for (unsigned i = 0; i < m->cpus; i++)
+		vcpu_destroy(&m->vcpu[i]);
+	kvm_destroy(&m->kvm);
+	for (unsigned i = 0; i < m->devices; i++) {
+		virtio_mmio_destroy(&m->transport[i]);
+		virtio_destroy(m->device[i]);
+	}
+	gmem_destroy(&m->gmem);
+	free(m);
+}

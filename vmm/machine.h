@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The composition root: builds a machine of memory, KVM, vCPUs and devices, in the right order, runs it, takes it apart.
+ */
+#ifndef WISP_VMM_MACHINE_H
+#define WISP_VMM_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/err.h"
+#include "vmm/log.h"
+#include "vmm/loop.h"
+
+#define MACHINE_DISKS_MAX 8u
+#define MACHINE_MEMORY_MIN_MIB 32u
+
+enum machine_end {
+	MACHINE_POWEROFF,     /* in order */
+	MACHINE_REBOOT,       /* the guest asked for a reset */
+	MACHINE_PANIC,        /* its kernel panicked */
+	MACHINE_TRIPLE_FAULT,
+	MACHINE_BOOT_FAILED,  /* the agent could not set the guest up; the console says why */
+	MACHINE_ERROR,        /* KVM or the host failed; the text says how */
+};
+
+struct machine_disk {
+	int fd; /* raw sectors; the machine owns it from machine_create on, whether that succeeds or not */
+	bool readonly;
+	char serial[21]; /* "" for none */
+};
+
+struct machine_options {
+	unsigned cpus;
+	uint64_t memory_mib;
+	const char *kernel_path;
+	const char *initramfs_path; /* NULL: none */
+	const char *kernel_args;    /* more kernel parameters; may be "" */
+	const char *agent_args;     /* what the kernel hands to PID 1; may be "" */
+	const char *vsock_path;     /* NULL: no vsock device */
+	bool serial;                /* a 16550 with the early kernel messages */
+	size_t disk_count;
+	struct machine_disk disk[MACHINE_DISKS_MAX]; /* vda, vdb, ... */
+	/* What the guest prints; called from the loop's and from vCPU threads, possibly at once; must not block. */
+	void (*console)(void *context, const void *data, size_t len);
+	/* The machine ended by itself; on any thread, once. machine_destroy follows in due course, not from inside. */
+	void (*ended)(void *context, enum machine_end end, const char *text);
+	void *context;
+	const struct log *log;
+	struct loop *loop; /* outlives the machine; its thread calls create, start and destroy */
+};
+
+struct machine;
+
+/* Builds it, ready to run. Strings are not kept. 0 or -errno with `err` set. */
+int machine_create(struct machine **machine, const struct machine_options *options, struct err *err);
+
+/* Lets the vCPUs run: 0 or -errno with `err` set (then only machine_destroy is left to call). */
+int machine_start(struct machine *machine, struct err *err);
+
+/* Stops at once whatever runs, releases everything, removes the sockets. Takes NULL. */
+void machine_destroy(struct machine *machine);
+
+#endif

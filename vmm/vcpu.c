@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vcpu.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Interrupts KVM_RUN and system calls; its handler does nothing. */
+#define KICK_SIGNAL SIGRTMIN
+
+static void on_kick(int signal)
+{
+	(void)signal;
+}
+
+int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
+	struct err *err)
+{
+	vcpu->index = index;
+	vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, index);
+	if (vcpu->fd < 0)
+		return err_set(err, errno, "KVM cannot create vCPU %u: %s", index, strerror(errno));
+	vcpu->run_size = kvm->run_size;
+	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (vcpu->run == MAP_FAILED) {
+		vcpu->run = NULL;
+		return err_set(err, errno, "cannot map vCPU %u: %s", index, strerror(errno));
+	}
+	return kvm_arch_setup_vcpu(kvm->dev_fd, vcpu->fd, index, count, entry, err);
+}
+
+static void end(struct vcpu *vcpu, enum vcpu_end why, const char *text)
+{
+	vcpu->ended(vcpu->context, why, text);
+}
+
+/* One exit. False when the vCPU cannot go on. */
+static bool handle_exit(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	char text[160];
+	switch (run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		bus_access(vcpu->memory_bus, run->mmio.phys_addr, run->mmio.data, run->mmio.len, run->mmio.is_write);
+		return true;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		return true;
+	case KVM_EXIT_SHUTDOWN:
+		end(vcpu, VCPU_SHUTDOWN, "the guest's processor shut down (triple fault)");
+		return false;
+	case KVM_EXIT_INTERNAL_ERROR:
+		snprintf(text, sizeof(text),
+			"KVM cannot emulate an instruction of the guest (internal error %u, vCPU %u at 0x%" PRIx64 ")",
+			run->internal.suberror, vcpu->index, kvm_arch_pc(vcpu->fd));
+		end(vcpu, VCPU_ERROR, text);
+		return false;
+	case KVM_EXIT_FAIL_ENTRY:
+		snprintf(text, sizeof(text), "the processor refused to enter the guest (reason 0x%" PRIx64 ", vCPU %u)",
+			(uint64_t)run->fail_entry.hardware_entry_failure_reason, vcpu->index);
+		end(vcpu, VCPU_ERROR, text);
+		return false;
+	default:
+		if (kvm_arch_handle_exit(run, vcpu->port_bus))
+			return true;
+		snprintf(text, sizeof(text), "vCPU %u left the guest for a reason that is not handled (KVM exit %u)",
+			vcpu->index, run->exit_reason);
+		end(vcpu, VCPU_ERROR, text);
+		return false;
+	}
+}
+
+static void *vcpu_thread(void *context)
+{
+	struct vcpu *vcpu = context;
+	while (!__atomic_load_n(&vcpu->stop, __ATOMIC_ACQUIRE)) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
+			if (errno == EINTR || errno == EAGAIN)
+				continue;
+			char text[128];
+			snprintf(text, sizeof(text), "KVM cannot run vCPU %u: %s", vcpu->index, strerror(errno));
+			end(vcpu, VCPU_ERROR, text);
+			break;
+		}
+		if (!handle_exit(vcpu))
+			break;
+	}
+	return NULL;
+}
+
+int vcpu_start(struct vcpu *vcpu, struct err *err)
+{
+	struct sigaction action = {.sa_handler = on_kick};
+	sigset_t all, old;
+	sigaction(KICK_SIGNAL, &action, NULL);
+	/* The thread takes no signal but the kick: the others are the main thread's. */
+	sigfillset(&all);
+	sigdelset(&all, KICK_SIGNAL);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int ret = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret != 0)
+		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", vcpu->index, strerror(ret));
+	vcpu->started = true;
+	char name[16];
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	pthread_setname_np(vcpu->thread, name);
+	return 0;
+}
+
+void vcpu_stop(struct vcpu *vcpu)
+{
+	if (!vcpu->started)
+		return;
+	__atomic_store_n(&vcpu->stop, true, __ATOMIC_RELEASE);
+	/* Seen by the next KVM_RUN even when the signal comes just before it. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+void vcpu_destroy(struct vcpu *vcpu)
+{
+	if (vcpu->started)
+		pthread_join(vcpu->thread, NULL);
+	if (vcpu->run)
+		munmap(vcpu->run, vcpu->run_size);
+	if (vcpu->fd > 0)
+		close(vcpu->fd);
+	*vcpu = (struct vcpu){0};
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vCPU's thread: runs the guest, carries out its bus accesses, and tells the machine when it ends and why.
+ */
+#ifndef WISP_VMM_VCPU_H
+#define WISP_VMM_VCPU_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "vmm/bus.h"
+#include "vmm/err.h"
+#include "vmm/kvm.h"
+#include "vmm/kvm_arch.h"
+
+enum vcpu_end {
+	VCPU_SHUTDOWN, /* the processor shut down: a triple fault */
+	VCPU_ERROR,    /* KVM cannot go on; `text` says why */
+};
+
+struct vcpu {
+	int fd;
+	unsigned index;
+	struct kvm_run *run;
+	size_t run_size;
+	const struct bus *memory_bus;
+	const struct bus *port_bus;
+	/* Called at most once, on the vCPU's thread, when it ends by itself. */
+	void (*ended)(void *context, enum vcpu_end end, const char *text);
+	void *context;
+	pthread_t thread;
+	bool started;
+	bool stop; /* atomic */
+};
+
+/* Creates vCPU `index` of `count`. The caller has filled in buses and `ended`. 0 or -errno with `err`. */
+int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
+	struct err *err);
+
+/* Starts the thread: 0 or -errno with `err`. */
+int vcpu_start(struct vcpu *vcpu, struct err *err);
+
+/* Makes the thread leave the guest for good; returns at once. Any thread but its own; may be repeated. */
+void vcpu_stop(struct vcpu *vcpu);
+
+/* Waits for the thread (vcpu_stop first) and releases everything. Takes a half-created or zeroed object. */
+void vcpu_destroy(struct vcpu *vcpu);
+
+#endif
