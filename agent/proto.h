@@ -21,7 +21,7 @@
 #define PROTO_DATA_MAX 65536u             /* payload of any frame but EXEC */
 #define PROTO_EXEC_MAX (2u * 1024 * 1024) /* payload of an EXEC frame; Linux's own default ARG_MAX */
 #define PROTO_STRING_MAX 4096u            /* cwd, user, message: bytes with the NUL */
-#define PROTO_STDIN_WINDOW 65536u         /* bytes of stdin a client may send before the first STDIN_WINDOW */
+#define PROTO_WINDOW_INITIAL 65536u       /* bytes of stdin a client may send before the first STDIN_WINDOW */
 #define PROTO_CLIENTS_MAX 128u            /* connections the agent serves at once, the control connection apart */
 
 struct proto_frame {
