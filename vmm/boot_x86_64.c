@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Builds in guest memory what firmware and a boot loader would have: the kernel at its own addresses, the initramfs at the
- * top of low memory, the zero page with the memory map, a seed for the random generator, an MP table that names the
+ * Builds in guest memory what firmware and a boot loader would have: the kernel at its own addresses, the initramfs at
+ * the top of low memory, the zero page with the memory map, a seed for the random generator, an MP table that names the
  * processors and the I/O APIC, and the page tables and descriptors that 64-bit code needs to run at all.
  */
 #include "vmm/boot_x86_64.h"
@@ -111,23 +111,24 @@ static int mp_fill(struct mp_builder *b, unsigned cpus)
 	uint8_t ioapic_id = (uint8_t)cpus;
 	for (unsigned i = 0; i < cpus; i++) {
 		struct mp_cpu cpu = {.type = MP_CPU,
-			.apic_id = (uint8_t)i,
-			.apic_version = 0x14,
-			.flags = (uint8_t)(1 | (i == 0 ? 2 : 0)), /* enabled; the boot processor */
-			.signature = 0x600,
-			.features = 0x201}; /* FPU, APIC */
+		        .apic_id = (uint8_t)i,
+		        .apic_version = 0x14,
+		        .flags = (uint8_t)(1 | (i == 0 ? 2 : 0)), /* enabled; the boot processor */
+		        .signature = 0x600,
+		        .features = 0x201}; /* FPU, APIC */
 		ret |= mp_add(b, &cpu, sizeof(cpu));
 	}
 	struct mp_bus isa = {.type = MP_BUS, .id = 0, .name = "ISA   "};
 	ret |= mp_add(b, &isa, sizeof(isa));
-	struct mp_ioapic ioapic = {.type = MP_IOAPIC, .id = ioapic_id, .version = 0x11, .flags = 1, .addr = IOAPIC_ADDR};
+	struct mp_ioapic ioapic = {
+	        .type = MP_IOAPIC, .id = ioapic_id, .version = 0x11, .flags = 1, .addr = IOAPIC_ADDR};
 	ret |= mp_add(b, &ioapic, sizeof(ioapic));
 	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
 		struct mp_interrupt irq = {.type = MP_IO_INTERRUPT,
-			.kind = MP_KIND_INT,
-			.bus_irq = (uint8_t)i,
-			.apic = ioapic_id,
-			.pin = (uint8_t)i};
+		        .kind = MP_KIND_INT,
+		        .bus_irq = (uint8_t)i,
+		        .apic = ioapic_id,
+		        .pin = (uint8_t)i};
 		ret |= mp_add(b, &irq, sizeof(irq));
 	}
 	struct mp_interrupt lint0 = {.type = MP_LOCAL_INTERRUPT, .kind = MP_KIND_EXTINT, .apic = 0xff, .pin = 0};
@@ -143,17 +144,17 @@ int boot_write_mptable(const struct gmem *gmem, unsigned cpus, struct err *err)
 	if (mp_fill(&b, cpus) < 0)
 		return err_set(err, ENOSPC, "%u vCPUs do not fit the MP table (at most %u)", cpus, BOOT_CPUS_MAX);
 	struct mp_table table = {.signature = "PCMP",
-		.length = (uint16_t)(b.used - sizeof(struct mp_pointer)),
-		.revision = 4,
-		.oem = "WISP    ",
-		.product = "MICROVM     ",
-		.entries = (uint16_t)b.entries,
-		.lapic = LAPIC_ADDR};
+	        .length = (uint16_t)(b.used - sizeof(struct mp_pointer)),
+	        .revision = 4,
+	        .oem = "WISP    ",
+	        .product = "MICROVM     ",
+	        .entries = (uint16_t)b.entries,
+	        .lapic = LAPIC_ADDR};
 	memcpy(b.bytes + sizeof(struct mp_pointer), &table, sizeof(table));
 	b.bytes[sizeof(struct mp_pointer) + offsetof(struct mp_table, checksum)] =
-		mp_checksum(b.bytes + sizeof(struct mp_pointer), table.length);
+	        mp_checksum(b.bytes + sizeof(struct mp_pointer), table.length);
 	struct mp_pointer pointer = {
-		.signature = "_MP_", .table = BOOT_MPTABLE_ADDR + sizeof(pointer), .length = 1, .revision = 4};
+	        .signature = "_MP_", .table = BOOT_MPTABLE_ADDR + sizeof(pointer), .length = 1, .revision = 4};
 	pointer.checksum = mp_checksum(&pointer, sizeof(pointer));
 	memcpy(b.bytes, &pointer, sizeof(pointer));
 	return put(gmem, BOOT_MPTABLE_ADDR, b.bytes, b.used, err);
@@ -190,7 +191,7 @@ static int write_gdt(const struct gmem *gmem, struct err *err)
 static void add_memory(struct boot_params *params, uint64_t start, uint64_t end, uint32_t type)
 {
 	params->e820_table[params->e820_entries++] =
-		(struct boot_e820_entry){.addr = start, .size = end - start, .type = type};
+	        (struct boot_e820_entry){.addr = start, .size = end - start, .type = type};
 }
 
 static void fill_memory_map(struct boot_params *params, const struct gmem *gmem)
@@ -219,14 +220,15 @@ struct span {
 	uint64_t start, size;
 };
 
-static int write_boot_params(const struct boot_config *config, const struct gmem *gmem, const struct span *initramfs,
-	struct err *err)
+static int write_boot_params(
+        const struct boot_config *config, const struct gmem *gmem, const struct span *initramfs, struct err *err)
 {
 	struct boot_params params = {0};
 	size_t cmdline_len = strlen(config->cmdline);
 	if (cmdline_len >= BOOT_CMDLINE_MAX)
-		return err_set(err, E2BIG, "the kernel's command line has %zu bytes, at most %u fit: use fewer disks or options",
-			cmdline_len, BOOT_CMDLINE_MAX - 1);
+		return err_set(err, E2BIG,
+		        "the kernel's command line has %zu bytes, at most %u fit: use fewer disks or options",
+		        cmdline_len, BOOT_CMDLINE_MAX - 1);
 	params.hdr.type_of_loader = 0xff;
 	params.hdr.boot_flag = 0xaa55;
 	params.hdr.header = 0x53726448; /* "HdrS" */
@@ -259,8 +261,7 @@ static int open_file(const char *what, const char *path, struct err *err)
 }
 
 /* To the top of low memory, on a page of its own; `floor` is the end of the kernel. */
-static int load_initramfs(
-	const char *path, const struct gmem *gmem, uint64_t floor, struct span *span, struct err *err)
+static int load_initramfs(const char *path, const struct gmem *gmem, uint64_t floor, struct span *span, struct err *err)
 {
 	*span = (struct span){0};
 	if (!path)
@@ -279,8 +280,8 @@ static int load_initramfs(
 	uint64_t need = (span->size + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
 	if (span->size > UINT32_MAX || need > top || top - need < floor) {
 		ret = err_set(err, E2BIG,
-			"initramfs %s (%llu KiB) does not fit beside the kernel: give the sandbox more with --memory", path,
-			(unsigned long long)span->size >> 10);
+		        "initramfs %s (%llu KiB) does not fit beside the kernel: give the sandbox more with --memory",
+		        path, (unsigned long long)span->size >> 10);
 		goto out;
 	}
 	span->start = top - need;
@@ -289,7 +290,7 @@ static int load_initramfs(
 		ssize_t n = pread(fd, to + done, span->size - done, (off_t)done);
 		if (n <= 0) {
 			ret = err_set(err, n < 0 ? errno : EIO, "cannot read initramfs %s: %s", path,
-				n < 0 ? strerror(errno) : "it became shorter");
+			        n < 0 ? strerror(errno) : "it became shorter");
 			break;
 		}
 		done += (uint64_t)n;
@@ -301,8 +302,7 @@ out:
 
 int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err)
 {
-	struct elf_limits limits = {
-		.machine = EM_X86_64, .lowest = BOOT_HIGH_ADDR, .highest = gmem->region[0].size};
+	struct elf_limits limits = {.machine = EM_X86_64, .lowest = BOOT_HIGH_ADDR, .highest = gmem->region[0].size};
 	struct elf_image kernel;
 	struct span initramfs;
 	int fd = open_file("kernel", config->kernel_path, err);
@@ -323,9 +323,9 @@ int boot_load(const struct boot_config *config, const struct gmem *gmem, struct 
 	if (ret == 0)
 		ret = write_gdt(gmem, err);
 	*entry = (struct kvm_entry){.pc = kernel.entry,
-		.boot_data = BOOT_PARAMS_ADDR,
-		.page_table = BOOT_PML4_ADDR,
-		.descriptors = BOOT_GDT_ADDR};
+	        .boot_data = BOOT_PARAMS_ADDR,
+	        .page_table = BOOT_PML4_ADDR,
+	        .descriptors = BOOT_GDT_ADDR};
 	return ret;
 }
 

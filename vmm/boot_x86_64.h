@@ -19,7 +19,7 @@
 #define BOOT_PARAMS_ADDR 0x7000u /* the zero page */
 #define BOOT_PML4_ADDR 0x9000u   /* and its two lower levels in the next pages */
 #define BOOT_CMDLINE_ADDR 0x20000u
-#define BOOT_CMDLINE_MAX 2048u   /* Linux's COMMAND_LINE_SIZE, with the NUL */
+#define BOOT_CMDLINE_MAX 2048u /* Linux's COMMAND_LINE_SIZE, with the NUL */
 #define BOOT_MPTABLE_ADDR 0x9fc00u
 #define BOOT_MPTABLE_END 0xa0000u
 #define BOOT_HIGH_ADDR 0x100000u /* kernels from here */
@@ -44,7 +44,8 @@ struct boot_config {
 /* Loads everything into `gmem` and says where the first vCPU begins. 0 or -errno with `err` set. */
 int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err);
 
-/* Why did the guest ask for a reset? True if its kernel panicked: it then left the warm boot flag (reboot=panic_warm). */
+/* Why did the guest ask for a reset? True if its kernel panicked: it then left the warm boot flag (reboot=panic_warm).
+ */
 bool boot_panicked(const struct gmem *gmem);
 
 /* The parts, for their tests. */

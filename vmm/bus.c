@@ -9,7 +9,7 @@ int bus_add(struct bus *bus, uint64_t start, uint64_t size, bus_handler *handle,
 	if (bus->count == BUS_RANGES_MAX)
 		return -ENOSPC;
 	bus->range[bus->count++] =
-		(struct bus_range){.start = start, .size = size, .handle = handle, .context = context};
+	        (struct bus_range){.start = start, .size = size, .handle = handle, .context = context};
 	return 0;
 }
 

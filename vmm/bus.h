@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 /*
- * One access on a vCPU thread. `offset` is from the range's start and offset + len is inside it; `data` holds `len` (1, 2,
- * 4 or 8) bytes, little-endian.
+ * One access on a vCPU thread. `offset` is from the range's start and offset + len is inside it; `data` holds `len` (1,
+ * 2, 4 or 8) bytes, little-endian.
  */
 typedef void bus_handler(void *context, uint64_t offset, void *data, unsigned len, bool is_write);
 

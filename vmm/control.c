@@ -24,6 +24,7 @@ struct control {
 	int listen_fd;
 	int fd; /* the agent's connection, -1: none (any more) */
 	bool ready;
+	bool accepting, receiving; /* the operation is in flight */
 	struct loop_op accept_op, receive_op;
 	size_t used;
 	uint8_t buffer[BUFFER_SIZE];
@@ -32,7 +33,8 @@ struct control {
 static void give_up(struct control *c, const char *why)
 {
 	log_line(c->log, LOG_WARN, "control connection: %s; exec.log ends here", why);
-	close(c->fd);
+	if (c->fd >= 0)
+		close(c->fd);
 	c->fd = -1;
 }
 
@@ -67,7 +69,7 @@ static int handle_event(struct control *c, const uint8_t *payload, size_t len)
 		return -EPROTO;
 	memcpy(&event, payload, sizeof(event));
 	c->events.event(c->events.context, event.session, event.realtime_ns, event.type, payload + sizeof(event),
-		len - sizeof(event));
+	        len - sizeof(event));
 	return 0;
 }
 
@@ -106,12 +108,16 @@ static void receive(struct control *c)
 	struct io_uring_sqe *sqe = loop_sqe(c->loop);
 	io_uring_prep_recv(sqe, c->fd, c->buffer + c->used, BUFFER_SIZE - c->used, 0);
 	loop_start(c->loop, sqe, &c->receive_op);
+	c->receiving = true;
 }
 
 static void received(struct loop_op *op, int res, uint32_t flags)
 {
 	struct control *c = (struct control *)((char *)op - offsetof(struct control, receive_op));
 	(void)flags;
+	c->receiving = false;
+	if (res == -ECANCELED)
+		return;
 	if (res == -EINTR || res == -EAGAIN) {
 		receive(c);
 		return;
@@ -131,6 +137,9 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 {
 	struct control *c = (struct control *)((char *)op - offsetof(struct control, accept_op));
 	(void)flags;
+	c->accepting = false;
+	if (res == -ECANCELED)
+		return;
 	if (res < 0) {
 		log_line(c->log, LOG_WARN, "control connection: cannot accept: %s", strerror(-res));
 		return;
@@ -142,8 +151,8 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	struct proto_hello hello = {.magic = PROTO_MAGIC,
-		.version = PROTO_VERSION,
-		.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
+	        .version = PROTO_VERSION,
+	        .realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
 	if (send_frame(c, PROTO_HELLO, &hello, sizeof(hello)) < 0)
 		give_up(c, "the guest does not read");
 	else
@@ -151,7 +160,7 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 }
 
 int control_create(struct control **out, const char *path, const struct control_events *events, struct loop *loop,
-	const struct log *log, struct err *err)
+        const struct log *log, struct err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	if (!c)
@@ -167,11 +176,11 @@ int control_create(struct control **out, const char *path, const struct control_
 	if ((size_t)snprintf(c->addr.sun_path, sizeof(c->addr.sun_path), "%s", path) >= sizeof(c->addr.sun_path)) {
 		free(c);
 		return err_set(err, ENAMETOOLONG, "the socket's path %s is too long (at most %zu bytes)", path,
-			sizeof(c->addr.sun_path) - 1);
+		        sizeof(c->addr.sun_path) - 1);
 	}
 	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&c->addr, sizeof(c->addr)) < 0 ||
-		chmod(path, 0600) < 0 || listen(c->listen_fd, 1) < 0) {
+	        chmod(path, 0600) < 0 || listen(c->listen_fd, 1) < 0) {
 		ret = err_set(err, errno, "cannot listen at %s: %s", path, strerror(errno));
 		if (c->listen_fd >= 0)
 			close(c->listen_fd);
@@ -181,6 +190,7 @@ int control_create(struct control **out, const char *path, const struct control_
 	struct io_uring_sqe *sqe = loop_sqe(loop);
 	io_uring_prep_accept(sqe, c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	loop_start(loop, sqe, &c->accept_op);
+	c->accepting = true;
 	*out = c;
 	return 0;
 }
@@ -196,6 +206,13 @@ void control_destroy(struct control *c)
 {
 	if (!c)
 		return;
+	/* The kernel writes into this object until the operations are over. */
+	if (c->accepting)
+		loop_cancel(c->loop, &c->accept_op);
+	if (c->receiving)
+		loop_cancel(c->loop, &c->receive_op);
+	while ((c->accepting || c->receiving) && loop_step(c->loop, -1) >= 0)
+		;
 	if (c->listen_fd >= 0)
 		close(c->listen_fd);
 	if (c->fd >= 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VMM's end of the agent's control connection (docs/PROTOCOL.md): it learns here that the guest is ready, asks it to
- * power off, and receives the events of its sessions. The agent is inside the guest, so what it sends is hostile: a
+ * The VMM's end of the agent's control connection (docs/PROTOCOL.md): it learns here that the guest is ready, asks it
+ * to power off, and receives the events of its sessions. The agent is inside the guest, so what it sends is hostile: a
  * broken frame ends the connection, and the sandbox goes on without its log.
  */
 #ifndef WISP_VMM_CONTROL_H
@@ -20,7 +20,7 @@ struct control;
 struct control_events {
 	void (*ready)(void *context); /* the agent serves; once */
 	void (*event)(void *context, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload,
-		size_t len);
+	        size_t len);
 	void *context;
 };
 
@@ -29,12 +29,13 @@ struct control_events {
  * everything here; callbacks too.
  */
 int control_create(struct control **control, const char *path, const struct control_events *events, struct loop *loop,
-	const struct log *log, struct err *err);
+        const struct log *log, struct err *err);
 
 /* Asks the guest to power off: 0, or -ENOTCONN when there is no agent to ask. */
 int control_poweroff(struct control *control);
 
-/* Closes, removes the socket. The loop must not run any more, or not dispatch until it is destroyed. Takes NULL. */
+/* Closes, removes the socket; steps the loop until nothing is in flight, so not from inside a completion. Takes NULL.
+ */
 void control_destroy(struct control *control);
 
 #endif

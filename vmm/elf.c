@@ -42,14 +42,14 @@ static int check_header(int fd, const char *name, const Elf64_Ehdr *h, const str
 	if (memcmp(h->e_ident, ELFMAG, SELFMAG) != 0) {
 		if (is_bzimage(fd))
 			return err_set(err, ENOEXEC,
-				"kernel %s is a bzImage: give the uncompressed vmlinux of the same build", name);
+			        "kernel %s is a bzImage: give the uncompressed vmlinux of the same build", name);
 		return err_set(err, ENOEXEC, "kernel %s is not an ELF file (a vmlinux is wanted)", name);
 	}
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB)
 		return err_set(err, ENOEXEC, "kernel %s is not a 64-bit little-endian ELF file", name);
 	if (h->e_machine != limits->machine)
-		return err_set(err, ENOEXEC, "kernel %s is for another machine (ELF machine %u, this host runs %u)", name,
-			h->e_machine, limits->machine);
+		return err_set(err, ENOEXEC, "kernel %s is for another machine (ELF machine %u, this host runs %u)",
+		        name, h->e_machine, limits->machine);
 	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
 		return err_set(err, ENOEXEC, "kernel %s is not an executable (ELF type %u)", name, h->e_type);
 	if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phnum == 0 || h->e_phnum > SEGMENTS_MAX)
@@ -58,29 +58,28 @@ static int check_header(int fd, const char *name, const Elf64_Ehdr *h, const str
 }
 
 static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const struct elf_limits *limits,
-	const struct gmem *gmem, struct err *err)
+        const struct gmem *gmem, struct err *err)
 {
 	if (p->p_filesz > p->p_memsz)
 		return err_set(err, ENOEXEC, "kernel %s has a segment larger in the file than in memory", name);
-	if (p->p_paddr < limits->lowest || p->p_paddr > limits->highest ||
-		p->p_memsz > limits->highest - p->p_paddr)
+	if (p->p_paddr < limits->lowest || p->p_paddr > limits->highest || p->p_memsz > limits->highest - p->p_paddr)
 		return err_set(err, EFAULT,
-			"kernel %s wants memory from 0x%llx to 0x%llx, which this sandbox does not have (give it more "
-			"with --memory)",
-			name, (unsigned long long)p->p_paddr, (unsigned long long)(p->p_paddr + p->p_memsz));
+		        "kernel %s wants memory from 0x%llx to 0x%llx, which this sandbox does not have (give it more "
+		        "with --memory)",
+		        name, (unsigned long long)p->p_paddr, (unsigned long long)(p->p_paddr + p->p_memsz));
 	uint8_t *to = gmem_ptr(gmem, gpa(p->p_paddr), p->p_memsz);
 	if (!to)
 		return err_set(err, EFAULT, "kernel %s has a segment outside memory", name);
 	/* What follows the file's part is zero already: the memory is new. */
 	int ret = read_at(fd, to, p->p_filesz, p->p_offset);
 	if (ret < 0)
-		return err_set(err, -ret, "kernel %s %s", name,
-			ret == -EIO ? "is truncated or unreadable" : "cannot be read");
+		return err_set(
+		        err, -ret, "kernel %s %s", name, ret == -EIO ? "is truncated or unreadable" : "cannot be read");
 	return 0;
 }
 
 int elf_load(int fd, const char *name, const struct elf_limits *limits, const struct gmem *gmem,
-	struct elf_image *image, struct err *err)
+        struct elf_image *image, struct err *err)
 {
 	Elf64_Ehdr header;
 	Elf64_Phdr segments[SEGMENTS_MAX];

@@ -27,6 +27,6 @@ struct elf_image {
  * 0, or -ENOEXEC (not such a file), -EFAULT (does not fit), -EIO (truncated, unreadable) with `err` set.
  */
 int elf_load(int fd, const char *name, const struct elf_limits *limits, const struct gmem *gmem,
-	struct elf_image *image, struct err *err);
+        struct elf_image *image, struct err *err);
 
 #endif

@@ -115,7 +115,7 @@ static size_t utf8_length(const uint8_t *p, size_t left)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
 	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-		(p[0] == 0xf4 && p[1] > 0x8f))
+	        (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	return len;
 }
@@ -195,21 +195,21 @@ static int add_event(struct line *line, uint8_t type, const uint8_t *payload, si
 			return -EPROTO;
 		memcpy(&started, payload, sizeof(started));
 		add(line, "\"stream\":\"started\",\"pid\":%u,\"tty\":%s", started.pid,
-			started.flags & PROTO_SESSION_TTY ? "true" : "false");
+		        started.flags & PROTO_SESSION_TTY ? "true" : "false");
 		return 0;
 	case PROTO_EXITED:
 		if (len != sizeof(exited))
 			return -EPROTO;
 		memcpy(&exited, payload, sizeof(exited));
 		add(line, "\"stream\":\"exited\",\"code\":%d,\"signal\":%u,\"timeout\":%s", exited.code, exited.signal,
-			exited.flags & PROTO_SESSION_TIMEOUT ? "true" : "false");
+		        exited.flags & PROTO_SESSION_TIMEOUT ? "true" : "false");
 		return 0;
 	case PROTO_FAILED:
 		if (len < sizeof(failed))
 			return -EPROTO;
 		memcpy(&failed, payload, sizeof(failed));
 		add(line, "\"stream\":\"failed\",\"kind\":%u,\"stage\":%u,\"errno\":%u", failed.kind, failed.stage,
-			failed.error);
+		        failed.error);
 		add_data(line, payload + sizeof(failed), len - sizeof(failed));
 		return 0;
 	case PROTO_DROPPED:
@@ -222,8 +222,8 @@ static int add_event(struct line *line, uint8_t type, const uint8_t *payload, si
 	}
 }
 
-int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload,
-	size_t len)
+int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type,
+        const uint8_t *payload, size_t len)
 {
 	struct line line;
 	line.file = file;
@@ -233,7 +233,8 @@ int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_
 	time_t seconds = (time_t)(realtime_ns / NS_PER_S);
 	if (!gmtime_r(&seconds, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
 		return -EPROTO;
-	add(&line, "{\"time\":\"%s.%09uZ\",\"session\":%" PRIu64 ",", date, (unsigned)(realtime_ns % NS_PER_S), session);
+	add(&line, "{\"time\":\"%s.%09uZ\",\"session\":%" PRIu64 ",", date, (unsigned)(realtime_ns % NS_PER_S),
+	        session);
 	int ret = add_event(&line, type, payload, len);
 	if (ret < 0)
 		return ret; /* nothing was written yet: only data is long enough to be */

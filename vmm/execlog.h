@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the VMM writes down beside the guest: a log file of bounded size, and exec.log, one JSON line an event of an
- * execution. Everything in it comes from the guest, so sizes are bounded and bytes are kept losslessly whatever they are.
+ * execution. Everything in it comes from the guest, so sizes are bounded and bytes are kept losslessly whatever they
+ * are.
  */
 #ifndef WISP_VMM_EXECLOG_H
 #define WISP_VMM_EXECLOG_H
@@ -31,7 +32,7 @@ void capped_close(struct capped_file *file);
  * One event of the agent as a JSON line: {"time","session","stream", and what the event carries}. `type` and `payload`
  * are as in agent/proto.h and are not trusted. 0, or -EPROTO when the payload does not fit its type.
  */
-int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload,
-	size_t len);
+int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type,
+        const uint8_t *payload, size_t len);
 
 #endif

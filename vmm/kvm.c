@@ -18,15 +18,14 @@ static int open_device(struct err *err)
 	switch (errno) {
 	case ENOENT:
 		return err_set(err, ENOENT,
-			"/dev/kvm does not exist: load the module (modprobe kvm_intel or kvm_amd), and enable "
-			"virtualization in the firmware or in the outer VM");
+		        "/dev/kvm does not exist: load the module (modprobe kvm_intel or kvm_amd), and enable "
+		        "virtualization in the firmware or in the outer VM");
 	case EACCES:
 	case EPERM:
 		return err_set(err, errno,
-			"no permission to open /dev/kvm: add the user to its group (usermod -aG kvm USER, then log in "
-			"again) or run as root");
-	default:
-		return err_set(err, errno, "cannot open /dev/kvm: %s", strerror(errno));
+		        "no permission to open /dev/kvm: add the user to its group (usermod -aG kvm USER, then log in "
+		        "again) or run as root");
+	default: return err_set(err, errno, "cannot open /dev/kvm: %s", strerror(errno));
 	}
 }
 
@@ -34,14 +33,14 @@ static int add_memory(struct kvm *kvm, const struct gmem *gmem, struct err *err)
 {
 	for (unsigned i = 0; i < gmem->count; i++) {
 		struct kvm_userspace_memory_region slot = {
-			.slot = i,
-			.guest_phys_addr = gmem->region[i].start,
-			.memory_size = gmem->region[i].size,
-			.userspace_addr = (uintptr_t)gmem->region[i].host,
+		        .slot = i,
+		        .guest_phys_addr = gmem->region[i].start,
+		        .memory_size = gmem->region[i].size,
+		        .userspace_addr = (uintptr_t)gmem->region[i].host,
 		};
 		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
 			return err_set(err, errno, "KVM refused %llu MiB of guest memory: %s",
-				(unsigned long long)slot.memory_size >> 20, strerror(errno));
+			        (unsigned long long)slot.memory_size >> 20, strerror(errno));
 	}
 	return 0;
 }
@@ -50,8 +49,8 @@ static int create_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err)
 {
 	int version = ioctl(kvm->dev_fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION)
-		return err_set(err, ENOTTY, "/dev/kvm speaks version %d of the KVM API, not %d", version,
-			KVM_API_VERSION);
+		return err_set(
+		        err, ENOTTY, "/dev/kvm speaks version %d of the KVM API, not %d", version, KVM_API_VERSION);
 	int size = ioctl(kvm->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (size < (int)sizeof(struct kvm_run))
 		return err_set(err, EIO, "/dev/kvm states no usable size for its vCPU area");
@@ -96,11 +95,11 @@ int kvm_bind_irq(struct kvm *kvm, int event_fd, uint32_t gsi)
 int kvm_bind_doorbell(struct kvm *kvm, int event_fd, gpa_t addr, uint32_t value)
 {
 	struct kvm_ioeventfd doorbell = {
-		.datamatch = value,
-		.addr = addr.addr,
-		.len = 4,
-		.fd = event_fd,
-		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+	        .datamatch = value,
+	        .addr = addr.addr,
+	        .len = 4,
+	        .fd = event_fd,
+	        .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
 	};
 	return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
 }

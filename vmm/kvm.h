@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The KVM calls that are the same on every architecture: the VM, its memory slots, interrupts and doorbells as eventfds.
- * What is particular to a processor is in kvm_x86_64.h.
+ * The KVM calls that are the same on every architecture: the VM, its memory slots, interrupts and doorbells as
+ * eventfds. What is particular to a processor is in kvm_x86_64.h.
  */
 #ifndef WISP_VMM_KVM_H
 #define WISP_VMM_KVM_H

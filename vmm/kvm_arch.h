@@ -28,7 +28,7 @@ struct kvm_entry {
  * CPUID, MSRs and registers of vCPU `index` of `count`. `entry` is NULL for all but the first. 0, or -errno with `err`.
  */
 int kvm_arch_setup_vcpu(
-	int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err);
+        int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err);
 
 /* Does the exit in `run` belong to the architecture (port I/O)? Then it is carried out on `ports`. */
 bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports);

@@ -2,9 +2,9 @@
 /*
  * x86-64 vCPUs: CPUID, MSRs, the registers of a 64-bit Linux entry, and port I/O exits.
  *
- * The guest sees what KVM supports on this host, with three corrections: the topology is the machine's own (one thread a
- * core, one package), nothing of nested virtualization is shown, and the TSC-deadline timer is offered (KVM has it but
- * leaves announcing it to user space), which lets the guest boot without a PIT.
+ * The guest sees what KVM supports on this host, with three corrections: the topology is the machine's own (one thread
+ * a core, one package), nothing of nested virtualization is shown, and the TSC-deadline timer is offered (KVM has it
+ * but leaves announcing it to user space), which lets the guest boot without a PIT.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -80,9 +80,7 @@ static void fix_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsigned co
 			e->ecx |= 2u << 8;
 		}
 		break;
-	case 0x80000008:
-		e->ecx = (bits_for(count) << 12) | (count - 1);
-		break;
+	case 0x80000008: e->ecx = (bits_for(count) << 12) | (count - 1); break;
 	case 0x8000001e:
 		e->eax = index;
 		e->ebx = index; /* core id; one thread a core */
@@ -103,9 +101,7 @@ static void fix_features(struct kvm_cpuid_entry2 *e, unsigned index, unsigned co
 			e->edx |= 1u << 28; /* the count in ebx holds */
 		break;
 	case 0xa: /* no performance counters: they cost boot time and tell guests of one another */
-	case 0x8000000a:
-		e->eax = e->ebx = e->ecx = e->edx = 0;
-		break;
+	case 0x8000000a: e->eax = e->ebx = e->ecx = e->edx = 0; break;
 	case 0x80000001:
 		e->ecx &= ~(1u << 2);  /* SVM */
 		e->ecx &= ~(1u << 23); /* core performance counters */
@@ -141,29 +137,29 @@ static int setup_msrs(int vcpu_fd, unsigned index, struct err *err)
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry[2];
 	} msrs = {
-		.head.nmsrs = 2,
-		.entry = {{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
-			{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK}},
+	        .head.nmsrs = 2,
+	        .entry = {{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+	                {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK}},
 	};
 	int set = ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
 	if (set != (int)msrs.head.nmsrs)
 		return err_set(err, set < 0 ? errno : EINVAL, "KVM refused an MSR of vCPU %u: %s", index,
-			set < 0 ? strerror(errno) : "not supported by this host");
+		        set < 0 ? strerror(errno) : "not supported by this host");
 	return 0;
 }
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool code)
 {
 	return (struct kvm_segment){
-		.base = 0,
-		.limit = 0xffffffff,
-		.selector = selector,
-		.type = type,
-		.present = 1,
-		.s = 1,
-		.l = code,
-		.db = !code,
-		.g = 1,
+	        .base = 0,
+	        .limit = 0xffffffff,
+	        .selector = selector,
+	        .type = type,
+	        .present = 1,
+	        .s = 1,
+	        .l = code,
+	        .db = !code,
+	        .g = 1,
 	};
 }
 
@@ -193,7 +189,7 @@ static int setup_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *e
 }
 
 int kvm_arch_setup_vcpu(
-	int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err)
+        int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err)
 {
 	int ret = setup_cpuid(kvm_fd, vcpu_fd, index, count, err);
 	if (ret == 0)

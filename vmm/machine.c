@@ -146,24 +146,26 @@ static int bind_device(struct machine *m, unsigned index, struct err *err)
 	int ret = kvm_bind_irq(&m->kvm, dev->irq_fd, BOOT_IRQ_FIRST + index);
 	for (unsigned q = 0; q < dev->type->queue_count && ret == 0; q++)
 		ret = kvm_bind_doorbell(
-			&m->kvm, dev->queue[q].kick_fd, gpa(device_addr(index) + VIRTIO_MMIO_KICK_OFFSET), q);
+		        &m->kvm, dev->queue[q].kick_fd, gpa(device_addr(index) + VIRTIO_MMIO_KICK_OFFSET), q);
 	return ret < 0 ? err_set(err, -ret, "KVM refused the eventfds of %s: %s", dev->type->name, strerror(-ret)) : 0;
 }
 
 /* --- the boot --- */
 
-static int make_cmdline(const struct machine *m, const struct machine_options *o, char *to, size_t size, struct err *err)
+static int make_cmdline(
+        const struct machine *m, const struct machine_options *o, char *to, size_t size, struct err *err)
 {
 	int used = snprintf(to, size, "%s %s", KERNEL_ARGS,
-		o->serial ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1 ignore_loglevel" : "console=hvc0");
+	        o->serial ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1 ignore_loglevel" : "console=hvc0");
 	for (unsigned i = 0; i < m->devices && used < (int)size; i++)
-		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u", device_addr(i),
-			BOOT_IRQ_FIRST + i);
+		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",
+		        device_addr(i), BOOT_IRQ_FIRST + i);
 	if (used < (int)size)
 		used += snprintf(to + used, size - (size_t)used, "%s%s%s%s", *o->kernel_args ? " " : "", o->kernel_args,
-			*o->agent_args ? " -- " : "", o->agent_args);
+		        *o->agent_args ? " -- " : "", o->agent_args);
 	if (used >= (int)size)
-		return err_set(err, E2BIG, "the kernel's command line would have %d bytes, at most %zu fit", used, size - 1);
+		return err_set(
+		        err, E2BIG, "the kernel's command line would have %d bytes, at most %zu fit", used, size - 1);
 	return 0;
 }
 
@@ -174,9 +176,9 @@ static int load_guest(struct machine *m, const struct machine_options *o, struct
 	if (ret < 0)
 		return ret;
 	struct boot_config config = {.kernel_path = o->kernel_path,
-		.initramfs_path = o->initramfs_path,
-		.cmdline = cmdline,
-		.cpus = o->cpus};
+	        .initramfs_path = o->initramfs_path,
+	        .cmdline = cmdline,
+	        .cpus = o->cpus};
 	return boot_load(&config, &m->gmem, entry, err);
 }
 
@@ -200,7 +202,7 @@ static int check_options(const struct machine_options *o, struct err *err)
 		return err_set(err, EINVAL, "%u vCPUs: choose 1 to %u", o->cpus, BOOT_CPUS_MAX);
 	if (o->memory_mib < MACHINE_MEMORY_MIN_MIB || o->memory_mib > 1u << 20)
 		return err_set(err, EINVAL, "%" PRIu64 " MiB of memory: choose %u MiB to 1 TiB", o->memory_mib,
-			MACHINE_MEMORY_MIN_MIB);
+		        MACHINE_MEMORY_MIN_MIB);
 	if (o->disk_count > MACHINE_DISKS_MAX)
 		return err_set(err, EINVAL, "%zu disks: at most %u", o->disk_count, MACHINE_DISKS_MAX);
 	return 0;

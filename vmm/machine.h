@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The composition root: builds a machine of memory, KVM, vCPUs and devices, in the right order, runs it, takes it apart.
+ * The composition root: builds a machine of memory, KVM, vCPUs and devices, in the right order, runs it, takes it
+ * apart.
  */
 #ifndef WISP_VMM_MACHINE_H
 #define WISP_VMM_MACHINE_H
@@ -17,12 +18,12 @@
 #define MACHINE_MEMORY_MIN_MIB 32u
 
 enum machine_end {
-	MACHINE_POWEROFF,     /* in order */
-	MACHINE_REBOOT,       /* the guest asked for a reset */
-	MACHINE_PANIC,        /* its kernel panicked */
+	MACHINE_POWEROFF, /* in order */
+	MACHINE_REBOOT,   /* the guest asked for a reset */
+	MACHINE_PANIC,    /* its kernel panicked */
 	MACHINE_TRIPLE_FAULT,
-	MACHINE_BOOT_FAILED,  /* the agent could not set the guest up; the console says why */
-	MACHINE_ERROR,        /* KVM or the host failed; the text says how */
+	MACHINE_BOOT_FAILED, /* the agent could not set the guest up; the console says why */
+	MACHINE_ERROR,       /* KVM or the host failed; the text says how */
 };
 
 struct machine_disk {

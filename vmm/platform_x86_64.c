@@ -33,7 +33,7 @@ static void power_access(void *context, uint64_t offset, void *data, unsigned le
 }
 
 int platform_init(struct platform *p, struct bus *ports, bool serial,
-	void (*output)(void *context, const void *data, size_t len), void *output_context, struct err *err)
+        void (*output)(void *context, const void *data, size_t len), void *output_context, struct err *err)
 {
 	p->serial.output = output;
 	p->serial.context = output_context;

@@ -15,7 +15,8 @@
 enum platform_event { PLATFORM_RESET, PLATFORM_POWEROFF, PLATFORM_BOOT_FAILED };
 
 struct platform {
-	/* Set by the caller before platform_init. Called on a vCPU's thread; a guest can cause it as often as it likes. */
+	/* Set by the caller before platform_init. Called on a vCPU's thread; a guest can cause it as often as it likes.
+	 */
 	void (*event)(void *context, enum platform_event event);
 	void *event_context;
 	struct serial serial;
@@ -23,6 +24,6 @@ struct platform {
 
 /* Claims the ports. `output` gets what the UART prints (only with `serial`). 0 or -errno with `err` set. */
 int platform_init(struct platform *platform, struct bus *ports, bool serial,
-	void (*output)(void *context, const void *data, size_t len), void *output_context, struct err *err);
+        void (*output)(void *context, const void *data, size_t len), void *output_context, struct err *err);
 
 #endif

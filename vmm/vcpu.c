@@ -20,7 +20,7 @@ static void on_kick(int signal)
 }
 
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
-	struct err *err)
+        struct err *err)
 {
 	vcpu->index = index;
 	vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, index);
@@ -50,27 +50,26 @@ static bool handle_exit(struct vcpu *vcpu)
 		bus_access(vcpu->memory_bus, run->mmio.phys_addr, run->mmio.data, run->mmio.len, run->mmio.is_write);
 		return true;
 	case KVM_EXIT_INTR:
-	case KVM_EXIT_IRQ_WINDOW_OPEN:
-		return true;
+	case KVM_EXIT_IRQ_WINDOW_OPEN: return true;
 	case KVM_EXIT_SHUTDOWN:
 		end(vcpu, VCPU_SHUTDOWN, "the guest's processor shut down (triple fault)");
 		return false;
 	case KVM_EXIT_INTERNAL_ERROR:
 		snprintf(text, sizeof(text),
-			"KVM cannot emulate an instruction of the guest (internal error %u, vCPU %u at 0x%" PRIx64 ")",
-			run->internal.suberror, vcpu->index, kvm_arch_pc(vcpu->fd));
+		        "KVM cannot emulate an instruction of the guest (internal error %u, vCPU %u at 0x%" PRIx64 ")",
+		        run->internal.suberror, vcpu->index, kvm_arch_pc(vcpu->fd));
 		end(vcpu, VCPU_ERROR, text);
 		return false;
 	case KVM_EXIT_FAIL_ENTRY:
 		snprintf(text, sizeof(text), "the processor refused to enter the guest (reason 0x%" PRIx64 ", vCPU %u)",
-			(uint64_t)run->fail_entry.hardware_entry_failure_reason, vcpu->index);
+		        (uint64_t)run->fail_entry.hardware_entry_failure_reason, vcpu->index);
 		end(vcpu, VCPU_ERROR, text);
 		return false;
 	default:
 		if (kvm_arch_handle_exit(run, vcpu->port_bus))
 			return true;
 		snprintf(text, sizeof(text), "vCPU %u left the guest for a reason that is not handled (KVM exit %u)",
-			vcpu->index, run->exit_reason);
+		        vcpu->index, run->exit_reason);
 		end(vcpu, VCPU_ERROR, text);
 		return false;
 	}

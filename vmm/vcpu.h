@@ -35,7 +35,7 @@ struct vcpu {
 
 /* Creates vCPU `index` of `count`. The caller has filled in buses and `ended`. 0 or -errno with `err`. */
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
-	struct err *err);
+        struct err *err);
 
 /* Starts the thread: 0 or -errno with `err`. */
 int vcpu_start(struct vcpu *vcpu, struct err *err);
