@@ -30,8 +30,13 @@ unit_src := $(wildcard tests/unit/*.c)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-.PHONY: all
-all: $(B)/bin/wisp
+W := $(B)/lib/wisp
+PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(B)/lib/libwisp.so $(B)/lib/libwisp.a
+GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
+
+.PHONY: all guest deps run check quick bench lint format install clean
+all: $(PROGRAMS) $(W)/initramfs.cpio
+guest: $(GUEST)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -46,10 +51,48 @@ $(B)/libvmm.a: $(call obj,$(vmm_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
 $(B)/libagent.a: $(call obj,$(agent_src))
 	rm -f $@ && ar rcs $@ $^
-$(B)/libhost.a: $(call obj,$(lib_src))
+
+# --- the host's side ---
+
+$(W)/wisp-vmm: $(call obj,vmm/main.c) $(B)/libvmm.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $^ -Wl,-Bstatic -luring -Wl,-Bdynamic -lpthread -o $@
+
+$(B)/lib/libwisp.a: $(call obj,$(lib_src))
+	@mkdir -p $(@D)
 	rm -f $@ && ar rcs $@ $^
 
-# Unit tests: one program a file, each linked with all modules.
-$(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(B)/libhost.a $(B)/libvmm.a $(B)/libagent.a
+$(B)/lib/libwisp.so.0: $(call obj,$(lib_src)) vmm/lib/libwisp.map
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $< $(B)/libhost.a $(B)/libvmm.a $(B)/libagent.a -luring -lpthread -lutil -o $@
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libwisp.so.0 -Wl,--version-script=vmm/lib/libwisp.map \
+	    $(if $(SAN),,-Wl,-z,defs) $(call obj,$(lib_src)) -o $@
+$(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
+	ln -sf libwisp.so.0 $@
+
+$(B)/bin/wisp: $(call obj,$(cli_src)) $(B)/lib/libwisp.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $^ -o $@
+
+# --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
+
+MUSL_CC ?= musl-gcc
+AGENT_CFLAGS := -std=gnu11 -Os $(WARN) -static -fno-strict-aliasing -fno-asynchronous-unwind-tables \
+                -ffunction-sections -fdata-sections -Wl,--gc-sections -s \
+                -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+
+$(B)/agent/init: $(wildcard agent/*.c agent/*.h)
+	@mkdir -p $(@D)
+	$(MUSL_CC) $(CPPFLAGS) $(AGENT_CFLAGS) $(wildcard agent/*.c) -o $@
+
+$(W)/initramfs.cpio: $(B)/agent/init
+	@mkdir -p $(@D)
+	touch -d @0 $<
+	cd $(<D) && echo init | cpio --quiet -o -H newc -R 0:0 --reproducible > $(abspath $@)
+
+$(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config)
+	@mkdir -p $(@D)
+	kernel=$$(kernel-config/build $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
+
+$(W)/base.squashfs: rootfs/build-default
+	@mkdir -p $(@D)
+	rootfs/build-default $@

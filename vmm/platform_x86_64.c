@@ -39,7 +39,7 @@ int platform_init(struct platform *p, struct bus *ports, bool serial,
 	p->serial.context = output_context;
 	int ret = bus_add(ports, I8042_PORT, I8042_PORT_COUNT, i8042_access, p);
 	if (ret == 0)
-		ret = bus_add(ports, PLATFORM_POWER_PORT, 1, power_access, p);
+		ret = bus_add(ports, PLATFORM_PORT_POWER, 1, power_access, p);
 	if (ret == 0 && serial)
 		ret = bus_add(ports, SERIAL_PORT, SERIAL_PORT_COUNT, serial_access, &p->serial);
 	return ret < 0 ? err_set(err, -ret, "too many devices on the I/O ports") : 0;

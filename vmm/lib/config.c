@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/lib/config.h"
+
+#define CONFIG_MAX ((size_t)8 << 20)
+
+static void add(struct lib_string *out, const char *key, const char *value)
+{
+	if (!value)
+		return;
+	lib_string_format(out, "%s=", key);
+	for (; *value; value++) {
+		if (*value == '\n')
+			lib_string_add(out, "\\n", 2);
+		else if (*value == '\\')
+			lib_string_add(out, "\\\\", 2);
+		else
+			lib_string_add(out, value, 1);
+	}
+	lib_string_add(out, "\n", 1);
+}
+
+int config_write(int dirfd, const struct config *config)
+{
+	struct lib_string out = {0};
+	add(&out, "image", config->image);
+	lib_string_format(&out, "cpus=%u\nmemory_mib=%u\n", config->cpus, config->memory_mib);
+	lib_string_format(&out, "writable=%d\ndetach=%d\nkeep=%d\n", config->writable, config->detach, config->keep);
+	lib_string_format(&out, "created_ns=%lld\n", (long long)config->created_ns);
+	lib_string_format(&out, "stop_grace_ms=%lld\n", (long long)config->stop_grace_ms);
+	add(&out, "workdir", config->workdir);
+	add(&out, "user", config->user);
+	add(&out, "shell", config->shell);
+	add(&out, "hostname", config->hostname);
+	for (const char **env = config->env; env && *env; env++)
+		add(&out, "env", *env);
+	if (out.failed || out.length > CONFIG_MAX) {
+		free(out.text);
+		return out.failed ? -ENOMEM : -E2BIG;
+	}
+	int result = 0;
+	int fd = openat(dirfd, "config", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		result = -errno;
+	} else {
+		result = lib_write_all(fd, out.text, out.length);
+		close(fd);
+	}
+	free(out.text);
+	return result;
+}
+
+static void unescape(char *value)
+{
+	char *to = value;
+	for (const char *from = value; *from; from++) {
+		if (*from == '\\' && from[1]) {
+			from++;
+			*to++ = *from == 'n' ? '\n' : *from;
+		} else {
+			*to++ = *from;
+		}
+	}
+	*to = '\0';
+}
+
+static void take(struct config *config, const char *key, char *value)
+{
+	unescape(value);
+	if (strcmp(key, "image") == 0)
+		config->image = value;
+	else if (strcmp(key, "cpus") == 0)
+		config->cpus = (uint32_t)strtoul(value, NULL, 10);
+	else if (strcmp(key, "memory_mib") == 0)
+		config->memory_mib = (uint32_t)strtoul(value, NULL, 10);
+	else if (strcmp(key, "writable") == 0)
+		config->writable = value[0] == '1';
+	else if (strcmp(key, "detach") == 0)
+		config->detach = value[0] == '1';
+	else if (strcmp(key, "keep") == 0)
+		config->keep = value[0] == '1';
+	else if (strcmp(key, "created_ns") == 0)
+		config->created_ns = strtoll(value, NULL, 10);
+	else if (strcmp(key, "stop_grace_ms") == 0)
+		config->stop_grace_ms = strtoll(value, NULL, 10);
+	else if (strcmp(key, "workdir") == 0)
+		config->workdir = value;
+	else if (strcmp(key, "user") == 0)
+		config->user = value;
+	else if (strcmp(key, "shell") == 0)
+		config->shell = value;
+	else if (strcmp(key, "hostname") == 0)
+		config->hostname = value;
+	else if (strcmp(key, "env") == 0)
+		config->env[config->env_count++] = value;
+}
+
+int config_read(int dirfd, struct config *config)
+{
+	*config = (struct config){0};
+	config->text = lib_read_file(dirfd, "config", CONFIG_MAX, NULL);
+	if (!config->text)
+		return -errno;
+	size_t lines = 1;
+	for (const char *at = config->text; (at = strchr(at, '\n')); at++)
+		lines++;
+	config->env = calloc(lines + 1, sizeof(*config->env));
+	if (!config->env) {
+		config_free(config);
+		return -ENOMEM;
+	}
+	char *rest = config->text, *line;
+	while ((line = strsep(&rest, "\n"))) {
+		char *equals = strchr(line, '=');
+		if (!equals)
+			continue;
+		*equals = '\0';
+		take(config, line, equals + 1);
+	}
+	return 0;
+}
+
+void config_free(struct config *config)
+{
+	free(config->text);
+	free(config->env);
+	*config = (struct config){0};
+}

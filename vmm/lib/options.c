@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The caller's options: versions of structures, and what can be refused before anything starts. */
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "agent/proto.h"
+#include "vmm/lib/lib.h"
+
+int lib_copy_options(void *to, size_t size, const void *from, const char *what, struct wisp_error *error)
+{
+	memset(to, 0, size);
+	if (from) {
+		size_t given;
+		memcpy(&given, from, sizeof(given));
+		if (given < sizeof(given) || given > 65536)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "%s: size is %zu: set it to sizeof the structure and zero the rest", what, given);
+		const unsigned char *bytes = from;
+		for (size_t i = size; i < given; i++) {
+			if (bytes[i] != 0)
+				return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+				        "%s: it has an option that libwisp %s does not know, at byte %zu: use a newer libwisp",
+				        what, WISP_VERSION, i);
+		}
+		memcpy(to, from, given < size ? given : size);
+	}
+	memcpy(to, &size, sizeof(size));
+	return 0;
+}
+
+int lib_check_name(const char *name, struct wisp_error *error)
+{
+	size_t length = strlen(name);
+	const char *why = NULL;
+	if (length == 0)
+		why = "it is empty";
+	else if (length > WISP_NAME_MAX)
+		why = "it is longer than 63 bytes";
+	else if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != length)
+		why = "only a-z, 0-9, '_', '.' and '-' may be in it";
+	else if (strchr("_.-", name[0]))
+		why = "it must begin with a letter or a digit";
+	if (!why)
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, EINVAL, "'%.80s' is no name for a sandbox: %s", name, why);
+}
+
+int lib_check_env(const char *const *env, struct wisp_error *error)
+{
+	for (; env && *env; env++) {
+		const char *equals = strchr(*env, '=');
+		size_t name_length = equals ? (size_t)(equals - *env) : strlen(*env);
+		const char *why = NULL;
+		if (!equals)
+			why = "it has no '='";
+		else if (name_length == 0)
+			why = "its name is empty";
+		else if (memchr(*env, '\n', name_length))
+			why = "its name has a newline in it";
+		if (why)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "'%.80s' is no environment variable: %s: write NAME=value", *env, why);
+	}
+	return 0;
+}
+
+int lib_check_line(const char *text, const char *what, struct wisp_error *error)
+{
+	if (!text)
+		return 0;
+	const char *why = NULL;
+	if (text[0] == '\0')
+		why = "it is empty";
+	else if (strlen(text) >= PROTO_STRING_MAX)
+		why = "it is longer than 4095 bytes";
+	else if (strchr(text, '\n'))
+		why = "it has a newline in it";
+	return why ? lib_fail(error, WISP_ERR_INVALID, EINVAL, "%s '%.80s': %s", what, text, why) : 0;
+}
+
+int lib_check_absolute(const char *path, const char *what, struct wisp_error *error)
+{
+	if (!path)
+		return 0;
+	if (path[0] != '/')
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%s '%.200s' is not absolute: begin it with '/'", what, path);
+	if (strlen(path) >= PROTO_STRING_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG, "%s '%.80s...' is longer than 4095 bytes", what, path);
+	return 0;
+}
+
+int lib_check_duration(int64_t ms, const char *what, struct wisp_error *error)
+{
+	if (ms >= 0)
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%s is negative: 0 is the default", what);
+}
+
+int lib_rlimit_number(const char *name)
+{
+	static const struct {
+		const char *name;
+		int number;
+	} limits[] = {
+	        {"as", RLIMIT_AS},
+	        {"core", RLIMIT_CORE},
+	        {"cpu", RLIMIT_CPU},
+	        {"data", RLIMIT_DATA},
+	        {"fsize", RLIMIT_FSIZE},
+	        {"locks", RLIMIT_LOCKS},
+	        {"memlock", RLIMIT_MEMLOCK},
+	        {"msgqueue", RLIMIT_MSGQUEUE},
+	        {"nice", RLIMIT_NICE},
+	        {"nofile", RLIMIT_NOFILE},
+	        {"nproc", RLIMIT_NPROC},
+	        {"rss", RLIMIT_RSS},
+	        {"rtprio", RLIMIT_RTPRIO},
+	        {"rttime", RLIMIT_RTTIME},
+	        {"sigpending", RLIMIT_SIGPENDING},
+	        {"stack", RLIMIT_STACK},
+	};
+	for (size_t i = 0; name && i < sizeof(limits) / sizeof(limits[0]); i++) {
+		if (strcmp(limits[i].name, name) == 0)
+			return limits[i].number;
+	}
+	return -1;
+}
+
+static int check_rlimits(const struct wisp_rlimit *limits, size_t count, struct wisp_error *error)
+{
+	if (count > PROTO_RLIMITS_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu resource limits: at most %u can be set", count,
+		        PROTO_RLIMITS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		const char *name = limits[i].resource ? limits[i].resource : "";
+		if (lib_rlimit_number(name) < 0)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "'%.40s' is no resource limit: use one of as core cpu data fsize locks memlock msgqueue nice "
+			        "nofile nproc rss rtprio rttime sigpending stack",
+			        name);
+		if (limits[i].soft > limits[i].hard)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "resource limit %s: the soft limit %llu is above the hard limit %llu", name,
+			        (unsigned long long)limits[i].soft, (unsigned long long)limits[i].hard);
+	}
+	return 0;
+}
+
+int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_error *error)
+{
+	int r;
+	if ((r = lib_check_absolute(options->cwd, "the working directory", error)) < 0 ||
+	        (r = lib_check_line(options->user, "the user", error)) < 0 ||
+	        (r = lib_check_env(options->env, error)) < 0 ||
+	        (r = lib_check_duration(options->timeout_ms, "the timeout", error)) < 0)
+		return r;
+	if (options->rlimit_count > 0 && !options->rlimits)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "rlimit_count is set, but rlimits is NULL");
+	if ((r = check_rlimits(options->rlimits, options->rlimit_count, error)) < 0)
+		return r;
+	if ((unsigned)options->stdin_mode > WISP_STDIN_PIPE)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "stdin_mode %d is unknown", (int)options->stdin_mode);
+	if (options->stdin_mode == WISP_STDIN_BYTES && options->stdin_length > 0 && !options->stdin_data)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "stdin_length is set, but stdin_data is NULL");
+	return 0;
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/lib/state.h"
+
+/* Who may write to the root could put a socket of his own in a sandbox's place. */
+static int check_root(int fd, const char *root, struct wisp_error *error)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return lib_fail_errno(error, errno, "cannot stat the state directory %s", root);
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return lib_fail(error, WISP_ERR_INVALID, EPERM,
+		        "the state directory %s belongs to user %u: choose one of your own", root, (unsigned)st.st_uid);
+	if (st.st_mode & 022)
+		return lib_fail(error, WISP_ERR_INVALID, EPERM,
+		        "others may write to the state directory %s: chmod go-w it or choose another", root);
+	return 0;
+}
+
+int state_open_root(const char *root, bool create, int *fd, char **path, struct wisp_error *error)
+{
+	*path = NULL;
+	if (!root || !root[0])
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "state_root is not set: name the directory for sandboxes");
+	char *absolute = lib_absolute(root);
+	if (!absolute)
+		return lib_no_memory(error);
+	int result = create ? lib_make_dirs(absolute, error) : 0;
+	if (result == 0) {
+		*fd = open(absolute, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (*fd < 0) {
+			int errnum = errno;
+			result = lib_fail_errno(error, errnum, "cannot open the state directory %s", absolute);
+		} else if (create) {
+			result = check_root(*fd, absolute, error);
+			if (result < 0)
+				close(*fd);
+		}
+	}
+	if (result < 0) {
+		free(absolute);
+		return result;
+	}
+	*path = absolute;
+	return 0;
+}
+
+int state_check_path(const char *root, const char *name, struct wisp_error *error)
+{
+	struct sockaddr_un address;
+	size_t most = sizeof(address.sun_path) - 1;
+	/* The longest: what a guest's connection to the host's port 1024 arrives at. */
+	size_t length = strlen(root) + 1 + strlen(name) + strlen("/" STATE_AGENT_SOCKET "_1024");
+	if (length <= most)
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
+	        "%s/%s: the path is too long for a socket in it, by %zu bytes: use a shorter state directory or name", root,
+	        name, length - most);
+}
+
+enum state_lock state_probe(int dir_fd)
+{
+	int fd = openat(dir_fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return STATE_NO_LOCK;
+	/* Shared: two who look at the same time must not take each other for the monitor. */
+	bool free = flock(fd, LOCK_SH | LOCK_NB) == 0;
+	close(fd);
+	return free ? STATE_FREE : STATE_HELD;
+}
+
+int32_t state_pid(int dir_fd)
+{
+	char *text = lib_read_file(dir_fd, "lock", 64, NULL);
+	if (!text)
+		return 0;
+	long pid = strtol(text, NULL, 10);
+	free(text);
+	return pid > 0 && pid <= INT32_MAX ? (int32_t)pid : 0;
+}
+
+void state_parse(const char *line, struct state *state)
+{
+	*state = (struct state){.kind = STATE_NONE};
+	if (strncmp(line, "booting", 7) == 0) {
+		state->kind = STATE_BOOTING;
+	} else if (strncmp(line, "ready", 5) == 0) {
+		state->kind = STATE_READY;
+	} else if (strncmp(line, "exit ", 5) == 0) {
+		state->kind = STATE_EXIT;
+		const char *reason = line + 5;
+		size_t length = strcspn(reason, " \n");
+		for (int end = WISP_END_POWEROFF; end <= WISP_END_INTERNAL; end++) {
+			const char *name = wisp_get_end_name(end);
+			if (strlen(name) == length && strncmp(name, reason, length) == 0)
+				state->end = end;
+		}
+		const char *text = reason + length;
+		while (*text == ' ')
+			text++;
+		state->text = strndup(text, strcspn(text, "\n"));
+	}
+}
+
+void state_read(int dir_fd, struct state *state)
+{
+	char *line = lib_read_file(dir_fd, "state", 65536, NULL);
+	state_parse(line ? line : "", state);
+	free(line);
+}
+
+/* Takes the lock for good, or -EBUSY. A prober's shared lock is gone in a moment. */
+static int take_lock(int dir_fd)
+{
+	int fd = openat(dir_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	for (int tries = 0; tries < 20; tries++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		struct timespec pause = {.tv_nsec = NS_PER_MS};
+		nanosleep(&pause, NULL);
+	}
+	close(fd);
+	return -EBUSY;
+}
+
+static void make_hidden_name(char *to, size_t size)
+{
+	uint64_t number;
+	lib_random(&number, sizeof(number));
+	snprintf(to, size, ".%016llx", (unsigned long long)number);
+}
+
+int state_remove(int root_fd, const char *name, int held)
+{
+	int result = 0, lock_fd = held;
+	if (held < 0) {
+		int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir_fd < 0)
+			return -errno;
+		lock_fd = take_lock(dir_fd);
+		close(dir_fd);
+		/* Without a lock file it is no sandbox that runs: one is made with it. */
+		if (lock_fd < 0 && lock_fd != -ENOENT)
+			return lock_fd;
+	}
+	char hidden[32];
+	make_hidden_name(hidden, sizeof(hidden));
+	if (renameat(root_fd, name, root_fd, hidden) < 0)
+		result = -errno;
+	else
+		result = lib_remove_tree(root_fd, hidden);
+	if (lock_fd >= 0)
+		close(lock_fd);
+	return result;
+}
+
+/* Makes the hidden directory with its lock held and its config. */
+static int prepare(int root_fd, const char *hidden, const struct config *config, int *dir_fd, int *lock_fd)
+{
+	if (mkdirat(root_fd, hidden, 0700) < 0)
+		return -errno;
+	*dir_fd = openat(root_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*dir_fd < 0)
+		return -errno;
+	*lock_fd = openat(*dir_fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (*lock_fd < 0)
+		return -errno;
+	if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	return config_write(*dir_fd, config);
+}
+
+/* A name that is taken by a sandbox whose monitor died without a word is free again. */
+static int free_stale(int root_fd, const char *name)
+{
+	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir_fd < 0)
+		return -errno;
+	struct state state;
+	state_read(dir_fd, &state);
+	bool stale = state.kind != STATE_EXIT && state_probe(dir_fd) != STATE_HELD;
+	free(state.text);
+	close(dir_fd);
+	return stale ? state_remove(root_fd, name, -1) : -EBUSY;
+}
+
+static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
+{
+	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool running = dir_fd >= 0 && state_probe(dir_fd) == STATE_HELD;
+	if (dir_fd >= 0)
+		close(dir_fd);
+	return lib_fail(error, WISP_ERR_NAME_TAKEN, EEXIST, "a sandbox '%s' %s: choose another name, or %s", name,
+	        running ? "is running" : "exists, stopped", running ? "stop it first" : "remove it first");
+}
+
+int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],
+        int *dir_fd, int *lock_fd, struct wisp_error *error)
+{
+	char hidden[32];
+	make_hidden_name(hidden, sizeof(hidden));
+	*dir_fd = *lock_fd = -1;
+	int r = prepare(root_fd, hidden, config, dir_fd, lock_fd);
+	if (r < 0)
+		lib_fail_errno(error, -r, "cannot make a directory for the sandbox");
+	for (int tries = 0; r == 0; tries++) {
+		if (name) {
+			snprintf(name_out, WISP_NAME_MAX + 1, "%s", name);
+		} else {
+			uint32_t number;
+			lib_random(&number, sizeof(number));
+			snprintf(name_out, WISP_NAME_MAX + 1, "wisp-%08x", number);
+		}
+		/* Over a directory with anything in it, and every sandbox's has its lock, rename fails. */
+		if (renameat(root_fd, hidden, root_fd, name_out) == 0)
+			return 0;
+		r = -errno;
+		if ((r == -ENOTEMPTY || r == -EEXIST) && tries < 8 && (!name || free_stale(root_fd, name) == 0))
+			r = 0;
+		else if (r == -ENOTEMPTY || r == -EEXIST)
+			r = fail_taken(root_fd, name_out, error);
+		else if (r < 0)
+			lib_fail_errno(error, -r, "cannot make the sandbox's directory %s", name_out);
+	}
+	if (*dir_fd >= 0)
+		close(*dir_fd);
+	if (*lock_fd >= 0)
+		close(*lock_fd);
+	lib_remove_tree(root_fd, hidden);
+	return r;
+}
+
+/* What wisp_sandbox_info's strings belong to. */
+struct state_info {
+	struct wisp_sandbox_info info;
+	struct config config;
+	char *name;
+	char *dir;
+	char *end_text;
+};
+
+void wisp_free_sandbox_info(struct wisp_sandbox_info *info)
+{
+	if (!info)
+		return;
+	struct state_info *owner = (struct state_info *)info;
+	config_free(&owner->config);
+	free(owner->name);
+	free(owner->dir);
+	free(owner->end_text);
+	free(owner);
+}
+
+static void fill_info(struct state_info *owner, int dir_fd)
+{
+	struct wisp_sandbox_info *info = &owner->info;
+	const struct config *config = &owner->config;
+	static const char *const no_env[] = {NULL};
+	/* First the lock, then the state: between the two it can only have ended, and then the state says so. */
+	bool held = state_probe(dir_fd) == STATE_HELD;
+	struct state state;
+	state_read(dir_fd, &state);
+	owner->end_text = state.text;
+	if (state.kind == STATE_EXIT)
+		info->state = WISP_SANDBOX_STOPPED;
+	else if (!held)
+		info->state = WISP_SANDBOX_STALE;
+	else
+		info->state = state.kind == STATE_READY ? WISP_SANDBOX_RUNNING : WISP_SANDBOX_BOOTING;
+	info->end = state.end;
+	info->end_text = owner->end_text ? owner->end_text : "";
+	info->pid = held ? state_pid(dir_fd) : 0;
+	info->name = owner->name;
+	info->dir = owner->dir;
+	info->cpus = config->cpus;
+	info->memory_mib = config->memory_mib;
+	info->image = config->image ? config->image : "";
+	info->writable = config->writable;
+	info->detach = config->detach;
+	info->keep = config->keep;
+	info->created_ns = config->created_ns;
+	info->workdir = config->workdir ? config->workdir : "/";
+	info->user = config->user ? config->user : "";
+	info->shell = config->shell ? config->shell : "/bin/sh";
+	info->hostname = config->hostname ? config->hostname : owner->name;
+	info->env = config->env ? config->env : no_env;
+}
+
+int state_inspect(int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, bool *ghost,
+        struct wisp_error *error)
+{
+	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+		return lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
+	if (dir_fd < 0)
+		return lib_fail_errno(error, errno, "cannot open the sandbox's directory %s/%s", root, name);
+	struct state_info *owner = calloc(1, sizeof(*owner));
+	int r = owner ? config_read(dir_fd, &owner->config) : -ENOMEM;
+	/* A directory without a config is one that is just being deleted, or nothing of ours. */
+	if (r == 0) {
+		owner->name = strdup(name);
+		if (asprintf(&owner->dir, "%s/%s", root, name) < 0)
+			owner->dir = NULL;
+		if (!owner->name || !owner->dir)
+			r = -ENOMEM;
+	}
+	if (r == 0) {
+		fill_info(owner, dir_fd);
+		*info = &owner->info;
+		*ghost = owner->info.state == WISP_SANDBOX_STALE && !owner->info.keep;
+	} else {
+		if (owner)
+			wisp_free_sandbox_info(&owner->info);
+		if (r == -ENOENT)
+			lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
+		else
+			lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
+	}
+	close(dir_fd);
+	return r;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The directories of sandboxes. A sandbox runs as long as its monitor holds a flock on the file `lock` in its
+ * directory: no pid has to be trusted, and a monitor that died by SIGKILL or with the host leaves a directory whose
+ * lock can be taken.
+ *
+ * A directory is made under a name that no sandbox can have, with its lock held and its config written, and then
+ * renamed: nobody ever sees it half made, and the rename is what claims the name. It is deleted the other way round: lock
+ * taken, renamed, emptied.
+ */
+#ifndef WISP_LIB_STATE_H
+#define WISP_LIB_STATE_H
+
+#include "vmm/lib/config.h"
+
+#define STATE_AGENT_SOCKET "vsock.sock"
+
+/*
+ * Opens the state root, made and checked on the way if `create`; *path is its absolute path, to be freed. -ENOENT
+ * without an error's text when it is missing and not to be created.
+ */
+int state_open_root(const char *root, bool create, int *fd, char **path, struct wisp_error *error);
+
+/* Claims `name` (or, NULL, one that is made up, stored in `name_out`) and hands out the directory and the held lock. */
+int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],
+        int *dir_fd, int *lock_fd, struct wisp_error *error);
+
+enum state_lock { STATE_FREE, STATE_HELD, STATE_NO_LOCK };
+enum state_lock state_probe(int dir_fd);
+/* The pid in `lock`, 0 if there is none. */
+int32_t state_pid(int dir_fd);
+
+/* What the file `state` says. *text, if not NULL, is to be freed by the caller. */
+struct state {
+	enum { STATE_NONE, STATE_BOOTING, STATE_READY, STATE_EXIT } kind;
+	enum wisp_end end;
+	char *text;
+};
+/* Parses one line: of the file, and of the status socket. `line` is not kept. */
+void state_parse(const char *line, struct state *state);
+void state_read(int dir_fd, struct state *state);
+
+/*
+ * Deletes the directory if its lock can be taken, -EBUSY else. `held` is its lock, if the caller holds it already, and
+ * is closed.
+ */
+int state_remove(int root_fd, const char *name, int held);
+
+/* What wisp_inspect_sandbox returns; *ghost says that it is stale and not to be kept. */
+int state_inspect(int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, bool *ghost,
+        struct wisp_error *error);
+
+/* Refuses a directory whose sockets' paths would not fit. */
+int state_check_path(const char *root, const char *name, struct wisp_error *error);
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Time, strings and files. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/lib/lib.h"
+
+int64_t lib_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int64_t lib_deadline_ns(int64_t ms)
+{
+	if (ms < 0)
+		return INT64_MAX;
+	int64_t now = lib_now_ns();
+	return ms > (INT64_MAX - now) / NS_PER_MS ? INT64_MAX : now + ms * NS_PER_MS;
+}
+
+int lib_poll_ms(int64_t deadline_ns)
+{
+	if (deadline_ns == INT64_MAX)
+		return -1;
+	int64_t left = deadline_ns - lib_now_ns();
+	if (left <= 0)
+		return 0;
+	int64_t ms = (left + NS_PER_MS - 1) / NS_PER_MS;
+	return ms > 1000000000 ? 1000000000 : (int)ms;
+}
+
+/* The length of the well-formed sequence at `s` (Unicode 15, table 3-7), 0 if there is none. */
+static size_t utf8_step(const unsigned char *s, size_t left)
+{
+	unsigned char a = s[0], low = 0x80, high = 0xbf;
+	size_t step;
+	if (a < 0x80)
+		return 1;
+	if (a >= 0xc2 && a <= 0xdf)
+		step = 2;
+	else if (a >= 0xe0 && a <= 0xef)
+		step = 3;
+	else if (a >= 0xf0 && a <= 0xf4)
+		step = 4;
+	else
+		return 0;
+	if (a == 0xe0)
+		low = 0xa0;
+	else if (a == 0xed)
+		high = 0x9f;
+	else if (a == 0xf0)
+		low = 0x90;
+	else if (a == 0xf4)
+		high = 0x8f;
+	if (left < step || s[1] < low || s[1] > high)
+		return 0;
+	for (size_t i = 2; i < step; i++) {
+		if (s[i] < 0x80 || s[i] > 0xbf)
+			return 0;
+	}
+	return step;
+}
+
+bool lib_is_utf8(const void *data, size_t length, size_t *valid_length)
+{
+	const unsigned char *bytes = data;
+	size_t at = 0;
+	while (at < length) {
+		size_t step = utf8_step(bytes + at, length - at);
+		if (step == 0)
+			break;
+		at += step;
+	}
+	if (valid_length)
+		*valid_length = at;
+	return at == length;
+}
+
+int lib_write_all(int fd, const void *data, size_t length)
+{
+	const char *at = data;
+	while (length > 0) {
+		ssize_t n = write(fd, at, length);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
+{
+	/* O_NONBLOCK: a FIFO that somebody put in its place must not hold us. */
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return NULL;
+	struct lib_string text = {0};
+	char buffer[4096];
+	ssize_t n;
+	int errnum = 0;
+	while ((n = read(fd, buffer, sizeof(buffer))) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			errnum = errno;
+		else
+			lib_string_add(&text, buffer, (size_t)n);
+		if (text.failed)
+			errnum = ENOMEM;
+		else if (text.length > limit)
+			errnum = EFBIG;
+		if (errnum)
+			break;
+	}
+	close(fd);
+	if (!errnum && !text.text) {
+		lib_string_add(&text, "", 0);
+		errnum = text.failed ? ENOMEM : 0;
+	}
+	if (errnum) {
+		free(text.text);
+		errno = errnum;
+		return NULL;
+	}
+	if (length)
+		*length = text.length;
+	return text.text;
+}
+
+static int remove_dir(int parent, const char *name, int depth)
+{
+	if (depth > 64)
+		return -ELOOP;
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	DIR *dir = fdopendir(fd);
+	if (!dir) {
+		int errnum = errno;
+		close(fd);
+		return -errnum;
+	}
+	int result = 0;
+	struct dirent *entry;
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		int r = 0;
+		if (unlinkat(fd, entry->d_name, 0) < 0) {
+			r = -errno;
+			if (r == -EISDIR || r == -EPERM)
+				r = remove_dir(fd, entry->d_name, depth + 1);
+			if (r == -ENOENT)
+				r = 0;
+		}
+		if (r < 0 && result == 0)
+			result = r;
+	}
+	closedir(dir);
+	if (unlinkat(parent, name, AT_REMOVEDIR) < 0 && result == 0)
+		result = -errno;
+	return result;
+}
+
+int lib_remove_tree(int dirfd, const char *path)
+{
+	return remove_dir(dirfd, path, 0);
+}
+
+int lib_make_dirs(const char *path, struct wisp_error *error)
+{
+	char *copy = strdup(path);
+	if (!copy)
+		return lib_no_memory(error);
+	int result = 0;
+	for (char *at = copy + 1; result == 0; at++) {
+		if (*at != '/' && *at != '\0')
+			continue;
+		char end = *at;
+		*at = '\0';
+		if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+			result = lib_fail_errno(error, errno, "cannot create the directory %s", copy);
+		*at = end;
+		if (end == '\0')
+			break;
+	}
+	free(copy);
+	return result;
+}
+
+void lib_random(void *to, size_t length)
+{
+	/* Never short for such lengths once the pool is ready; before that, uniqueness is all that is asked for. */
+	if (getrandom(to, length, 0) != (ssize_t)length) {
+		int64_t now = lib_now_ns() ^ getpid();
+		memcpy(to, &now, length < sizeof(now) ? length : sizeof(now));
+	}
+}
+
+char *lib_absolute(const char *path)
+{
+	if (path[0] == '/')
+		return strdup(path);
+	char *cwd = getcwd(NULL, 0);
+	char *result = NULL;
+	if (cwd && asprintf(&result, "%s%s%s", cwd, strcmp(cwd, "/") == 0 ? "" : "/", path) < 0)
+		result = NULL;
+	free(cwd);
+	return result;
+}
+
+void lib_string_add(struct lib_string *string, const void *data, size_t length)
+{
+	if (string->failed)
+		return;
+	if (length >= SIZE_MAX / 2 - string->length) {
+		string->failed = true;
+		return;
+	}
+	size_t needed = string->length + length + 1;
+	if (needed > string->capacity) {
+		size_t capacity = string->capacity ? string->capacity : 256;
+		while (capacity < needed)
+			capacity *= 2;
+		char *text = realloc(string->text, capacity);
+		if (!text) {
+			string->failed = true;
+			return;
+		}
+		string->text = text;
+		string->capacity = capacity;
+	}
+	if (length > 0)
+		memcpy(string->text + string->length, data, length);
+	string->length += length;
+	string->text[string->length] = '\0';
+}
+
+void lib_string_format(struct lib_string *string, const char *format, ...)
+{
+	char *text;
+	va_list ap;
+	va_start(ap, format);
+	int length = vasprintf(&text, format, ap);
+	va_end(ap);
+	if (length < 0) {
+		string->failed = true;
+		return;
+	}
+	lib_string_add(string, text, (size_t)length);
+	free(text);
+}
