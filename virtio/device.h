@@ -72,7 +72,9 @@ struct virtio_queue {
 	struct virtio_dev *dev;
 	int kick_fd; /* eventfd */
 	bool armed;  /* a read of kick_fd is in flight */
-	bool pushed; /* completions wait for virtio_flush */
+	bool pushed; /* completions wait for the end of the round */
+	bool again;  /* the budget ran out: kicked once more in the next round */
+	unsigned budget;
 	uint64_t kick_count;
 	struct loop_op kick_op;
 };
@@ -90,11 +92,11 @@ struct virtio_dev {
 	uint32_t faults;            /* atomic, for log_once */
 
 	/* the loop's thread's */
-	bool active;
-	bool resetting;
-	bool destroying;
+	bool active;                  /* it serves its queues */
+	bool started;                 /* activated since the last reset; failed perhaps */
+	bool destroying;              /* kicks are not listened for any more */
 	struct loop_call *reset_call; /* who waits for the end of the reset */
-	struct loop_task flush_task;
+	struct loop_task flush_task, again_task;
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
 };
 
@@ -126,17 +128,35 @@ void virtio_reset_done(struct virtio_dev *dev);
  */
 void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written);
 
-/* For a device: the driver broke a rule. Logged once; the device stops until the driver resets it (section 2.1.2). */
+/*
+ * For a device: the driver broke a rule. Logged once; nothing is served until the driver resets the device (section
+ * 2.1.2). What is in flight goes on and is forgotten.
+ */
 void virtio_fail(struct virtio_dev *dev, const char *why);
 
-/* For a device: virtq_fetch; a broken ring fails the device. 1 with a chain, 0 without (also when it failed). */
-int virtio_fetch(struct virtio_dev *dev, unsigned queue, struct virtq_chain *chain);
+/*
+ * For a device's kick: do { while (virtio_fetch(...)) serve; } while (virtio_more(...)). Fetch is virtq_fetch, but a
+ * broken ring fails the device and means false. More turns notifications on, and is true when chains came meanwhile.
+ * A kick serves a queue's length of chains at most; what is left is for another kick in the next round, so that no
+ * driver that adds as fast as the device serves has the loop for itself.
+ */
+bool virtio_fetch(struct virtio_dev *dev, unsigned queue, struct virtq_chain *chain);
+bool virtio_more(struct virtio_dev *dev, unsigned queue);
 
-/* For a device: its config space changed. Loop's thread. */
+/* For a device that leaves chains in a queue for a reason of its own: kicks it again in the next round. */
+void virtio_kick_again(struct virtio_dev *dev, unsigned queue);
+
+/* For a device: its config space changed, already. Loop's thread. */
 void virtio_config_changed(struct virtio_dev *dev);
 
-/* For a transport. Both wait for the loop's thread, and are called from any. False: the loop has ended. */
+/*
+ * For a transport. Both wait for the loop's thread, and are called from any. False: the loop has ended. Reset leaves
+ * queues, features and interrupts cleared; the status is the transport's.
+ */
 bool virtio_activate(struct virtio_dev *dev);
 bool virtio_reset(struct virtio_dev *dev);
+
+/* For a transport: DEVICE_NEEDS_RESET, and its notification. Any thread. */
+void virtio_needs_reset(struct virtio_dev *dev, const char *why);
 
 #endif

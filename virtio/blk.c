@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Every request of the driver becomes one object of a fixed pool, which never runs dry: a head is
+ * in flight at most once, so requests are never more than the queue is long. What the request says is copied out of
+ * guest memory once and checked whole; from then on only the copy counts. The data itself is not copied: the kernel
+ * moves it between the file and the guest's buffers, by one io_uring operation for all buffers of a request.
+ *
+ * All that a kick brings is submitted by the loop in one system call, and all that a round of the loop completes is
+ * shown to the driver with one interrupt at most.
+ *
+ * With O_DIRECT the kernel wants buffers aligned as the storage likes. Requests that are not go through a second
+ * descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both views coherent.
+ */
+#include "virtio/blk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SECTOR 512u
+#define QUEUE_SIZE VIRTQ_SIZE_MAX
+#define POOL_SIZE (QUEUE_SIZE + 1) /* one to fetch into also when the driver has all of the queue in flight */
+
+/* Ranges in one discard or write-zeroes request, and the sectors of one range: 2 GiB, and 128 MiB. */
+#define RANGES_MAX 16u
+#define DISCARD_SECTORS_MAX (1u << 22)
+#define ZEROES_SECTORS_MAX (1u << 18)
+
+/* The part of the config space that this device has: up to secure erase. */
+#define CONFIG_SIZE (offsetof(struct virtio_blk_config, unused1) + 3)
+
+/* What stands in for O_DIRECT's rules where the kernel does not tell them. */
+#define DIRECT_ALIGN 4096u
+
+#define ZEROS_SIZE 4096u
+static const uint8_t zeros[ZEROS_SIZE] __attribute__((aligned(ZEROS_SIZE)));
+
+struct blk;
+
+struct request {
+	struct loop_op op;
+	struct blk *blk;
+	struct request *next_free;
+	bool in_flight; /* op is the kernel's */
+	bool syncing;   /* the fdatasync that ends a write-zeroes request in write-through mode */
+	uint32_t type;
+	uint8_t *status; /* the driver's, the last byte that is writable */
+	struct iovec *iov;
+	unsigned iov_count;
+	uint64_t offset;  /* bytes into the file, of what is left */
+	uint64_t left;    /* bytes */
+	uint32_t room;    /* bytes that are writable before the status */
+	uint32_t written; /* of them, from the first on, those that were written */
+	unsigned range, ranges;
+	int fallocate_mode; /* of the range; 0: zeros are written */
+	struct virtio_blk_discard_write_zeroes range_list[RANGES_MAX];
+	struct virtq_chain chain;
+};
+
+struct blk {
+	struct virtio_dev dev;
+	int fd;
+	int buffered_fd; /* fd itself unless that is O_DIRECT */
+	bool readonly;
+	bool sync_ignored;
+	uint32_t memory_align, offset_align; /* what fd wants; powers of two */
+	uint64_t sectors;
+	struct virtio_blk_config config;
+	char id[VIRTIO_BLK_ID_BYTES];
+	unsigned in_flight;
+	struct request *free;
+	struct request *requests;
+};
+
+static struct blk *to_blk(struct virtio_dev *dev)
+{
+	return (struct blk *)dev;
+}
+
+static void release(struct request *r)
+{
+	r->next_free = r->blk->free;
+	r->blk->free = r;
+}
+
+static void finish(struct request *r, uint8_t status)
+{
+	/*
+	 * The used length counts bytes from the first writable one on without a gap (section 2.7.8.2), so the status at
+	 * the end is in it only when everything before it was written.
+	 */
+	uint32_t length = r->written == r->room ? r->written + 1 : r->written;
+	guest_store(r->status, &status, sizeof(status));
+	virtio_complete(&r->blk->dev, 0, r->chain.head, length);
+	release(r);
+}
+
+static void completed(struct loop_op *op, int res, uint32_t flags);
+
+static void start(struct request *r, struct io_uring_sqe *sqe)
+{
+	r->op.done = completed;
+	r->in_flight = true;
+	r->blk->in_flight++;
+	loop_start(r->blk->dev.env.loop, sqe, &r->op);
+}
+
+/* Writes are stable on completion for drivers that cannot flush: section 5.2.6.2, case 1. */
+static bool write_through(const struct blk *blk)
+{
+	return !blk->sync_ignored && !virtio_has(&blk->dev, VIRTIO_BLK_F_FLUSH);
+}
+
+/* The descriptor for what is left of a request: O_DIRECT where it may be. */
+static int pick_fd(const struct request *r)
+{
+	const struct blk *blk = r->blk;
+	if (blk->fd == blk->buffered_fd)
+		return blk->fd;
+	uint64_t bits = (r->offset | r->left) & (blk->offset_align - 1);
+	for (unsigned i = 0; i < r->iov_count; i++) {
+		bits |= (uintptr_t)r->iov[i].iov_base & (blk->memory_align - 1);
+		bits |= r->iov[i].iov_len & (blk->offset_align - 1);
+	}
+	return bits == 0 ? blk->fd : blk->buffered_fd;
+}
+
+static void transfer(struct request *r)
+{
+	struct io_uring_sqe *sqe = loop_sqe(r->blk->dev.env.loop);
+	int fd = pick_fd(r);
+	if (r->type == VIRTIO_BLK_T_IN) {
+		if (r->iov_count == 1) /* one buffer: the kernel imports no array */
+			io_uring_prep_read(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+		else
+			io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, r->offset);
+	} else {
+		if (r->iov_count == 1)
+			io_uring_prep_write(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+		else
+			io_uring_prep_writev(sqe, fd, r->iov, r->iov_count, r->offset);
+		if (write_through(r->blk))
+			sqe->rw_flags = RWF_DSYNC;
+	}
+	start(r, sqe);
+}
+
+static void sync_data(struct request *r)
+{
+	struct io_uring_sqe *sqe = loop_sqe(r->blk->dev.env.loop);
+	io_uring_prep_fsync(sqe, r->blk->fd, IORING_FSYNC_DATASYNC);
+	start(r, sqe);
+}
+
+/* A piece of the range as zeros, out of one page that fills every buffer of the request. */
+static void write_zeros(struct request *r)
+{
+	uint64_t left = r->left;
+	r->iov = r->chain.iov; /* of no use to this request any more */
+	for (r->iov_count = 0; r->iov_count < VIRTQ_SIZE_MAX && left > 0; r->iov_count++) {
+		size_t part = left < ZEROS_SIZE ? left : ZEROS_SIZE;
+		r->iov[r->iov_count] = (struct iovec){(void *)(uintptr_t)zeros, part};
+		left -= part;
+	}
+	struct io_uring_sqe *sqe = loop_sqe(r->blk->dev.env.loop);
+	io_uring_prep_writev(sqe, pick_fd(r), r->iov, r->iov_count, r->offset);
+	start(r, sqe);
+}
+
+static void do_range(struct request *r)
+{
+	if (r->fallocate_mode == 0) {
+		write_zeros(r);
+		return;
+	}
+	struct io_uring_sqe *sqe = loop_sqe(r->blk->dev.env.loop);
+	io_uring_prep_fallocate(
+	        sqe, r->blk->fd, r->fallocate_mode | FALLOC_FL_KEEP_SIZE, (off_t)r->offset, (off_t)r->left);
+	start(r, sqe);
+}
+
+/* Goes on with the next range that is not empty; after the last one the request is finished. */
+static void next_range(struct request *r)
+{
+	while (r->range < r->ranges) {
+		const struct virtio_blk_discard_write_zeroes *range = &r->range_list[r->range++];
+		bool deallocate = r->type == VIRTIO_BLK_T_DISCARD || range->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		r->offset = range->sector * SECTOR;
+		r->left = (uint64_t)range->num_sectors * SECTOR;
+		r->fallocate_mode = deallocate ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+		if (r->left > 0) {
+			do_range(r);
+			return;
+		}
+	}
+	if (r->type == VIRTIO_BLK_T_WRITE_ZEROES && write_through(r->blk)) {
+		r->syncing = true;
+		sync_data(r);
+		return;
+	}
+	finish(r, VIRTIO_BLK_S_OK);
+}
+
+static void range_done(struct request *r, int res)
+{
+	if (r->fallocate_mode == 0) {
+		if (res <= 0) {
+			finish(r, VIRTIO_BLK_S_IOERR);
+			return;
+		}
+		r->offset += (unsigned)res;
+		r->left -= (unsigned)res;
+		if (r->left > 0)
+			do_range(r);
+		else
+			next_range(r);
+		return;
+	}
+	if (res == -EOPNOTSUPP || res == -EINVAL) { /* the file system, or the block device, cannot */
+		if (r->type == VIRTIO_BLK_T_DISCARD) {
+			next_range(r); /* a discard is advice */
+			return;
+		}
+		r->fallocate_mode = r->fallocate_mode == FALLOC_FL_PUNCH_HOLE ? FALLOC_FL_ZERO_RANGE : 0;
+		do_range(r);
+		return;
+	}
+	if (res < 0)
+		finish(r, VIRTIO_BLK_S_IOERR);
+	else
+		next_range(r);
+}
+
+static void transfer_done(struct request *r, int res)
+{
+	if (res <= 0) { /* 0: the file ends earlier than it did */
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	r->offset += (unsigned)res;
+	r->left -= (unsigned)res;
+	if (r->type == VIRTIO_BLK_T_IN)
+		r->written += (unsigned)res;
+	if (r->left == 0) {
+		finish(r, VIRTIO_BLK_S_OK);
+		return;
+	}
+	unsigned used_up = iov_advance(r->iov, r->iov_count, (unsigned)res);
+	r->iov += used_up;
+	r->iov_count -= used_up;
+	transfer(r);
+}
+
+static void again(struct request *r)
+{
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN:
+	case VIRTIO_BLK_T_OUT: transfer(r); break;
+	case VIRTIO_BLK_T_FLUSH: sync_data(r); break;
+	default: r->syncing ? sync_data(r) : do_range(r); break;
+	}
+}
+
+static void completed(struct loop_op *op, int res, uint32_t flags)
+{
+	(void)flags;
+	struct request *r = (struct request *)(void *)((char *)op - offsetof(struct request, op));
+	struct blk *blk = r->blk;
+	r->in_flight = false;
+	blk->in_flight--;
+	if (!blk->dev.active) { /* failed, or being reset: nobody waits for it */
+		release(r);
+		if (blk->dev.reset_call && blk->in_flight == 0)
+			virtio_reset_done(&blk->dev);
+		return;
+	}
+	if (res == -EINTR || res == -EAGAIN)
+		again(r);
+	else if (r->type == VIRTIO_BLK_T_IN || r->type == VIRTIO_BLK_T_OUT)
+		transfer_done(r, res);
+	else if (r->type == VIRTIO_BLK_T_FLUSH || r->syncing)
+		finish(r, res < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	else
+		range_done(r, res);
+}
+
+/* By subtraction: neither side can overflow. */
+static bool in_disk(const struct blk *blk, uint64_t sector, uint64_t count)
+{
+	return count <= blk->sectors && sector <= blk->sectors - count;
+}
+
+static void start_transfer(struct request *r, uint64_t sector, uint64_t bytes)
+{
+	struct blk *blk = r->blk;
+	if (bytes % SECTOR != 0 || !in_disk(blk, sector, bytes / SECTOR) ||
+	        (r->type == VIRTIO_BLK_T_OUT && blk->readonly)) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	if (bytes == 0) {
+		finish(r, VIRTIO_BLK_S_OK);
+		return;
+	}
+	r->offset = sector * SECTOR;
+	r->left = bytes;
+	transfer(r);
+}
+
+/* What a list of ranges may not contain: section 5.2.6.2. VIRTIO_BLK_S_OK when it is fine. */
+static uint8_t check_ranges(const struct request *r)
+{
+	bool discard = r->type == VIRTIO_BLK_T_DISCARD;
+	uint32_t allowed_flags = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	uint32_t sectors_max = discard ? DISCARD_SECTORS_MAX : ZEROES_SECTORS_MAX;
+	for (unsigned i = 0; i < r->ranges; i++) {
+		const struct virtio_blk_discard_write_zeroes *range = &r->range_list[i];
+		if (range->flags & ~allowed_flags)
+			return VIRTIO_BLK_S_UNSUPP;
+		if (range->num_sectors > sectors_max || !in_disk(r->blk, range->sector, range->num_sectors))
+			return VIRTIO_BLK_S_IOERR;
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
+static void start_ranges(struct request *r, uint64_t bytes)
+{
+	size_t each = sizeof(r->range_list[0]);
+	if (r->blk->readonly || bytes == 0 || bytes % each != 0 || bytes / each > RANGES_MAX) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	guest_load_iov(r->range_list, r->iov, r->iov_count, 0, bytes);
+	r->ranges = (unsigned)(bytes / each);
+	r->range = 0;
+	uint8_t status = check_ranges(r);
+	if (status != VIRTIO_BLK_S_OK)
+		finish(r, status);
+	else
+		next_range(r);
+}
+
+static void get_id(struct request *r)
+{
+	if (r->room < VIRTIO_BLK_ID_BYTES) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	r->written = (uint32_t)guest_store_iov(r->iov, r->iov_count, 0, r->blk->id, VIRTIO_BLK_ID_BYTES);
+	finish(r, VIRTIO_BLK_S_OK);
+}
+
+/* The last writable byte is the status, wherever it lies: the layout of descriptors says nothing (section 2.7.4). */
+static bool take_status(struct request *r)
+{
+	struct virtq_chain *chain = &r->chain;
+	if (chain->writable == 0)
+		return false;
+	struct iovec *last = &chain->iov[chain->readable + chain->writable - 1];
+	r->status = (uint8_t *)last->iov_base + last->iov_len - 1;
+	if (--last->iov_len == 0)
+		chain->writable--;
+	r->room = chain->writable_bytes - 1;
+	return true;
+}
+
+static void serve(struct request *r)
+{
+	struct virtq_chain *chain = &r->chain;
+	struct virtio_blk_outhdr header;
+	r->written = 0;
+	r->syncing = false;
+	if (!take_status(r)) {
+		release(r);
+		virtio_fail(&r->blk->dev, "a block request has no byte for its status");
+		return;
+	}
+	if (guest_load_iov(&header, chain->iov, chain->readable, 0, sizeof(header)) < sizeof(header)) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	unsigned used_up = iov_advance(chain->iov, chain->readable, sizeof(header));
+	uint32_t readable_bytes = chain->readable_bytes - (uint32_t)sizeof(header);
+	r->type = header.type;
+	if (r->type == VIRTIO_BLK_T_IN || r->type == VIRTIO_BLK_T_GET_ID) {
+		r->iov = chain->iov + chain->readable;
+		r->iov_count = chain->writable;
+	} else {
+		r->iov = chain->iov + used_up;
+		r->iov_count = chain->readable - used_up;
+	}
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN: start_transfer(r, header.sector, r->room); break;
+	case VIRTIO_BLK_T_OUT: start_transfer(r, header.sector, readable_bytes); break;
+	case VIRTIO_BLK_T_FLUSH: r->blk->sync_ignored ? finish(r, VIRTIO_BLK_S_OK) : sync_data(r); break;
+	case VIRTIO_BLK_T_GET_ID: get_id(r); break;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES: start_ranges(r, readable_bytes); break;
+	default: finish(r, VIRTIO_BLK_S_UNSUPP); break;
+	}
+}
+
+static void blk_kick(struct virtio_dev *dev, unsigned queue)
+{
+	struct blk *blk = to_blk(dev);
+	do {
+		while (virtio_fetch(dev, queue, &blk->free->chain)) {
+			struct request *r = blk->free;
+			blk->free = r->next_free;
+			serve(r);
+		}
+	} while (virtio_more(dev, queue));
+}
+
+static void blk_reset(struct virtio_dev *dev)
+{
+	struct blk *blk = to_blk(dev);
+	if (blk->in_flight == 0) {
+		virtio_reset_done(dev);
+		return;
+	}
+	for (unsigned i = 0; i < POOL_SIZE; i++) {
+		if (blk->requests[i].in_flight)
+			loop_cancel(dev->env.loop, &blk->requests[i].op);
+	}
+}
+
+static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
+{
+	memcpy(data, (const uint8_t *)&to_blk(dev)->config + offset, len);
+}
+
+static void blk_destroy(struct virtio_dev *dev)
+{
+	struct blk *blk = to_blk(dev);
+	if (blk->buffered_fd >= 0 && blk->buffered_fd != blk->fd)
+		close(blk->buffered_fd);
+	if (blk->fd >= 0)
+		close(blk->fd);
+	free(blk->requests);
+	free(blk);
+}
+
+static const struct virtio_type blk_type = {
+        .name = "blk",
+        .id = VIRTIO_ID_BLOCK,
+        .queue_count = 1,
+        .queue_size_max = QUEUE_SIZE,
+        .config_size = CONFIG_SIZE,
+        .kick = blk_kick,
+        .reset = blk_reset,
+        .config_read = blk_config_read,
+        .destroy = blk_destroy,
+};
+
+static uint64_t blk_features(const struct blk_options *opt)
+{
+	uint64_t features =
+	        1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY;
+	/* Who does not keep the promise must not make it: section 5.2.6.2, the note at its end. */
+	if (opt->cache != BLK_UNSAFE)
+		features |= 1ull << VIRTIO_BLK_F_FLUSH;
+	if (opt->readonly)
+		features |= 1ull << VIRTIO_BLK_F_RO;
+	else
+		features |= 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	return features;
+}
+
+static int find_size(struct blk *blk, int fd, struct err *err)
+{
+	struct stat st;
+	uint64_t bytes = 0;
+	if (fstat(fd, &st) < 0)
+		return err_set(err, errno, "cannot look at the disk's file: %s", strerror(errno));
+	if (S_ISREG(st.st_mode))
+		bytes = (uint64_t)st.st_size;
+	else if (!S_ISBLK(st.st_mode))
+		return err_set(err, EINVAL, "a disk is a regular file or a block device");
+	else if (ioctl(fd, BLKGETSIZE64, &bytes) < 0)
+		return err_set(err, errno, "cannot tell the size of the block device: %s", strerror(errno));
+	blk->sectors = bytes / SECTOR;
+	return 0;
+}
+
+static int prepare_direct(struct blk *blk, int fd, bool readonly, struct err *err)
+{
+	char path[32];
+	struct statx stx = {0};
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	blk->buffered_fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (blk->buffered_fd < 0)
+		return err_set(err, errno, "cannot open the disk a second time, without O_DIRECT: %s", strerror(errno));
+	blk->memory_align = blk->offset_align = DIRECT_ALIGN;
+#ifdef STATX_DIOALIGN
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && stx.stx_mask & STATX_DIOALIGN &&
+	        stx.stx_dio_offset_align != 0) {
+		blk->memory_align = stx.stx_dio_mem_align;
+		blk->offset_align = stx.stx_dio_offset_align;
+	}
+#endif
+	(void)stx;
+	return 0;
+}
+
+static void fill_config(struct blk *blk)
+{
+	blk->config = (struct virtio_blk_config){
+	        .capacity = blk->sectors,
+	        .seg_max = VIRTQ_SIZE_MAX - 2, /* but for the header and the status */
+	        .blk_size = SECTOR,
+	        .physical_block_exp = 3, /* any sector will do; 4 KiB, a page of the host's, are best */
+	        .min_io_size = 8,
+	        .max_discard_sectors = DISCARD_SECTORS_MAX,
+	        .max_discard_seg = RANGES_MAX,
+	        .discard_sector_alignment = 8,
+	        .max_write_zeroes_sectors = ZEROES_SECTORS_MAX,
+	        .max_write_zeroes_seg = RANGES_MAX,
+	        .write_zeroes_may_unmap = 1,
+	};
+}
+
+int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const struct blk_options *opt, struct err *err)
+{
+	struct blk *blk = calloc(1, sizeof(*blk));
+	struct request *requests = calloc(POOL_SIZE, sizeof(*requests));
+	if (!blk || !requests) {
+		free(blk);
+		free(requests);
+		return err_set(err, ENOMEM, "out of memory for a disk");
+	}
+	blk->requests = requests;
+	blk->fd = -1; /* the caller's until all is done */
+	blk->buffered_fd = -1;
+	blk->readonly = opt->readonly;
+	blk->sync_ignored = opt->cache == BLK_UNSAFE;
+	memcpy(blk->id, opt->id, sizeof(blk->id));
+	for (unsigned i = POOL_SIZE; i-- > 0;) {
+		requests[i].blk = blk;
+		release(&requests[i]);
+	}
+	int ret = virtio_init(&blk->dev, &blk_type, env, blk_features(opt), err);
+	if (ret == 0)
+		ret = find_size(blk, opt->fd, err);
+	if (ret == 0 && opt->cache == BLK_DIRECT)
+		ret = prepare_direct(blk, opt->fd, opt->readonly, err);
+	if (ret < 0) {
+		virtio_destroy(&blk->dev);
+		return ret;
+	}
+	blk->fd = opt->fd;
+	if (blk->buffered_fd < 0)
+		blk->buffered_fd = blk->fd;
+	fill_config(blk);
+	*dev = &blk->dev;
+	return 0;
+}

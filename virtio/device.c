@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "virtio/device.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_ring.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define RING_FEATURES \
+	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
+
+#define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+/* The event is in the status before the interrupt is raised: section 4.2.2.1. */
+static void interrupt(struct virtio_dev *dev, uint32_t event)
+{
+	uint64_t one = 1;
+	__atomic_or_fetch(&dev->interrupt_status, event, __ATOMIC_SEQ_CST);
+	ssize_t n = write(dev->irq_fd, &one, sizeof(one));
+	(void)n; /* EAGAIN: 2^64 - 2 interrupts that nobody took; it is raised then */
+}
+
+static void kick(struct virtio_queue *q)
+{
+	struct virtio_dev *dev = q->dev;
+	if (!dev->active || !q->vq.running)
+		return;
+	q->budget = q->vq.state.size;
+	virtq_notify_off(&q->vq);
+	dev->type->kick(dev, (unsigned)(q - dev->queue));
+}
+
+static void kicked(struct loop_op *op, int res, uint32_t flags);
+
+static void arm_kick(struct virtio_queue *q)
+{
+	struct io_uring_sqe *sqe = loop_sqe(q->dev->env.loop);
+	io_uring_prep_read(sqe, q->kick_fd, &q->kick_count, sizeof(q->kick_count), 0);
+	q->kick_op.done = kicked;
+	q->armed = true;
+	loop_start(q->dev->env.loop, sqe, &q->kick_op);
+}
+
+static void kicked(struct loop_op *op, int res, uint32_t flags)
+{
+	(void)flags;
+	struct virtio_queue *q = container(op, struct virtio_queue, kick_op);
+	q->armed = false;
+	if (q->dev->destroying)
+		return;
+	if (res < 0 && res != -EINTR && res != -EAGAIN) {
+		virtio_fail(q->dev, "the eventfd of its kicks cannot be read");
+		return;
+	}
+	arm_kick(q); /* before the queue is looked at: a kick from here on completes the new read */
+	kick(q);
+}
+
+static void kick_again(struct loop_task *task)
+{
+	struct virtio_dev *dev = container(task, struct virtio_dev, again_task);
+	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+		if (!dev->queue[i].again)
+			continue;
+		dev->queue[i].again = false;
+		kick(&dev->queue[i]);
+	}
+}
+
+/* Shows the driver what a round of the loop completed. */
+static void flush(struct loop_task *task)
+{
+	struct virtio_dev *dev = container(task, struct virtio_dev, flush_task);
+	bool wanted = false;
+	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+		if (!dev->queue[i].pushed)
+			continue;
+		dev->queue[i].pushed = false;
+		wanted |= virtq_publish(&dev->queue[i].vq);
+	}
+	if (wanted && dev->active)
+		interrupt(dev, VIRTIO_MMIO_INT_VRING);
+}
+
+int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env, uint64_t features,
+        struct err *err)
+{
+	assert(type->queue_count <= VIRTIO_QUEUES_MAX && type->queue_size_max <= VIRTQ_SIZE_MAX);
+	dev->type = type;
+	dev->env = *env;
+	dev->features = features | RING_FEATURES;
+	dev->flush_task.run = flush;
+	dev->again_task.run = kick_again;
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		dev->queue[i].dev = dev;
+		dev->queue[i].kick_fd = -1;
+	}
+	dev->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	bool ok = dev->irq_fd >= 0;
+	/* Kicks are not NONBLOCK: io_uring would answer a read of an empty one with EAGAIN instead of waiting. */
+	for (unsigned i = 0; i < type->queue_count && ok; i++)
+		ok = (dev->queue[i].kick_fd = eventfd(0, EFD_CLOEXEC)) >= 0;
+	if (!ok)
+		return err_set(err, errno, "cannot create an eventfd for %s: %s", type->name, strerror(errno));
+	for (unsigned i = 0; i < type->queue_count; i++)
+		arm_kick(&dev->queue[i]);
+	return 0;
+}
+
+static bool is_quiet(const struct virtio_dev *dev)
+{
+	bool quiet = !dev->flush_task.queued && !dev->again_task.queued;
+	for (unsigned i = 0; i < dev->type->queue_count; i++)
+		quiet &= !dev->queue[i].armed;
+	return quiet;
+}
+
+void virtio_destroy(struct virtio_dev *dev)
+{
+	if (!dev)
+		return;
+	bool drained = virtio_reset(dev);
+	dev->destroying = true;
+	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+		if (dev->queue[i].armed)
+			loop_cancel(dev->env.loop, &dev->queue[i].kick_op);
+	}
+	while (drained && !is_quiet(dev))
+		drained = loop_step(dev->env.loop, -1) >= 0;
+	int fds[VIRTIO_QUEUES_MAX + 1] = {dev->irq_fd};
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		fds[i + 1] = dev->queue[i].kick_fd;
+	/* A ring that fails cannot be drained. Then the object stays: the kernel may still write to it. */
+	if (drained)
+		dev->type->destroy(dev);
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX + 1; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+}
+
+void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written)
+{
+	struct virtio_queue *q = &dev->queue[queue];
+	if (!dev->active)
+		return;
+	virtq_push(&q->vq, head, written);
+	q->pushed = true;
+	loop_defer(dev->env.loop, &dev->flush_task);
+}
+
+void virtio_needs_reset(struct virtio_dev *dev, const char *why)
+{
+	log_once(dev->env.log, &dev->faults, LOG_WARN, "virtio %s: the guest's driver broke the protocol: %s",
+	        dev->type->name, why);
+	uint32_t status = __atomic_or_fetch(&dev->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_SEQ_CST);
+	if (status & VIRTIO_CONFIG_S_DRIVER_OK)
+		interrupt(dev, VIRTIO_MMIO_INT_CONFIG); /* section 2.1.2 */
+}
+
+void virtio_fail(struct virtio_dev *dev, const char *why)
+{
+	if (!dev->active)
+		return;
+	dev->active = false;
+	virtio_needs_reset(dev, why);
+}
+
+bool virtio_fetch(struct virtio_dev *dev, unsigned queue, struct virtq_chain *chain)
+{
+	struct virtio_queue *q = &dev->queue[queue];
+	if (!dev->active || q->budget == 0)
+		return false;
+	int ret = virtq_fetch(&q->vq, chain);
+	if (ret < 0)
+		virtio_fail(dev, q->vq.broken);
+	if (ret > 0)
+		q->budget--;
+	return ret > 0;
+}
+
+bool virtio_more(struct virtio_dev *dev, unsigned queue)
+{
+	struct virtio_queue *q = &dev->queue[queue];
+	if (!dev->active)
+		return false;
+	if (q->budget == 0) {
+		virtio_kick_again(dev, queue);
+		return false;
+	}
+	bool more = virtq_notify_on(&q->vq);
+	if (more)
+		virtq_notify_off(&q->vq);
+	return more;
+}
+
+void virtio_kick_again(struct virtio_dev *dev, unsigned queue)
+{
+	dev->queue[queue].again = true;
+	loop_defer(dev->env.loop, &dev->again_task);
+}
+
+void virtio_config_changed(struct virtio_dev *dev)
+{
+	__atomic_add_fetch(&dev->config_generation, 1, __ATOMIC_SEQ_CST);
+	if (dev->active)
+		interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+}
+
+struct device_call {
+	struct loop_call call;
+	struct virtio_dev *dev;
+};
+
+static void activate(struct loop_call *call)
+{
+	struct virtio_dev *dev = container(call, struct device_call, call)->dev;
+	dev->started = true;
+	dev->active = true;
+	for (unsigned i = 0; i < dev->type->queue_count && dev->active; i++) {
+		struct virtq *vq = &dev->queue[i].vq;
+		/* A queue that is not ready is left alone (section 4.2.2.1). */
+		if (vq->state.ready && virtq_start(vq, dev->env.gmem, dev->type->queue_size_max, dev->negotiated) < 0)
+			virtio_fail(dev, vq->broken);
+	}
+	if (dev->active && dev->type->activate)
+		dev->type->activate(dev);
+	for (unsigned i = 0; i < dev->type->queue_count; i++)
+		kick(&dev->queue[i]); /* for what was added before: there may be no other kick */
+	loop_call_finish(dev->env.loop, call);
+}
+
+bool virtio_activate(struct virtio_dev *dev)
+{
+	struct device_call call = {.call.run = activate, .dev = dev};
+	return loop_call(dev->env.loop, &call.call);
+}
+
+void virtio_reset_done(struct virtio_dev *dev)
+{
+	struct loop_call *call = dev->reset_call;
+	assert(call);
+	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+		virtq_stop(&dev->queue[i].vq);
+		dev->queue[i].pushed = dev->queue[i].again = false;
+	}
+	dev->negotiated = 0;
+	__atomic_store_n(&dev->interrupt_status, 0, __ATOMIC_SEQ_CST);
+	dev->reset_call = NULL;
+	loop_call_finish(dev->env.loop, call);
+}
+
+static void begin_reset(struct loop_call *call)
+{
+	struct virtio_dev *dev = container(call, struct device_call, call)->dev;
+	bool started = dev->started;
+	dev->active = dev->started = false;
+	dev->reset_call = call;
+	if (started)
+		dev->type->reset(dev);
+	else
+		virtio_reset_done(dev);
+}
+
+bool virtio_reset(struct virtio_dev *dev)
+{
+	struct device_call call = {.call.run = begin_reset, .dev = dev};
+	return loop_call(dev->env.loop, &call.call);
+}
