@@ -273,17 +273,17 @@ bool virtq_publish(struct virtq *q)
 	if (!q->running || old == new)
 		return false;
 	q->published = new;
-	/* Release: the entries, and the buffers before them, are seen by who sees the index. */
-	__atomic_store_n(q->used_idx, new, __ATOMIC_RELEASE);
 	/*
-	 * Store idx, then load what the driver wants to know of. The driver stores what it wants, then loads idx once
-	 * more, with a full barrier as well (2.7.7.1 and the driver's loop in 2.7.14): so one of the two sees the
-	 * other's store, and no completion is left without an interrupt.
+	 * Sequentially consistent, both: the store of idx is before the load of what the driver wants to know of. The
+	 * driver stores what it wants and then loads idx once more, with a full barrier between (2.7.7.1 and the loop
+	 * of 2.7.14): so one of the two sees the other's store, and no completion is left without its interrupt. (A
+	 * store and a load, not a fence, because ThreadSanitizer knows no fences.) The store also is the release of the
+	 * entries and buffers before it.
 	 */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(q->used_idx, new, __ATOMIC_SEQ_CST);
 	if (!q->event_idx)
-		return !(__atomic_load_n(q->avail_flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
-	uint16_t event = __atomic_load_n(q->used_event, __ATOMIC_RELAXED);
+		return !(__atomic_load_n(q->avail_flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT);
+	uint16_t event = __atomic_load_n(q->used_event, __ATOMIC_SEQ_CST);
 	return (uint16_t)(new - event - 1) < (uint16_t)(new - old); /* event is one of old .. new - 1 */
 }
 
@@ -298,14 +298,14 @@ bool virtq_notify_on(struct virtq *q)
 {
 	if (!q->running)
 		return false;
-	if (q->event_idx)
-		__atomic_store_n(q->avail_event, q->state.avail_next, __ATOMIC_RELAXED);
-	else
-		__atomic_store_n(q->used_flags, 0, __ATOMIC_RELAXED);
 	/*
-	 * Pairs with the driver's full barrier between storing avail.idx and loading avail_event or flags (2.7.13.4.1):
-	 * either the driver sees that it shall notify, or its chain is seen here.
+	 * Sequentially consistent, both, as in virtq_publish. Pairs with the driver's full barrier between its store of
+	 * avail.idx and its load of avail_event or flags (2.7.13.4.1): either the driver sees that it shall notify, or
+	 * its chain is seen here.
 	 */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return __atomic_load_n(q->avail_idx, __ATOMIC_RELAXED) != q->state.avail_next;
+	if (q->event_idx)
+		__atomic_store_n(q->avail_event, q->state.avail_next, __ATOMIC_SEQ_CST);
+	else
+		__atomic_store_n(q->used_flags, 0, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(q->avail_idx, __ATOMIC_SEQ_CST) != q->state.avail_next;
 }

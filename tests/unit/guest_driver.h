@@ -250,7 +250,7 @@ static inline void ring_offer(struct ring *r, uint16_t head)
 {
 	__atomic_store_n(&r->avail[2 + r->avail_idx % r->size], head, __ATOMIC_RELAXED);
 	r->avail_idx++;
-	__atomic_store_n(&r->avail[1], r->avail_idx, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->avail[1], r->avail_idx, __ATOMIC_SEQ_CST);
 }
 
 static inline void fill_desc(struct vring_desc *desc, const struct buf *buf, bool writable, bool last, uint16_t next)
@@ -304,12 +304,11 @@ static inline void ring_kick(struct driver *d, unsigned queue)
 {
 	struct ring *r = &d->ring[queue];
 	bool wanted;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (d->features >> VIRTIO_RING_F_EVENT_IDX & 1) {
-		uint16_t event = __atomic_load_n(&r->used[2 + 4 * r->size], __ATOMIC_RELAXED);
+		uint16_t event = __atomic_load_n(&r->used[2 + 4 * r->size], __ATOMIC_SEQ_CST);
 		wanted = vring_need_event(event, r->avail_idx, r->kicked_at);
 	} else {
-		wanted = !(__atomic_load_n(&r->used[0], __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY);
+		wanted = !(__atomic_load_n(&r->used[0], __ATOMIC_SEQ_CST) & VRING_USED_F_NO_NOTIFY);
 	}
 	r->kicked_at = r->avail_idx;
 	if (wanted) {
@@ -324,14 +323,13 @@ static inline void ring_kick(struct driver *d, unsigned queue)
 static inline bool ring_used(struct driver *d, unsigned queue, uint16_t *head, uint32_t *len)
 {
 	struct ring *r = &d->ring[queue];
-	if (__atomic_load_n(&r->used[1], __ATOMIC_ACQUIRE) == r->used_seen)
+	if (__atomic_load_n(&r->used[1], __ATOMIC_SEQ_CST) == r->used_seen)
 		return false;
 	struct vring_used_elem elem;
 	memcpy(&elem, &r->used[2 + 4 * (r->used_seen % r->size)], sizeof(elem));
 	r->used_seen++;
 	/* used_event: an interrupt for the next one */
-	__atomic_store_n(&r->avail[2 + r->size], r->used_seen, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&r->avail[2 + r->size], r->used_seen, __ATOMIC_SEQ_CST);
 	if (elem.id < r->size) {
 		for (unsigned i = r->chain_len[elem.id]; i-- > 0;)
 			r->free[r->free_count++] = r->chain[elem.id][i];

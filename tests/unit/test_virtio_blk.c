@@ -167,7 +167,7 @@ static void test_direct(void)
 		SKIP("the file system of /var/tmp has no O_DIRECT");
 	REQUIRE(disk_open_on(&t, direct, &(struct blk_options){.cache = BLK_DIRECT}, BLK_FEATURES));
 	close(t.fd);
-	t.fd = fd; /* which reads at any alignment */
+	t.fd = fd;         /* which reads at any alignment */
 	round_trip(&t, 9); /* neither addresses nor sector are aligned */
 	round_trip(&t, 16);
 	uint64_t area = guest_alloc(&t.g, 65536, 4096);
