@@ -96,3 +96,75 @@ $(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config)
 $(W)/base.squashfs: rootfs/build-default
 	@mkdir -p $(@D)
 	rootfs/build-default $@
+
+# --- tests ---
+
+UNIT := $(patsubst %.c,$(B)/%,$(unit_src))
+# The tests in which threads meet also run under TSan.
+UNIT_TSAN := $(filter %_threads %_loop,$(UNIT))
+PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fno-pic -mno-red-zone -mgeneral-regs-only \
+                  -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
+
+# Unit tests: one program a file, each linked with all modules.
+archives := $(B)/lib/libwisp.a $(B)/libvmm.a $(B)/libagent.a
+$(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -lutil -o $@
+
+$(B)/tests/payload/payload.elf: tests/payload/payload.c agent/platform.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $< -o $@
+$(B)/tests/payload/test_machine: $(call obj,tests/payload/test_machine.c) $(B)/libvmm.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
+$(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $^ -o $@
+
+.PHONY: tests tests-tsan
+tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host
+tests-tsan: $(UNIT_TSAN)
+
+check: deps
+	$(MAKE) all guest tests
+	$(MAKE) SAN=address,undefined tests
+	$(MAKE) SAN=thread tests-tsan
+	tests/run
+
+quick: all tests
+	tests/run lint unit
+
+lint: all tests
+	tests/lint
+
+format:
+	clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
+
+# --- for a newcomer ---
+
+# Once a clone: what building and testing need, from Debian. The parts know their own needs.
+PACKAGES := gcc libc6-dev linux-libc-dev make git liburing-dev musl-tools cpio clang-format shellcheck file
+deps: $(B)/.deps
+$(B)/.deps: Makefile kernel-config/build rootfs/build-default tests/emuhost/run
+	@mkdir -p $(@D)
+	tests/install-deps $(PACKAGES)
+	@touch $@
+
+run: deps
+	$(MAKE) all guest
+	tests/emuhost/on-kvm $(B)/bin/wisp run -- sh -c 'echo "Hello from $$(. /etc/os-release; echo $$PRETTY_NAME), Linux $$(uname -r), up for $$(cut -d" " -f1 /proc/uptime) s"'
+
+install: all guest
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/wisp $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+	    $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
+	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
+	install $(B)/lib/libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/ && ln -sf libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/libwisp.so
+	install -m 644 $(B)/lib/libwisp.a $(DESTDIR)$(PREFIX)/lib/
+	install $(W)/wisp-vmm $(DESTDIR)$(PREFIX)/lib/wisp/
+	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/
+	install -m 644 include/wisp.h $(DESTDIR)$(PREFIX)/include/
+	printf 'prefix=%s\nName: wisp\nDescription: microVM sandboxes\nVersion: %s\nLibs: -L$${prefix}/lib -lwisp\nCflags: -I$${prefix}/include\n' \
+	    '$(PREFIX)' '$(VERSION)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wisp.pc
+
+clean:
+	rm -rf build build-address build-thread
