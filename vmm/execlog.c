@@ -52,17 +52,27 @@ static void rotate(struct capped_file *file)
 	file->size = 0;
 }
 
-void capped_write(struct capped_file *file, const void *data, size_t len)
+static void append(struct capped_file *file, const void *data, size_t len, bool may_rotate)
 {
 	if (file->fd <= 0)
 		return;
 	pthread_mutex_lock(&file->lock);
-	if (file->size + len > file->limit && file->size > 0)
+	if (may_rotate && file->size + len > file->limit && file->size > 0)
 		rotate(file);
 	ssize_t n = write(file->fd, data, len);
 	if (n > 0)
 		file->size += (uint64_t)n;
 	pthread_mutex_unlock(&file->lock);
+}
+
+void capped_write(struct capped_file *file, const void *data, size_t len)
+{
+	append(file, data, len, true);
+}
+
+void capped_continue(struct capped_file *file, const void *data, size_t len)
+{
+	append(file, data, len, false);
 }
 
 void capped_close(struct capped_file *file)
@@ -76,19 +86,21 @@ void capped_close(struct capped_file *file)
 
 /* --- a JSON line --- */
 
-/*
- * The largest payload, each byte as a six-byte escape, and the rest of the line. Static per call would be shared state;
- * a line is built in pieces instead, and a reader must expect a line to be complete only with its newline.
- */
+/* A line is built in pieces, so that the longest (a full frame of escapes, 400 KiB) needs no buffer of its size. */
 struct line {
 	struct capped_file *file;
 	size_t used;
+	bool begun; /* a piece is written: the rest belongs into the same file */
 	char text[16384];
 };
 
 static void flush(struct line *line)
 {
-	capped_write(line->file, line->text, line->used);
+	if (line->begun)
+		capped_continue(line->file, line->text, line->used);
+	else
+		capped_write(line->file, line->text, line->used);
+	line->begun = true;
 	line->used = 0;
 }
 
@@ -228,6 +240,7 @@ int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_
 	struct line line;
 	line.file = file;
 	line.used = 0;
+	line.begun = false;
 	char date[32];
 	struct tm tm;
 	time_t seconds = (time_t)(realtime_ns / NS_PER_S);

@@ -25,6 +25,9 @@ struct capped_file {
 int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
 /* Appends all or, when the disk is full, less: a log's loss never stops a guest. */
 void capped_write(struct capped_file *file, const void *data, size_t len);
+/* The same for what must not be parted from the piece before: never starts the file anew, so it may exceed the limit.
+ */
+void capped_continue(struct capped_file *file, const void *data, size_t len);
 /* Takes a zeroed object. */
 void capped_close(struct capped_file *file);
 

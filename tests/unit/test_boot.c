@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ELF loader against files that lie, and the boot tables byte by byte. */
+#include <asm/bootparam.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+#include "vmm/boot_x86_64.h"
+#include "vmm/elf.h"
+
+#define MIB (1ull << 20)
+#define RAM (64 * MIB)
+
+struct file {
+	Elf64_Ehdr header;
+	Elf64_Phdr segment[2];
+	uint8_t data[4096];
+};
+
+/* A good kernel of one segment at 2 MiB, and a second, empty, one. */
+static struct file good_file(void)
+{
+	struct file f = {0};
+	memcpy(f.header.e_ident, ELFMAG, SELFMAG);
+	f.header.e_ident[EI_CLASS] = ELFCLASS64;
+	f.header.e_ident[EI_DATA] = ELFDATA2LSB;
+	f.header.e_type = ET_EXEC;
+	f.header.e_machine = EM_X86_64;
+	f.header.e_entry = 2 * MIB + 16;
+	f.header.e_phoff = offsetof(struct file, segment);
+	f.header.e_phentsize = sizeof(Elf64_Phdr);
+	f.header.e_phnum = 2;
+	f.segment[0] = (Elf64_Phdr){.p_type = PT_LOAD,
+	        .p_offset = offsetof(struct file, data),
+	        .p_paddr = 2 * MIB,
+	        .p_filesz = 4096,
+	        .p_memsz = 8192};
+	f.segment[1] = (Elf64_Phdr){.p_type = PT_NOTE};
+	memset(f.data, 0xab, sizeof(f.data));
+	return f;
+}
+
+static int load(const struct file *f, size_t size, struct gmem *g, struct elf_image *image, struct err *err)
+{
+	struct elf_limits limits = {.machine = EM_X86_64, .lowest = MIB, .highest = RAM};
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+	if (write(fd, f, size) != (ssize_t)size)
+		CHECK(false);
+	*err = (struct err){0};
+	int ret = elf_load(fd, "k", &limits, g, image, err);
+	close(fd);
+	return ret;
+}
+
+static void a_kernel_is_loaded_where_it_wants(void)
+{
+	struct gmem g;
+	struct err err;
+	struct elf_image image;
+	struct file f = good_file();
+	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
+	CHECK_EQ(load(&f, sizeof(f), &g, &image, &err), 0);
+	CHECK_EQ(image.entry, 2 * MIB + 16);
+	CHECK_EQ(image.start, 2 * MIB);
+	CHECK_EQ(image.end, 2 * MIB + 8192);
+	const uint8_t *p = gmem_ptr(&g, gpa(2 * MIB), 8192);
+	CHECK(p && p[0] == 0xab && p[4095] == 0xab && p[4096] == 0);
+	gmem_destroy(&g);
+}
+
+static void lies_are_refused(void)
+{
+	struct gmem g;
+	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
+	for (int lie = 0; lie < 18; lie++) {
+		struct file f = good_file();
+		size_t size = sizeof(f);
+		switch (lie) {
+		case 0: f.header.e_ident[0] = 0; break;
+		case 1: f.header.e_ident[EI_CLASS] = ELFCLASS32; break;
+		case 2: f.header.e_machine = EM_AARCH64; break;
+		case 3: f.header.e_type = ET_REL; break;
+		case 4: f.header.e_phentsize = 1; break;
+		case 5: f.header.e_phnum = 0; break;
+		case 6: f.header.e_phnum = 0xffff; break;
+		case 7: f.header.e_phoff = UINT64_MAX - 8; break;
+		case 8: f.header.e_phoff = sizeof(f) - 8; break;
+		case 9: f.segment[0].p_filesz = 8193; break;
+		case 10: f.segment[0].p_paddr = 0; break;
+		case 11: f.segment[0].p_paddr = RAM - 4096; break;
+		case 12: f.segment[0].p_paddr = UINT64_MAX - 4095; break;
+		case 13: f.segment[0].p_memsz = UINT64_MAX; break;
+		case 14: f.segment[0].p_offset = UINT64_MAX - 10; break;
+		case 15: size = sizeof(f) - 1; break;
+		case 16: f.header.e_entry = 2 * MIB + 4096; break;
+		case 17: size = 20; break;
+		}
+		struct elf_image image;
+		struct err err;
+		if (load(&f, size, &g, &image, &err) == 0 || err.text[0] == '\0') {
+			printf("# lie %d was believed\n", lie);
+			CHECK(false);
+		}
+	}
+	gmem_destroy(&g);
+}
+
+static void a_bzimage_is_named(void)
+{
+	struct gmem g;
+	struct err err;
+	struct elf_image image;
+	struct file f = {0};
+	memcpy((char *)&f + 0x202, "HdrS", 4);
+	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
+	CHECK(load(&f, sizeof(f), &g, &image, &err) < 0);
+	CHECK(strstr(err.text, "bzImage") && strstr(err.text, "vmlinux"));
+	gmem_destroy(&g);
+}
+
+static uint8_t sum(const uint8_t *p, size_t len)
+{
+	uint8_t s = 0;
+	while (len-- > 0)
+		s = (uint8_t)(s + *p++);
+	return s;
+}
+
+static void the_mp_table_adds_up(void)
+{
+	struct gmem g;
+	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
+	for (unsigned cpus = 1; cpus <= BOOT_CPUS_MAX; cpus += BOOT_CPUS_MAX - 1) {
+		CHECK_EQ(boot_write_mptable(&g, cpus, NULL), 0);
+		const uint8_t *p = gmem_ptr(&g, gpa(BOOT_MPTABLE_ADDR), BOOT_MPTABLE_END - BOOT_MPTABLE_ADDR);
+		CHECK(memcmp(p, "_MP_", 4) == 0);
+		CHECK_EQ(sum(p, 16), 0);
+		uint16_t length;
+		memcpy(&length, p + 16 + 4, 2);
+		CHECK_EQ(sum(p + 16, length), 0);
+		/* Processors come first: count them. */
+		unsigned found = 0;
+		for (const uint8_t *e = p + 16 + 44; *e == 0; e += 20)
+			CHECK_EQ(e[1], found++);
+		CHECK_EQ(found, cpus);
+	}
+	struct err err = {0};
+	CHECK(boot_write_mptable(&g, 200, &err) < 0);
+	CHECK(err.text[0] != '\0');
+	gmem_destroy(&g);
+}
+
+static void the_first_gib_is_mapped_onto_itself(void)
+{
+	struct gmem g;
+	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
+	CHECK_EQ(boot_write_page_tables(&g, NULL), 0);
+	uint64_t e;
+	gmem_read(&g, gpa(BOOT_PML4_ADDR), &e, 8);
+	CHECK_EQ(e, (BOOT_PML4_ADDR + 4096) | 3);
+	gmem_read(&g, gpa(BOOT_PML4_ADDR + 2 * 4096 + 511 * 8), &e, 8);
+	CHECK_EQ(e, 511ull << 21 | 0x83);
+	gmem_destroy(&g);
+}
+
+/* boot_load with files of its own: the map of memory on both sides of the hole, the initramfs at the top, the limits.
+ */
+static void the_zero_page_describes_the_machine(void)
+{
+	char kernel[] = "/tmp/wisp-kernel-XXXXXX", initramfs[] = "/tmp/wisp-initramfs-XXXXXX";
+	struct file f = good_file();
+	int fd = mkstemp(kernel), fd2 = mkstemp(initramfs);
+	CHECK(write(fd, &f, sizeof(f)) == (ssize_t)sizeof(f) && write(fd2, "cpio", 4) == 4);
+	struct gmem g;
+	REQUIRE(gmem_create(&g, 4096 * MIB, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
+	struct boot_config config = {.kernel_path = kernel, .initramfs_path = initramfs, .cmdline = "quiet", .cpus = 2};
+	struct kvm_entry entry;
+	struct err err = {0};
+	CHECK_EQ(boot_load(&config, &g, &entry, &err), 0);
+	CHECK_EQ(entry.pc, 2 * MIB + 16);
+	struct boot_params *p = gmem_ptr(&g, gpa(BOOT_PARAMS_ADDR), sizeof(*p));
+	CHECK_EQ(p->e820_entries, 4);
+	CHECK_EQ(p->e820_table[2].addr + p->e820_table[2].size, BOOT_HOLE_START);
+	CHECK_EQ(p->e820_table[3].addr, BOOT_HOLE_END);
+	CHECK_EQ(p->e820_table[3].size, 1024 * MIB);
+	CHECK_EQ(p->hdr.ramdisk_size, 4);
+	CHECK_EQ(p->hdr.ramdisk_image, BOOT_HOLE_START - 4096);
+	CHECK(memcmp(gmem_ptr(&g, gpa(p->hdr.ramdisk_image), 4), "cpio", 4) == 0);
+	CHECK_STR((char *)gmem_ptr(&g, gpa(p->hdr.cmd_line_ptr), 6), "quiet");
+	gmem_destroy(&g);
+
+	/* An initramfs that does not fit, an empty one, one that is not there. */
+	REQUIRE(gmem_create(&g, 32 * MIB, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
+	CHECK(ftruncate(fd2, 31 * MIB) == 0);
+	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "does not fit"));
+	err = (struct err){0};
+	CHECK(ftruncate(fd2, 0) == 0);
+	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "empty"));
+	err = (struct err){0};
+	unlink(initramfs);
+	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "No such file"));
+	gmem_destroy(&g);
+	close(fd);
+	close(fd2);
+	unlink(kernel);
+}
+
+TEST_MAIN("boot", {"a_kernel_is_loaded_where_it_wants", a_kernel_is_loaded_where_it_wants},
+        {"lies_are_refused", lies_are_refused}, {"a_bzimage_is_named", a_bzimage_is_named},
+        {"the_mp_table_adds_up", the_mp_table_adds_up},
+        {"the_first_gib_is_mapped_onto_itself", the_first_gib_is_mapped_onto_itself},
+        {"the_zero_page_describes_the_machine", the_zero_page_describes_the_machine})

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest addresses: every range is whole inside RAM or refused, whatever it overflows. */
+#include "tests/unit/test.h"
+#include "vmm/gmem.h"
+
+#define MIB (1ull << 20)
+
+/* 8 MiB from 0, a hole from 8 to 16 MiB, 4 MiB after it. */
+static struct gmem make(void)
+{
+	struct gmem g;
+	struct err err = {0};
+	if (gmem_create(&g, 12 * MIB, 8 * MIB, 16 * MIB, &err) < 0)
+		printf("# %s\n", err.text);
+	return g;
+}
+
+static void layout_goes_round_the_hole(void)
+{
+	struct gmem g = make();
+	CHECK_EQ(g.count, 2);
+	CHECK_EQ(g.region[0].size, 8 * MIB);
+	CHECK_EQ(g.region[1].start, 16 * MIB);
+	CHECK_EQ(g.region[1].size, 4 * MIB);
+	gmem_destroy(&g);
+	CHECK_EQ(g.count, 0);
+	gmem_destroy(&g); /* again: harmless */
+}
+
+static void ranges_are_whole_or_refused(void)
+{
+	static const struct {
+		uint64_t addr, len;
+		bool good;
+	} t[] = {
+	        {0, 1, true},
+	        {0, 8 * MIB, true},
+	        {0, 8 * MIB + 1, false},
+	        {8 * MIB - 1, 1, true},
+	        {8 * MIB - 1, 2, false},
+	        {8 * MIB, 1, false},
+	        {16 * MIB - 1, 1, false},
+	        {16 * MIB - 1, 2, false}, /* straddles into RAM */
+	        {16 * MIB, 4 * MIB, true},
+	        {20 * MIB - 1, 1, true},
+	        {20 * MIB - 1, 2, false},
+	        {20 * MIB, 1, false},
+	        {0, 0, false},
+	        {4096, UINT64_MAX, false},
+	        {UINT64_MAX, 1, false},
+	        {UINT64_MAX - 4095, 8192, false}, /* wraps round to RAM */
+	        {16 * MIB, UINT64_MAX - 16 * MIB + 2, false},
+	};
+	struct gmem g = make();
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		bool got = gmem_ptr(&g, gpa(t[i].addr), t[i].len) != NULL;
+		if (got != t[i].good) {
+			printf("# range %zu\n", i);
+			CHECK(got == t[i].good);
+		}
+	}
+	gmem_destroy(&g);
+}
+
+static void copies_arrive_or_nothing_does(void)
+{
+	struct gmem g = make();
+	uint32_t value = 0x12345678, back = 0;
+	CHECK_EQ(gmem_write(&g, gpa(20 * MIB - 4), &value, 4), 0);
+	CHECK_EQ(gmem_read(&g, gpa(20 * MIB - 4), &back, 4), 0);
+	CHECK_EQ(back, value);
+	CHECK_EQ(gmem_write(&g, gpa(20 * MIB - 3), &value, 4), -EFAULT);
+	CHECK_EQ(gmem_read(&g, gpa(8 * MIB), &back, 4), -EFAULT);
+	CHECK_EQ(back, value);
+	gmem_destroy(&g);
+}
+
+static void impossible_sizes_say_so(void)
+{
+	struct gmem g;
+	struct err err = {0};
+	CHECK(gmem_create(&g, 1ull << 62, 1ull << 61, 1ull << 61, &err) < 0);
+	CHECK(strstr(err.text, "MiB of guest memory") != NULL);
+	CHECK_EQ(g.count, 0);
+}
+
+TEST_MAIN("gmem", {"layout_goes_round_the_hole", layout_goes_round_the_hole},
+        {"ranges_are_whole_or_refused", ranges_are_whole_or_refused},
+        {"copies_arrive_or_nothing_does", copies_arrive_or_nothing_does},
+        {"impossible_sizes_say_so", impossible_sizes_say_so})

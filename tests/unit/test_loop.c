@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The event loop: completions, cancellation, calls from other threads, its end. Also run under TSan. */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+#include "vmm/loop.h"
+
+struct counter {
+	struct loop_op op;
+	struct loop *loop;
+	int count, last;
+};
+
+static void counted(struct loop_op *op, int res, uint32_t flags)
+{
+	struct counter *c = (struct counter *)op;
+	(void)flags;
+	c->count++;
+	c->last = res;
+}
+
+static void operations_complete(void)
+{
+	struct loop *loop;
+	REQUIRE(loop_create(&loop, 8, NULL) == 0);
+	/* More than the ring has entries: they are submitted in rounds. */
+	static struct counter c[100];
+	for (int i = 0; i < 100; i++) {
+		c[i] = (struct counter){.op.done = counted};
+		struct io_uring_sqe *sqe = loop_sqe(loop);
+		io_uring_prep_nop(sqe);
+		loop_start(loop, sqe, &c[i].op);
+	}
+	int seen = 0;
+	for (int round = 0; round < 100 && seen < 100; round++) {
+		CHECK(loop_step(loop, 1000) >= 0);
+		seen = 0;
+		for (int i = 0; i < 100; i++)
+			seen += c[i].count;
+	}
+	CHECK_EQ(seen, 100);
+	loop_destroy(loop);
+}
+
+static void a_cancelled_operation_says_so(void)
+{
+	struct loop *loop;
+	int fds[2];
+	char byte;
+	REQUIRE(loop_create(&loop, 8, NULL) == 0 && pipe(fds) == 0);
+	struct counter c = {.op.done = counted};
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+	io_uring_prep_read(sqe, fds[0], &byte, 1, 0);
+	loop_start(loop, sqe, &c.op);
+	CHECK_EQ(loop_step(loop, 0), 0);
+	loop_cancel(loop, &c.op);
+	for (int i = 0; i < 10 && c.count == 0; i++)
+		loop_step(loop, 1000);
+	CHECK_EQ(c.count, 1);
+	CHECK_EQ(c.last, -ECANCELED);
+	close(fds[0]);
+	close(fds[1]);
+	loop_destroy(loop);
+}
+
+struct call {
+	struct loop_call call;
+	struct loop *loop;
+	pthread_t ran_on;
+	int order;
+};
+
+static int calls_run; /* on the loop's thread only */
+
+static void run_call(struct loop_call *call)
+{
+	struct call *c = (struct call *)call;
+	c->ran_on = pthread_self();
+	c->order = calls_run++;
+	loop_call_finish(c->loop, call);
+}
+
+static void *caller(void *context)
+{
+	struct loop *loop = context;
+	for (int i = 0; i < 200; i++) {
+		struct call c = {.call.run = run_call, .loop = loop};
+		if (!loop_call(loop, &c.call))
+			return NULL;
+		if (pthread_equal(c.ran_on, pthread_self()))
+			return NULL;
+	}
+	return context;
+}
+
+static void *stopper(void *context)
+{
+	pthread_t threads[4];
+	void *fine;
+	bool all = true;
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, caller, context);
+	for (int i = 0; i < 4; i++) {
+		pthread_join(threads[i], &fine);
+		all &= fine != NULL;
+	}
+	loop_stop(context);
+	return all ? context : NULL;
+}
+
+static void calls_from_other_threads_run_on_the_loops(void)
+{
+	struct loop *loop;
+	pthread_t thread;
+	void *fine;
+	REQUIRE(loop_create(&loop, 8, NULL) == 0);
+	calls_run = 0;
+	pthread_create(&thread, NULL, stopper, loop);
+	CHECK_EQ(loop_run(loop), 0);
+	pthread_join(thread, &fine);
+	CHECK(fine != NULL);
+	CHECK_EQ(calls_run, 800);
+	/* After the end nothing is run and nobody waits for ever; from its own thread it still is. */
+	struct call c = {.call.run = run_call, .loop = loop};
+	CHECK(loop_call(loop, &c.call));
+	loop_destroy(loop);
+}
+
+static void never_finishes(struct loop_call *call)
+{
+	struct call *c = (struct call *)call;
+	loop_stop(c->loop);
+}
+
+static void *stuck_caller(void *context)
+{
+	struct call c = {.call.run = never_finishes, .loop = context};
+	return loop_call(context, &c.call) ? NULL : context;
+}
+
+static void the_end_releases_who_waits(void)
+{
+	struct loop *loop;
+	pthread_t thread;
+	void *released;
+	REQUIRE(loop_create(&loop, 8, NULL) == 0);
+	pthread_create(&thread, NULL, stuck_caller, loop);
+	CHECK_EQ(loop_run(loop), 0);
+	pthread_join(thread, &released);
+	CHECK(released != NULL);
+	loop_destroy(loop);
+}
+
+TEST_MAIN("loop", {"operations_complete", operations_complete},
+        {"a_cancelled_operation_says_so", a_cancelled_operation_says_so},
+        {"calls_from_other_threads_run_on_the_loops", calls_from_other_threads_run_on_the_loops},
+        {"the_end_releases_who_waits", the_end_releases_who_waits})
