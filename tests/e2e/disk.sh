@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Disks and images.
+
+t_directory_as_image() {
+	mkdir -p root/bin root/etc
+	cp "$(command -v busybox)" root/bin/busybox
+	ln -s busybox root/bin/sh
+	echo mine >root/etc/marker
+	equal "first" "$(wisp run ./root -- sh -c '/bin/busybox cat /etc/marker' </dev/null 2>&1)" mine
+	echo changed >root/etc/marker
+	equal "a change is seen" "$(wisp run ./root -- sh -c '/bin/busybox cat /etc/marker' </dev/null 2>&1)" changed
+}
+
+t_writable_ext4_keeps_what_was_written() {
+	truncate -s 64M disk
+	mkdir -p root/bin
+	cp "$(command -v busybox)" root/bin/busybox
+	ln -s busybox root/bin/sh
+	mkfs.ext4 -q -d root disk
+	wisp run --rw ./disk -- sh -c 'echo kept >/file' </dev/null || fail "write: $?"
+	equal kept "$(wisp run ./disk -- sh -c '/bin/busybox cat /file' </dev/null 2>&1)" kept
+	check "the file system is clean" sh -c 'e2fsck -fn disk >/dev/null 2>&1'
+}
+
+t_extra_disks() {
+	truncate -s 16M a b
+	wisp run --disk ./a --disk ./b,ro -- sh -c 'echo data >/dev/vdb; ! echo x 2>/dev/null >/dev/vdc; blockdev --getro /dev/vdc' \
+		</dev/null >out 2>err || fail "$(cat err)"
+	equal "vdb arrived" "$(head -c 4 a)" data
+	equal "vdc is read-only" "$(tail -n 1 out)" 1
+}
+
+# A GiB through virtio-blk: written, synced, dropped from the guest's cache, read back.
+t_a_gib_survives() {
+	truncate -s 1280M disk
+	wisp run -m 512 --disk ./disk -- sh -c '
+		set -e
+		fill() { yes "the quick brown fox jumps over the lazy dog 0123456789" | head -c 1073741824; }
+		fill | dd of=/dev/vdb bs=1M conv=fsync 2>/dev/null
+		echo 3 >/proc/sys/vm/drop_caches
+		fill | cmp - /dev/vdb 2>&1 | grep -q "EOF on -\|^$" || fill | cmp -n 1073741824 - /dev/vdb
+		echo same' </dev/null >out 2>err || fail "$(cat err)"
+	equal compare "$(tail -n 1 out)" same
+}
+
+t_debian_image_runs_python() {
+	local image
+	image=$(ls -t "$HOME"/.cache/wisp/rootfs/debian-*/*.squashfs 2>/dev/null | head -n 1)
+	[ -n "$image" ] || {
+		skipped="no Debian image is built here (make debian)"
+		return
+	}
+	equal python "$(wisp run -m 512 "$image" -- python3 -c 'print(sum(range(101)))' </dev/null 2>&1)" 5050
+}
