@@ -134,6 +134,22 @@ check: deps
 quick: all tests
 	tests/run lint unit
 
+# --- benchmarks: beside peers, in one run, where Linux boots ---
+
+$(B)/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -static -s $< -o $@
+$(B)/bench/nothing:
+	@mkdir -p $(@D)
+	echo 'int main(void) { return 0; }' | $(MUSL_CC) -O2 -static -s -x c - -o $@
+$(B)/bench/reboot.cpio: $(B)/bench/reboot
+	mkdir -p $(@D)/reboot.d && cp $< $(@D)/reboot.d/init
+	cd $(@D)/reboot.d && echo init | cpio --quiet -o -H newc > ../reboot.cpio
+
+bench: deps
+	$(MAKE) all guest $(B)/bench/timeit $(B)/bench/nothing $(B)/bench/reboot.cpio
+	tests/emuhost/on-kvm tests/bench/run $(B)
+
 lint: all tests
 	tests/lint
 

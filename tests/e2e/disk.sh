@@ -39,7 +39,7 @@ t_a_gib_survives() {
 		fill() { yes "the quick brown fox jumps over the lazy dog 0123456789" | head -c 1073741824; }
 		fill | dd of=/dev/vdb bs=1M conv=fsync 2>/dev/null
 		echo 3 >/proc/sys/vm/drop_caches
-		fill | cmp - /dev/vdb 2>&1 | grep -q "EOF on -\|^$" || fill | cmp -n 1073741824 - /dev/vdb
+		fill | cmp -n 1073741824 - /dev/vdb
 		echo same' </dev/null >out 2>err || fail "$(cat err)"
 	equal compare "$(tail -n 1 out)" same
 }
