@@ -61,22 +61,19 @@ static void kicked(struct loop_op *op, int res, uint32_t flags)
 	kick(q);
 }
 
-static void kick_again(struct loop_task *task)
+/* What is still to do when a round of the loop ends: late kicks, then one look of the driver at all completions. */
+static void end_round(struct loop_task *task)
 {
-	struct virtio_dev *dev = container(task, struct virtio_dev, again_task);
+	struct virtio_dev *dev = container(task, struct virtio_dev, round_task);
+	bool wanted = false;
+	dev->ending_round = true;
 	for (unsigned i = 0; i < dev->type->queue_count; i++) {
 		if (!dev->queue[i].again)
 			continue;
 		dev->queue[i].again = false;
 		kick(&dev->queue[i]);
 	}
-}
-
-/* Shows the driver what a round of the loop completed. */
-static void flush(struct loop_task *task)
-{
-	struct virtio_dev *dev = container(task, struct virtio_dev, flush_task);
-	bool wanted = false;
+	dev->ending_round = false;
 	for (unsigned i = 0; i < dev->type->queue_count; i++) {
 		if (!dev->queue[i].pushed)
 			continue;
@@ -94,8 +91,7 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 	dev->type = type;
 	dev->env = *env;
 	dev->features = features | RING_FEATURES;
-	dev->flush_task.run = flush;
-	dev->again_task.run = kick_again;
+	dev->round_task.run = end_round;
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
 		dev->queue[i].dev = dev;
 		dev->queue[i].kick_fd = -1;
@@ -114,7 +110,7 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 
 static bool is_quiet(const struct virtio_dev *dev)
 {
-	bool quiet = !dev->flush_task.queued && !dev->again_task.queued;
+	bool quiet = !dev->round_task.queued;
 	for (unsigned i = 0; i < dev->type->queue_count; i++)
 		quiet &= !dev->queue[i].armed;
 	return quiet;
@@ -151,7 +147,8 @@ void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint
 		return;
 	virtq_push(&q->vq, head, written);
 	q->pushed = true;
-	loop_defer(dev->env.loop, &dev->flush_task);
+	if (!dev->ending_round) /* else it is about to be shown */
+		loop_defer(dev->env.loop, &dev->round_task);
 }
 
 void virtio_needs_reset(struct virtio_dev *dev, const char *why)
@@ -184,6 +181,12 @@ bool virtio_fetch(struct virtio_dev *dev, unsigned queue, struct virtq_chain *ch
 	return ret > 0;
 }
 
+void virtio_unfetch(struct virtio_dev *dev, unsigned queue, uint16_t head)
+{
+	dev->queue[queue].budget++;
+	virtq_unfetch(&dev->queue[queue].vq, head);
+}
+
 bool virtio_more(struct virtio_dev *dev, unsigned queue)
 {
 	struct virtio_queue *q = &dev->queue[queue];
@@ -202,7 +205,7 @@ bool virtio_more(struct virtio_dev *dev, unsigned queue)
 void virtio_kick_again(struct virtio_dev *dev, unsigned queue)
 {
 	dev->queue[queue].again = true;
-	loop_defer(dev->env.loop, &dev->again_task);
+	loop_defer(dev->env.loop, &dev->round_task);
 }
 
 void virtio_config_changed(struct virtio_dev *dev)

@@ -96,7 +96,8 @@ struct virtio_dev {
 	bool started;                 /* activated since the last reset; failed perhaps */
 	bool destroying;              /* kicks are not listened for any more */
 	struct loop_call *reset_call; /* who waits for the end of the reset */
-	struct loop_task flush_task, again_task;
+	bool ending_round;            /* round_task runs */
+	struct loop_task round_task;
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
 };
 
@@ -143,7 +144,13 @@ void virtio_fail(struct virtio_dev *dev, const char *why);
 bool virtio_fetch(struct virtio_dev *dev, unsigned queue, struct virtq_chain *chain);
 bool virtio_more(struct virtio_dev *dev, unsigned queue);
 
-/* For a device that leaves chains in a queue for a reason of its own: kicks it again in the next round. */
+/* Gives back the chain that virtio_fetch took last; so several, the last one first, and before any is completed. */
+void virtio_unfetch(struct virtio_dev *dev, unsigned queue, uint16_t head);
+
+/*
+ * For a device that has a reason of its own to look at a queue: kicks it at the end of the loop's round, or, called
+ * from such a kick, of the next one.
+ */
 void virtio_kick_again(struct virtio_dev *dev, unsigned queue);
 
 /* For a device: its config space changed, already. Loop's thread. */
