@@ -68,7 +68,8 @@ void lib_printable(char *to, size_t size, const void *from, size_t length)
 			while (step < valid && (bytes[at + step] & 0xc0) == 0x80)
 				step++;
 		}
-		bool control = bytes[at] < 0x20 || bytes[at] == 0x7f || (bytes[at] == 0xc2 && step == 2 && bytes[at + 1] < 0xa0);
+		bool control = bytes[at] < 0x20 || bytes[at] == 0x7f ||
+		               (bytes[at] == 0xc2 && step == 2 && bytes[at + 1] < 0xa0);
 		bool broken = bytes[at] >= 0x80 && valid == 0;
 		if (control || broken) {
 			to[n++] = bytes[at] == '\n' || bytes[at] == '\t' ? ' ' : '?';

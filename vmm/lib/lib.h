@@ -21,8 +21,7 @@
 int lib_fail(struct wisp_error *error, enum wisp_status status, int errnum, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 /* The same for a failed system call: the line ends with the errno's text. ENOMEM gets its own status. */
-int lib_fail_errno(struct wisp_error *error, int errnum, const char *format, ...)
-        __attribute__((format(printf, 3, 4)));
+int lib_fail_errno(struct wisp_error *error, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int lib_no_memory(struct wisp_error *error);
 /* Copies into `to` with control characters and invalid UTF-8 as '?', cut to fit, NUL-terminated. */
 void lib_printable(char *to, size_t size, const void *from, size_t length);

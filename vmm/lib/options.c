@@ -20,7 +20,8 @@ int lib_copy_options(void *to, size_t size, const void *from, const char *what, 
 		for (size_t i = size; i < given; i++) {
 			if (bytes[i] != 0)
 				return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-				        "%s: it has an option that libwisp %s does not know, at byte %zu: use a newer libwisp",
+				        "%s: it has an option that libwisp %s does not know, at byte %zu: use a newer "
+				        "libwisp",
 				        what, WISP_VERSION, i);
 		}
 		memcpy(to, from, given < size ? given : size);
@@ -84,9 +85,11 @@ int lib_check_absolute(const char *path, const char *what, struct wisp_error *er
 	if (!path)
 		return 0;
 	if (path[0] != '/')
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%s '%.200s' is not absolute: begin it with '/'", what, path);
+		return lib_fail(
+		        error, WISP_ERR_INVALID, EINVAL, "%s '%.200s' is not absolute: begin it with '/'", what, path);
 	if (strlen(path) >= PROTO_STRING_MAX)
-		return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG, "%s '%.80s...' is longer than 4095 bytes", what, path);
+		return lib_fail(
+		        error, WISP_ERR_INVALID, ENAMETOOLONG, "%s '%.80s...' is longer than 4095 bytes", what, path);
 	return 0;
 }
 
@@ -136,7 +139,8 @@ static int check_rlimits(const struct wisp_rlimit *limits, size_t count, struct 
 		const char *name = limits[i].resource ? limits[i].resource : "";
 		if (lib_rlimit_number(name) < 0)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-			        "'%.40s' is no resource limit: use one of as core cpu data fsize locks memlock msgqueue nice "
+			        "'%.40s' is no resource limit: use one of as core cpu data fsize locks memlock "
+			        "msgqueue nice "
 			        "nofile nproc rss rtprio rttime sigpending stack",
 			        name);
 		if (limits[i].soft > limits[i].hard)

@@ -31,7 +31,8 @@ int state_open_root(const char *root, bool create, int *fd, char **path, struct 
 {
 	*path = NULL;
 	if (!root || !root[0])
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "state_root is not set: name the directory for sandboxes");
+		return lib_fail(
+		        error, WISP_ERR_INVALID, EINVAL, "state_root is not set: name the directory for sandboxes");
 	char *absolute = lib_absolute(root);
 	if (!absolute)
 		return lib_no_memory(error);
@@ -64,8 +65,8 @@ int state_check_path(const char *root, const char *name, struct wisp_error *erro
 	if (length <= most)
 		return 0;
 	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
-	        "%s/%s: the path is too long for a socket in it, by %zu bytes: use a shorter state directory or name", root,
-	        name, length - most);
+	        "%s/%s: the path is too long for a socket in it, by %zu bytes: use a shorter state directory or name",
+	        root, name, length - most);
 }
 
 enum state_lock state_probe(int dir_fd)
@@ -187,7 +188,7 @@ static int free_stale(int root_fd, const char *name)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0)
-		return -errno;
+		return errno == ENOENT ? 0 : -errno;
 	struct state state;
 	state_read(dir_fd, &state);
 	bool stale = state.kind != STATE_EXIT && state_probe(dir_fd) != STATE_HELD;

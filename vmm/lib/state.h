@@ -5,8 +5,8 @@
  * lock can be taken.
  *
  * A directory is made under a name that no sandbox can have, with its lock held and its config written, and then
- * renamed: nobody ever sees it half made, and the rename is what claims the name. It is deleted the other way round: lock
- * taken, renamed, emptied.
+ * renamed: nobody ever sees it half made, and the rename is what claims the name. It is deleted the other way round:
+ * lock taken, renamed, emptied.
  */
 #ifndef WISP_LIB_STATE_H
 #define WISP_LIB_STATE_H

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/lib/image.h"
+
+/* squashfs: Documentation/filesystems/squashfs; erofs: fs/erofs/erofs_fs.h; ext4: Documentation/filesystems/ext4. */
+#define SQUASHFS_MAGIC 0x73717368u
+#define EROFS_MAGIC 0xe0f5e1e2u
+#define EXT4_MAGIC 0xef53u
+#define SUPER_OFFSET 1024 /* of erofs and ext4 */
+
+static uint32_t get32(const uint8_t *at)
+{
+	uint32_t value;
+	memcpy(&value, at, sizeof(value));
+	return le32toh(value);
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+	uint64_t value;
+	memcpy(&value, at, sizeof(value));
+	return le64toh(value);
+}
+
+/* The format, and how many bytes its superblock says that it has. */
+static enum image_format recognise(const uint8_t head[4096], uint64_t *bytes)
+{
+	const uint8_t *super = head + SUPER_OFFSET;
+	if (get32(head) == SQUASHFS_MAGIC) {
+		*bytes = get64(head + 40); /* bytes_used */
+		return IMAGE_SQUASHFS;
+	}
+	if (get32(super) == EROFS_MAGIC) {
+		unsigned shift = super[12]; /* blkszbits */
+		*bytes = shift < 32 ? (uint64_t)get32(super + 36) << shift : UINT64_MAX;
+		return IMAGE_EROFS;
+	}
+	if ((get32(super + 56) & 0xffff) == EXT4_MAGIC) {
+		uint64_t blocks = get32(super + 4);
+		unsigned shift = get32(super + 24); /* s_log_block_size */
+		if (get32(super + 96) & 0x80)       /* INCOMPAT_64BIT */
+			blocks |= (uint64_t)get32(super + 336) << 32;
+		*bytes = shift <= 6 && blocks < UINT64_MAX >> 16 ? blocks << (10 + shift) : UINT64_MAX;
+		return IMAGE_EXT4;
+	}
+	*bytes = 0;
+	return IMAGE_UNKNOWN;
+}
+
+static int check_open(int fd, const char *path, enum image_format *format, struct wisp_error *error)
+{
+	struct stat st;
+	uint8_t head[4096] = {0};
+	if (fstat(fd, &st) < 0)
+		return lib_fail_errno(error, errno, "cannot stat the image %s", path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
+		        "the image %s is no file, block device or directory: give one of these", path);
+	ssize_t got = pread(fd, head, sizeof(head), 0);
+	if (got < 0)
+		return lib_fail_errno(error, errno, "cannot read the image %s", path);
+	off_t size = lseek(fd, 0, SEEK_END);
+	uint64_t bytes;
+	*format = recognise(head, &bytes);
+	if (*format == IMAGE_UNKNOWN)
+		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
+		        "%s is no image: it is %s and has no squashfs, erofs or ext4 in it", path,
+		        size == 0 ? "empty" : "a file of another kind");
+	if (size < 0 || (uint64_t)size < bytes)
+		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
+		        "the image %s is truncated: it has %lld bytes, its file system %llu: copy it again", path,
+		        (long long)size, (unsigned long long)bytes);
+	return 0;
+}
+
+int image_check(const char *path, enum image_format *format, struct wisp_error *error)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return lib_fail(error, WISP_ERR_IMAGE, errno, "there is no image %s", path);
+	if (fd < 0)
+		return lib_fail_errno(error, errno, "cannot open the image %s", path);
+	int r = check_open(fd, path, format, error);
+	close(fd);
+	return r;
+}
+
+/* ---- Directories ---- */
+
+/* Sums of a hash of each entry: what readdir's order is does not matter. */
+struct fingerprint {
+	uint64_t a, b;
+};
+
+static uint64_t mix(uint64_t hash, const void *data, size_t length)
+{
+	const unsigned char *bytes = data;
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3ull; /* FNV-1a */
+	return hash;
+}
+
+static uint64_t finish(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull; /* splitmix64 */
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+static void add_entry(struct fingerprint *print, uint64_t parent, const char *name, const struct stat *st, uint64_t *id)
+{
+	const uint64_t facts[] = {
+	        st->st_mode,
+	        st->st_uid,
+	        st->st_gid,
+	        S_ISDIR(st->st_mode) ? 0 : (uint64_t)st->st_size,
+	        st->st_ino,
+	        st->st_rdev,
+	        (uint64_t)st->st_mtim.tv_sec,
+	        (uint64_t)st->st_mtim.tv_nsec,
+	        (uint64_t)st->st_ctim.tv_sec,
+	        (uint64_t)st->st_ctim.tv_nsec,
+	};
+	uint64_t hash = mix(0xcbf29ce484222325ull ^ parent, name, strlen(name) + 1);
+	*id = finish(hash);
+	hash = mix(hash, facts, sizeof(facts));
+	print->a += finish(hash);
+	print->b += finish(hash ^ 0x9e3779b97f4a7c15ull);
+}
+
+static int walk(int parent, const char *name, uint64_t id, int depth, struct fingerprint *print)
+{
+	if (depth > 200)
+		return -ELOOP;
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (depth ? O_NOFOLLOW : 0));
+	if (fd < 0)
+		return -errno;
+	DIR *dir = fdopendir(fd);
+	if (!dir) {
+		int errnum = errno;
+		close(fd);
+		return -errnum;
+	}
+	int r = 0;
+	struct dirent *entry;
+	while (r == 0 && (entry = readdir(dir))) {
+		struct stat st;
+		uint64_t child;
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			r = errno == ENOENT ? 0 : -errno;
+			continue;
+		}
+		add_entry(print, id, entry->d_name, &st, &child);
+		if (S_ISDIR(st.st_mode))
+			r = walk(fd, entry->d_name, child, depth + 1, print);
+	}
+	closedir(dir);
+	return r;
+}
+
+static const char *find_mksquashfs(void)
+{
+	static const char *const places[] = {
+	        "/usr/bin/mksquashfs", "/usr/sbin/mksquashfs", "/usr/local/bin/mksquashfs", "/bin/mksquashfs"};
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (access(places[i], X_OK) == 0)
+			return places[i];
+	}
+	return NULL;
+}
+
+/* Its words go to a file beside the output: that is where the reason of a failure is read from. */
+static int run_mksquashfs(const char *dir, const char *out, const char *said, struct wisp_error *error)
+{
+	const char *program = find_mksquashfs();
+	if (!program)
+		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
+		        "cannot pack the directory %s: there is no mksquashfs: install the package squashfs-tools",
+		        dir);
+	/* Files of a user's own become root's, as they would be in any image. */
+	const char *argv[] = {program, dir, out, "-noappend", "-comp", "zstd", "-Xcompression-level", "3",
+	        "-no-progress", "-quiet", geteuid() == 0 ? NULL : "-all-root", NULL};
+	char *const envp[] = {NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none, all;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, 1, said, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	posix_spawn_file_actions_adddup2(&actions, 1, 2);
+	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	pid_t pid;
+	/* posix_spawn takes char *const[] and changes none of it. */
+	union {
+		const char **from;
+		char *const *to;
+	} args = {.from = argv};
+	int r = posix_spawn(&pid, program, &actions, &attributes, args.to, envp);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attributes);
+	if (r != 0)
+		return lib_fail_errno(error, r, "cannot start %s", program);
+	int status = 0;
+	while (waitpid(pid, &status, 0) < 0) {
+		/* ECHILD: somebody else reaped it; whether there is an image tells the rename. */
+		if (errno != EINTR)
+			return 0;
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	char *words = lib_read_file(AT_FDCWD, said, 65536, NULL);
+	const char *first = words && words[0] ? words : "it said nothing";
+	r = lib_fail(error, WISP_ERR_IMAGE, EIO, "mksquashfs could not pack the directory %s: %.*s", dir,
+	        (int)strcspn(first, "\n"), first);
+	free(words);
+	return r;
+}
+
+/* Images of earlier states of the same directory, unused for a day. Whoever runs one has it open. */
+static void evict(int cache_fd, const char *prefix, const char *current)
+{
+	int fd = openat(cache_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	struct dirent *entry;
+	while ((entry = readdir(dir))) {
+		struct stat st;
+		if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 && strcmp(entry->d_name, current) != 0 &&
+		        fstatat(cache_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		        time(NULL) - st.st_mtim.tv_sec > 24 * 60 * 60)
+			unlinkat(cache_fd, entry->d_name, 0);
+	}
+	closedir(dir);
+}
+
+static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, const char *name, struct wisp_error *error)
+{
+	char *out = NULL, *said = NULL;
+	int r = 0;
+	if (asprintf(&out, "%s/%s.new", cache_dir, name) < 0)
+		out = NULL;
+	if (asprintf(&said, "%s/%s.said", cache_dir, name) < 0)
+		said = NULL;
+	if (!out || !said)
+		r = lib_no_memory(error);
+	if (r == 0) {
+		unlink(out);
+		r = run_mksquashfs(dir, out, said, error);
+	}
+	if (r == 0 && renameat(AT_FDCWD, out, cache_fd, name) < 0)
+		r = lib_fail_errno(error, errno, "cannot keep the packed directory as %s/%s", cache_dir, name);
+	if (r < 0 && out)
+		unlink(out);
+	if (said)
+		unlink(said);
+	free(out);
+	free(said);
+	return r;
+}
+
+/* One packs, the others wait for it at the lock and find the result. */
+static int pack(int cache_fd, const char *dir, const char *cache_dir, const char *prefix, const char *name,
+        struct wisp_error *error)
+{
+	if (utimensat(cache_fd, name, NULL, 0) == 0)
+		return 0;
+	char lock_name[64];
+	snprintf(lock_name, sizeof(lock_name), "%s.lock", prefix);
+	int lock_fd = openat(cache_fd, lock_name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (lock_fd < 0)
+		return lib_fail_errno(error, errno, "cannot open %s/%s", cache_dir, lock_name);
+	while (flock(lock_fd, LOCK_EX) < 0 && errno == EINTR)
+		;
+	int r = 0;
+	if (faccessat(cache_fd, name, R_OK, 0) < 0) {
+		r = pack_locked(cache_fd, dir, cache_dir, name, error);
+		evict(cache_fd, prefix, name);
+	}
+	close(lock_fd);
+	return r;
+}
+
+int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_error *error)
+{
+	*path = NULL;
+	if (!cache_dir)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the image %s is a directory, and cache_dir is not set: name where it may be packed to", dir);
+	char *real = realpath(dir, NULL);
+	if (!real)
+		return lib_fail_errno(error, errno, "cannot resolve the image %s", dir);
+	int cache_fd = -1;
+	struct stat st;
+	struct fingerprint print = {0};
+	int r = lib_make_dirs(cache_dir, error);
+	if (r == 0 && (cache_fd = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		r = lib_fail_errno(error, errno, "cannot open the cache %s", cache_dir);
+	if (r == 0 && stat(real, &st) < 0)
+		r = lib_fail_errno(error, errno, "cannot stat the image %s", real);
+	if (r == 0) {
+		uint64_t id;
+		add_entry(&print, 0, "", &st, &id);
+		r = walk(AT_FDCWD, real, id, 0, &print);
+		if (r < 0)
+			lib_fail_errno(error, -r, "cannot read the directory %s", real);
+	}
+	if (r == 0) {
+		char prefix[32], name[96];
+		snprintf(prefix, sizeof(prefix), "%016llx",
+		        (unsigned long long)finish(mix(0xcbf29ce484222325ull, real, strlen(real))));
+		snprintf(name, sizeof(name), "%s-%016llx%016llx.squashfs", prefix, (unsigned long long)print.a,
+		        (unsigned long long)print.b);
+		r = pack(cache_fd, real, cache_dir, prefix, name, error);
+		if (r == 0 && asprintf(path, "%s/%s", cache_dir, name) < 0)
+			r = lib_no_memory(error);
+	}
+	if (cache_fd >= 0)
+		close(cache_fd);
+	free(real);
+	return r;
+}

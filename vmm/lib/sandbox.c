@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A sandbox's handle: how it is opened, waited for, ended and closed. create.c makes new ones. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/lib/launch.h"
+#include "vmm/lib/sandbox.h"
+
+/* How long a monitor may take to die once it was told to do so at once. */
+#define DEATH_MS 10000
+#define BOOT_MARGIN_MS 2000
+
+const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox)
+{
+	return sandbox->name;
+}
+
+const char *wisp_get_sandbox_dir(const struct wisp_sandbox *sandbox)
+{
+	return sandbox->dir;
+}
+
+int wisp_get_sandbox_fd(const struct wisp_sandbox *sandbox)
+{
+	return sandbox->status_fd >= 0 ? sandbox->status_fd : sandbox->pidfd;
+}
+
+/* ---- The status socket ---- */
+
+static void take_line(struct wisp_sandbox *sandbox, const char *line)
+{
+	struct state state;
+	if (sandbox->phase == SANDBOX_ENDED)
+		return;
+	if (strncmp(line, "error ", 6) == 0) {
+		sandbox->phase = SANDBOX_ENDED;
+		sandbox->setup_failed = true;
+		sandbox->end_text = strdup(line + 6);
+		return;
+	}
+	state_parse(line, &state);
+	if (state.kind == STATE_READY) {
+		sandbox->phase = SANDBOX_READY;
+	} else if (state.kind == STATE_EXIT) {
+		sandbox->phase = SANDBOX_ENDED;
+		sandbox->end = state.end;
+		sandbox->end_text = state.text;
+	} else {
+		free(state.text);
+	}
+}
+
+/* The monitor's last words, where it had no time for a line on the socket: a sanitizer's, the dynamic linker's. */
+static char *last_log_line(int dir_fd)
+{
+	char *log = lib_read_file(dir_fd, "vmm.log", 1 << 20, NULL);
+	if (!log)
+		return NULL;
+	size_t length = strlen(log);
+	while (length > 0 && log[length - 1] == '\n')
+		log[--length] = '\0';
+	const char *line = strrchr(log, '\n');
+	char *result = length > 0 ? strdup(line ? line + 1 : log) : NULL;
+	free(log);
+	return result;
+}
+
+/* Takes in what has arrived; never waits. With the lock held. */
+static void read_status(struct wisp_sandbox *sandbox)
+{
+	while (sandbox->phase != SANDBOX_ENDED) {
+		size_t room = sizeof(sandbox->line) - 1 - sandbox->line_length;
+		ssize_t n = recv(sandbox->status_fd, sandbox->line + sandbox->line_length, room, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return;
+		if (n <= 0) {
+			/* It is gone without having said why. */
+			struct state state;
+			state_read(sandbox->dir_fd, &state);
+			sandbox->setup_failed = sandbox->phase == SANDBOX_BOOTING && state.kind != STATE_EXIT;
+			sandbox->phase = SANDBOX_ENDED;
+			sandbox->end = state.end;
+			sandbox->end_text = state.text ? state.text : last_log_line(sandbox->dir_fd);
+			return;
+		}
+		sandbox->line_length += (size_t)n;
+		sandbox->line[sandbox->line_length] = '\0';
+		char *at = sandbox->line, *newline;
+		while ((newline = strchr(at, '\n'))) {
+			*newline = '\0';
+			take_line(sandbox, at);
+			at = newline + 1;
+		}
+		sandbox->line_length = strlen(at);
+		memmove(sandbox->line, at, sandbox->line_length + 1);
+		if (sandbox->line_length == sizeof(sandbox->line) - 1)
+			sandbox->line_length = 0; /* no line of ours is that long */
+	}
+}
+
+static int fail_boot(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	const char *text = sandbox->end_text && sandbox->end_text[0] ? sandbox->end_text : NULL;
+	if (sandbox->setup_failed)
+		return lib_fail(error, WISP_ERR_SETUP, EIO, "the sandbox '%s' could not be set up: %s", sandbox->name,
+		        text ? text : "the monitor died without a word");
+	if (sandbox->end == WISP_END_BOOT_TIMEOUT)
+		return lib_fail(error, WISP_ERR_BOOT_TIMEOUT, ETIMEDOUT,
+		        "the guest of the sandbox '%s' was not ready in time%s%s: run wisp doctor, or allow a longer "
+		        "boot "
+		        "timeout",
+		        sandbox->name, text ? ": " : "", text ? text : "");
+	return lib_fail(error, WISP_ERR_BOOT_FAILED, EIO,
+	        "the guest of the sandbox '%s' ended before it was ready (%s)%s%s", sandbox->name,
+	        wisp_get_end_name(sandbox->end), text ? ": " : "", text ? text : "");
+}
+
+/* A detached monitor is not our child: its pid is in the lock file from before it is ready on. */
+static void find_monitor(struct wisp_sandbox *sandbox)
+{
+	if (sandbox->pidfd >= 0)
+		return;
+	if (sandbox->child > 0) {
+		launch_reap(sandbox->child);
+		sandbox->child = 0;
+	}
+	for (int tries = 0; tries < 3; tries++) {
+		int32_t pid = state_pid(sandbox->dir_fd);
+		int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
+		if (fd < 0)
+			continue;
+		/* The number may have been another's by now; while the lock is held by who wrote it, it is the
+		 * monitor's. */
+		if (state_pid(sandbox->dir_fd) == pid && state_probe(sandbox->dir_fd) == STATE_HELD) {
+			sandbox->pidfd = fd;
+			return;
+		}
+		close(fd);
+	}
+}
+
+int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wisp_error *error)
+{
+	if (sandbox->status_fd < 0)
+		return 0;
+	int64_t deadline = lib_deadline_ns(timeout_ms);
+	for (;;) {
+		pthread_mutex_lock(&sandbox->lock);
+		read_status(sandbox);
+		int r = -EAGAIN;
+		if (sandbox->phase == SANDBOX_READY) {
+			find_monitor(sandbox);
+			r = 0;
+		} else if (sandbox->phase == SANDBOX_ENDED) {
+			r = fail_boot(sandbox, error);
+		} else if (lib_now_ns() >= sandbox->boot_deadline_ns) {
+			/* It holds an earlier timeout of its own: it hangs. */
+			sandbox->phase = SANDBOX_ENDED;
+			sandbox->end = WISP_END_BOOT_TIMEOUT;
+			if (sandbox->pidfd >= 0)
+				pidfd_send_signal(sandbox->pidfd, SIGKILL, NULL, 0);
+			r = fail_boot(sandbox, error);
+		}
+		pthread_mutex_unlock(&sandbox->lock);
+		if (r != -EAGAIN)
+			return r;
+		if (lib_now_ns() >= deadline)
+			return lib_fail(
+			        error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' is still booting", sandbox->name);
+		int64_t next = deadline < sandbox->boot_deadline_ns ? deadline : sandbox->boot_deadline_ns;
+		struct pollfd pfd = {.fd = sandbox->status_fd, .events = POLLIN};
+		poll(&pfd, 1, lib_poll_ms(next));
+	}
+}
+
+/* ---- The end ---- */
+
+/* True once the process is gone; then it is reaped too. */
+static bool wait_death(struct wisp_sandbox *sandbox, int64_t deadline_ns)
+{
+	/* Without its pid there is only the lock to look at. */
+	while (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD) {
+		if (lib_now_ns() >= deadline_ns)
+			return false;
+		struct timespec pause = {.tv_nsec = 5 * NS_PER_MS};
+		nanosleep(&pause, NULL);
+	}
+	while (sandbox->pidfd >= 0) {
+		struct pollfd pfd = {.fd = sandbox->pidfd, .events = POLLIN};
+		int n = poll(&pfd, 1, lib_poll_ms(deadline_ns));
+		if (n > 0)
+			break;
+		if (n == 0 || errno != EINTR)
+			return false;
+	}
+	pthread_mutex_lock(&sandbox->lock);
+	if (sandbox->child > 0) {
+		launch_reap(sandbox->child);
+		sandbox->child = 0;
+	}
+	pthread_mutex_unlock(&sandbox->lock);
+	return true;
+}
+
+/* What a monitor that was killed could not do itself: leave a record, or nothing at all. */
+static void tidy(struct wisp_sandbox *sandbox)
+{
+	if (!sandbox->config.keep) {
+		struct stat there, ours;
+		/* Only if it is still this one's: another of the name may have followed. */
+		if (fstatat(sandbox->root_fd, sandbox->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+		        fstat(sandbox->dir_fd, &ours) == 0 && there.st_ino == ours.st_ino &&
+		        there.st_dev == ours.st_dev)
+			state_remove(sandbox->root_fd, sandbox->name, -1);
+		return;
+	}
+	struct state state;
+	state_read(sandbox->dir_fd, &state);
+	free(state.text);
+	if (state.kind == STATE_EXIT)
+		return;
+	int fd = openat(sandbox->dir_fd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return;
+	const char line[] = "exit killed its monitor was killed\n";
+	if (lib_write_all(fd, line, strlen(line)) == 0)
+		renameat(sandbox->dir_fd, "state.new", sandbox->dir_fd, "state");
+	close(fd);
+}
+
+static int send_signal(struct wisp_sandbox *sandbox, int signal, struct wisp_error *error)
+{
+	pthread_mutex_lock(&sandbox->lock);
+	find_monitor(sandbox);
+	pthread_mutex_unlock(&sandbox->lock);
+	if (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD)
+		return lib_fail(error, WISP_ERR_SYSTEM, ESRCH,
+		        "the sandbox '%s' runs, but the pid of its monitor is not in %s/lock", sandbox->name,
+		        sandbox->dir);
+	if (sandbox->pidfd >= 0 && pidfd_send_signal(sandbox->pidfd, signal, NULL, 0) < 0 && errno != ESRCH)
+		return lib_fail_errno(error, errno, "cannot signal the monitor of the sandbox '%s'", sandbox->name);
+	return 0;
+}
+
+int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	int r = send_signal(sandbox, SIGKILL, error);
+	if (r < 0)
+		return r;
+	if (!wait_death(sandbox, lib_deadline_ns(DEATH_MS)))
+		return lib_fail(error, WISP_ERR_SYSTEM, ETIMEDOUT,
+		        "the monitor of the sandbox '%s' does not die from SIGKILL", sandbox->name);
+	tidy(sandbox);
+	return 0;
+}
+
+int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
+{
+	int r = lib_check_duration(grace_ms, "the grace to stop", error);
+	if (r < 0)
+		return r;
+	if (grace_ms == 0)
+		grace_ms =
+		        sandbox->config.stop_grace_ms > 0 ? sandbox->config.stop_grace_ms : WISP_STOP_GRACE_MS_DEFAULT;
+	r = send_signal(sandbox, SIGTERM, error);
+	if (r < 0)
+		return r;
+	if (!wait_death(sandbox, lib_deadline_ns(grace_ms)))
+		return wisp_kill_sandbox(sandbox, error);
+	tidy(sandbox);
+	return 0;
+}
+
+/* Of a sandbox whose monitor another process started: its record is all there is. */
+static enum wisp_end recorded_end(struct wisp_sandbox *sandbox)
+{
+	struct state state;
+	state_read(sandbox->dir_fd, &state);
+	free(state.text);
+	return state.kind == STATE_EXIT ? state.end : WISP_END_UNKNOWN;
+}
+
+int wisp_wait_sandbox(struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wisp_end *end, struct wisp_error *error)
+{
+	int64_t deadline = lib_deadline_ns(timeout_ms);
+	bool ended = false;
+	while (sandbox->status_fd >= 0 && !ended) {
+		pthread_mutex_lock(&sandbox->lock);
+		read_status(sandbox);
+		ended = sandbox->phase == SANDBOX_ENDED;
+		pthread_mutex_unlock(&sandbox->lock);
+		if (ended)
+			break;
+		if (lib_now_ns() >= deadline)
+			return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' runs", sandbox->name);
+		struct pollfd pfd = {.fd = sandbox->status_fd, .events = POLLIN};
+		poll(&pfd, 1, lib_poll_ms(deadline));
+	}
+	/* After its last line it has only to exit. */
+	if (!wait_death(sandbox, ended ? lib_deadline_ns(DEATH_MS) : deadline) && !ended)
+		return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' runs", sandbox->name);
+	if (end)
+		*end = sandbox->status_fd >= 0 ? sandbox->end : recorded_end(sandbox);
+	return 0;
+}
+
+void wisp_close_sandbox(struct wisp_sandbox *sandbox)
+{
+	if (!sandbox)
+		return;
+	/* The end of this descriptor is what tells the monitor that its owner has gone. */
+	bool unfinished = sandbox->owner || (sandbox->status_fd >= 0 && sandbox->phase != SANDBOX_READY);
+	if (sandbox->status_fd >= 0)
+		close(sandbox->status_fd);
+	sandbox->status_fd = -1;
+	if (unfinished && sandbox->dir_fd >= 0) {
+		if (!wait_death(sandbox, lib_deadline_ns(DEATH_MS)))
+			wisp_kill_sandbox(sandbox, NULL);
+		else
+			tidy(sandbox);
+	}
+	if (sandbox->child > 0)
+		launch_reap(sandbox->child);
+	if (sandbox->pidfd >= 0)
+		close(sandbox->pidfd);
+	if (sandbox->dir_fd >= 0)
+		close(sandbox->dir_fd);
+	if (sandbox->root_fd >= 0)
+		close(sandbox->root_fd);
+	pthread_mutex_destroy(&sandbox->lock);
+	config_free(&sandbox->config);
+	free(sandbox->end_text);
+	free(sandbox->name);
+	free(sandbox->dir);
+	free(sandbox);
+}
+
+/* ---- Those of others ---- */
+
+static int fail_not_running(const struct wisp_sandbox_info *info, struct wisp_error *error)
+{
+	if (info->state == WISP_SANDBOX_BOOTING)
+		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is still booting", info->name);
+	if (info->state == WISP_SANDBOX_STALE)
+		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH,
+		        "the sandbox '%s' is not running: its monitor died without a word: remove it or create it "
+		        "again",
+		        info->name);
+	return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running: it ended (%s)%s%s",
+	        info->name, wisp_get_end_name(info->end), info->end_text[0] ? ": " : "", info->end_text);
+}
+
+static struct wisp_sandbox *make_handle(int root_fd, const char *name, const char *dir)
+{
+	struct wisp_sandbox *sandbox = calloc(1, sizeof(*sandbox));
+	if (!sandbox)
+		return NULL;
+	pthread_mutex_init(&sandbox->lock, NULL);
+	sandbox->pidfd = sandbox->status_fd = -1;
+	sandbox->root_fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
+	sandbox->dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	sandbox->name = strdup(name);
+	sandbox->dir = strdup(dir);
+	sandbox->phase = SANDBOX_READY;
+	if (sandbox->root_fd < 0 || sandbox->dir_fd < 0 || !sandbox->name || !sandbox->dir ||
+	        config_read(sandbox->dir_fd, &sandbox->config) < 0) {
+		wisp_close_sandbox(sandbox);
+		return NULL;
+	}
+	return sandbox;
+}
+
+/* The root of an operation on an existing sandbox: without a root there is no sandbox either. */
+static int open_existing_root(const char *root, const char *name, int *root_fd, char **path, struct wisp_error *error)
+{
+	int r = lib_check_name(name, error);
+	if (r < 0)
+		return r;
+	r = state_open_root(root, false, root_fd, path, error);
+	if (r == -ENOENT)
+		lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s': %s does not exist", name, root);
+	return r;
+}
+
+int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sandbox **sandbox, struct wisp_error *error)
+{
+	int root_fd;
+	char *root;
+	struct wisp_sandbox_info *info = NULL;
+	bool ghost;
+	*sandbox = NULL;
+	int r = open_existing_root(state_root, name, &root_fd, &root, error);
+	if (r < 0)
+		return r;
+	r = state_inspect(root_fd, root, name, &info, &ghost, error);
+	if (r == 0 && info->state != WISP_SANDBOX_RUNNING)
+		r = fail_not_running(info, error);
+	if (r == 0)
+		r = state_check_path(root, name, error);
+	if (r == 0) {
+		*sandbox = make_handle(root_fd, name, info->dir);
+		if (!*sandbox)
+			r = lib_fail_errno(error, errno ? errno : EIO, "cannot open the sandbox '%s'", name);
+		else
+			find_monitor(*sandbox);
+	}
+	wisp_free_sandbox_info(info);
+	close(root_fd);
+	free(root);
+	return r;
+}
+
+int wisp_inspect_sandbox(
+        const char *state_root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
+{
+	int root_fd;
+	char *root;
+	bool ghost;
+	*info = NULL;
+	int r = open_existing_root(state_root, name, &root_fd, &root, error);
+	if (r < 0)
+		return r;
+	r = state_inspect(root_fd, root, name, info, &ghost, error);
+	close(root_fd);
+	free(root);
+	return r;
+}
+
+int wisp_remove_sandbox(const char *state_root, const char *name, struct wisp_error *error)
+{
+	int root_fd;
+	char *root;
+	int r = open_existing_root(state_root, name, &root_fd, &root, error);
+	if (r < 0)
+		return r;
+	r = state_remove(root_fd, name, -1);
+	if (r == -EBUSY)
+		lib_fail(error, WISP_ERR_STILL_RUNNING, EBUSY, "the sandbox '%s' is running: stop it first", name);
+	else if (r == -ENOENT || r == -ENOTDIR)
+		lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
+	else if (r < 0)
+		lib_fail_errno(error, -r, "cannot delete %s/%s", root, name);
+	close(root_fd);
+	free(root);
+	return r;
+}
