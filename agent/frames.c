@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a connection receives. Nothing here waits: every frame is dealt with as soon as it is whole. */
+#include "agent/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/mirror.h"
+#include "agent/request.h"
+#include "agent/serve.h"
+#include "agent/session.h"
+
+/* PONGs and the like that a client does not read. */
+#define UNREAD_MAX (64u * 1024)
+#define PING_MAX 64u
+
+/* The frames a client may send, their lengths, and when. */
+static const struct rule {
+	uint8_t type;
+	uint32_t least, most;
+	bool states[CLIENT_ENDING]; /* by enum client_state */
+	bool control;               /* the host may send it on the control connection */
+} rules[] = {
+        {PROTO_HELLO, sizeof(struct proto_hello), sizeof(struct proto_hello), {[CLIENT_GREETING] = true}, true},
+        {PROTO_PING, 0, PING_MAX, {false, true, true, true}, true},
+        {PROTO_PONG, 0, PING_MAX, {false, true, true, true}, true},
+        {PROTO_EXEC, sizeof(struct proto_exec), PROTO_EXEC_MAX, {[CLIENT_REQUEST] = true}, false},
+        {PROTO_OPEN, sizeof(struct proto_open), sizeof(struct proto_open), {[CLIENT_REQUEST] = true}, false},
+        {PROTO_LIST, 0, 0, {[CLIENT_REQUEST] = true}, false},
+        {PROTO_POWEROFF, 0, 0, {[CLIENT_REQUEST] = true}, true},
+        {PROTO_STDIN, 1, PROTO_DATA_MAX, {[CLIENT_SESSION] = true}, false},
+        {PROTO_STDIN_EOF, 0, 0, {[CLIENT_SESSION] = true}, false},
+        {PROTO_SIGNAL, sizeof(struct proto_signal), sizeof(struct proto_signal), {[CLIENT_SESSION] = true}, false},
+        {PROTO_RESIZE, sizeof(struct proto_winsize), sizeof(struct proto_winsize), {[CLIENT_SESSION] = true}, false},
+};
+
+static void protocol_error(struct agent_client *client, const char *what)
+{
+	agent_client_refuse(client, PROTO_ERROR_PROTOCOL, what);
+}
+
+/* ---- Requests ---- */
+
+static void hello(struct agent_client *client, const uint8_t *payload)
+{
+	struct agent *agent = client->agent;
+	struct proto_hello hello;
+	memcpy(&hello, payload, sizeof(hello));
+	if (hello.magic != PROTO_MAGIC || hello.zero) {
+		protocol_error(client, "HELLO: this is another protocol");
+		return;
+	}
+	if (hello.version != PROTO_VERSION) {
+		char message[64];
+		snprintf(message, sizeof(message), "this agent speaks version %u of the protocol", PROTO_VERSION);
+		agent_client_refuse(client, PROTO_ERROR_VERSION, message);
+		return;
+	}
+	client->state = CLIENT_REQUEST;
+	uint64_t now_ns = agent_realtime();
+	uint64_t away_ns = hello.realtime_ns > now_ns ? hello.realtime_ns - now_ns : now_ns - hello.realtime_ns;
+	if (hello.realtime_ns && away_ns > AGENT_CLOCK_SLACK_NS && agent->hooks->step_clock)
+		agent->hooks->step_clock(agent, hello.realtime_ns);
+}
+
+/* Takes part from a position on. */
+static void join(struct agent_client *client, struct agent_session *session, bool writer, uint64_t position)
+{
+	client->state = CLIENT_SESSION;
+	client->session = session;
+	client->writer = writer;
+	client->position = position;
+	client->window = PROTO_STDIN_WINDOW;
+	if (writer)
+		session->writer = client;
+	list_append(&session->clients, &client->session_node);
+	struct proto_started started = {.session = session->id,
+	        .pid = (uint32_t)session->pid,
+	        .flags = agent_session_flags(session) | (writer ? PROTO_SESSION_WRITER : 0)};
+	agent_client_queue(client, PROTO_STARTED, &started, sizeof(started));
+}
+
+static void failed(struct agent_client *client, uint64_t id, const struct agent_failure *failure)
+{
+	struct {
+		struct proto_failed failed;
+		char message[sizeof(failure->message)];
+	} payload = {.failed = {.error = (uint32_t)failure->error, .kind = failure->kind, .stage = failure->stage}};
+	size_t length = strlen(failure->message);
+	memcpy(payload.message, failure->message, length);
+	length += sizeof(payload.failed);
+	agent_client_queue(client, PROTO_FAILED, &payload, length);
+	agent_client_queue(client, PROTO_DONE, NULL, 0);
+	agent_client_end(client);
+	agent_mirror_event(client->agent, NULL, id, PROTO_FAILED, &payload, length);
+}
+
+static void exec(struct agent_client *client, uint8_t *payload, size_t length)
+{
+	struct agent *agent = client->agent;
+	struct agent_request request;
+	struct agent_failure failure;
+	struct agent_session *session = NULL;
+	const char *why;
+	int error = agent_request_parse(&request, payload, length, &why);
+	if (error == -EPROTO) {
+		protocol_error(client, why);
+		return;
+	}
+	uint64_t id = agent->next_session++;
+	if (error) {
+		agent_fail(
+		        &failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, -error, "cannot read the request");
+	} else {
+		session = agent_session_start(agent, &request, id, &failure);
+		agent_request_free(&request);
+	}
+	if (!session) {
+		failed(client, id, &failure);
+		return;
+	}
+	join(client, session, true, 0);
+	struct proto_started started = {
+	        .session = id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
+	agent_mirror_event(agent, session, id, PROTO_STARTED, &started, sizeof(started));
+}
+
+static void open_session(struct agent_client *client, const uint8_t *payload)
+{
+	struct proto_open open;
+	memcpy(&open, payload, sizeof(open));
+	bool write = open.flags & PROTO_OPEN_WRITE;
+	if (open.zero || open.flags & ~(uint32_t)(PROTO_OPEN_REPLAY | PROTO_OPEN_WRITE)) {
+		protocol_error(client, "OPEN: unknown flags");
+		return;
+	}
+	struct agent_session *session = agent_session_find(client->agent, open.session);
+	if (!session) {
+		agent_client_refuse(client, PROTO_ERROR_NO_SESSION, "there is no such session, or none any more");
+		return;
+	}
+	/* The room that a window promises must be there, whatever the writers before have left. */
+	if (write && (session->writer || session->stdin_bytes.length > PROTO_STDIN_WINDOW)) {
+		agent_client_refuse(client, PROTO_ERROR_WRITER,
+		        session->writer ? "another connection writes to this session"
+		                        : "the session has not read what connections before wrote to it");
+		return;
+	}
+	/* Without a replay nothing of the past was lost, so no DROPPED: it begins at the end. */
+	uint64_t position = open.flags & PROTO_OPEN_REPLAY ? 0 : agent_session_limit(session);
+	join(client, session, write, position);
+	/* A position that the ring does not have any more would hold the program up for ever. */
+	if (position < session->ring.tail) {
+		struct proto_dropped dropped = {.bytes = session->ring.tail};
+		client->position = session->ring.tail;
+		agent_client_queue(client, PROTO_DROPPED, &dropped, sizeof(dropped));
+	}
+}
+
+static void poweroff(struct agent_client *client)
+{
+	struct agent *agent = client->agent;
+	agent_client_queue(client, PROTO_DONE, NULL, 0);
+	if (!client->control)
+		agent_client_end(client);
+	if (agent->hooks->power)
+		agent->hooks->power(agent, AGENT_POWER_OFF);
+}
+
+/* ---- In a session ---- */
+
+/* Not an error in a client that has not heard yet that stdin is closed. Whether to go on. */
+static bool may_write(struct agent_client *client)
+{
+	struct agent_session *session = client->session;
+	if (!client->writer || !session->has_stdin) {
+		protocol_error(client, client->writer ? "STDIN: the session has none" : "STDIN: not by a watcher");
+		return false;
+	}
+	if (client->stdin_closed || session->exited)
+		return false;
+	if (agent_session_stdin_open(session) || session->tty)
+		return true;
+	client->stdin_closed = true;
+	struct proto_stdin_error closed = {.error = session->stdin_error ? session->stdin_error : EPIPE};
+	agent_client_queue(client, PROTO_STDIN_ERROR, &closed, sizeof(closed));
+	return false;
+}
+
+static void stdin_data(struct agent_client *client, const uint8_t *payload, uint32_t length)
+{
+	if (length > client->window) {
+		protocol_error(client, "STDIN: more than the window");
+		return;
+	}
+	if (client->stdin_ended) {
+		protocol_error(client, "STDIN: after STDIN_EOF");
+		return;
+	}
+	if (!may_write(client))
+		return;
+	client->window -= length;
+	if (agent_session_stdin(client->session, payload, length))
+		client->broken = true;
+}
+
+static void stdin_eof(struct agent_client *client)
+{
+	if (!may_write(client))
+		return;
+	client->stdin_ended = !client->session->tty;
+	agent_session_stdin_eof(client->session);
+}
+
+static void send_signal(struct agent_client *client, const uint8_t *payload)
+{
+	struct proto_signal signal;
+	memcpy(&signal, payload, sizeof(signal));
+	if (signal.signal < 1 || signal.signal > 64)
+		protocol_error(client, "SIGNAL: no such signal");
+	else
+		agent_session_signal(client->session, (int)signal.signal);
+}
+
+static void resize(struct agent_client *client, const uint8_t *payload)
+{
+	struct proto_winsize size;
+	memcpy(&size, payload, sizeof(size));
+	agent_session_resize(client->session, size.rows, size.cols);
+}
+
+/* ---- All frames ---- */
+
+static const struct rule *find_rule(uint8_t type)
+{
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+		if (rules[i].type == type)
+			return &rules[i];
+	return NULL;
+}
+
+/* NULL, or what is wrong with the header: known before the payload has come, so never waited for. */
+static const char *check(const struct agent_client *client, const struct proto_frame *frame)
+{
+	const struct rule *rule = find_rule(frame->type);
+	if (!rule)
+		return "a frame of unknown type";
+	if (frame->zero[0] || frame->zero[1] || frame->zero[2])
+		return "a frame whose zero bytes are not";
+	if (frame->length < rule->least || frame->length > rule->most)
+		return "a frame of a length that its type does not have";
+	if (!rule->states[client->state] || (client->control && !rule->control))
+		return "a frame that may not come now";
+	if (frame->type == PROTO_PING && !client->control && client->out.length > UNREAD_MAX)
+		return "PING: the answers are not read";
+	return NULL;
+}
+
+static void handle(struct agent_client *client, const struct proto_frame *frame, uint8_t *payload)
+{
+	switch (frame->type) {
+	case PROTO_HELLO: hello(client, payload); break;
+	case PROTO_PING: agent_client_queue(client, PROTO_PONG, payload, frame->length); break;
+	case PROTO_EXEC: exec(client, payload, frame->length); break;
+	case PROTO_OPEN: open_session(client, payload); break;
+	case PROTO_LIST:
+		client->state = CLIENT_LIST;
+		agent_client_wake(client);
+		break;
+	case PROTO_POWEROFF: poweroff(client); break;
+	case PROTO_STDIN: stdin_data(client, payload, frame->length); break;
+	case PROTO_STDIN_EOF: stdin_eof(client); break;
+	case PROTO_SIGNAL: send_signal(client, payload); break;
+	case PROTO_RESIZE: resize(client, payload); break;
+	default: break; /* PONG */
+	}
+}
+
+size_t agent_client_frames(struct agent_client *client, uint8_t *data, size_t length)
+{
+	size_t used = 0;
+	struct proto_frame frame;
+	while (client->state < CLIENT_ENDING && length - used >= sizeof(frame)) {
+		memcpy(&frame, data + used, sizeof(frame));
+		const char *wrong = check(client, &frame);
+		if (wrong) {
+			protocol_error(client, wrong);
+			break;
+		}
+		if (length - used - sizeof(frame) < frame.length)
+			return used;
+		handle(client, &frame, data + used + sizeof(frame));
+		used += sizeof(frame) + frame.length;
+	}
+	/* What comes after the end of the conversation is of no interest. */
+	return client->state < CLIENT_ENDING ? used : length;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/capability.h>
+#include <linux/if.h>
+
+#include "agent/rootfs.h"
+
+static void write_line(const char *device, const char *prefix, const char *line)
+{
+	char text[640];
+	int length = snprintf(text, sizeof(text), "%swisp-agent: %s\n", prefix, line);
+	int fd = open(device, O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	if (length >= (int)sizeof(text))
+		length = sizeof(text) - 1;
+	ssize_t written = write(fd, text, (size_t)length);
+	(void)written; /* there is nobody left to tell */
+	close(fd);
+}
+
+void init_log(const char *line)
+{
+	write_line("/dev/kmsg", "<4>", line);
+}
+
+void init_fail(const char *format, ...)
+{
+	char line[512];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	write_line(access("/dev/console", W_OK) == 0 ? "/dev/console" : "/dev/kmsg", "", line);
+}
+
+struct mount_point {
+	const char *type, *path, *data;
+	unsigned long flags;
+	mode_t mode; /* of the folder, should it have to be made */
+};
+
+static void mount_one(const struct mount_point *point)
+{
+	char line[256];
+	mkdir(point->path, point->mode);
+	if (mount(point->type, point->path, point->type, point->flags, point->data) == 0)
+		return;
+	snprintf(line, sizeof(line), "cannot mount %s on %s: %s", point->type, point->path, strerror(errno));
+	init_log(line);
+}
+
+static void mount_usual(void)
+{
+	static const unsigned long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	const struct mount_point points[] = {
+	        {"proc", "/proc", NULL, plain, 0555},
+	        {"sysfs", "/sys", NULL, plain, 0555},
+	        {"cgroup2", "/sys/fs/cgroup", NULL, plain, 0555},
+	        {"devpts", "/dev/pts", "mode=0620,gid=5,ptmxmode=0666", MS_NOSUID | MS_NOEXEC, 0755},
+	        {"tmpfs", "/dev/shm", "mode=1777", MS_NOSUID | MS_NODEV, 01777},
+	        {"mqueue", "/dev/mqueue", NULL, plain, 01777},
+	        {"tmpfs", "/run", "mode=0755", MS_NOSUID | MS_NODEV, 0755},
+	};
+	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
+		mount_one(&points[i]);
+}
+
+/* What every program expects and devtmpfs does not make. */
+static void make_links(void)
+{
+	static const char *const links[][2] = {
+	        {"/proc/self/fd", "/dev/fd"},
+	        {"/proc/self/fd/0", "/dev/stdin"},
+	        {"/proc/self/fd/1", "/dev/stdout"},
+	        {"/proc/self/fd/2", "/dev/stderr"},
+	};
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+		if (symlink(links[i][0], links[i][1]) < 0 && errno != EEXIST)
+			init_log("cannot make the links in /dev");
+	/* Of a folder that the image has, the mode is its business. */
+	if (mkdir("/tmp", 01777) == 0)
+		chmod("/tmp", 01777); /* whatever the umask */
+}
+
+static void loopback_up(void)
+{
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return; /* a kernel without networking */
+	if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+		init_log("cannot set lo up");
+	close(fd);
+}
+
+/* 0 to 2 are closed where the kernel found no console; nothing else may come to be one of them. */
+static void open_standard(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd < 2);
+	if (fd > 2)
+		close(fd);
+}
+
+int init_guest(const struct init_options *options, int *over_fd)
+{
+	umask(022);
+	mkdir("/dev", 0755);
+	/* EBUSY: the kernel has done it. */
+	if (mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=0755") < 0 && errno != EBUSY) {
+		int error = errno;
+		init_fail("cannot mount devtmpfs on /dev: %s", strerror(error));
+		return -error;
+	}
+	open_standard();
+	int error = rootfs_enter(options->root, options->read_only, options->overlay, over_fd);
+	if (error)
+		return error;
+	mount_usual();
+	make_links();
+	loopback_up();
+	if (options->host && sethostname(options->host, strlen(options->host)) < 0)
+		init_log("cannot set the host name");
+	/*
+	 * Programs must not have CAP_SYS_BOOT: reboot(2) by one of them would halt the machine at once, with nothing
+	 * synced and nobody told. They send PID 1 a signal instead, as busybox does. The bounding set is what execve
+	 * lets them gain; the agent itself executes nothing and keeps the capability.
+	 */
+	if (prctl(PR_CAPBSET_DROP, CAP_SYS_BOOT) < 0)
+		init_log("cannot keep reboot(2) from programs");
+	return 0;
+}
+
+void init_undo(int over_fd)
+{
+	rootfs_leave(over_fd);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What PID 1 makes of a bare initramfs before it can serve: the root file system, the usual mounts, lo, the host name.
+ */
+#ifndef WISP_AGENT_INIT_H
+#define WISP_AGENT_INIT_H
+
+#include <stdbool.h>
+
+/* From the kernel's command line, after "--". */
+struct init_options {
+	const char *root;    /* device under /dev, NULL: stay in the initramfs */
+	const char *overlay; /* device under /dev with a writable ext4 for what changes, NULL: tmpfs */
+	const char *host;
+	bool read_only; /* root is an image: what changes goes to an overlay */
+	bool stamps;
+};
+
+/*
+ * Sets the guest up. 0, or -errno after a line about it on the console. Without a root that can be changed it fails;
+ * of the rest what does not work (a kernel without it) is logged and left out. *over_fd is for init_undo().
+ */
+int init_guest(const struct init_options *options, int *over_fd);
+
+/* Everything unmounted or read-only, and on disk. For the end: no other process is left. */
+void init_undo(int over_fd);
+
+/* One line, to the kernel's log. */
+void init_log(const char *line);
+
+/* The same for the end of the guest's boot: to the console where there is one, else to the kernel's log. */
+void init_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/power.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/reboot.h>
+#include <unistd.h>
+
+#include "agent/init.h"
+#include "agent/platform.h"
+
+/* Nothing runs any more: stop as soon as those who are connected could be told of the ends of their sessions. */
+static void drain(struct power *power)
+{
+	const struct agent *agent = power->agent;
+	power->phase = POWER_DRAINING;
+	poller_disarm(&power->timer);
+	if (list_empty(&agent->clients) && list_empty(&agent->closing))
+		power->agent->poller.stop = true;
+	else
+		poller_arm(&power->agent->poller, &power->timer, poller_now() + POWER_DRAIN_NS);
+}
+
+static void timer_fired(struct poller_timer *timer)
+{
+	struct power *power = list_entry(timer, struct power, timer);
+	switch (power->phase) {
+	case POWER_TERMINATING:
+		power->phase = POWER_KILLING;
+		kill(-1, SIGKILL);
+		poller_arm(&power->agent->poller, timer, poller_now() + POWER_KILL_NS);
+		break;
+	case POWER_KILLING: drain(power); break;
+	case POWER_DRAINING: power->agent->poller.stop = true; break;
+	case POWER_RUNNING: break;
+	}
+}
+
+void power_init(struct power *power, struct agent *agent)
+{
+	*power = (struct power){.agent = agent, .timer.fire = timer_fired};
+}
+
+void power_begin(struct power *power, enum agent_power wanted)
+{
+	if (power->phase != POWER_RUNNING)
+		return;
+	power->phase = POWER_TERMINATING;
+	power->wanted = wanted;
+	poller_arm(&power->agent->poller, &power->timer, poller_now() + POWER_TERM_NS);
+	/* A stopped process takes the signal only when it goes on. */
+	if (kill(-1, SIGTERM) < 0 && errno == ESRCH)
+		drain(power);
+	else
+		kill(-1, SIGCONT);
+}
+
+void power_childless(struct power *power)
+{
+	if (power->phase == POWER_TERMINATING || power->phase == POWER_KILLING)
+		drain(power);
+}
+
+/* Should the VMM not act on it: at least the kernel stops. */
+static __attribute__((noreturn)) void halt(int how)
+{
+	for (;;) {
+		reboot(how);
+		sleep(1);
+	}
+}
+
+void power_off(uint8_t value)
+{
+	if (power_write_port(PLATFORM_PORT_POWER, value) < 0)
+		init_fail("cannot tell the machine to power off");
+	else
+		sleep(1); /* it ends here */
+	halt(RB_POWER_OFF);
+}
+
+void power_reboot(void)
+{
+	halt(RB_AUTOBOOT);
+}

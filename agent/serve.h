@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent itself: what its sessions and connections share, the listener, signals. */
+#ifndef WISP_AGENT_SERVE_H
+#define WISP_AGENT_SERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/list.h"
+#include "agent/poller.h"
+#include "agent/proto.h"
+#include "agent/spawn.h"
+
+struct agent;
+struct agent_client;
+
+enum agent_power {
+	AGENT_POWER_OFF,
+	AGENT_POWER_REBOOT,
+};
+
+/* What differs between PID 1 of a guest and a test. Any may be NULL. */
+struct agent_hooks {
+	/* The guest is to be stopped. May come again while that is under way. */
+	void (*power)(struct agent *agent, enum agent_power wanted);
+	/* No child is left. */
+	void (*childless)(struct agent *agent);
+	/* A host's clock differs by more than AGENT_CLOCK_SLACK_NS. */
+	void (*step_clock)(struct agent *agent, uint64_t realtime_ns);
+	/* One line, without its newline, about something that was not expected. */
+	void (*log)(struct agent *agent, const char *line);
+};
+
+#define AGENT_CLOCK_SLACK_NS (500u * 1000 * 1000)
+#define AGENT_SCRATCH_BYTES (128u * 1024)
+
+struct agent {
+	struct poller poller;
+	const struct agent_hooks *hooks;
+	void *owner; /* for the hooks */
+
+	struct poller_watch listener;
+	struct poller_timer listen_again;
+	struct poller_watch signals;
+	int null_fd; /* /dev/null, stdin of most programs */
+
+	struct list clients; /* served */
+	struct list closing; /* answered, waiting for the peer to close */
+	unsigned int client_count;
+	unsigned int closing_count;
+	struct agent_client *control;
+
+	struct list running;  /* sessions, by ascending id */
+	struct list ended;    /* in the order they ended */
+	struct list orphaned; /* evicted sessions whose output something still holds */
+	unsigned int ended_count;
+	uint64_t next_session;
+
+	struct list mirror_lost; /* sessions that the control connection is to be told a loss of */
+	struct poller_timer mirror_timer;
+
+	struct agent_spawner spawner;
+	uint8_t scratch[AGENT_SCRATCH_BYTES]; /* what is read and dealt with at once */
+};
+
+/*
+ * Prepares *agent (large: not for the stack) and the process: blocks the signals it reads, makes sure that descriptors
+ * 0 to 2 are open and that no signal is ignored. 0 or -errno.
+ */
+int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner);
+void agent_destroy(struct agent *agent);
+
+/* Takes these descriptors over. The listener's may block. 0 or -errno. */
+int agent_listen(struct agent *agent, int fd);
+int agent_serve_connection(struct agent *agent, int fd);
+int agent_serve_control(struct agent *agent, int fd);
+
+/* Until agent->poller.stop. 0 or -errno. */
+int agent_run(struct agent *agent);
+
+uint64_t agent_realtime(void);
+
+void agent_log(struct agent *agent, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A session: one program, what it wrote, and the clients that take part.
+ *
+ * It lives in agent->running from its start until its EXITED can be told, then in agent->ended until it is evicted.
+ * Three things happen in any order, and EXITED waits for all: the process is reaped; each output stream ends, or what
+ * it held at the exit was read and 100 ms went by; the writer, if it is slow, made room in the ring for that.
+ */
+#ifndef WISP_AGENT_SESSION_H
+#define WISP_AGENT_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/bytes.h"
+#include "agent/list.h"
+#include "agent/outring.h"
+#include "agent/poller.h"
+#include "agent/proto.h"
+#include "agent/request.h"
+#include "agent/spawn.h"
+
+#define SESSION_ENDED_MAX 64u                       /* ended sessions that are kept */
+#define SESSION_ENDED_BYTES (4u * 1024 * 1024)      /* and the output they may hold together */
+#define SESSION_GRACE_NS (100u * 1000 * 1000)       /* for an output stream that outlives the process */
+#define SESSION_STDIN_MAX (2u * PROTO_STDIN_WINDOW) /* unread stdin: a writer's window, and its predecessor's */
+
+struct agent;
+struct agent_client;
+
+struct session_stream {
+	struct agent_session *session;
+	struct poller_watch watch; /* the pipe's reading end; the master of a tty is stream 0's */
+	bool readable;             /* since the last event, no read said that nothing is left */
+	bool hung_up;              /* nobody holds the other end */
+	uint32_t owed;             /* bytes still to be read of those that were there when the process ended */
+};
+
+struct agent_session {
+	struct agent *agent;
+	struct list node;
+	uint64_t id;
+	uint64_t started_ns; /* CLOCK_REALTIME */
+	pid_t pid;
+	bool tty;
+
+	struct outring ring;
+	struct session_stream streams[2];
+	struct poller_task pump; /* reads on when the ring has room again */
+
+	struct list clients; /* struct agent_client.session_node */
+	struct agent_client *writer;
+
+	struct poller_watch input; /* the stdin pipe's writing end; of a tty the descriptor is stream 0's */
+	struct bytes stdin_bytes;
+	bool has_stdin;       /* it was started with one that can be written */
+	bool stdin_watched;   /* for room */
+	bool stdin_eof;       /* close it once stdin_bytes are written */
+	uint32_t stdin_error; /* errno that closed it, 0: none */
+
+	struct poller_timer timeout;
+	struct poller_timer grace;
+	bool timed_out;
+	bool reaped; /* status holds */
+	bool exited; /* EXITED may be told; it belongs at position exit_position of the output */
+	bool grace_over;
+	bool evicted; /* not to be seen any more; only reads what still comes, for the log */
+	int32_t code;
+	uint32_t signal;
+	uint64_t exit_position;
+
+	uint64_t mirror_lost; /* bytes of output that the control connection did not get */
+	struct list mirror_node;
+
+	size_t argv_bytes;
+	char argv[]; /* NUL-separated */
+};
+
+/* Starts what the request asks for. NULL with *failure when the program did not start. */
+struct agent_session *agent_session_start(
+        struct agent *agent, struct agent_request *request, uint64_t id, struct agent_failure *failure);
+
+/* Ends everything that hangs on it, kills nothing. No client may be attached. */
+void agent_session_free(struct agent_session *session);
+
+/* The one that can be opened as id, or NULL. */
+struct agent_session *agent_session_find(struct agent *agent, uint64_t id);
+/* The first one of at least this id that is to be seen, or NULL. */
+struct agent_session *agent_session_next(struct agent *agent, uint64_t id);
+
+/* enum proto_session_flags, without those of a particular client. */
+uint32_t agent_session_flags(const struct agent_session *session);
+
+/* The process has ended with this wait status. */
+void agent_session_reaped(struct agent_session *session, int status);
+
+/* Where a client of it stands in the output: the position up to which it is to get it. */
+uint64_t agent_session_limit(const struct agent_session *session);
+
+/* A client was taken out of session->clients, and is not its writer any more. May free an evicted session. */
+void agent_session_left(struct agent_session *session);
+
+/* The writer took output: read on if that was what kept the program waiting. */
+void agent_session_room(struct agent_session *session);
+
+/* Can the program's stdin still be written? */
+bool agent_session_stdin_open(const struct agent_session *session);
+
+/* stdin, within the window. Writes what the program takes now and keeps the rest. -ENOMEM when it cannot. */
+int agent_session_stdin(struct agent_session *session, const uint8_t *data, size_t length);
+void agent_session_stdin_eof(struct agent_session *session);
+
+/* Does nothing once the process has ended: its process group's number may be another's by then. */
+void agent_session_signal(struct agent_session *session, int signal);
+/* Does nothing without a tty. */
+void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t cols);
+
+#endif
