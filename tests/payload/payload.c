@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest of some hundred instructions, without a kernel: it runs on any /dev/kvm, natively, even where guest kernel mode
- * is emulated an instruction at a time. "payload=NAME" on the command line chooses what it does; test_machine.c
+ * A guest of some hundred instructions, without a kernel: it runs on any /dev/kvm, natively, even where guest kernel
+ * mode is emulated an instruction at a time. "payload=NAME" on the command line chooses what it does; test_machine.c
  * says what must come of it. It speaks through the virtio console's emergency write, and ends through the power port.
  */
 #include <asm/bootparam.h>
@@ -19,17 +19,17 @@
 #define DEVICE_CONSOLE 3
 
 __asm__(".section .text.start, \"ax\"\n"
-	".globl _start\n"
-	"_start: lea stack_top(%rip), %rsp\n"
-	"mov %rsi, %rdi\n"
-	"call payload\n"
-	"1: hlt\n"
-	"jmp 1b\n"
-	".section .bss\n"
-	".balign 16\n"
-	".skip 4096\n"
-	"stack_top:\n"
-	".text\n");
+        ".globl _start\n"
+        "_start: lea stack_top(%rip), %rsp\n"
+        "mov %rsi, %rdi\n"
+        "call payload\n"
+        "1: hlt\n"
+        "jmp 1b\n"
+        ".section .bss\n"
+        ".balign 16\n"
+        ".skip 4096\n"
+        "stack_top:\n"
+        ".text\n");
 
 void payload(const struct boot_params *params);
 
@@ -103,8 +103,8 @@ static bool boot_is_right(const struct boot_params *params, const char *cmdline)
 	const struct setup_data *seed = (const struct setup_data *)params->hdr.setup_data;
 	const char *mp = (const char *)0x9fc00;
 	return params->hdr.boot_flag == 0xaa55 && params->hdr.header == 0x53726448 && memory > 0x1e00000 &&
-		seed->type == 9 && seed->len == 32 && starts_with(mp, "_MP_") && starts_with(mp + 16, "PCMP") &&
-		find(cmdline, "virtio_mmio.device=4K@0xd0000000:5");
+	       seed->type == 9 && seed->len == 32 && starts_with(mp, "_MP_") && starts_with(mp + 16, "PCMP") &&
+	       find(cmdline, "virtio_mmio.device=4K@0xd0000000:5");
 }
 
 void payload(const struct boot_params *params)
@@ -130,7 +130,7 @@ void payload(const struct boot_params *params)
 		out8(0x80, 1);
 		*(volatile uint32_t *)0xe0000000 = 1;
 		finish(in8(0x2f8) == 0xff && *(volatile uint32_t *)0xe0000000 == 0xffffffff &&
-			*mmio(0, MMIO_MAGIC) == 0x74726976);
+		        *mmio(0, MMIO_MAGIC) == 0x74726976);
 	} else if (starts_with(name, "shutdown")) {
 		/* No interrupt table: the fault's fault is the third. */
 		struct {

@@ -52,14 +52,14 @@ static struct machine_options options_for(struct run *r, const char *name)
 	*r = (struct run){.end = -1, .limit = {.tv_sec = HANG_S}, .limit_op = {.done = on_limit}};
 	loop_create(&r->loop, 64, NULL);
 	return (struct machine_options){.cpus = 1,
-		.memory_mib = 32,
-		.kernel_path = payload_path,
-		.kernel_args = name,
-		.agent_args = "",
-		.console = on_console,
-		.ended = on_end,
-		.context = r,
-		.loop = r->loop};
+	        .memory_mib = 32,
+	        .kernel_path = payload_path,
+	        .kernel_args = name,
+	        .agent_args = "",
+	        .console = on_console,
+	        .ended = on_end,
+	        .context = r,
+	        .loop = r->loop};
 }
 
 /* Runs to the machine's end or the limit, in seconds. */
@@ -190,14 +190,14 @@ static void nothing_is_left_behind(void)
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
-		{"ends_are_told_apart", ends_are_told_apart},
-		{"triple_fault_is_reported", triple_fault_is_reported},
-		{"boot_tables_are_as_promised", boot_tables_are_as_promised},
-		{"unclaimed_addresses_read_as_ones", unclaimed_addresses_read_as_ones},
-		{"emergency_write_reaches_the_console", emergency_write_reaches_the_console},
-		{"a_spinning_guest_is_stopped", a_spinning_guest_is_stopped},
-		{"bad_options_are_refused_with_a_reason", bad_options_are_refused_with_a_reason},
-		{"nothing_is_left_behind", nothing_is_left_behind},
+	        {"ends_are_told_apart", ends_are_told_apart},
+	        {"triple_fault_is_reported", triple_fault_is_reported},
+	        {"boot_tables_are_as_promised", boot_tables_are_as_promised},
+	        {"unclaimed_addresses_read_as_ones", unclaimed_addresses_read_as_ones},
+	        {"emergency_write_reaches_the_console", emergency_write_reaches_the_console},
+	        {"a_spinning_guest_is_stopped", a_spinning_guest_is_stopped},
+	        {"bad_options_are_refused_with_a_reason", bad_options_are_refused_with_a_reason},
+	        {"nothing_is_left_behind", nothing_is_left_behind},
 	};
 	const char *path = getenv("PAYLOAD");
 	if (path)
