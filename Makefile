@@ -14,7 +14,7 @@ VERSION := 0.1.0
 
 CC ?= gcc
 WARN := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wundef \
-        -Wformat=2 -Wno-format-nonliteral -Werror
+        -Wformat=2 -Wno-format-nonliteral -Wno-format-truncation -Werror
 CPPFLAGS := -D_GNU_SOURCE -DWISP_VERSION='"$(VERSION)"' -DWISP_PREFIX='"$(PREFIX)"' -I. -Iinclude
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -fvisibility=hidden -fstack-protector-strong \
@@ -38,11 +38,17 @@ GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 all: $(PROGRAMS) $(W)/initramfs.cpio
 guest: $(GUEST)
 
+# One line a step; V=1 shows the commands.
+ifneq ($(V),1)
+.SILENT:
+endif
+
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
+	echo "  CC $@"
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
 -include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src))
@@ -56,6 +62,7 @@ $(B)/libagent.a: $(call obj,$(agent_src))
 
 $(W)/wisp-vmm: $(call obj,vmm/main.c) $(B)/libvmm.a
 	@mkdir -p $(@D)
+	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -Wl,-Bstatic -luring -Wl,-Bdynamic -lpthread -o $@
 
 $(B)/lib/libwisp.a: $(call obj,$(lib_src))
@@ -64,6 +71,7 @@ $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 
 $(B)/lib/libwisp.so.0: $(call obj,$(lib_src)) vmm/lib/libwisp.map
 	@mkdir -p $(@D)
+	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libwisp.so.0 -Wl,--version-script=vmm/lib/libwisp.map \
 	    $(if $(SAN),,-Wl,-z,defs) $(call obj,$(lib_src)) -o $@
 $(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
@@ -71,6 +79,7 @@ $(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
 
 $(B)/bin/wisp: $(call obj,$(cli_src)) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
+	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
 
 # --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
@@ -82,6 +91,7 @@ AGENT_CFLAGS := -std=gnu11 -Os $(WARN) -static -fno-strict-aliasing -fno-asynchr
 
 $(B)/agent/init: $(wildcard agent/*.c agent/*.h)
 	@mkdir -p $(@D)
+	echo "  CC $@"
 	$(MUSL_CC) $(CPPFLAGS) $(AGENT_CFLAGS) $(wildcard agent/*.c) -o $@
 
 $(W)/initramfs.cpio: $(B)/agent/init
@@ -109,6 +119,7 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
 archives := $(B)/lib/libwisp.a $(B)/libvmm.a $(B)/libagent.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
+	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -lutil -o $@
 
 $(B)/tests/payload/payload.elf: tests/payload/payload.c agent/platform.h
@@ -116,9 +127,11 @@ $(B)/tests/payload/payload.elf: tests/payload/payload.c agent/platform.h
 	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $< -o $@
 $(B)/tests/payload/test_machine: $(call obj,tests/payload/test_machine.c) $(B)/libvmm.a
 	@mkdir -p $(@D)
+	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
 $(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
 	@mkdir -p $(@D)
+	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
 
 .PHONY: tests tests-tsan
@@ -138,6 +151,7 @@ quick: all tests
 
 $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
+	echo "  CC $@"
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -static -s $< -o $@
 $(B)/bench/nothing:
 	@mkdir -p $(@D)
