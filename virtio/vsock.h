@@ -24,4 +24,10 @@ struct vsock_options {
 int vsock_create(
         struct virtio_dev **dev, const struct virtio_env *env, const struct vsock_options *opt, struct err *err);
 
+/*
+ * The guest was moved or restored: ends all connections, and tells the guest's driver that they are over (section
+ * 5.10.6.7). Loop's thread.
+ */
+void vsock_transport_reset(struct virtio_dev *dev);
+
 #endif

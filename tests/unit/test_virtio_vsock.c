@@ -1,0 +1,911 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The socket device between a driver in this process and real Unix sockets. */
+#include "tests/unit/guest_driver.h"
+
+#include <linux/virtio_vsock.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "virtio/vsock.h"
+
+enum { RX, TX, EVENT };
+#define CID 42u
+#define HEADER sizeof(struct virtio_vsock_hdr)
+#define RX_BUFFERS 64u
+#define RX_BYTES 4096u
+#define GUEST_BUFFER 65536u /* the credit this driver gives */
+#define HOST_BUFFER (256u << 10)
+
+struct net {
+	struct guest g;
+	struct driver d;
+	char path[64];
+	uint64_t rx_area;               /* RX_BUFFERS of RX_BYTES */
+	uint64_t tx_area;               /* a header, and data */
+	uint16_t rx_of[VIRTQ_SIZE_MAX]; /* the buffer of a head */
+	unsigned rx_split;              /* so many bytes of each buffer are in a descriptor of their own */
+};
+
+/* The packet last received. */
+struct packet {
+	struct virtio_vsock_hdr hdr;
+	uint8_t data[RX_BYTES];
+};
+
+static void give_rx(struct net *t, unsigned buffer)
+{
+	uint64_t addr = t->rx_area + buffer * RX_BYTES;
+	struct buf bufs[] = {{addr, t->rx_split}, {addr + t->rx_split, RX_BYTES - t->rx_split}};
+	int head = t->rx_split ? ring_add(&t->d, RX, bufs, 0, 2) : ring_add(&t->d, RX, bufs + 1, 0, 1);
+	if (head >= 0)
+		t->rx_of[head] = (uint16_t)buffer;
+}
+
+static bool net_create(struct net *t)
+{
+	static unsigned counter;
+	struct virtio_dev *dev;
+	struct err err = {0};
+	t->rx_split = 0;
+	if (!guest_open(&t->g))
+		return false;
+	snprintf(t->path, sizeof(t->path), "/tmp/wisp-test-vsock-%d-%u", getpid(), counter++);
+	struct vsock_options opt = {.cid = CID, .socket_path = t->path};
+	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0) {
+		printf("# %s\n", err.text);
+		test_failed = true;
+		return false;
+	}
+	drv_open(&t->d, &t->g, dev);
+	t->rx_area = guest_alloc(&t->g, RX_BUFFERS * RX_BYTES, 4096);
+	t->tx_area = guest_alloc(&t->g, 128 << 10, 4096);
+	return true;
+}
+
+static bool net_start(struct net *t, unsigned rx_buffers)
+{
+	if (!drv_start(&t->d, RING_FEATURES_ALL, 128))
+		return false;
+	for (unsigned i = 0; i < rx_buffers; i++)
+		give_rx(t, i);
+	ring_kick(&t->d, RX);
+	return true;
+}
+
+static bool net_open(struct net *t)
+{
+	return net_create(t) && net_start(t, RX_BUFFERS);
+}
+
+static void net_close(struct net *t)
+{
+	drv_close(&t->d);
+	guest_close(&t->g);
+	CHECK(access(t->path, F_OK) < 0); /* the device removed its socket */
+}
+
+/* Takes a packet if one is there, and gives its buffer back. */
+static bool take(struct net *t, struct packet *p)
+{
+	uint16_t head;
+	uint32_t len;
+	if (!ring_used(&t->d, RX, &head, &len))
+		return false;
+	const uint8_t *mem = guest_at(&t->g, t->rx_area + t->rx_of[head] * RX_BYTES, RX_BYTES);
+	memcpy(p, mem, len < sizeof(*p) ? len : sizeof(*p));
+	CHECK(len >= HEADER);
+	CHECK_EQ(len - HEADER, p->hdr.op == VIRTIO_VSOCK_OP_RW ? p->hdr.len : 0);
+	give_rx(t, t->rx_of[head]);
+	ring_kick(&t->d, RX);
+	return true;
+}
+
+static bool take_wait(struct net *t, struct packet *p)
+{
+	long long end = now_ms() + 2000;
+	while (!take(t, p)) {
+		if (now_ms() > end)
+			return false;
+		loop_step(t->g.loop, 20);
+	}
+	return true;
+}
+
+/* The next packet has to be this operation. */
+static bool expect(struct net *t, struct packet *p, unsigned op)
+{
+	bool ok = take_wait(t, p);
+	CHECK(ok);
+	if (!ok)
+		return false;
+	CHECK_EQ(p->hdr.op, op);
+	CHECK_EQ(p->hdr.src_cid, 2);
+	CHECK_EQ(p->hdr.dst_cid, CID);
+	CHECK_EQ(p->hdr.type, VIRTIO_VSOCK_TYPE_STREAM);
+	return p->hdr.op == op;
+}
+
+struct stream {
+	uint32_t guest_port, host_port;
+	uint32_t fwd_cnt; /* what this driver took */
+	uint32_t sent;    /* what it sent; and what it knows of the device's side */
+	uint32_t peer_alloc, peer_fwd;
+};
+
+static struct virtio_vsock_hdr header_of(const struct stream *s, unsigned op, uint32_t len)
+{
+	return (struct virtio_vsock_hdr){.src_cid = CID,
+	        .dst_cid = 2,
+	        .src_port = s->guest_port,
+	        .dst_port = s->host_port,
+	        .len = len,
+	        .type = VIRTIO_VSOCK_TYPE_STREAM,
+	        .op = (uint16_t)op,
+	        .buf_alloc = GUEST_BUFFER,
+	        .fwd_cnt = s->fwd_cnt};
+}
+
+/* Sends header and data; `split` bytes in the first descriptor (0: all in one). Waits for the completion. */
+static bool send_raw(struct net *t, const struct virtio_vsock_hdr *hdr, const void *data, uint32_t len, uint32_t split)
+{
+	uint8_t *mem = guest_at(&t->g, t->tx_area, HEADER + len);
+	uint16_t head;
+	uint32_t used;
+	memcpy(mem, hdr, HEADER);
+	if (len > 0)
+		memcpy(mem + HEADER, data, len);
+	uint32_t total = (uint32_t)HEADER + len;
+	struct buf bufs[] = {{t->tx_area, split ? split : total}, {t->tx_area + split, total - split}};
+	if (ring_add(&t->d, TX, bufs, split ? 2 : 1, 0) < 0)
+		return false;
+	ring_kick(&t->d, TX);
+	return ring_wait(&t->d, TX, &head, &used);
+}
+
+static bool send_op(struct net *t, const struct stream *s, unsigned op, uint32_t flags)
+{
+	struct virtio_vsock_hdr hdr = header_of(s, op, 0);
+	hdr.flags = flags;
+	return send_raw(t, &hdr, NULL, 0, 0);
+}
+
+static bool send_data(struct net *t, struct stream *s, const void *data, uint32_t len)
+{
+	struct virtio_vsock_hdr hdr = header_of(s, VIRTIO_VSOCK_OP_RW, len);
+	s->sent += len;
+	return send_raw(t, &hdr, data, len, len % 3 == 0 ? 20 : (uint32_t)(len % 3 == 1 ? HEADER : 0));
+}
+
+static int client_connect(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static void say_line(int fd, const char *line)
+{
+	CHECK_EQ(send(fd, line, strlen(line), MSG_NOSIGNAL), (long)strlen(line));
+}
+
+/* Reads what the client has got, stepping the loop until there is something or the end. -1: nothing came. */
+static ssize_t client_read(struct net *t, int fd, void *to, size_t len)
+{
+	long long end = now_ms() + 2000;
+	for (;;) {
+		ssize_t n = recv(fd, to, len, MSG_DONTWAIT);
+		if (n >= 0)
+			return n;
+		if (now_ms() > end || errno != EAGAIN)
+			return -1;
+		loop_step(t->g.loop, 20);
+	}
+}
+
+static bool client_closed(struct net *t, int fd)
+{
+	char byte;
+	return client_read(t, fd, &byte, 1) == 0;
+}
+
+/* A client that asked for `port` and was accepted. */
+static int open_stream(struct net *t, struct stream *s, uint32_t port)
+{
+	struct packet p;
+	char line[32], expected[32];
+	int fd = client_connect(t->path);
+	*s = (struct stream){.guest_port = port};
+	snprintf(line, sizeof(line), "CONNECT %u\n", port);
+	say_line(fd, line);
+	if (!expect(t, &p, VIRTIO_VSOCK_OP_REQUEST))
+		return -1;
+	CHECK_EQ(p.hdr.dst_port, port);
+	s->host_port = p.hdr.src_port;
+	s->peer_alloc = p.hdr.buf_alloc;
+	CHECK(send_op(t, s, VIRTIO_VSOCK_OP_RESPONSE, 0));
+	int len = snprintf(expected, sizeof(expected), "OK %u\n", s->host_port);
+	memset(line, 0, sizeof(line));
+	CHECK_EQ(client_read(t, fd, line, sizeof(line) - 1), len);
+	CHECK_STR(line, expected);
+	return fd;
+}
+
+static void fill(uint8_t *to, size_t from, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		to[i] = (uint8_t)((from + i) * 31 + (from + i) / 509);
+}
+
+/* Counts what follows the pattern; the position goes on. */
+static bool follows(const uint8_t *data, size_t *at, size_t len)
+{
+	for (size_t i = 0; i < len; i++, ++*at) {
+		if (data[i] != (uint8_t)(*at * 31 + *at / 509))
+			return false;
+	}
+	return true;
+}
+
+static void test_identity(void)
+{
+	struct net t;
+	struct stat st;
+	REQUIRE(net_open(&t));
+	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_DEVICE_ID), 19);
+	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG), CID);
+	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG + 4), 0);
+	CHECK(!(t.d.dev->features & 1ull << VIRTIO_VSOCK_F_SEQPACKET));
+	CHECK(stat(t.path, &st) == 0 && (st.st_mode & 0777) == 0600);
+
+	struct virtio_dev *dev;
+	struct err err = {0};
+	CHECK_EQ(vsock_create(&dev, &t.g.env, &(struct vsock_options){.cid = CID, .socket_path = t.path}, &err),
+	        -EADDRINUSE);
+	CHECK(access(t.path, F_OK) == 0); /* and the other's socket is left alone */
+	char path[] = "/tmp/wisp-test-vsock-x";
+	for (unsigned cid = 0; cid < 3; cid++) {
+		err.errnum = 0;
+		CHECK_EQ(vsock_create(&dev, &t.g.env, &(struct vsock_options){.cid = cid, .socket_path = path}, &err),
+		        -EINVAL);
+	}
+	net_close(&t);
+}
+
+/* One MiB each way at once, through a guest that takes 64 KiB ahead and a host that reads when it likes. */
+static void both_ways(struct net *t, struct stream *s, int fd)
+{
+	enum { TOTAL = 1 << 20, PIECE = 20000 };
+	static uint8_t block[PIECE];
+	size_t client_sent = 0, guest_got = 0, client_got = 0;
+	struct packet p;
+	long long end = now_ms() + 10000;
+	while (now_ms() < end && (guest_got < TOTAL || client_got < TOTAL)) {
+		if (client_sent < TOTAL) {
+			size_t len = TOTAL - client_sent < PIECE ? TOTAL - client_sent : PIECE;
+			fill(block, client_sent, len);
+			ssize_t n = send(fd, block, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+			client_sent += n > 0 ? (size_t)n : 0;
+		}
+		uint32_t room = s->peer_alloc - (s->sent - s->peer_fwd);
+		if (s->sent < TOTAL && room > 0) {
+			uint32_t len = TOTAL - s->sent < PIECE ? TOTAL - s->sent : PIECE;
+			len = len < room ? len : room;
+			fill(block, s->sent, len);
+			CHECK(send_data(t, s, block, len));
+		}
+		while (take(t, &p)) {
+			s->peer_alloc = p.hdr.buf_alloc;
+			s->peer_fwd = p.hdr.fwd_cnt;
+			if (p.hdr.op != VIRTIO_VSOCK_OP_RW)
+				continue;
+			REQUIRE(follows(p.data, &guest_got, p.hdr.len));
+			CHECK(guest_got - s->fwd_cnt <= GUEST_BUFFER); /* never more than its credit */
+			if (guest_got - s->fwd_cnt > GUEST_BUFFER / 2) {
+				s->fwd_cnt = (uint32_t)guest_got;
+				CHECK(send_op(t, s, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0));
+			}
+		}
+		ssize_t n = recv(fd, block, sizeof(block), MSG_DONTWAIT);
+		if (n > 0)
+			REQUIRE(follows(block, &client_got, (size_t)n));
+		loop_step(t->g.loop, 0);
+	}
+	CHECK_EQ(guest_got, TOTAL);
+	CHECK_EQ(client_got, TOTAL);
+}
+
+static void test_both_ways(void)
+{
+	for (unsigned split = 0; split < 3; split++) {
+		struct net t;
+		struct stream s;
+		static const unsigned splits[] = {0, 10, HEADER};
+		REQUIRE(net_create(&t));
+		t.rx_split = splits[split];
+		REQUIRE(net_start(&t, split == 0 ? RX_BUFFERS : 50));
+		int fd = open_stream(&t, &s, 5000);
+		REQUIRE(fd >= 0);
+		both_ways(&t, &s, fd);
+		close(fd);
+		net_close(&t);
+	}
+}
+
+/* The host ends its direction; the guest still sends; then the guest is done as well. */
+static void test_half_close_by_host(void)
+{
+	struct net t;
+	struct stream s;
+	struct packet p;
+	char text[16] = "";
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &s, 7);
+	REQUIRE(fd >= 0);
+	say_line(fd, "last");
+	shutdown(fd, SHUT_WR);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+	CHECK_EQ(p.hdr.len, 4);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	CHECK_EQ(p.hdr.flags, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	CHECK(send_data(&t, &s, "answer", 6));
+	CHECK_EQ(client_read(&t, fd, text, sizeof(text)), 6);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND));
+	CHECK(client_closed(&t, fd));
+	/* nothing more can come from either side: the guest may forget it all */
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	CHECK_EQ(p.hdr.flags, VIRTIO_VSOCK_SHUTDOWN_SEND | VIRTIO_VSOCK_SHUTDOWN_RCV);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0));
+	guest_settle(&t.g, 10);
+	CHECK(!take(&t, &p)); /* no answer to a reset */
+	close(fd);
+	net_close(&t);
+}
+
+static void test_half_close_by_guest(void)
+{
+	struct net t;
+	struct stream s;
+	struct packet p;
+	char text[16];
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &s, 7);
+	REQUIRE(fd >= 0);
+	CHECK(send_data(&t, &s, "bye", 3));
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND));
+	CHECK_EQ(client_read(&t, fd, text, sizeof(text)), 3);
+	CHECK(client_closed(&t, fd));
+	say_line(fd, "still here"); /* this direction lives */
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+	CHECK(p.hdr.len == 10 && memcmp(p.data, "still here", 10) == 0);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND | VIRTIO_VSOCK_SHUTDOWN_RCV));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	close(fd);
+
+	fd = open_stream(&t, &s, 8); /* the guest stops to read: the client's writes fail */
+	REQUIRE(fd >= 0);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_RCV));
+	CHECK(send(fd, "x", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
+	CHECK(send_data(&t, &s, "more", 4));
+	CHECK_EQ(client_read(&t, fd, text, sizeof(text)), 4);
+	close(fd);
+	net_close(&t);
+}
+
+/* The client goes altogether: the guest hears it, also when it was not sending. */
+static void test_client_leaves(void)
+{
+	struct net t;
+	struct stream s;
+	struct packet p;
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &s, 7);
+	REQUIRE(fd >= 0);
+	close(fd);
+	unsigned flags = 0;
+	while (flags != 3 && expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN))
+		flags = p.hdr.flags;
+	CHECK_EQ(flags, 3);
+	CHECK(send_data(&t, &s, "nobody hears", 12)); /* no SIGPIPE, nothing breaks */
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0));
+
+	fd = open_stream(&t, &s, 8); /* first one direction, later the rest */
+	REQUIRE(fd >= 0);
+	shutdown(fd, SHUT_WR);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	CHECK_EQ(p.hdr.flags, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	guest_settle(&t.g, 10);
+	close(fd);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	CHECK_EQ(p.hdr.flags, 3);
+	net_close(&t);
+}
+
+static void test_refused(void)
+{
+	struct net t;
+	struct packet p;
+	struct stream s = {.guest_port = 9};
+	REQUIRE(net_open(&t));
+	int fd = client_connect(t.path);
+	say_line(fd, "CONNECT 9\n");
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	s.host_port = p.hdr.src_port;
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0));
+	CHECK(client_closed(&t, fd));
+	close(fd);
+
+	static const char *const bad[] = {"CONNECT \n", "CONNECT x\n", "CONNECT 4294967296\n", "connect 1\n",
+	        "CONNECT 1 \n", "CONNECT -1\n", "\n", "CONNECT 1111111111111111111111111111", "CONNECT 99999999999\n"};
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		fd = client_connect(t.path);
+		say_line(fd, bad[i]);
+		CHECK(client_closed(&t, fd));
+		close(fd);
+	}
+	CHECK(!take(&t, &p));
+	net_close(&t);
+}
+
+/* Clients that leave before the newline, before the answer, and one whose line comes byte by byte with a payload. */
+static void test_early(void)
+{
+	struct net t;
+	struct stream s = {.guest_port = 77};
+	struct packet p;
+	REQUIRE(net_open(&t));
+	for (unsigned i = 0; i < 5; i++) {
+		int fd = client_connect(t.path);
+		if (i > 0)
+			CHECK_EQ(send(fd, "CONNECT 77", i * 2, MSG_NOSIGNAL), i * 2);
+		if (i % 2)
+			loop_step(t.g.loop, 1);
+		close(fd);
+	}
+	guest_settle(&t.g, 10);
+	CHECK(!take(&t, &p));
+
+	int fd = client_connect(t.path);
+	say_line(fd, "CONNECT 77\n");
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	s.host_port = p.hdr.src_port;
+	close(fd);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RESPONSE, 0)); /* it crossed our reset */
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+
+	fd = client_connect(t.path);
+	for (const char *c = "CONNECT 77"; *c; c++) {
+		CHECK_EQ(send(fd, c, 1, MSG_NOSIGNAL), 1);
+		guest_settle(&t.g, 1);
+	}
+	say_line(fd, "\nearly payload");
+	shutdown(fd, SHUT_WR);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	s.host_port = p.hdr.src_port;
+	guest_settle(&t.g, 5);
+	CHECK(!take(&t, &p)); /* no data before the guest accepted */
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RESPONSE, 0));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+	CHECK(p.hdr.len == 13 && memcmp(p.data, "early payload", 13) == 0);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	close(fd);
+	net_close(&t);
+}
+
+/* A client that is there before the driver waits for it. Over a reset of the driver its connection is closed. */
+static void test_before_driver(void)
+{
+	struct net t;
+	struct stream s = {.guest_port = 5};
+	struct packet p;
+	REQUIRE(net_create(&t));
+	int waiting = client_connect(t.path), half = client_connect(t.path);
+	say_line(waiting, "CONNECT 5\n");
+	say_line(half, "CONN");
+	guest_settle(&t.g, 10);
+	REQUIRE(net_start(&t, RX_BUFFERS));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	s.host_port = p.hdr.src_port;
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RESPONSE, 0));
+	char line[32];
+	CHECK(client_read(&t, waiting, line, sizeof(line)) > 3);
+	drv_reset(&t.d);
+	CHECK(client_closed(&t, waiting));
+	say_line(half, "ECT 5\n");
+	guest_settle(&t.g, 5);
+	REQUIRE(net_start(&t, RX_BUFFERS));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	close(waiting);
+	close(half);
+	net_close(&t);
+}
+
+static int listen_on(const char *base, uint32_t port)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s_%u", base, port);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 8) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static void test_from_guest(void)
+{
+	struct net t;
+	struct packet p;
+	char path[80];
+	struct stream s = {.guest_port = 1024, .host_port = 600};
+	REQUIRE(net_open(&t));
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_REQUEST, 0)); /* nobody there */
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	CHECK(p.hdr.src_port == 600 && p.hdr.dst_port == 1024);
+	int server = listen_on(t.path, 600);
+	REQUIRE(server >= 0);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_REQUEST, 0));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RESPONSE));
+	CHECK(p.hdr.src_port == 600 && p.hdr.dst_port == 1024);
+	s.peer_alloc = p.hdr.buf_alloc;
+	CHECK_EQ(s.peer_alloc, HOST_BUFFER);
+	int fd = accept(server, NULL, NULL);
+	REQUIRE(fd >= 0);
+	both_ways(&t, &s, fd);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, 3));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	CHECK(client_closed(&t, fd));
+	close(fd);
+	close(server);
+	snprintf(path, sizeof(path), "%s_600", t.path);
+	unlink(path);
+	net_close(&t);
+}
+
+/* A host that does not read: the guest may send so much ahead, and not a byte more; others are not held up. */
+static void test_slow_host(void)
+{
+	struct net t;
+	struct stream slow, other;
+	struct packet p;
+	static uint8_t block[32768];
+	char text[16];
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &slow, 1), fd2 = open_stream(&t, &other, 2);
+	REQUIRE(fd >= 0 && fd2 >= 0);
+	size_t stalled = 0;
+	for (unsigned i = 0; i < 100; i++) {
+		while (take(&t, &p))
+			slow.peer_fwd = p.hdr.src_port == slow.host_port ? p.hdr.fwd_cnt : slow.peer_fwd;
+		uint32_t room = HOST_BUFFER - (slow.sent - slow.peer_fwd);
+		if (room < sizeof(block)) {
+			stalled = slow.sent;
+			break;
+		}
+		fill(block, slow.sent, sizeof(block));
+		CHECK(send_data(&t, &slow, block, sizeof(block)));
+	}
+	CHECK(stalled >= HOST_BUFFER && stalled < HOST_BUFFER * 4); /* the device's buffer, and what the socket holds */
+	CHECK(send_data(&t, &other, "through", 7));
+	CHECK_EQ(client_read(&t, fd2, text, sizeof(text)), 7);
+
+	size_t got = 0; /* as the host reads, the guest hears of room */
+	bool told = false;
+	while (got < stalled) {
+		ssize_t n = client_read(&t, fd, block, sizeof(block));
+		REQUIRE(n > 0 && follows(block, &got, (size_t)n));
+		loop_step(t.g.loop, 0);
+		while (take(&t, &p))
+			told |= p.hdr.op == VIRTIO_VSOCK_OP_CREDIT_UPDATE && p.hdr.fwd_cnt > slow.peer_fwd;
+	}
+	CHECK(told);
+	CHECK(send_op(&t, &slow, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_CREDIT_UPDATE));
+	CHECK_EQ(p.hdr.fwd_cnt, slow.sent);
+
+	/* A guest that closes at once loses nothing of what it sent. */
+	fill(block, 0, sizeof(block));
+	for (unsigned i = 0; i < 12; i++)
+		CHECK(send_data(&t, &slow, block, sizeof(block)));
+	CHECK(send_op(&t, &slow, VIRTIO_VSOCK_OP_SHUTDOWN, 3));
+	do
+		REQUIRE(take_wait(&t, &p));
+	while (p.hdr.op == VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+	CHECK_EQ(p.hdr.op, VIRTIO_VSOCK_OP_RST);
+	ssize_t n;
+	got = 0;
+	while ((n = client_read(&t, fd, block, sizeof(block))) > 0)
+		got += (size_t)n;
+	CHECK_EQ(n, 0);
+	CHECK_EQ(got, 12 * sizeof(block));
+
+	/* More than its credit: reset. */
+	for (unsigned i = 0; i < 40; i++)
+		CHECK(send_data(&t, &other, block, sizeof(block)));
+	bool reset = false;
+	while (take(&t, &p))
+		reset |= p.hdr.op == VIRTIO_VSOCK_OP_RST;
+	CHECK(reset);
+	close(fd);
+	close(fd2);
+	net_close(&t);
+}
+
+/* A guest that gives no credit gets no byte, is asked once, and gets all later. */
+static void test_no_credit(void)
+{
+	struct net t;
+	struct packet p;
+	struct stream s = {.guest_port = 3};
+	REQUIRE(net_open(&t));
+	int fd = client_connect(t.path);
+	say_line(fd, "CONNECT 3\nhello");
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	s.host_port = p.hdr.src_port;
+	struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_RESPONSE, 0);
+	hdr.buf_alloc = 0;
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_CREDIT_REQUEST));
+	hdr.op = VIRTIO_VSOCK_OP_CREDIT_UPDATE; /* still none */
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	hdr.fwd_cnt = 1000; /* more than was ever sent */
+	hdr.buf_alloc = 500;
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	say_line(fd, " world");
+	guest_settle(&t.g, 10);
+	CHECK(!take(&t, &p)); /* and it is not asked again and again */
+	hdr.fwd_cnt = 0;
+	hdr.buf_alloc = 4;
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+	CHECK(p.hdr.len == 4 && memcmp(p.data, "hell", 4) == 0);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_CREDIT_REQUEST));
+	hdr.fwd_cnt = 4;
+	hdr.buf_alloc = 100;
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+	CHECK(p.hdr.len == 7 && memcmp(p.data, "o world", 7) == 0);
+	close(fd);
+	net_close(&t);
+}
+
+static void test_bad_packets(void)
+{
+	struct net t;
+	struct packet p;
+	struct stream s = {.guest_port = 4, .host_port = 99};
+	REQUIRE(net_open(&t));
+	static const unsigned ops[] = {VIRTIO_VSOCK_OP_RW, VIRTIO_VSOCK_OP_RESPONSE, VIRTIO_VSOCK_OP_SHUTDOWN,
+	        VIRTIO_VSOCK_OP_CREDIT_REQUEST, VIRTIO_VSOCK_OP_INVALID, 77};
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) { /* of no connection */
+		CHECK(send_op(&t, &s, ops[i], 0));
+		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+		CHECK(p.hdr.src_port == 99 && p.hdr.dst_port == 4);
+	}
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0)); /* no reset for a reset */
+	struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_REQUEST, 0);
+	hdr.src_cid = CID + 1; /* somebody else's address */
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	guest_settle(&t.g, 5);
+	CHECK(!take(&t, &p));
+	hdr.src_cid = CID;
+	hdr.dst_cid = 9;
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	REQUIRE(take_wait(&t, &p));
+	CHECK(p.hdr.op == VIRTIO_VSOCK_OP_RST && p.hdr.src_cid == 9);
+	hdr.dst_cid = 2;
+	hdr.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
+	CHECK(send_raw(&t, &hdr, NULL, 0, 0));
+	REQUIRE(take_wait(&t, &p));
+	CHECK(p.hdr.op == VIRTIO_VSOCK_OP_RST && p.hdr.type == VIRTIO_VSOCK_TYPE_SEQPACKET);
+
+	/* on an open connection: an operation that is none; a length beyond the buffer; data after the end */
+	for (unsigned i = 0; i < 4; i++) {
+		int fd = open_stream(&t, &s, 50 + i);
+		REQUIRE(fd >= 0);
+		hdr = header_of(&s,
+		        i == 0   ? VIRTIO_VSOCK_OP_INVALID
+		        : i == 1 ? VIRTIO_VSOCK_OP_REQUEST
+		                 : VIRTIO_VSOCK_OP_RW,
+		        8);
+		hdr.len = i == 2 ? 9 : 8;
+		if (i == 3)
+			CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND));
+		CHECK(send_raw(&t, &hdr, "12345678", 8, 0));
+		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+		CHECK(client_closed(&t, fd));
+		close(fd);
+	}
+	CHECK(!drv_failed(&t.d));
+	struct buf half = {t.tx_area, HEADER - 1};
+	CHECK(ring_add(&t.d, TX, &half, 1, 0) >= 0);
+	ring_kick(&t.d, TX);
+	guest_settle(&t.g, 10);
+	CHECK(drv_failed(&t.d));
+	net_close(&t);
+}
+
+/* No rx buffers, and more resets to send than the device keeps: the tx queue waits, and goes on later. */
+static void test_starved(void)
+{
+	enum { PACKETS = 120 };
+	struct net t;
+	struct packet p;
+	REQUIRE(net_create(&t) && net_start(&t, 0));
+	uint64_t area = guest_alloc(&t.g, PACKETS * HEADER, 8);
+	for (uint32_t i = 0; i < PACKETS; i++) {
+		struct stream s = {.guest_port = i, .host_port = 1};
+		struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_RW, 0);
+		memcpy(guest_at(&t.g, area + i * HEADER, HEADER), &hdr, HEADER);
+		REQUIRE(ring_add(&t.d, TX, &(struct buf){area + i * HEADER, HEADER}, 1, 0) >= 0);
+	}
+	ring_kick(&t.d, TX);
+	int fd = client_connect(t.path);
+	say_line(fd, "CONNECT 5\n");
+	guest_settle(&t.g, 10);
+	uint16_t head;
+	uint32_t len;
+	unsigned done = 0;
+	while (ring_used(&t.d, TX, &head, &len))
+		done++;
+	CHECK_EQ(done, 64);
+	for (unsigned i = 0; i < 32; i++)
+		give_rx(&t, i);
+	ring_kick(&t.d, RX);
+	for (uint32_t i = 0; i < PACKETS; i++) { /* all of them, in order */
+		REQUIRE(take_wait(&t, &p));
+		if (p.hdr.op == VIRTIO_VSOCK_OP_REQUEST)
+			REQUIRE(take_wait(&t, &p));
+		CHECK_EQ(p.hdr.op, VIRTIO_VSOCK_OP_RST);
+		CHECK_EQ(p.hdr.dst_port, i);
+	}
+	guest_settle(&t.g, 5);
+	while (ring_used(&t.d, TX, &head, &len))
+		done++;
+	CHECK_EQ(done, PACKETS);
+	close(fd);
+	net_close(&t);
+}
+
+static void test_many(void)
+{
+	enum { COUNT = 1000 };
+	struct net t;
+	struct packet p;
+	static int fds[COUNT];
+	static uint32_t host_port[COUNT];
+	struct rlimit limit = {0}, more;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	more = limit;
+	more.rlim_cur = limit.rlim_max < 4096 ? limit.rlim_max : 4096;
+	setrlimit(RLIMIT_NOFILE, &more);
+	if (more.rlim_cur < 2 * COUNT + 64)
+		SKIP("not enough file descriptors");
+	REQUIRE(net_open(&t));
+	for (unsigned i = 0; i < COUNT; i++) {
+		fds[i] = client_connect(t.path);
+		for (unsigned tries = 0; fds[i] < 0 && tries < 100; tries++) { /* the backlog is full */
+			loop_step(t.g.loop, 1);
+			fds[i] = client_connect(t.path);
+		}
+		REQUIRE(fds[i] >= 0);
+		char line[32];
+		snprintf(line, sizeof(line), "CONNECT %u\n", i);
+		say_line(fds[i], line);
+	}
+	for (unsigned i = 0; i < COUNT; i++) {
+		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+		REQUIRE(p.hdr.dst_port < COUNT);
+		host_port[p.hdr.dst_port] = p.hdr.src_port;
+	}
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct stream s = {.guest_port = i, .host_port = host_port[i]};
+		CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RESPONSE, 0));
+	}
+	for (unsigned i = 0; i < COUNT; i++) {
+		char line[64];
+		CHECK(client_read(&t, fds[i], line, sizeof(line)) > 0);
+		CHECK_EQ(send(fds[i], &i, sizeof(i), MSG_NOSIGNAL), sizeof(i));
+	}
+	for (unsigned i = 0; i < COUNT; i++) {
+		unsigned value;
+		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+		memcpy(&value, p.data, sizeof(value));
+		CHECK_EQ(value, p.hdr.dst_port);
+	}
+	for (unsigned i = 0; i < COUNT; i++)
+		close(fds[i]);
+	net_close(&t);
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Everybody has its turn: a stream without end does not hold up one that begins. */
+static void test_fair(void)
+{
+	struct net t;
+	struct stream loud, quiet;
+	struct packet p;
+	static uint8_t block[65536];
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &loud, 1), fd2 = open_stream(&t, &quiet, 2);
+	REQUIRE(fd >= 0 && fd2 >= 0);
+	size_t sent = 0, seen = 0;
+	for (unsigned i = 0; i < 200; i++) {
+		ssize_t n = send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent += n > 0 ? (size_t)n : 0;
+	}
+	say_line(fd2, "me too");
+	for (unsigned i = 0; i < 100; i++) {
+		REQUIRE(take_wait(&t, &p));
+		if (p.hdr.dst_port == 2)
+			break;
+		seen += p.hdr.len;
+		loud.fwd_cnt = (uint32_t)seen;
+		CHECK(send_op(&t, &loud, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0));
+	}
+	CHECK(p.hdr.dst_port == 2 && p.hdr.op == VIRTIO_VSOCK_OP_RW);
+	CHECK(sent > 0 && seen < 65536 * 2);
+	close(fd);
+	close(fd2);
+	net_close(&t);
+}
+
+/* No descriptor for one more client: it waits, and is served when there is one. */
+static void test_no_descriptors(void)
+{
+	struct net t;
+	struct packet p;
+	struct rlimit limit, none;
+	REQUIRE(net_open(&t));
+	int fd = client_connect(t.path);
+	say_line(fd, "CONNECT 12\n");
+	getrlimit(RLIMIT_NOFILE, &limit);
+	none = limit;
+	none.rlim_cur = (rlim_t)fd; /* the lowest free one is above */
+	setrlimit(RLIMIT_NOFILE, &none);
+	guest_settle(&t.g, 10);
+	struct stream s = {.guest_port = 4, .host_port = 600};
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_REQUEST, 0));
+	CHECK(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	setrlimit(RLIMIT_NOFILE, &limit);
+	CHECK(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
+	close(fd);
+	net_close(&t);
+}
+
+static void test_transport_reset(void)
+{
+	struct net t;
+	struct stream s;
+	REQUIRE(net_open(&t));
+	uint64_t event = guest_alloc(&t.g, 8, 4);
+	CHECK(ring_add(&t.d, EVENT, &(struct buf){event, 4}, 0, 1) >= 0);
+	memset(guest_at(&t.g, event, 4), 0xff, 4);
+	int fd = open_stream(&t, &s, 7);
+	REQUIRE(fd >= 0);
+	vsock_transport_reset(t.d.dev);
+	uint16_t head;
+	uint32_t len;
+	REQUIRE(ring_wait(&t.d, EVENT, &head, &len));
+	CHECK_EQ(len, 4);
+	CHECK_EQ(*(uint32_t *)guest_at(&t.g, event, 4), VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
+	CHECK(client_closed(&t, fd));
+	close(fd);
+	net_close(&t);
+}
+
+TEST_MAIN("virtio_vsock", {"identity", test_identity}, {"both_ways", test_both_ways},
+        {"half_close_by_host", test_half_close_by_host}, {"half_close_by_guest", test_half_close_by_guest},
+        {"client_leaves", test_client_leaves}, {"refused", test_refused}, {"early", test_early},
+        {"before_driver", test_before_driver}, {"from_guest", test_from_guest}, {"slow_host", test_slow_host},
+        {"no_credit", test_no_credit}, {"bad_packets", test_bad_packets}, {"starved", test_starved},
+        {"many", test_many}, {"fair", test_fair}, {"no_descriptors", test_no_descriptors},
+        {"transport_reset", test_transport_reset})

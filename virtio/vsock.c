@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation of the guest's side.
+ *
+ * From the guest: each packet of the tx queue is handled at once and completed. Its data goes straight from the guest's
+ * buffers into the host's socket; what that does not take is kept, up to what the guest was told it may send ahead, and
+ * counts as forwarded (fwd_cnt) only when the socket took it. So one slow reader stops its own stream, and no other.
+ *
+ * To the guest: connections that have something to say stand in a line, `ready`. Each says one thing (a control packet,
+ * or what one read of its socket brings) and goes to the end of the line. The read puts the bytes straight into the
+ * guest's buffers, several at a time. Without buffers in the rx queue everybody waits; what waits are flags in
+ * connections and a short list of resets, so the memory does not grow, and when that list is full the tx queue waits
+ * too (section 5.10.6.1.2).
+ */
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "virtio/vsock_conn.h"
+
+enum { RXQ, TXQ, EVENTQ, QUEUES };
+
+#define F_STREAM 0
+#define HEADER_SIZE ((uint32_t)sizeof(struct virtio_vsock_hdr))
+#define FIRST_HOST_PORT (1u << 30)
+#define PORT_LENGTH_MAX 11 /* "_4294967295" */
+
+#define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+static struct vsock *to_vsock(struct virtio_dev *dev)
+{
+	return (struct vsock *)dev;
+}
+
+/* --- the table --- */
+
+static struct conn **bucket(struct vsock *v, uint32_t guest_port, uint32_t host_port)
+{
+	/* Seeded: a guest chooses its ports, and must not be able to choose its bucket. */
+	uint64_t key = ((uint64_t)guest_port << 32 | host_port) ^ v->hash_seed;
+	key *= 0x9e3779b97f4a7c15ull;
+	key ^= key >> 32;
+	key *= v->hash_seed | 1;
+	return &v->hash[key >> 54];
+}
+
+_Static_assert(HASH_SIZE == 1 << (64 - 54), "the bucket is the hash's upper bits");
+
+static struct conn *find(struct vsock *v, uint32_t guest_port, uint32_t host_port)
+{
+	struct conn *conn = *bucket(v, guest_port, host_port);
+	while (conn && (conn->guest_port != guest_port || conn->host_port != host_port))
+		conn = conn->hash_next;
+	return conn;
+}
+
+static void link_conn(struct conn *conn, uint32_t guest_port, uint32_t host_port)
+{
+	struct conn **head = bucket(conn->vsock, guest_port, host_port);
+	conn->guest_port = guest_port;
+	conn->host_port = host_port;
+	conn->hash_next = *head;
+	*head = conn;
+	conn->linked = true;
+}
+
+/* The guest's half is over. May free the connection. */
+static void unlink_conn(struct conn *conn)
+{
+	struct conn **at = bucket(conn->vsock, conn->guest_port, conn->host_port);
+	while (*at != conn)
+		at = &(*at)->hash_next;
+	*at = conn->hash_next;
+	conn->linked = false;
+	list_remove(&conn->ready);
+	conn_put(conn);
+}
+
+void conn_wake(struct conn *conn)
+{
+	struct vsock *v = conn->vsock;
+	if (list_empty(&conn->ready))
+		list_append(&v->ready, &conn->ready);
+	virtio_kick_again(&v->dev, RXQ);
+}
+
+void conn_request(struct conn *conn, uint32_t guest_port)
+{
+	struct vsock *v = conn->vsock;
+	/* A free port is found soon: there are far more ports than connections. */
+	do {
+		if (++v->next_host_port < FIRST_HOST_PORT)
+			v->next_host_port = FIRST_HOST_PORT;
+	} while (find(v, guest_port, v->next_host_port));
+	link_conn(conn, guest_port, v->next_host_port);
+	conn->state = CONN_REQUEST;
+	conn->pending |= PENDING_REQUEST;
+	conn_wake(conn);
+}
+
+/* The guest gets a reset, and the connection is over for it; the host's half goes its own way. */
+static void say_reset(struct conn *conn)
+{
+	conn->state = CONN_RESET;
+	conn->pending = PENDING_RESET;
+	conn_wake(conn);
+}
+
+void conn_abort(struct conn *conn)
+{
+	bool linked = conn->linked;
+	bool known = linked && conn->state != CONN_REQUEST;
+	if (known)
+		say_reset(conn);
+	host_close(conn); /* its end, if the guest's half is over already */
+	if (linked && !known)
+		unlink_conn(conn);
+}
+
+/* --- to the guest --- */
+
+/* What the guest still has room for: section 5.10.6.3. Its counters are its own, and may be nonsense. */
+static uint32_t credit(const struct conn *conn)
+{
+	uint32_t in_flight = conn->sent - conn->guest_fwd;
+	return in_flight < conn->guest_alloc ? conn->guest_alloc - in_flight : 0;
+}
+
+static bool wants_data(const struct conn *conn)
+{
+	return conn->state == CONN_OPEN && conn->readable && !conn->host_eof && !conn->guest_deaf;
+}
+
+/* What the guest should know of the host's ends. That the host sends no more comes after its last byte. */
+static uint8_t shutdown_flags(const struct conn *conn)
+{
+	return (uint8_t)((conn->host_deaf ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0) |
+	                 (conn->host_eof ? VIRTIO_VSOCK_SHUTDOWN_SEND : 0) |
+	                 (conn->host_eof && conn->guest_eof ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0));
+}
+
+static bool has_work(const struct conn *conn)
+{
+	if (conn->pending)
+		return true;
+	if (conn->state != CONN_OPEN)
+		return false;
+	return shutdown_flags(conn) != conn->shutdown_told ||
+	       (wants_data(conn) && (credit(conn) > 0 || !conn->credit_asked));
+}
+
+static void put_header(struct vsock *v, const struct virtq_chain *chain, struct virtio_vsock_hdr *header)
+{
+	header->dst_cid = v->config.guest_cid;
+	guest_store_iov(chain->iov + chain->readable, chain->writable, 0, header, sizeof(*header));
+	virtio_complete(&v->dev, RXQ, chain->head, HEADER_SIZE + (header->op == VIRTIO_VSOCK_OP_RW ? header->len : 0));
+}
+
+static void put_packet(struct conn *conn, const struct virtq_chain *chain, uint16_t op, uint32_t flags, uint32_t len)
+{
+	struct virtio_vsock_hdr header = {
+	        .src_cid = HOST_CID,
+	        .src_port = conn->host_port,
+	        .dst_port = conn->guest_port,
+	        .len = len,
+	        .type = VIRTIO_VSOCK_TYPE_STREAM,
+	        .op = op,
+	        .flags = flags,
+	        .buf_alloc = CONN_BUFFER_MAX,
+	        .fwd_cnt = conn->forwarded,
+	};
+	conn->fwd_told = conn->forwarded;
+	conn->pending &= (uint8_t)~PENDING_CREDIT; /* every packet says it */
+	put_header(conn->vsock, chain, &header);
+}
+
+/* The buffers of a chain behind the packet's header, at most `limit` bytes of them, added to `iov`. Bytes added. */
+static uint32_t payload_room(const struct virtq_chain *chain, struct iovec *iov, unsigned *count, uint32_t limit)
+{
+	uint32_t skip = HEADER_SIZE, room = 0;
+	for (unsigned i = 0; i < chain->writable && room < limit && *count < VIRTQ_SIZE_MAX; i++) {
+		struct iovec part = chain->iov[chain->readable + i];
+		if (part.iov_len <= skip) {
+			skip -= (uint32_t)part.iov_len;
+			continue;
+		}
+		part.iov_base = (uint8_t *)part.iov_base + skip;
+		part.iov_len -= skip;
+		skip = 0;
+		if (part.iov_len > limit - room)
+			part.iov_len = limit - room;
+		room += (uint32_t)part.iov_len;
+		iov[(*count)++] = part;
+	}
+	return room;
+}
+
+/* A buffer that holds no packet is the driver's mistake. */
+static bool fetch_rx(struct vsock *v, struct virtq_chain *chain)
+{
+	if (!virtio_fetch(&v->dev, RXQ, chain))
+		return false;
+	if (chain->writable_bytes > HEADER_SIZE)
+		return true;
+	virtio_fail(&v->dev, "a vsock receive buffer has no room for a packet");
+	return false;
+}
+
+/* Reads the socket into the chain at hand, and into more if there are. Chains that stay empty go back. */
+static void put_data(struct conn *conn)
+{
+	struct vsock *v = conn->vsock;
+	struct iovec iov[VIRTQ_SIZE_MAX];
+	uint32_t room[BATCH_MAX], total = 0, limit = credit(conn);
+	unsigned count = 0, chains = 0;
+	do {
+		room[chains] = payload_room(&v->batch[chains], iov, &count, limit - total);
+		total += room[chains++];
+	} while (chains < BATCH_MAX && total < limit && count < VIRTQ_SIZE_MAX && fetch_rx(v, &v->batch[chains]));
+
+	ssize_t n;
+	do
+		n = readv(conn->fd, iov, (int)count);
+	while (n < 0 && errno == EINTR);
+	uint32_t left = n > 0 ? (uint32_t)n : 0;
+	if (n < 0 || (left < total && !conn->ending))
+		conn->readable = false; /* all there was: the poll tells of more */
+	if (n == 0 || (n < 0 && errno != EAGAIN))
+		conn->host_eof = true;
+	unsigned used = 0;
+	for (uint32_t sum = 0; used < chains && sum < left; used++)
+		sum += room[used];
+	while (chains > used && v->dev.active)
+		virtio_unfetch(&v->dev, RXQ, v->batch[--chains].head);
+	for (unsigned i = 0; i < used; i++) {
+		uint32_t len = left < room[i] ? left : room[i];
+		conn->sent += len;
+		left -= len;
+		put_packet(conn, &v->batch[i], VIRTIO_VSOCK_OP_RW, 0, len);
+	}
+}
+
+/* Says one thing, into the chain at hand in batch[0]. */
+static void say(struct conn *conn)
+{
+	struct vsock *v = conn->vsock;
+	const struct virtq_chain *chain = &v->batch[0];
+	if (conn->pending & PENDING_RESET) {
+		put_packet(conn, chain, VIRTIO_VSOCK_OP_RST, 0, 0);
+		unlink_conn(conn);
+	} else if (conn->pending & PENDING_REQUEST) {
+		conn->pending &= (uint8_t)~PENDING_REQUEST;
+		conn->state = CONN_REQUESTED;
+		put_packet(conn, chain, VIRTIO_VSOCK_OP_REQUEST, 0, 0);
+	} else if (conn->pending & PENDING_RESPONSE) {
+		conn->pending &= (uint8_t)~PENDING_RESPONSE;
+		put_packet(conn, chain, VIRTIO_VSOCK_OP_RESPONSE, 0, 0);
+	} else if (wants_data(conn) && credit(conn) > 0) {
+		put_data(conn);
+	} else if (conn->state == CONN_OPEN && shutdown_flags(conn) != conn->shutdown_told) {
+		conn->shutdown_told = shutdown_flags(conn);
+		put_packet(conn, chain, VIRTIO_VSOCK_OP_SHUTDOWN, conn->shutdown_told, 0);
+	} else if (conn->pending & PENDING_CREDIT) {
+		put_packet(conn, chain, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0, 0);
+	} else { /* bytes wait, and the guest has no room for them */
+		conn->credit_asked = true;
+		put_packet(conn, chain, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0, 0);
+	}
+}
+
+static void say_reply(struct vsock *v)
+{
+	const struct reply *reply = &v->replies[v->reply_first];
+	struct virtio_vsock_hdr header = {
+	        .src_cid = reply->src_cid,
+	        .src_port = reply->src_port,
+	        .dst_port = reply->dst_port,
+	        .type = reply->type,
+	        .op = VIRTIO_VSOCK_OP_RST,
+	};
+	v->reply_first = (v->reply_first + 1) % REPLIES_MAX;
+	if (v->reply_count-- == REPLIES_MAX)
+		virtio_kick_again(&v->dev, TXQ); /* it waited for room */
+	put_header(v, &v->batch[0], &header);
+}
+
+/* The next connection that has something to say; those that have not leave the line. NULL when it is empty. */
+static struct conn *next_ready(struct vsock *v)
+{
+	while (!list_empty(&v->ready)) {
+		struct conn *conn = container(v->ready.next, struct conn, ready);
+		list_remove(&conn->ready);
+		if (has_work(conn)) {
+			list_append(&v->ready, &conn->ready); /* and this one is the last in line now */
+			return conn;
+		}
+	}
+	return NULL;
+}
+
+static void pump(struct vsock *v)
+{
+	for (;;) {
+		struct conn *conn = v->reply_count == 0 ? next_ready(v) : NULL;
+		if (v->reply_count == 0 && !conn)
+			return; /* notifications stay off: new buffers are of no interest */
+		if (!fetch_rx(v, &v->batch[0])) {
+			if (!virtio_more(&v->dev, RXQ))
+				return;
+			continue;
+		}
+		if (conn)
+			say(conn);
+		else
+			say_reply(v);
+	}
+}
+
+/* --- from the guest --- */
+
+static void reply_reset(struct vsock *v, const struct virtio_vsock_hdr *header)
+{
+	if (header->op == VIRTIO_VSOCK_OP_RST)
+		return; /* or two peers would reset each other for ever */
+	v->replies[(v->reply_first + v->reply_count++) % REPLIES_MAX] = (struct reply){
+	        .src_cid = header->dst_cid,
+	        .src_port = header->dst_port,
+	        .dst_port = header->src_port,
+	        .type = header->type,
+	};
+	virtio_kick_again(&v->dev, RXQ);
+}
+
+static void connect_from_guest(struct vsock *v, const struct virtio_vsock_hdr *header)
+{
+	int fd = v->conn_count < CONNS_MAX ? host_connect(v, header->dst_port) : -ENOSPC;
+	struct conn *conn = fd >= 0 ? conn_create(v, fd, CONN_OPEN) : NULL;
+	if (!conn) {
+		if (fd >= 0)
+			close(fd);
+		reply_reset(v, header);
+		return;
+	}
+	link_conn(conn, header->src_port, header->dst_port);
+	conn->guest_alloc = header->buf_alloc;
+	conn->guest_fwd = header->fwd_cnt;
+	conn->pending |= PENDING_RESPONSE;
+	conn_wake(conn);
+}
+
+static void accepted(struct conn *conn)
+{
+	char line[24];
+	int len = snprintf(line, sizeof(line), "OK %u\n", conn->host_port);
+	conn->state = CONN_OPEN;
+	/* The first bytes into an empty socket: they are taken, or the client is gone, which the poll tells. */
+	ssize_t n = send(conn->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n != len)
+		conn->host_deaf = true;
+	conn_wake(conn);
+}
+
+static void shut_down(struct conn *conn, uint32_t flags)
+{
+	if (flags & VIRTIO_VSOCK_SHUTDOWN_SEND && !conn->guest_eof) {
+		conn->guest_eof = true;
+		host_end(conn);
+	}
+	if (flags & VIRTIO_VSOCK_SHUTDOWN_RCV && !conn->guest_deaf) {
+		conn->guest_deaf = true;
+		host_deafen(conn);
+	}
+	if (conn->guest_eof && conn->guest_deaf) {
+		/* A clean end (5.10.6.5). The answer does not wait for a host that reads slowly: what is kept follows.
+		 */
+		say_reset(conn);
+		host_finish(conn);
+	} else {
+		conn_wake(conn);
+	}
+}
+
+static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, struct virtq_chain *chain)
+{
+	uint32_t len = header->len;
+	if (len > chain->readable_bytes - HEADER_SIZE || conn->guest_eof ||
+	        len > CONN_BUFFER_MAX - (conn->received - conn->forwarded)) {
+		conn_abort(conn); /* more than the packet holds, than it announced, or than it has credit for */
+		return;
+	}
+	conn->received += len;
+	unsigned first = iov_advance(chain->iov, chain->readable, HEADER_SIZE);
+	unsigned count = first;
+	for (uint32_t left = len; left > 0; count++) {
+		if (chain->iov[count].iov_len > left)
+			chain->iov[count].iov_len = left;
+		left -= (uint32_t)chain->iov[count].iov_len;
+	}
+	if (!host_send(conn, chain->iov + first, count - first, len))
+		conn_abort(conn);
+}
+
+/* A packet of a connection that both sides know. */
+static void handle(struct conn *conn, const struct virtio_vsock_hdr *header, struct virtq_chain *chain)
+{
+	if (conn->state == CONN_RESET) /* our reset is on its way, and answers this */
+		return;
+	conn->guest_alloc = header->buf_alloc;
+	conn->guest_fwd = header->fwd_cnt;
+	if (credit(conn) > 0)
+		conn->credit_asked = false; /* else once is enough: it tells when it has room */
+	if (header->op == VIRTIO_VSOCK_OP_RESPONSE && conn->state == CONN_REQUESTED) {
+		accepted(conn);
+		return;
+	}
+	if (conn->state != CONN_OPEN) {
+		conn_abort(conn);
+		return;
+	}
+	switch (header->op) {
+	case VIRTIO_VSOCK_OP_RW: receive(conn, header, chain); break;
+	case VIRTIO_VSOCK_OP_SHUTDOWN: shut_down(conn, header->flags); break;
+	case VIRTIO_VSOCK_OP_CREDIT_UPDATE: conn_wake(conn); break;
+	case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
+		conn->pending |= PENDING_CREDIT;
+		conn_wake(conn);
+		break;
+	default: conn_abort(conn); break; /* not an operation, or not for an open connection */
+	}
+	if (header->op == VIRTIO_VSOCK_OP_RW && wants_data(conn))
+		conn_wake(conn);
+}
+
+/* The guest reset it: nothing is said any more, but what it sent before goes its way. */
+static void handle_reset(struct conn *conn)
+{
+	bool finish = conn->state == CONN_OPEN || conn->state == CONN_RESET;
+	conn->pending = 0;
+	conn->state = CONN_RESET;
+	if (finish)
+		host_finish(conn);
+	else
+		host_close(conn);
+	unlink_conn(conn);
+}
+
+static void handle_packet(struct vsock *v, struct virtq_chain *chain)
+{
+	struct virtio_vsock_hdr header;
+	if (guest_load_iov(&header, chain->iov, chain->readable, 0, sizeof(header)) < sizeof(header)) {
+		virtio_fail(&v->dev, "a vsock packet without a whole header");
+		return;
+	}
+	if (header.src_cid != v->config.guest_cid)
+		return; /* not its own address: whom should an answer go to? */
+	if (header.dst_cid != HOST_CID || header.type != VIRTIO_VSOCK_TYPE_STREAM) {
+		reply_reset(v, &header);
+		return;
+	}
+	struct conn *conn = find(v, header.src_port, header.dst_port);
+	if (conn && header.op == VIRTIO_VSOCK_OP_RST)
+		handle_reset(conn);
+	else if (conn)
+		handle(conn, &header, chain);
+	else if (header.op == VIRTIO_VSOCK_OP_REQUEST)
+		connect_from_guest(v, &header);
+	else
+		reply_reset(v, &header);
+}
+
+static void take_packets(struct vsock *v)
+{
+	do {
+		/* Each may need a reply. With no room for one the queue waits, and pump kicks it. */
+		while (v->reply_count < REPLIES_MAX && virtio_fetch(&v->dev, TXQ, &v->tx)) {
+			uint16_t head = v->tx.head;
+			handle_packet(v, &v->tx);
+			virtio_complete(&v->dev, TXQ, head, 0);
+		}
+	} while (v->reply_count < REPLIES_MAX && virtio_more(&v->dev, TXQ));
+}
+
+static void vsock_kick(struct virtio_dev *dev, unsigned queue)
+{
+	if (queue == TXQ)
+		take_packets(to_vsock(dev));
+	else if (queue == RXQ)
+		pump(to_vsock(dev));
+}
+
+/* --- the device --- */
+
+/* Ends every connection that the guest knows of. Clients that still wait to be announced go on waiting. */
+static void forget_all(struct vsock *v)
+{
+	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
+		struct conn *conn = container(at, struct conn, all);
+		next = at->next;
+		if (conn->state == CONN_LINE || conn->state == CONN_REQUEST)
+			continue;
+		if (conn->linked) {
+			conn->pending = 0;
+			conn->state = CONN_RESET;
+			bool kept = conn->fd >= 0;
+			unlink_conn(conn); /* frees it when !kept */
+			if (kept)
+				host_finish(conn);
+		}
+	}
+	v->reply_count = 0;
+}
+
+static void vsock_reset(struct virtio_dev *dev)
+{
+	forget_all(to_vsock(dev));
+	virtio_reset_done(dev); /* nothing that is in flight touches guest memory */
+}
+
+void vsock_transport_reset(struct virtio_dev *dev)
+{
+	struct vsock *v = to_vsock(dev);
+	struct virtio_vsock_event event = {.id = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
+	struct virtq_chain *chain = &v->batch[0];
+	forget_all(v);
+	if (!dev->active || virtq_fetch(&dev->queue[EVENTQ].vq, chain) <= 0)
+		return;
+	uint32_t len =
+	        (uint32_t)guest_store_iov(chain->iov + chain->readable, chain->writable, 0, &event, sizeof(event));
+	virtio_complete(dev, EVENTQ, chain->head, len);
+}
+
+static void vsock_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
+{
+	memcpy(data, (const uint8_t *)&to_vsock(dev)->config + offset, len);
+}
+
+static void vsock_destroy(struct virtio_dev *dev)
+{
+	struct vsock *v = to_vsock(dev);
+	host_unlisten(v);
+	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
+		struct conn *conn = container(at, struct conn, all);
+		next = at->next;
+		bool linked = conn->linked;
+		host_close(conn);
+		if (linked)
+			unlink_conn(conn);
+	}
+	while (v->ops > 0) {
+		if (loop_step(dev->env.loop, -1) < 0)
+			return; /* a ring that fails: what the kernel may still look at stays */
+	}
+	free(v);
+}
+
+static const struct virtio_type vsock_type = {
+        .name = "vsock",
+        .id = VIRTIO_ID_VSOCK,
+        .queue_count = QUEUES,
+        .queue_size_max = VIRTQ_SIZE_MAX,
+        .config_size = sizeof(struct virtio_vsock_config),
+        .kick = vsock_kick,
+        .reset = vsock_reset,
+        .config_read = vsock_config_read,
+        .destroy = vsock_destroy,
+};
+
+static int check_options(const struct vsock_options *opt, struct err *err)
+{
+	struct sockaddr_un address;
+	if (opt->cid < 3 || opt->cid >= UINT32_MAX)
+		return err_set(err, EINVAL, "a guest's CID is between 3 and 4294967294");
+	if (opt->socket_path[0] == '\0' || strlen(opt->socket_path) + PORT_LENGTH_MAX >= sizeof(address.sun_path))
+		return err_set(err, ENAMETOOLONG, "the socket's path %s is empty, or longer than %zu bytes",
+		        opt->socket_path, sizeof(address.sun_path) - PORT_LENGTH_MAX - 1);
+	return 0;
+}
+
+int vsock_create(
+        struct virtio_dev **dev, const struct virtio_env *env, const struct vsock_options *opt, struct err *err)
+{
+	int ret = check_options(opt, err);
+	if (ret < 0)
+		return ret;
+	struct vsock *v = calloc(1, sizeof(*v));
+	if (!v)
+		return err_set(err, ENOMEM, "out of memory for the socket device");
+	v->config.guest_cid = opt->cid;
+	v->address.sun_family = AF_UNIX;
+	memcpy(v->address.sun_path, opt->socket_path, strlen(opt->socket_path));
+	v->listen_fd = -1;
+	list_init(&v->conns);
+	list_init(&v->ready);
+	ret = virtio_init(&v->dev, &vsock_type, env, 1ull << F_STREAM, err);
+	if (ret == 0 && getrandom(&v->hash_seed, sizeof(v->hash_seed), 0) != sizeof(v->hash_seed))
+		ret = err_set(err, errno, "no random bytes: %s", strerror(errno));
+	if (ret == 0)
+		ret = host_listen(v, err);
+	if (ret < 0) {
+		virtio_destroy(&v->dev);
+		return ret;
+	}
+	*dev = &v->dev;
+	return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the socket device: its state, and the seam between its two halves. vsock.c is the guest's side: packets,
+ * queues, credit. vsock_host.c is the host's: Unix sockets, and what they could not take yet.
+ *
+ * A connection lives while either half needs it: the guest's while it is `linked` (found by its ports), the host's
+ * while fd is open. Polls that are in flight keep the memory a little longer. All of it is the loop's thread's.
+ */
+#ifndef WISP_VIRTIO_VSOCK_CONN_H
+#define WISP_VIRTIO_VSOCK_CONN_H
+
+#include <linux/virtio_vsock.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "virtio/vsock.h"
+
+/* What a guest may send ahead of what the host's socket takes, in bytes a connection; a power of two. */
+#define CONN_BUFFER_MAX (256u << 10)
+
+/* What all of them may hold together; a connection that needs more is reset. */
+#define BUFFERED_MAX (64u << 20)
+
+#define CONNS_MAX 4096u
+#define HASH_SIZE 1024u
+
+/* "CONNECT 4294967295\n" has 19. */
+#define LINE_MAX_BYTES 32u
+
+/* Resets to send for packets of no connection. When all are taken, packets of the guest wait. */
+#define REPLIES_MAX 64u
+
+/* Receive buffers of the guest that one read of a socket fills. */
+#define BATCH_MAX 8u
+
+#define HOST_CID 2u
+
+struct list {
+	struct list *next, *prev; /* a ring with its head; of an item in no list, itself */
+};
+
+static inline void list_init(struct list *list)
+{
+	list->next = list->prev = list;
+}
+
+static inline bool list_empty(const struct list *list)
+{
+	return list->next == list;
+}
+
+static inline void list_append(struct list *head, struct list *item)
+{
+	item->prev = head->prev;
+	item->next = head;
+	head->prev->next = item;
+	head->prev = item;
+}
+
+static inline void list_remove(struct list *item)
+{
+	item->prev->next = item->next;
+	item->next->prev = item->prev;
+	list_init(item);
+}
+
+enum conn_state {
+	CONN_LINE,      /* a client that has not said yet where it wants to go */
+	CONN_REQUEST,   /* it has; the guest does not know of it yet */
+	CONN_REQUESTED, /* the guest was asked */
+	CONN_OPEN,
+	CONN_RESET, /* to the guest, a reset is all that is left to say */
+};
+
+/* Control packets that a connection has for the guest. Flags, not a list: a guest that takes none costs nothing. */
+enum { PENDING_REQUEST = 1, PENDING_RESPONSE = 2, PENDING_CREDIT = 4, PENDING_RESET = 8 };
+
+struct conn {
+	struct list all;   /* vsock.conns */
+	struct list ready; /* vsock.ready, while there is something for the guest */
+	struct conn *hash_next;
+	struct vsock *vsock;
+	enum conn_state state;
+	bool linked;
+	uint32_t guest_port, host_port;
+	uint8_t pending;
+
+	int fd;         /* -1: closed */
+	bool readable;  /* the socket may have bytes, or its end */
+	bool ending;    /* the poll told of its end already, and will not again */
+	bool host_eof;  /* and it ended: the host sends no more */
+	bool host_deaf; /* the host takes no more */
+	bool guest_eof; /* likewise of the guest, by its SHUTDOWN */
+	bool guest_deaf;
+	uint8_t shutdown_told; /* VIRTIO_VSOCK_SHUTDOWN_*, as last said to the guest */
+
+	uint32_t received;    /* bytes from the guest, modulo 2^32 as all counts of credit are */
+	uint32_t forwarded;   /* of them, those that the host's socket took: our fwd_cnt */
+	uint32_t fwd_told;    /* as the guest knows it */
+	uint32_t sent;        /* bytes to the guest */
+	uint32_t guest_alloc; /* the guest's buf_alloc and fwd_cnt */
+	uint32_t guest_fwd;
+	bool credit_asked;
+
+	uint8_t *buffer; /* a ring, allocated on need */
+	uint32_t buffer_size, buffer_start, buffer_len;
+
+	bool in_armed, out_armed;
+	struct loop_op in_op, out_op;
+
+	uint8_t line_len;
+	char line[LINE_MAX_BYTES];
+};
+
+/* A reset to send. The addresses are those it is sent from and to. */
+struct reply {
+	uint64_t src_cid;
+	uint32_t src_port, dst_port;
+	uint16_t type;
+};
+
+struct vsock {
+	struct virtio_dev dev;
+	struct virtio_vsock_config config;
+	struct sockaddr_un address;
+	bool bound; /* the path is ours to unlink */
+	int listen_fd;
+	unsigned ops; /* polls and timeouts in flight */
+	bool accept_armed, accept_waits;
+	struct loop_op accept_op, accept_timer;
+	struct __kernel_timespec accept_delay;
+
+	struct list conns, ready;
+	unsigned conn_count;
+	uint32_t buffered; /* bytes allocated for all buffers */
+	uint32_t next_host_port;
+	uint64_t hash_seed;
+	struct conn *hash[HASH_SIZE];
+	struct reply replies[REPLIES_MAX];
+	unsigned reply_first, reply_count;
+	struct virtq_chain tx;
+	struct virtq_chain batch[BATCH_MAX];
+};
+
+/* --- vsock.c --- */
+
+/* There may be something for the guest: looked at in the end of the round. */
+void conn_wake(struct conn *conn);
+
+/* A client said where it wants to go: gives it a host port and asks the guest. */
+void conn_request(struct conn *conn, uint32_t guest_port);
+
+/* Ends a connection both ways, at once. The guest is told if it knows of it. */
+void conn_abort(struct conn *conn);
+
+/* --- vsock_host.c --- */
+
+/* Listens at v->address. 0 or -errno with `err`. */
+int host_listen(struct vsock *v, struct err *err);
+
+/* Stops listening and removes the socket's path. */
+void host_unlisten(struct vsock *v);
+
+/* A connection to the socket that stands for `port`: a descriptor, or -errno. Does not block. */
+int host_connect(const struct vsock *v, uint32_t port);
+
+/* A connection that owns `fd` and listens for what comes. NULL when there are too many; fd is then the caller's. */
+struct conn *conn_create(struct vsock *v, int fd, enum conn_state state);
+
+/* Frees what neither half, nor a poll, needs any more. */
+void conn_put(struct conn *conn);
+
+/*
+ * Bytes of the guest, `len` in `iov`, to the host; what its socket does not take is kept. False when it cannot be kept.
+ * The array is used up.
+ */
+bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t len);
+
+/* The guest sends no more: the host sees the end after the last byte. */
+void host_end(struct conn *conn);
+
+/* The guest takes no more. */
+void host_deafen(struct conn *conn);
+
+/* The guest is done: closes after the last byte. */
+void host_finish(struct conn *conn);
+
+/* Closes at once. */
+void host_close(struct conn *conn);
+
+#endif

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's side of the socket device.
+ *
+ * Polls are multishot: armed once a connection, they report each change and not each state, so a socket that stays
+ * readable (its end was seen, or the guest gives no credit) costs nothing.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "virtio/vsock_conn.h"
+
+#define BACKLOG 128
+#define ACCEPTS_A_ROUND 32
+#define ACCEPT_DELAY_NS 50000000 /* until the next try when descriptors have run out */
+#define BUFFER_MIN (16u << 10)
+
+#define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+static void arm(struct vsock *v, struct loop_op *op, int fd, unsigned events)
+{
+	struct io_uring_sqe *sqe = loop_sqe(v->dev.env.loop);
+	io_uring_prep_poll_multishot(sqe, fd, events);
+	loop_start(v->dev.env.loop, sqe, op);
+	v->ops++;
+}
+
+/* --- what the socket does not take at once --- */
+
+static void drop_buffer(struct conn *conn)
+{
+	conn->vsock->buffered -= conn->buffer_size;
+	free(conn->buffer);
+	conn->buffer = NULL;
+	conn->buffer_size = conn->buffer_start = conn->buffer_len = 0;
+	if (conn->out_armed)
+		loop_cancel(conn->vsock->dev.env.loop, &conn->out_op);
+}
+
+static bool grow_buffer(struct conn *conn, uint32_t len)
+{
+	struct vsock *v = conn->vsock;
+	uint32_t size = conn->buffer_size ? conn->buffer_size : BUFFER_MIN;
+	while (size < len)
+		size *= 2; /* len is CONN_BUFFER_MAX at most */
+	if (size == conn->buffer_size)
+		return true;
+	uint8_t *buffer = size - conn->buffer_size <= BUFFERED_MAX - v->buffered ? malloc(size) : NULL;
+	if (!buffer)
+		return false;
+	uint32_t first = conn->buffer_size - conn->buffer_start;
+	if (first > conn->buffer_len)
+		first = conn->buffer_len;
+	if (conn->buffer) {
+		memcpy(buffer, conn->buffer + conn->buffer_start, first);
+		memcpy(buffer + first, conn->buffer, conn->buffer_len - first);
+	}
+	free(conn->buffer);
+	v->buffered += size - conn->buffer_size;
+	conn->buffer = buffer;
+	conn->buffer_size = size;
+	conn->buffer_start = 0;
+	return true;
+}
+
+/* Keeps `len` bytes of the guest, from byte `offset` of its buffers on. */
+static bool keep(struct conn *conn, const struct iovec *iov, unsigned count, uint32_t offset, uint32_t len)
+{
+	if (len > CONN_BUFFER_MAX - conn->buffer_len || !grow_buffer(conn, conn->buffer_len + len))
+		return false;
+	while (len > 0) {
+		uint32_t at = (conn->buffer_start + conn->buffer_len) & (conn->buffer_size - 1);
+		uint32_t part = conn->buffer_size - at < len ? conn->buffer_size - at : len;
+		guest_load_iov(conn->buffer + at, iov, count, offset, part);
+		conn->buffer_len += part;
+		offset += part;
+		len -= part;
+	}
+	return true;
+}
+
+/* --- sending --- */
+
+/* Bytes left the guest for good: it may send as many again, and is told when that begins to matter to it. */
+static void forward(struct conn *conn, uint32_t bytes)
+{
+	conn->forwarded += bytes;
+	if (conn->linked && conn->state == CONN_OPEN && conn->forwarded - conn->fwd_told >= CONN_BUFFER_MAX / 4) {
+		conn->pending |= PENDING_CREDIT;
+		conn_wake(conn);
+	}
+}
+
+/* The host takes no more. What is kept for it is lost, as it is with any socket whose peer is gone. */
+static void deaf(struct conn *conn)
+{
+	conn->host_deaf = true;
+	forward(conn, conn->buffer_len);
+	drop_buffer(conn);
+	if (conn->linked)
+		conn_wake(conn);
+	else
+		host_close(conn); /* nobody is left on either side */
+}
+
+/* Bytes sent; 0 when the socket is full or, with conn->host_deaf set, gone. */
+static uint32_t try_send(struct conn *conn, struct iovec *iov, unsigned count)
+{
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
+	ssize_t n;
+	do
+		n = sendmsg(conn->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM)
+		conn->host_deaf = true;
+	return n < 0 ? 0 : (uint32_t)n;
+}
+
+/* The buffer is empty and the guest ended: pass that on. */
+static void send_end(struct conn *conn)
+{
+	if (!conn->linked || conn->state == CONN_RESET)
+		host_close(conn);
+	else if (conn->guest_eof)
+		shutdown(conn->fd, SHUT_WR);
+}
+
+static void drain(struct conn *conn)
+{
+	uint32_t first = conn->buffer_size - conn->buffer_start;
+	if (first > conn->buffer_len)
+		first = conn->buffer_len;
+	struct iovec iov[2] = {{conn->buffer + conn->buffer_start, first}, {conn->buffer, conn->buffer_len - first}};
+	uint32_t n = try_send(conn, iov, conn->buffer_len > first ? 2 : 1);
+	if (conn->host_deaf) {
+		deaf(conn);
+		return;
+	}
+	conn->buffer_start = (conn->buffer_start + n) & (conn->buffer_size - 1);
+	conn->buffer_len -= n;
+	forward(conn, n);
+	if (conn->buffer_len == 0) {
+		drop_buffer(conn);
+		send_end(conn);
+	}
+}
+
+static void out_done(struct loop_op *op, int res, uint32_t flags)
+{
+	struct conn *conn = container(op, struct conn, out_op);
+	if (!(flags & IORING_CQE_F_MORE)) {
+		conn->out_armed = false;
+		conn->vsock->ops--;
+	}
+	if (conn->fd < 0) {
+		conn_put(conn);
+		return;
+	}
+	if (conn->buffer_len == 0)
+		return;
+	if (!conn->out_armed) {
+		conn->out_armed = true;
+		arm(conn->vsock, &conn->out_op, conn->fd, POLLOUT);
+	}
+	if (res > 0 && res & (POLLOUT | POLLHUP | POLLERR))
+		drain(conn);
+}
+
+bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t len)
+{
+	uint32_t n = 0;
+	if (conn->fd < 0 || conn->host_deaf) { /* the guest was told, or is about to be */
+		forward(conn, len);
+		return true;
+	}
+	if (conn->buffer_len == 0 && len > 0)
+		n = try_send(conn, iov, count);
+	if (conn->host_deaf) {
+		forward(conn, len);
+		deaf(conn);
+		return true;
+	}
+	forward(conn, n);
+	if (n == len)
+		return true;
+	if (!keep(conn, iov, count, n, len - n))
+		return false;
+	if (!conn->out_armed) {
+		conn->out_armed = true;
+		arm(conn->vsock, &conn->out_op, conn->fd, POLLOUT);
+	}
+	return true;
+}
+
+void host_end(struct conn *conn)
+{
+	if (conn->fd >= 0 && conn->buffer_len == 0)
+		shutdown(conn->fd, SHUT_WR);
+}
+
+void host_deafen(struct conn *conn)
+{
+	if (conn->fd >= 0)
+		shutdown(conn->fd, SHUT_RD);
+}
+
+void host_finish(struct conn *conn)
+{
+	if (conn->buffer_len == 0)
+		host_close(conn);
+}
+
+/* --- connections --- */
+
+void conn_put(struct conn *conn)
+{
+	if (conn->linked || conn->fd >= 0 || conn->in_armed || conn->out_armed)
+		return;
+	list_remove(&conn->all);
+	list_remove(&conn->ready);
+	conn->vsock->conn_count--;
+	free(conn);
+}
+
+/* May free the connection, unless the guest's half is still linked. */
+void host_close(struct conn *conn)
+{
+	struct loop *loop = conn->vsock->dev.env.loop;
+	if (conn->fd < 0)
+		return;
+	if (conn->buffer)
+		drop_buffer(conn);
+	if (conn->in_armed)
+		loop_cancel(loop, &conn->in_op);
+	shutdown(conn->fd, SHUT_RDWR); /* the polls hold the socket until they are cancelled; its peer need not wait */
+	close(conn->fd);
+	conn->fd = -1;
+	conn->readable = false;
+	conn_put(conn);
+}
+
+/* "CONNECT <port>\n" with a decimal port of 32 bits, and nothing else. */
+static bool parse_line(const char *line, size_t len, uint32_t *port)
+{
+	static const char verb[] = "CONNECT ";
+	uint64_t value = 0;
+	size_t at = sizeof(verb) - 1;
+	if (len < at + 2 || len > at + 11 || memcmp(line, verb, at) != 0 || line[len - 1] != '\n')
+		return false;
+	for (; at < len - 1; at++) {
+		if (line[at] < '0' || line[at] > '9')
+			return false;
+		value = value * 10 + (uint64_t)(line[at] - '0');
+	}
+	*port = (uint32_t)value;
+	return value <= UINT32_MAX;
+}
+
+/* Takes the client's line out of the socket, and not one byte more: what follows it is the stream's. */
+static void read_line(struct conn *conn)
+{
+	char *at = conn->line + conn->line_len;
+	size_t room = LINE_MAX_BYTES - conn->line_len;
+	ssize_t n = recv(conn->fd, at, room, MSG_PEEK | MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		host_close(conn);
+		return;
+	}
+	const char *newline = memchr(at, '\n', (size_t)n);
+	size_t take = newline ? (size_t)(newline - at) + 1 : (size_t)n;
+	n = recv(conn->fd, at, take, MSG_DONTWAIT);
+	conn->line_len = (uint8_t)(conn->line_len + take);
+	if ((size_t)n == take && !newline && conn->line_len < LINE_MAX_BYTES)
+		return; /* the rest is to come */
+	uint32_t port;
+	if ((size_t)n != take || !parse_line(conn->line, conn->line_len, &port))
+		host_close(conn);
+	else
+		conn_request(conn, port);
+}
+
+static void in_done(struct loop_op *op, int res, uint32_t flags)
+{
+	struct conn *conn = container(op, struct conn, in_op);
+	if (!(flags & IORING_CQE_F_MORE)) {
+		conn->in_armed = false;
+		conn->vsock->ops--;
+	}
+	if (conn->fd < 0) {
+		conn_put(conn);
+		return;
+	}
+	if (res < 0 && res != -ECANCELED) {
+		conn_abort(conn);
+		return;
+	}
+	if (!conn->in_armed) {
+		conn->in_armed = true;
+		arm(conn->vsock, &conn->in_op, conn->fd, POLLIN | POLLRDHUP);
+	}
+	bool gone = res & (POLLHUP | POLLERR);
+	conn->ending |= (res & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+	conn->readable = true;
+	switch (conn->state) {
+	case CONN_LINE: read_line(conn); break;
+	case CONN_REQUEST:
+	case CONN_REQUESTED: /* who left before there was an answer wants none */
+		if (gone)
+			conn_abort(conn);
+		break;
+	case CONN_OPEN:
+		if (gone && !conn->host_deaf)
+			deaf(conn);
+		else
+			conn_wake(conn);
+		break;
+	case CONN_RESET:
+		if (gone)
+			host_close(conn);
+		break;
+	}
+}
+
+struct conn *conn_create(struct vsock *v, int fd, enum conn_state state)
+{
+	struct conn *conn = v->conn_count < CONNS_MAX ? calloc(1, sizeof(*conn)) : NULL;
+	if (!conn)
+		return NULL;
+	conn->vsock = v;
+	conn->fd = fd;
+	conn->state = state;
+	conn->in_op.done = in_done;
+	conn->out_op.done = out_done;
+	list_init(&conn->ready);
+	list_append(&v->conns, &conn->all);
+	v->conn_count++;
+	conn->in_armed = true;
+	arm(v, &conn->in_op, fd, POLLIN | POLLRDHUP);
+	return conn;
+}
+
+/* --- the listening socket --- */
+
+static void accept_later(struct vsock *v, long long delay_ns);
+
+static void accept_clients(struct vsock *v)
+{
+	for (unsigned i = 0; i < ACCEPTS_A_ROUND; i++) {
+		int fd = accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+			continue;
+		if (fd < 0 && errno == EAGAIN)
+			return;
+		if (fd < 0) { /* no descriptors, or no memory: clients wait in the backlog */
+			accept_later(v, ACCEPT_DELAY_NS);
+			return;
+		}
+		if (!conn_create(v, fd, CONN_LINE))
+			close(fd);
+	}
+	accept_later(v, 0); /* the poll tells of changes only: what waits already has to be looked for */
+}
+
+static void accept_timer(struct loop_op *op, int res, uint32_t flags)
+{
+	(void)res;
+	(void)flags;
+	struct vsock *v = container(op, struct vsock, accept_timer);
+	v->accept_waits = false;
+	v->ops--;
+	if (v->listen_fd >= 0)
+		accept_clients(v);
+}
+
+static void accept_later(struct vsock *v, long long delay_ns)
+{
+	if (v->accept_waits)
+		return;
+	struct io_uring_sqe *sqe = loop_sqe(v->dev.env.loop);
+	v->accept_delay = (struct __kernel_timespec){.tv_nsec = delay_ns};
+	io_uring_prep_timeout(sqe, &v->accept_delay, 0, 0);
+	v->accept_timer.done = accept_timer;
+	loop_start(v->dev.env.loop, sqe, &v->accept_timer);
+	v->accept_waits = true;
+	v->ops++;
+}
+
+static void accept_done(struct loop_op *op, int res, uint32_t flags)
+{
+	struct vsock *v = container(op, struct vsock, accept_op);
+	if (!(flags & IORING_CQE_F_MORE)) {
+		v->accept_armed = false;
+		v->ops--;
+	}
+	if (v->listen_fd < 0 || (res < 0 && res != -ECANCELED))
+		return;
+	if (!v->accept_armed) {
+		v->accept_armed = true;
+		arm(v, &v->accept_op, v->listen_fd, POLLIN);
+	}
+	accept_clients(v);
+}
+
+int host_listen(struct vsock *v, struct err *err)
+{
+	const char *path = v->address.sun_path;
+	v->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (v->listen_fd < 0)
+		return err_set(err, errno, "cannot create a socket: %s", strerror(errno));
+	/* The mode of the inode before it has a name: there is no moment at which others may connect. */
+	if (fchmod(v->listen_fd, 0600) < 0)
+		return err_set(err, errno, "cannot set the mode of %s: %s", path, strerror(errno));
+	if (bind(v->listen_fd, (const struct sockaddr *)&v->address, sizeof(v->address)) < 0)
+		return err_set(err, errno, "cannot create the socket %s: %s%s", path, strerror(errno),
+		        errno == EADDRINUSE ? " (remove it if no VM uses it)" : "");
+	v->bound = true;
+	if (chmod(path, 0600) < 0 || listen(v->listen_fd, BACKLOG) < 0)
+		return err_set(err, errno, "cannot listen on %s: %s", path, strerror(errno));
+	v->accept_op.done = accept_done;
+	v->accept_armed = true;
+	arm(v, &v->accept_op, v->listen_fd, POLLIN);
+	return 0;
+}
+
+void host_unlisten(struct vsock *v)
+{
+	struct loop *loop = v->dev.env.loop;
+	if (v->accept_armed)
+		loop_cancel(loop, &v->accept_op);
+	if (v->accept_waits) {
+		struct io_uring_sqe *sqe = loop_sqe(loop);
+		io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&v->accept_timer, 0);
+	}
+	if (v->bound)
+		unlink(v->address.sun_path);
+	v->bound = false;
+	if (v->listen_fd >= 0)
+		close(v->listen_fd);
+	v->listen_fd = -1;
+}
+
+int host_connect(const struct vsock *v, uint32_t port)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	/* Length checked when the device was created. */
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.96s_%u", v->address.sun_path, port);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* Unix sockets connect at once or not at all: a full backlog is EAGAIN. */
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+		int ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
