@@ -62,6 +62,7 @@ struct vmm {
 	bool ended;
 	char end_reason[16], end_text[256];
 
+	uint64_t begun_ns; /* CLOCK_MONOTONIC */
 	int signal_fd;
 	struct signalfd_siginfo signal;
 	char owner_byte;
@@ -83,6 +84,18 @@ static void write_log(void *context, enum log_level level, const char *text)
 	size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
 	n += (size_t)snprintf(line + n, sizeof(line) - n, ".%06ldZ %s: %s\n", now.tv_nsec / 1000, names[level], text);
 	capped_write(&v->vmm_log, line, n < sizeof(line) ? n : sizeof(line) - 1);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void log_progress(struct vmm *v, const char *what)
+{
+	log_line(&v->log, LOG_INFO, "%s after %.3f ms", what, (double)(now_ns() - v->begun_ns) / 1e6);
 }
 
 /* To the sandbox's owner, and to its directory for everybody else. */
@@ -137,6 +150,7 @@ static void on_ready(void *context)
 	struct io_uring_sqe *sqe = loop_sqe(v->loop);
 	io_uring_prep_timeout_remove(sqe, (uintptr_t)&v->timer_op, 0);
 	io_uring_sqe_set_data(sqe, NULL);
+	log_progress(v, "the guest is ready");
 	say(v, "ready");
 }
 
@@ -407,7 +421,10 @@ static int build(struct vmm *v, struct err *err)
 	a->machine.log = &v->log;
 	a->machine.loop = v->loop;
 	ret = machine_create(&v->machine, &a->machine, err);
-	return ret < 0 ? ret : machine_start(v->machine, err);
+	if (ret < 0)
+		return ret;
+	log_progress(v, "the machine is built");
+	return machine_start(v->machine, err);
 }
 
 /* The owner has its answer from the first process at once; the second is nobody's child. */
@@ -443,6 +460,7 @@ int main(int argc, char **argv)
 	struct vmm *v = &vmm;
 	struct err err = {0};
 	char line[600];
+	v->begun_ns = now_ns();
 	prctl(PR_SET_NAME, "wisp-vmm");
 	umask(077);
 	pthread_mutex_init(&v->end_lock, NULL);
