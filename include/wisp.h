@@ -575,7 +575,8 @@ struct wisp_attach_options {
 
 /*
  * Bridges a terminal to a session that has a tty. The terminal is in raw mode meanwhile and is always set back before
- * this returns. Uses up the session's stdin writer and events.
+ * this returns. Output that was lost is marked by a line "[123 bytes of output were lost here]". Where the session's
+ * stdin is another client's, only the detach keys are looked at. Uses up the session's stdin writer and events.
  *
  * 0: the program ended, and *status holds. 1: detached, by its keys or because the terminal hung up; the program goes
  * on. -ECANCELED: cancel_fd became readable; the program goes on. -ETIMEDOUT: the execution's timeout passed.

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON output. Strings of the guest may be any bytes: what is no UTF-8 becomes U+FFFD. */
+#include <string.h>
+#include <time.h>
+
+#include "vmm/cli/cli.h"
+
+/* Bytes of the well-formed character at `s`, which ends with NUL; 0 if there is none. */
+static size_t utf8_length(const unsigned char *s)
+{
+	size_t length = s[0] < 0x80                   ? 1
+	                : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+	                : (s[0] & 0xf0) == 0xe0       ? 3
+	                : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+	                                              : 0;
+	for (size_t i = 1; i < length; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	        (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return length;
+}
+
+static void put_string(FILE *to, const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	fputc('"', to);
+	while (*s) {
+		size_t length = utf8_length(s);
+		if (*s == '"' || *s == '\\')
+			fprintf(to, "\\%c", *s);
+		else if (*s < 0x20 || *s == 0x7f)
+			fprintf(to, "\\u%04x", *s);
+		else if (length == 0)
+			fputs("\\ufffd", to);
+		else
+			fwrite(s, 1, length, to);
+		s += length ? length : 1;
+	}
+	fputc('"', to);
+}
+
+static void begin(struct cli_json *json, const char *key)
+{
+	if (json->comma)
+		fputc(',', json->to);
+	json->comma = true;
+	if (key) {
+		put_string(json->to, key);
+		fputc(':', json->to);
+	}
+}
+
+void cli_json_open(struct cli_json *json, const char *key, char bracket)
+{
+	begin(json, key);
+	fputc(bracket, json->to);
+	json->comma = false;
+}
+
+void cli_json_close(struct cli_json *json, char bracket)
+{
+	fputc(bracket, json->to);
+	json->comma = true;
+}
+
+void cli_json_string(struct cli_json *json, const char *key, const char *value)
+{
+	begin(json, key);
+	put_string(json->to, value);
+}
+
+void cli_json_number(struct cli_json *json, const char *key, int64_t value)
+{
+	begin(json, key);
+	fprintf(json->to, "%lld", (long long)value);
+}
+
+void cli_json_bool(struct cli_json *json, const char *key, bool value)
+{
+	begin(json, key);
+	fputs(value ? "true" : "false", json->to);
+}
+
+void cli_json_time(struct cli_json *json, const char *key, int64_t realtime_ns)
+{
+	char text[64];
+	time_t seconds = realtime_ns / 1000000000;
+	struct tm tm;
+	size_t length = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
+	snprintf(text + length, sizeof(text) - length, ".%09lldZ", (long long)(realtime_ns % 1000000000));
+	cli_json_string(json, key, text);
+}
+
+void cli_json_strings(struct cli_json *json, const char *key, const char *const *values)
+{
+	cli_json_open(json, key, '[');
+	for (; *values; values++)
+		cli_json_string(json, NULL, *values);
+	cli_json_close(json, ']');
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wisp ls, wisp inspect and wisp sessions. */
+#include <string.h>
+#include <time.h>
+
+#include "vmm/cli/cli.h"
+
+static const char *state_name(const struct wisp_sandbox_info *info)
+{
+	switch (info->state) {
+	case WISP_SANDBOX_BOOTING: return "booting";
+	case WISP_SANDBOX_RUNNING: return "running";
+	case WISP_SANDBOX_STALE: return "dead";
+	default: return "stopped";
+	}
+}
+
+static void print_json(struct cli_json *json, const struct wisp_sandbox_info *info)
+{
+	cli_json_open(json, NULL, '{');
+	cli_json_string(json, "name", info->name);
+	cli_json_string(json, "state", state_name(info));
+	if (info->state == WISP_SANDBOX_STOPPED) {
+		cli_json_string(json, "end", wisp_get_end_name(info->end));
+		cli_json_string(json, "end_text", info->end_text);
+	}
+	if (info->pid > 0)
+		cli_json_number(json, "pid", info->pid);
+	cli_json_number(json, "cpus", info->cpus);
+	cli_json_number(json, "memory_mib", info->memory_mib);
+	cli_json_string(json, "image", info->image);
+	cli_json_bool(json, "writable", info->writable);
+	cli_json_bool(json, "detached", info->detach);
+	cli_json_bool(json, "keep", info->keep);
+	cli_json_time(json, "created", info->created_ns);
+	cli_json_string(json, "hostname", info->hostname);
+	cli_json_string(json, "workdir", info->workdir);
+	cli_json_string(json, "user", info->user);
+	cli_json_string(json, "shell", info->shell);
+	cli_json_strings(json, "env", info->env);
+	cli_json_string(json, "dir", info->dir);
+	cli_json_close(json, '}');
+}
+
+/* "3 min": a column's worth of a duration. */
+static void print_age(char *to, size_t size, int64_t since_ns)
+{
+	static const struct {
+		int64_t seconds;
+		const char *name;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int64_t age = now.tv_sec - since_ns / 1000000000;
+	if (age < 0)
+		age = 0;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (age >= 2 * units[i].seconds || units[i].seconds == 1) {
+			snprintf(to, size, "%lld %s", (long long)(age / units[i].seconds), units[i].name);
+			return;
+		}
+	}
+}
+
+static void print_row(const struct wisp_sandbox_info *info)
+{
+	char state[48], age[32];
+	if (info->state == WISP_SANDBOX_STOPPED)
+		snprintf(state, sizeof(state), "stopped (%s)", wisp_get_end_name(info->end));
+	else
+		snprintf(state, sizeof(state), "%s", state_name(info));
+	print_age(age, sizeof(age), info->created_ns);
+	printf("%-24s %-22s %4u %7u  %-8s %s\n", info->name, state, info->cpus, info->memory_mib, age,
+	        info->image[0] ? info->image : "(default)");
+}
+
+int cli_ls(struct cli_args *args)
+{
+	struct wisp_sandbox_info **list;
+	struct wisp_error error;
+	struct cli_json json = {.to = stdout};
+	if (wisp_list_sandboxes(cli_state_root(), &list, &error) < 0)
+		return cli_fail_error(&error);
+	if (args->json)
+		cli_json_open(&json, NULL, '[');
+	else if (!args->quiet)
+		printf("%-24s %-22s %4s %7s  %-8s %s\n", "NAME", "STATE", "CPUS", "MEM MiB", "AGE", "IMAGE");
+	for (size_t i = 0; list[i]; i++) {
+		if (args->live && list[i]->state != WISP_SANDBOX_RUNNING)
+			continue;
+		if (args->json)
+			print_json(&json, list[i]);
+		else if (args->quiet)
+			printf("%s\n", list[i]->name);
+		else
+			print_row(list[i]);
+	}
+	if (args->json) {
+		cli_json_close(&json, ']');
+		putchar('\n');
+	}
+	wisp_free_sandbox_list(list);
+	return 0;
+}
+
+int cli_inspect(struct cli_args *args)
+{
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	struct cli_json json = {.to = stdout};
+	if (wisp_inspect_sandbox(cli_state_root(), args->operands[0], &info, &error) < 0)
+		return cli_fail_error(&error);
+	print_json(&json, info);
+	putchar('\n');
+	wisp_free_sandbox_info(info);
+	return 0;
+}
+
+/* ---- Sessions ---- */
+
+static void describe_state(char *to, size_t size, const struct wisp_session_info *info)
+{
+	if (!info->exited)
+		snprintf(to, size, "running");
+	else if (info->status.timed_out)
+		snprintf(to, size, "timeout");
+	else if (info->status.signal)
+		snprintf(to, size, "signal %d", info->status.signal);
+	else
+		snprintf(to, size, "exited %d", info->status.code);
+}
+
+/* The guest's own words on our terminal: nothing but printable text. */
+static void print_printable(const char *text)
+{
+	for (const unsigned char *at = (const unsigned char *)text; *at; at++)
+		putchar(*at < 0x20 || *at == 0x7f || (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) ? '?' : *at);
+}
+
+static void print_session_row(const struct wisp_session_info *info)
+{
+	char state[32], age[32];
+	describe_state(state, sizeof(state), info);
+	print_age(age, sizeof(age), info->started_ns);
+	printf("%6llu %7u  %-4s %-12s %-8s %7u  ", (unsigned long long)info->id, info->pid, info->tty ? "yes" : "no",
+	        state, age, info->clients);
+	for (size_t i = 0; info->argv[i]; i++) {
+		if (i > 0)
+			putchar(' ');
+		print_printable(info->argv[i]);
+	}
+	putchar('\n');
+}
+
+static void print_session_json(struct cli_json *json, const struct wisp_session_info *info)
+{
+	cli_json_open(json, NULL, '{');
+	cli_json_number(json, "id", (int64_t)info->id);
+	cli_json_number(json, "pid", info->pid);
+	cli_json_bool(json, "tty", info->tty);
+	cli_json_string(json, "state", info->exited ? "exited" : "running");
+	if (info->exited) {
+		cli_json_number(json, "code", info->status.code);
+		cli_json_number(json, "signal", info->status.signal);
+		cli_json_bool(json, "timed_out", info->status.timed_out);
+	}
+	cli_json_bool(json, "stdin_open", info->stdin_open);
+	cli_json_bool(json, "has_writer", info->has_writer);
+	cli_json_number(json, "clients", info->clients);
+	cli_json_time(json, "started", info->started_ns);
+	cli_json_strings(json, "argv", info->argv);
+	cli_json_close(json, '}');
+}
+
+int cli_sessions(struct cli_args *args)
+{
+	struct wisp_session_info **list;
+	struct wisp_error error;
+	struct cli_json json = {.to = stdout};
+	int code = 0;
+	struct wisp_sandbox *sandbox = cli_open(args->operands[0], &code);
+	if (!sandbox)
+		return code;
+	if (wisp_list_sessions(sandbox, &list, &error) < 0) {
+		wisp_close_sandbox(sandbox);
+		return cli_fail_error(&error);
+	}
+	if (args->json)
+		cli_json_open(&json, NULL, '[');
+	else
+		printf("%6s %7s  %-4s %-12s %-8s %7s  %s\n", "ID", "PID", "TTY", "STATE", "AGE", "CLIENTS", "COMMAND");
+	for (size_t i = 0; list[i]; i++) {
+		if (args->json)
+			print_session_json(&json, list[i]);
+		else
+			print_session_row(list[i]);
+	}
+	if (args->json) {
+		cli_json_close(&json, ']');
+		putchar('\n');
+	}
+	wisp_free_session_list(list);
+	wisp_close_sandbox(sandbox);
+	return 0;
+}

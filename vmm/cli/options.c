@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every option of every verb, once. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cli/cli.h"
+
+#define FLAG(field)                                                                  \
+	static bool take_##field(struct cli_args *args, const char *text, char *why) \
+	{                                                                            \
+		(void)text;                                                          \
+		(void)why;                                                           \
+		args->field = true;                                                  \
+		return true;                                                         \
+	}
+#define TEXT(field)                                                                  \
+	static bool take_##field(struct cli_args *args, const char *text, char *why) \
+	{                                                                            \
+		(void)why;                                                           \
+		args->field = text;                                                  \
+		return true;                                                         \
+	}
+#define DURATION(field)                                                              \
+	static bool take_##field(struct cli_args *args, const char *text, char *why) \
+	{                                                                            \
+		return cli_parse_duration(text, &args->field, why);                  \
+	}
+
+FLAG(writable)
+FLAG(console)
+FLAG(remove)
+FLAG(tty)
+FLAG(no_tty)
+FLAG(detach)
+FLAG(follow)
+FLAG(events)
+FLAG(json)
+FLAG(quiet)
+FLAG(force)
+FLAG(live)
+FLAG(watch)
+FLAG(help)
+TEXT(name)
+TEXT(overlay)
+TEXT(hostname)
+TEXT(shell)
+TEXT(kernel)
+TEXT(initramfs)
+TEXT(helper)
+TEXT(workdir)
+TEXT(user)
+TEXT(detach_keys)
+TEXT(source)
+TEXT(grep)
+DURATION(boot_timeout_ms)
+DURATION(grace_ms)
+DURATION(timeout_ms)
+
+static bool take_cpus(struct cli_args *args, const char *text, char *why)
+{
+	uint64_t value;
+	if (!cli_parse_count(text, WISP_CPUS_MAX, &value, why))
+		return false;
+	if (value == 0) {
+		snprintf(why, CLI_WHY_SIZE, "give 1 to %u", WISP_CPUS_MAX);
+		return false;
+	}
+	args->cpus = (uint32_t)value;
+	return true;
+}
+
+static bool take_memory(struct cli_args *args, const char *text, char *why)
+{
+	return cli_parse_memory(text, &args->memory_mib, why);
+}
+
+static bool take_disk(struct cli_args *args, const char *text, char *why)
+{
+	size_t length = strlen(text);
+	bool read_only = length > 3 && strcmp(text + length - 3, ",ro") == 0;
+	char *path = strndup(text, read_only ? length - 3 : length);
+	if (!path) {
+		snprintf(why, CLI_WHY_SIZE, "out of memory");
+		return false;
+	}
+	args->disks[args->disk_count++] = (struct wisp_disk){.path = path, .read_only = read_only};
+	return true;
+}
+
+/* Without a value, the host's own, as docker does. */
+static bool take_env(struct cli_args *args, const char *text, char *why)
+{
+	char *pair;
+	const char *value = strchr(text, '=') ? NULL : getenv(text);
+	if (!strchr(text, '=') && !value)
+		return true;
+	if (asprintf(&pair, value ? "%s=%s" : "%s", text, value) < 0) {
+		snprintf(why, CLI_WHY_SIZE, "out of memory");
+		return false;
+	}
+	args->env[args->env_count++] = pair;
+	return true;
+}
+
+static bool take_rlimit(struct cli_args *args, const char *text, char *why)
+{
+	char *copy = strdup(text);
+	if (!copy || !cli_parse_rlimit(copy, &args->rlimits[args->rlimit_count], why)) {
+		free(copy);
+		return false;
+	}
+	args->rlimit_count++;
+	return true;
+}
+
+static bool take_tail(struct cli_args *args, const char *text, char *why)
+{
+	args->has_tail = true;
+	return cli_parse_count(text, UINT64_MAX, &args->tail, why);
+}
+
+static bool take_session(struct cli_args *args, const char *text, char *why)
+{
+	return cli_parse_count(text, UINT64_MAX, &args->session, why);
+}
+
+static bool take_since(struct cli_args *args, const char *text, char *why)
+{
+	return cli_parse_time(text, &args->since_ns, why);
+}
+
+const struct cli_option cli_machine_options[] = {
+        {"cpus", "N", "virtual CPUs; default 1", take_cpus, 'c'},
+        {"memory", "SIZE", "memory: MiB, or a number and M or G; default 256", take_memory, 'm'},
+        {"disk", "PATH[,ro]", "a further disk, /dev/vdb and so on in the guest; may be repeated", take_disk, 0},
+        {"rw", NULL, "let the guest write to an ext4 IMAGE itself; else changes vanish with the sandbox", take_writable,
+                0},
+        {"overlay", "PATH", "a disk file that takes the changes to IMAGE, instead of memory", take_overlay, 0},
+        {"name", "NAME", "the sandbox's name; default: one is made up", take_name, 'n'},
+        {"hostname", "NAME", "the guest's host name; default: the sandbox's name", take_hostname, 0},
+        {"shell", "PATH", "the shell of exec -t without a command; default /bin/sh", take_shell, 0},
+        {"boot-timeout", "DURATION", "how long the guest may take to be ready; default 30s", take_boot_timeout_ms, 0},
+        {"stop-grace", "DURATION", "how long it may take to stop in order; default 10s", take_grace_ms, 0},
+        {"kernel", "PATH", "boot this vmlinux instead of wisp's own", take_kernel, 0},
+        {"initramfs", "PATH", "boot this initramfs instead of wisp's own", take_initramfs, 0},
+        {"vmm", "PATH", "run this monitor instead of wisp's own wisp-vmm", take_helper, 0},
+        {0},
+};
+
+const struct cli_option cli_exec_options[] = {
+        {"env", "NAME[=VALUE]", "set a variable; without a value, the one here; may be repeated", take_env, 'e'},
+        {"workdir", "DIR", "the working directory, absolute", take_workdir, 'w'},
+        {"user", "USER", "run as name, uid, name:group or uid:gid", take_user, 'u'},
+        {0},
+};
+
+const struct cli_option cli_exec_only_options[] = {
+        {"timeout", "DURATION", "kill the command after this long, and exit with 124; as in 30s or 1.5m",
+                take_timeout_ms, 0},
+        {"rlimit", "NAME=SOFT[:HARD]", "set a resource limit, as in nofile=1024; may be repeated", take_rlimit, 0},
+        {0},
+};
+
+const struct cli_option cli_tty_options[] = {
+        {"tty", NULL, "run on a terminal of its own, bridged to this one", take_tty, 't'},
+        {"no-tty", NULL, "without one; the default", take_no_tty, 0},
+        {"detach-keys", "KEYS", "what leaves the command running and returns; default ctrl-]", take_detach_keys, 0},
+        {"detach", NULL, "start the command, print its session's number and return", take_detach, 'd'},
+        {0},
+};
+
+const struct cli_option cli_attach_options[] = {
+        {"detach-keys", "KEYS", "what leaves the session running and returns; default ctrl-]", take_detach_keys, 0},
+        {"live", NULL, "begin with what comes from now on, not with the output that was retained", take_live, 0},
+        {"watch", NULL, "only watch; default: type too, and watch where another client types", take_watch, 0},
+        {0},
+};
+
+const struct cli_option cli_run_options[] = {
+        {"console", NULL, "show what the guest's kernel says, on standard error", take_console, 0},
+        {0},
+};
+
+const struct cli_option cli_create_options[] = {
+        {"console", NULL, "log what the guest's kernel says from its first word on, in console.log", take_console, 0},
+        {"rm", NULL, "delete its directory with the logs when it has stopped", take_remove, 0},
+        {"quiet", NULL, "do not print its name", take_quiet, 'q'},
+        {0},
+};
+
+const struct cli_option cli_stop_options[] = {
+        {"grace", "DURATION", "how long it may take to stop in order; default: its own", take_grace_ms, 0},
+        {"force", NULL, "at once, as pulling the plug does", take_force, 'f'},
+        {0},
+};
+
+const struct cli_option cli_rm_options[] = {
+        {"force", NULL, "stop those that run first; it is no error if there is none", take_force, 'f'},
+        {0},
+};
+
+const struct cli_option cli_ls_options[] = {
+        {"quiet", NULL, "names only", take_quiet, 'q'},
+        {"running", NULL, "only those that run", take_live, 0},
+        {0},
+};
+
+const struct cli_option cli_logs_options[] = {
+        {"follow", NULL, "wait for more until the sandbox has stopped", take_follow, 'f'},
+        {"since", "TIME", "from this time on: as in 10m (ago) or 2026-01-31T12:00:00Z", take_since, 0},
+        {"tail", "N", "only the last N records", take_tail, 0},
+        {"source", "SOURCE", "exec (the default), stdout, stderr, events, console or vmm", take_source, 0},
+        {"session", "ID", "only this session's", take_session, 0},
+        {"grep", "REGEX", "only records whose text matches this extended regular expression", take_grep, 0},
+        {"events", NULL, "also say when sessions start and end", take_events, 0},
+        {0},
+};
+
+const struct cli_option cli_cp_options[] = {
+        {"quiet", NULL, "no progress bar", take_quiet, 'q'},
+        {"user", "USER", "read or write as this user of the guest", take_user, 'u'},
+        {0},
+};
+
+const struct cli_option cli_json_option[] = {
+        {"json", NULL, "print JSON", take_json, 0},
+        {0},
+};
+
+/* Every verb's. */
+const struct cli_option cli_help_option[] = {
+        {"help", NULL, "this text", take_help, 'h'},
+        {0},
+};
