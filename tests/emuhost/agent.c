@@ -56,7 +56,7 @@ static void send_bytes(int port, const void *data, size_t len)
 static void send_frame(int port, enum frame_type type, const void *data, size_t len)
 {
 	char buf[sizeof(struct frame) + FRAME_MAX];
-	struct frame head = { .type = type, .len = (uint32_t)len };
+	struct frame head = {.type = type, .len = (uint32_t)len};
 
 	memcpy(buf, &head, sizeof(head));
 	if (len > 0)
@@ -108,7 +108,7 @@ static void receive(int port, void *data, size_t len)
 static void set_clock(const char *text)
 {
 	char *dot;
-	struct timespec now = { .tv_sec = strtoll(text, &dot, 10) };
+	struct timespec now = {.tv_sec = strtoll(text, &dot, 10)};
 
 	if (*dot == '.')
 		now.tv_nsec = strtol(dot + 1, NULL, 10);
@@ -170,8 +170,7 @@ static void mount_shared(int port, const struct job *job)
 		snprintf(tag, sizeof(tag), "rw%zu", i);
 		make_folders(job->rw[i]);
 		/* cache=mmap writes through, yet allows shared writable mappings. */
-		if (mount(tag, job->rw[i], "9p", 0,
-			  "trans=virtio,version=9p2000.L,msize=512000,cache=mmap"))
+		if (mount(tag, job->rw[i], "9p", 0, "trans=virtio,version=9p2000.L,msize=512000,cache=mmap"))
 			fail(port, "cannot mount %s: %s", job->rw[i], strerror(errno));
 	}
 }
@@ -258,9 +257,9 @@ static int serve(int port, const struct job *job)
 	fcntl(err[0], F_SETFL, O_NONBLOCK);
 
 	struct pollfd fds[] = {
-		{ .fd = sigfd, .events = POLLIN },
-		{ .fd = out[0], .events = POLLIN },
-		{ .fd = err[0], .events = POLLIN },
+	        {.fd = sigfd, .events = POLLIN},
+	        {.fd = out[0], .events = POLLIN},
+	        {.fd = err[0], .events = POLLIN},
 	};
 
 	while (!ended) {
@@ -292,7 +291,7 @@ static void release_shared(const struct job *job)
 int main(int argc, char **argv)
 {
 	const char *path = argc > 1 ? argv[1] : "(no port given)";
-	struct job job = { 0 };
+	struct job job = {0};
 	int32_t code;
 	int port = open(path, O_RDWR | O_CLOEXEC);
 

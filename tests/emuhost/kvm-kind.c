@@ -29,7 +29,15 @@
 
 /* mov $ITERATIONS, %ecx; 1: dec %ecx; jnz 1b; hlt */
 static const uint8_t code[] = {
-	0xb9, ITERATIONS & 0xff, ITERATIONS >> 8 & 0xff, 0, 0, 0x49, 0x75, 0xfd, 0xf4,
+        0xb9,
+        ITERATIONS & 0xff,
+        ITERATIONS >> 8 & 0xff,
+        0,
+        0,
+        0x49,
+        0x75,
+        0xfd,
+        0xf4,
 };
 
 static int none(const char *what)
@@ -42,7 +50,13 @@ static int none(const char *what)
 static int set_flat_protected_mode(int vcpu)
 {
 	struct kvm_segment seg = {
-		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1,
+	        .limit = 0xffffffff,
+	        .selector = 8,
+	        .type = 11,
+	        .present = 1,
+	        .db = 1,
+	        .s = 1,
+	        .g = 1,
 	};
 	struct kvm_sregs sregs;
 
@@ -59,7 +73,7 @@ static int set_flat_protected_mode(int vcpu)
 /* Returns the nanoseconds of one run of the code, or -1. */
 static int64_t time_loop(int vcpu, const struct kvm_run *run)
 {
-	struct kvm_regs regs = { .rip = CODE_GPA, .rflags = 2 };
+	struct kvm_regs regs = {.rip = CODE_GPA, .rflags = 2};
 	struct timespec from, to;
 
 	if (ioctl(vcpu, KVM_SET_REGS, &regs))
@@ -79,7 +93,7 @@ static int64_t time_loop(int vcpu, const struct kvm_run *run)
 
 int main(int argc, char **argv)
 {
-	struct kvm_userspace_memory_region region = { .memory_size = 0x2000 };
+	struct kvm_userspace_memory_region region = {.memory_size = 0x2000};
 	int64_t best = INT64_MAX;
 	struct kvm_run *run;
 	int kvm, vm, vcpu;
@@ -103,8 +117,7 @@ int main(int argc, char **argv)
 	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	if (vcpu < 0)
 		return none("/dev/kvm: KVM_CREATE_VCPU");
-	run = mmap(NULL, (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
-		   MAP_SHARED, vcpu, 0);
+	run = mmap(NULL, (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	if (run == MAP_FAILED || set_flat_protected_mode(vcpu))
 		return none("/dev/kvm: setting up a vCPU");
 

@@ -30,13 +30,14 @@
 
 #define EXIT_TIMEOUT 124
 #define EXIT_HOST 125
-#define BOOT_LIMIT_S 300U
+#define BOOT_LIMIT_S 300.0
 #define LOG_TAIL 8192
 
 /* Here because signal handlers read them; set before the handlers are. */
 static pid_t qemu;
 static int log_fd = -1;
 static volatile sig_atomic_t is_up;
+static char timeout_text[128];
 
 static int write_all(int fd, const char *data, size_t len)
 {
@@ -85,10 +86,10 @@ static void on_alarm(int sig)
 	(void)sig;
 	stop_qemu();
 	if (is_up) {
-		say("emuhost: stopped: the command took longer than --timeout allows\n");
+		say(timeout_text);
 		_exit(EXIT_TIMEOUT);
 	}
-	say("emuhost: the emulated host did not come up in time\n");
+	say("emuhost: the emulated host did not come up in 5 minutes\n");
 	show_log();
 	_exit(EXIT_HOST);
 }
@@ -124,7 +125,7 @@ static double seconds_since(double start)
 
 static void set_alarm(double seconds)
 {
-	struct itimerval timer = { 0 };
+	struct itimerval timer = {0};
 
 	if (seconds < 0.001)
 		seconds = 0.001;
@@ -137,14 +138,13 @@ static void set_alarm(double seconds)
 static void pass_on(int fd, const char *data, size_t len)
 {
 	if (write_all(fd, data, len))
-		host_failed("cannot write standard %s: %s", fd == STDOUT_FILENO ? "output" : "error",
-			    strerror(errno));
+		host_failed("cannot write standard %s: %s", fd == STDOUT_FILENO ? "output" : "error", strerror(errno));
 }
 
 static void start_qemu(char **qemu_argv, int n_args, int sock)
 {
 	char console[64], agent[64];
-	char *extra[] = { "-chardev", console, "-serial", "chardev:console", "-chardev", agent, NULL };
+	char *extra[] = {"-chardev", console, "-serial", "chardev:console", "-chardev", agent, NULL};
 	char **argv = calloc((size_t)n_args + 7, sizeof(char *));
 	pid_t parent = getpid();
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -209,8 +209,7 @@ static void receive(int sock, void *data, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			host_failed("the emulated host ended before %s",
-				    is_up ? "the command did" : "it was up");
+			host_failed("the emulated host ended before %s", is_up ? "the command did" : "it was up");
 		p += n;
 		len -= (size_t)n;
 	}
@@ -219,7 +218,7 @@ static void receive(int sock, void *data, size_t len)
 int main(int argc, char **argv)
 {
 	static char payload[FRAME_MAX + 1];
-	const int stops[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	double timeout, started, boot;
 	int verbose, n_job, pair[2];
 	struct frame head;
@@ -232,6 +231,7 @@ int main(int argc, char **argv)
 	timeout = atof(argv[1]);
 	verbose = atoi(argv[2]);
 	started = atof(argv[3]);
+	snprintf(timeout_text, sizeof(timeout_text), "emuhost: stopped the command after %s s (--timeout)\n", argv[1]);
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) {
 		perror("emuhost: cannot make a socket pair");
 		return EXIT_HOST;
@@ -242,8 +242,9 @@ int main(int argc, char **argv)
 
 	signal(SIGALRM, on_alarm);
 	for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
-		signal(stops[i], on_stop);
-	set_alarm(timeout < BOOT_LIMIT_S ? timeout : BOOT_LIMIT_S);
+		if (signal(stops[i], on_stop) == SIG_IGN)
+			signal(stops[i], SIG_IGN); /* nohup */
+	set_alarm(BOOT_LIMIT_S);
 
 	for (;;) {
 		receive(pair[0], &head, sizeof(head));
@@ -270,8 +271,8 @@ int main(int argc, char **argv)
 			memcpy(&code, payload, sizeof(code));
 			stop_qemu();
 			if (verbose)
-				fprintf(stderr, "emuhost: the command ended with %d after %.2f s\n",
-					code, seconds_since(started));
+				fprintf(stderr, "emuhost: the command ended with %d after %.2f s\n", code,
+				        seconds_since(started));
 			return code;
 		default: host_failed("a frame of unknown type %u came", head.type);
 		}
