@@ -90,8 +90,10 @@ static inline long long now_ms(void)
 /* Rounds of the loop until nothing comes for `quiet_ms`. */
 static inline void guest_settle(struct guest *g, int quiet_ms)
 {
-	while (loop_step(g->loop, quiet_ms) > 0)
-		;
+	long long before;
+	do
+		before = now_ms();
+	while (loop_step(g->loop, quiet_ms) > 0 || now_ms() - before < quiet_ms); /* else a task waited, not the loop */
 }
 
 struct buf {
@@ -210,6 +212,10 @@ static inline void drv_queue(struct driver *d, unsigned queue, uint16_t size)
 	r->desc = guest_at(d->g, r->desc_addr, 16ull * size);
 	r->avail = guest_at(d->g, r->avail_addr, 6 + 2ull * size);
 	r->used = guest_at(d->g, r->used_addr, 6 + 8ull * size);
+	static const uint8_t zeros[16 * VIRTQ_SIZE_MAX];
+	guest_store(r->desc, zeros, 16ull * size);
+	guest_store(r->avail, zeros, 6 + 2ull * size);
+	guest_store(r->used, zeros, 6 + 8ull * size);
 	for (uint16_t i = 0; i < size; i++)
 		r->free[i] = (uint16_t)(size - 1 - i);
 	r->free_count = size;
@@ -253,12 +259,11 @@ static inline void ring_offer(struct ring *r, uint16_t head)
 	__atomic_store_n(&r->avail[1], r->avail_idx, __ATOMIC_SEQ_CST);
 }
 
-static inline void fill_desc(struct vring_desc *desc, const struct buf *buf, bool writable, bool last, uint16_t next)
+static inline void fill_desc(struct vring_desc *to, const struct buf *buf, bool writable, bool last, uint16_t next)
 {
-	desc->addr = buf->addr;
-	desc->len = buf->len;
-	desc->flags = (uint16_t)((writable ? VRING_DESC_F_WRITE : 0) | (last ? 0 : VRING_DESC_F_NEXT));
-	desc->next = last ? 0 : next;
+	struct vring_desc desc = {.addr = buf->addr, .len = buf->len, .next = last ? 0 : next};
+	desc.flags = (uint16_t)((writable ? VRING_DESC_F_WRITE : 0) | (last ? 0 : VRING_DESC_F_NEXT));
+	guest_store(to, &desc, sizeof(desc));
 }
 
 /* Adds a chain: `out` buffers for the device to read, then `in` to write. Its head, or -1 when the ring is full. */
@@ -292,7 +297,7 @@ static inline int ring_add_indirect(struct driver *d, unsigned queue, const stru
 	for (unsigned i = 0; i < count; i++)
 		fill_desc(&table[i], &bufs[i], i >= out, i + 1 == count, (uint16_t)(i + 1));
 	uint16_t head = r->free[--r->free_count];
-	r->desc[head] = (struct vring_desc){addr, 16 * count, VRING_DESC_F_INDIRECT, 0};
+	guest_store(&r->desc[head], &(struct vring_desc){addr, 16 * count, VRING_DESC_F_INDIRECT, 0}, 16);
 	r->chain[head][0] = head;
 	r->chain_len[head] = 1;
 	ring_offer(r, head);
@@ -326,7 +331,7 @@ static inline bool ring_used(struct driver *d, unsigned queue, uint16_t *head, u
 	if (__atomic_load_n(&r->used[1], __ATOMIC_SEQ_CST) == r->used_seen)
 		return false;
 	struct vring_used_elem elem;
-	memcpy(&elem, &r->used[2 + 4 * (r->used_seen % r->size)], sizeof(elem));
+	guest_load(&elem, &r->used[2 + 4 * (r->used_seen % r->size)], sizeof(elem));
 	r->used_seen++;
 	/* used_event: an interrupt for the next one */
 	__atomic_store_n(&r->avail[2 + r->size], r->used_seen, __ATOMIC_SEQ_CST);
