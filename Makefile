@@ -51,7 +51,8 @@ $(B)/obj/%.o: %.c
 	echo "  CC $@"
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
--include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src))
+-include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) \
+  tests/payload/test_machine.c tests/agent/agent_host.c)
 
 $(B)/libvmm.a: $(call obj,$(vmm_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^

@@ -20,6 +20,7 @@
 #define PAGE_SIZE 4096u
 #define SETUP_RNG_SEED_TYPE 9u /* SETUP_RNG_SEED: Debian 12's headers do not have it yet */
 #define RNG_SEED_BYTES 32u
+#define KERNEL_MAP 0xffffffff80000000ull /* __START_KERNEL_map: where Linux sees physical address 0 in its image */
 #define WARM_BOOT_FLAG_ADDR 0x472u
 #define WARM_BOOT_FLAG 0x1234u
 
@@ -333,4 +334,9 @@ bool boot_panicked(const struct gmem *gmem)
 {
 	uint16_t flag = 0;
 	return gmem_read(gmem, gpa(WARM_BOOT_FLAG_ADDR), &flag, sizeof(flag)) == 0 && flag == WARM_BOOT_FLAG;
+}
+
+uint8_t *boot_symbol(const struct gmem *gmem, uint64_t addr)
+{
+	return gmem_ptr(gmem, gpa(addr - KERNEL_MAP), 2);
 }

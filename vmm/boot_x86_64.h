@@ -48,6 +48,11 @@ int boot_load(const struct boot_config *config, const struct gmem *gmem, struct 
  */
 bool boot_panicked(const struct gmem *gmem);
 
+/* Where the kernel's code at a virtual address lies: NULL outside RAM. Holds for kernels that do not relocate
+ * themselves. */
+uint8_t *boot_symbol(const struct gmem *gmem, uint64_t addr);
+#define BOOT_BREAKPOINT ((const uint8_t[]){0xe6, 0x7e}) /* outb %al, $0x7e: see kvm_arch_breakpoint */
+
 /* The parts, for their tests. */
 int boot_write_mptable(const struct gmem *gmem, unsigned cpus, struct err *err);
 int boot_write_page_tables(const struct gmem *gmem, struct err *err);

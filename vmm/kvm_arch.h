@@ -33,6 +33,14 @@ int kvm_arch_setup_vcpu(
 /* Does the exit in `run` belong to the architecture (port I/O)? Then it is carried out on `ports`. */
 bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports);
 
+/*
+ * Where the breakpoint instruction is that `run`'s exit comes from, 0 if it does not; and how the vCPU goes back to it.
+ * On x86-64 the instruction is `outb %al, $0x7e`: KVM has moved past it already when it leaves for that port (its quirk
+ * KVM_X86_QUIRK_OUT_7E_INC_RIP, on by default), so nothing is pending that would spoil setting the program counter.
+ */
+uint64_t kvm_arch_breakpoint(const struct kvm_run *run, int vcpu_fd);
+int kvm_arch_go_to(int vcpu_fd, uint64_t pc);
+
 /* For an error's text: where the vCPU stands. */
 uint64_t kvm_arch_pc(int vcpu_fd);
 

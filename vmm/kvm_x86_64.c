@@ -209,6 +209,22 @@ bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports)
 	return true;
 }
 
+uint64_t kvm_arch_breakpoint(const struct kvm_run *run, int vcpu_fd)
+{
+	bool ours = run->exit_reason == KVM_EXIT_IO && run->io.port == 0x7e && run->io.direction == KVM_EXIT_IO_OUT &&
+	            run->io.size == 1;
+	return ours ? kvm_arch_pc(vcpu_fd) - 2 : 0;
+}
+
+int kvm_arch_go_to(int vcpu_fd, uint64_t pc)
+{
+	struct kvm_regs regs;
+	if (ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0)
+		return -errno;
+	regs.rip = pc;
+	return ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
+}
+
 uint64_t kvm_arch_pc(int vcpu_fd)
 {
 	struct kvm_regs regs;

@@ -182,13 +182,14 @@ static int load_guest(struct machine *m, const struct machine_options *o, struct
 	return boot_load(&config, &m->gmem, entry, err);
 }
 
-static int create_vcpus(struct machine *m, const struct kvm_entry *entry, struct err *err)
+static int create_vcpus(struct machine *m, struct trace *trace, const struct kvm_entry *entry, struct err *err)
 {
 	for (unsigned i = 0; i < m->cpus; i++) {
 		m->vcpu[i].memory_bus = &m->memory_bus;
 		m->vcpu[i].port_bus = &m->port_bus;
 		m->vcpu[i].ended = vcpu_ended;
 		m->vcpu[i].context = m;
+		m->vcpu[i].trace = trace;
 		int ret = vcpu_create(&m->vcpu[i], &m->kvm, i, m->cpus, i == 0 ? entry : NULL, err);
 		if (ret < 0)
 			return ret;
@@ -208,22 +209,43 @@ static int check_options(const struct machine_options *o, struct err *err)
 	return 0;
 }
 
+static int set_breakpoints(struct machine *m, struct trace *trace, struct err *err)
+{
+	for (unsigned i = 0; trace && i < trace->breakpoint_count; i++) {
+		uint8_t *host = boot_symbol(&m->gmem, trace->breakpoint[i].addr);
+		if (!host)
+			return err_set(
+			        err, EINVAL, "the breakpoint %s is not inside the kernel", trace->breakpoint[i].name);
+		trace_set_breakpoint(trace, i, host, BOOT_BREAKPOINT);
+	}
+	return 0;
+}
+
 /* In the order that KVM makes cheapest (see kvm_create); all that can fail for the user's fault comes early. */
 static int build(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	struct kvm_entry entry;
 	int ret = gmem_create(&m->gmem, o->memory_mib << 20, BOOT_HOLE_START, BOOT_HOLE_END, err);
+	trace_mark(o->trace, "memory_mapped", NULL);
 	if (ret == 0)
 		ret = add_devices(m, o, err);
+	trace_mark(o->trace, "devices_created", NULL);
 	if (ret == 0)
 		ret = load_guest(m, o, &entry, err);
+	trace_mark(o->trace, "kernel_loaded", NULL);
+	if (ret == 0)
+		ret = set_breakpoints(m, o->trace, err);
 	if (ret == 0)
 		ret = platform_init(&m->platform, &m->port_bus, o->serial, o->console, o->context, err);
 	if (ret == 0)
 		ret = kvm_create(&m->kvm, &m->gmem, err);
+	trace_mark(o->trace, "vm_created", NULL);
 	for (unsigned i = 0; i < m->devices && ret == 0; i++)
 		ret = bind_device(m, i, err);
-	return ret < 0 ? ret : create_vcpus(m, &entry, err);
+	if (ret == 0)
+		ret = create_vcpus(m, o->trace, &entry, err);
+	trace_mark(o->trace, "vcpu_ready", NULL);
+	return ret;
 }
 
 int machine_create(struct machine **out, const struct machine_options *o, struct err *err)
@@ -242,6 +264,7 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 	m->context = o->context;
 	m->platform.event = platform_event;
 	m->platform.event_context = m;
+	m->platform.trace = o->trace;
 	m->env = (struct virtio_env){.gmem = &m->gmem, .loop = o->loop, .log = o->log};
 	ret = build(m, o, err);
 	if (ret < 0) {

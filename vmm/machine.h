@@ -13,6 +13,7 @@
 #include "vmm/err.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
+#include "vmm/trace.h"
 
 #define MACHINE_DISKS_MAX 8u
 #define MACHINE_MEMORY_MIN_MIB 32u
@@ -49,7 +50,8 @@ struct machine_options {
 	void (*ended)(void *context, enum machine_end end, const char *text);
 	void *context;
 	const struct log *log;
-	struct loop *loop; /* outlives the machine; its thread calls create, start and destroy */
+	struct trace *trace; /* NULL: not traced; outlives the machine */
+	struct loop *loop;   /* outlives the machine; its thread calls create, start and destroy */
 };
 
 struct machine;

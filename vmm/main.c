@@ -42,7 +42,7 @@ struct arguments {
 	const char *dir, *host, *mode, *overlay;
 	int lock_fd, status_fd;
 	unsigned boot_timeout_s;
-	bool detach, ephemeral;
+	bool detach, ephemeral, traced;
 	size_t disk_count;
 	char *disk[MACHINE_DISKS_MAX]; /* PATH[,ro] */
 	struct machine_options machine;
@@ -55,7 +55,8 @@ struct vmm {
 	struct capped_file vmm_log, console_log, exec_log;
 	struct control *control;
 	struct machine *machine;
-	bool echo_console; /* --console: to the standard error as well */
+	struct trace trace; /* with --trace: DIR/trace at the end */
+	bool echo_console;  /* --console: to the standard error as well */
 	bool ready, owner_gone;
 
 	pthread_mutex_t end_lock;
@@ -114,6 +115,7 @@ static void finish(struct vmm *v, const char *reason, const char *text)
 {
 	pthread_mutex_lock(&v->end_lock);
 	if (!v->ended) {
+		trace_mark(&v->trace, "ended", NULL);
 		v->ended = true;
 		snprintf(v->end_reason, sizeof(v->end_reason), "%s", reason);
 		snprintf(v->end_text, sizeof(v->end_text), "%s", text);
@@ -151,6 +153,7 @@ static void on_ready(void *context)
 	io_uring_prep_timeout_remove(sqe, (uintptr_t)&v->timer_op, 0);
 	io_uring_sqe_set_data(sqe, NULL);
 	log_progress(v, "the guest is ready");
+	trace_mark(&v->trace, "ready", NULL);
 	say(v, "ready");
 }
 
@@ -251,6 +254,8 @@ static const struct option long_options[] = {
         {"host", required_argument, NULL, 'h'},
         {"kernel-args", required_argument, NULL, 'a'},
         {"boot-timeout", required_argument, NULL, 't'},
+        {"trace", no_argument, NULL, 'T'},
+        {"breakpoint", required_argument, NULL, 'B'},
         {"console", no_argument, NULL, 'C'},
         {"detach", no_argument, NULL, 'b'},
         {"ephemeral", no_argument, NULL, 'e'},
@@ -275,7 +280,7 @@ static int add_disk(struct arguments *a, char *text, struct err *err)
 	return 0;
 }
 
-static int parse(struct arguments *a, int argc, char **argv, struct err *err)
+static int parse(struct arguments *a, struct trace *trace, int argc, char **argv, struct err *err)
 {
 	long number = 0;
 	int c, index = 0, ret = 0;
@@ -299,6 +304,8 @@ static int parse(struct arguments *a, int argc, char **argv, struct err *err)
 		case 'h': a->host = optarg; break;
 		case 'a': a->machine.kernel_args = optarg; break;
 		case 't': a->boot_timeout_s = (unsigned)number; break;
+		case 'T': a->traced = true; break;
+		case 'B': ret = trace_add_breakpoint(trace, optarg, err); break;
 		case 'C': a->machine.serial = true; break;
 		case 'b': a->detach = true; break;
 		case 'e': a->ephemeral = true; break;
@@ -352,6 +359,8 @@ static int open_disks(struct arguments *a, char *agent_args, size_t size, struct
 		else
 			ret = open_disk(o, a->disk[i], false, err);
 	}
+	if (a->traced)
+		strncat(agent_args, " stamps=1", size - strlen(agent_args) - 1);
 	o->agent_args = agent_args;
 	return ret;
 }
@@ -420,6 +429,7 @@ static int build(struct vmm *v, struct err *err)
 	a->machine.context = v;
 	a->machine.log = &v->log;
 	a->machine.loop = v->loop;
+	a->machine.trace = a->traced ? &v->trace : NULL;
 	ret = machine_create(&v->machine, &a->machine, err);
 	if (ret < 0)
 		return ret;
@@ -437,6 +447,15 @@ static int daemonise(struct err *err)
 		_exit(0);
 	setsid();
 	return 0;
+}
+
+static void write_trace(struct vmm *v)
+{
+	char path[256];
+	snprintf(path, sizeof(path), "%s/trace", v->args.dir);
+	int ret = trace_write(&v->trace, path);
+	if (ret < 0)
+		log_line(&v->log, LOG_WARN, "cannot write %s: %s", path, strerror(-ret));
 }
 
 /* Everything after this is one end: reported, logged, cleaned up. */
@@ -461,10 +480,11 @@ int main(int argc, char **argv)
 	struct err err = {0};
 	char line[600];
 	v->begun_ns = now_ns();
+	trace_mark(&v->trace, "main", NULL);
 	prctl(PR_SET_NAME, "wisp-vmm");
 	umask(077);
 	pthread_mutex_init(&v->end_lock, NULL);
-	int ret = parse(&v->args, argc, argv, &err);
+	int ret = parse(&v->args, &v->trace, argc, argv, &err);
 	if (ret < 0) {
 		fprintf(stderr, "wisp-vmm: %s\n", err.text);
 		return EXIT_SET_UP;
@@ -473,6 +493,9 @@ int main(int argc, char **argv)
 	machine_destroy(v->machine);
 	control_destroy(v->control);
 	loop_destroy(v->loop);
+	trace_mark(&v->trace, "torn_down", NULL);
+	if (v->args.traced)
+		write_trace(v);
 	if (ret < 0)
 		snprintf(line, sizeof(line), "error %s", err.text);
 	else

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/platform.h"
+#include "vmm/trace.h"
 
 #define I8042_PORT 0x60u
 #define I8042_PORT_COUNT 5u
@@ -32,6 +33,18 @@ static void power_access(void *context, uint64_t offset, void *data, unsigned le
 		p->event(p->event_context, PLATFORM_BOOT_FAILED);
 }
 
+static void stamp_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
+{
+	struct platform *p = context;
+	(void)offset;
+	if (!is_write)
+		memset(data, 0, len);
+	else if (*(const uint8_t *)data == PLATFORM_STAMP_INIT)
+		trace_mark(p->trace, "init_entered", NULL);
+	else if (*(const uint8_t *)data == PLATFORM_STAMP_READY)
+		trace_mark(p->trace, "agent_serves", NULL);
+}
+
 int platform_init(struct platform *p, struct bus *ports, bool serial,
         void (*output)(void *context, const void *data, size_t len), void *output_context, struct err *err)
 {
@@ -40,6 +53,8 @@ int platform_init(struct platform *p, struct bus *ports, bool serial,
 	int ret = bus_add(ports, I8042_PORT, I8042_PORT_COUNT, i8042_access, p);
 	if (ret == 0)
 		ret = bus_add(ports, PLATFORM_PORT_POWER, 1, power_access, p);
+	if (ret == 0 && p->trace)
+		ret = bus_add(ports, PLATFORM_PORT_STAMP, 1, stamp_access, p);
 	if (ret == 0 && serial)
 		ret = bus_add(ports, SERIAL_PORT, SERIAL_PORT_COUNT, serial_access, &p->serial);
 	return ret < 0 ? err_set(err, -ret, "too many devices on the I/O ports") : 0;

@@ -14,11 +14,14 @@
 
 enum platform_event { PLATFORM_RESET, PLATFORM_POWEROFF, PLATFORM_BOOT_FAILED };
 
+struct trace;
+
 struct platform {
 	/* Set by the caller before platform_init. Called on a vCPU's thread; a guest can cause it as often as it likes.
 	 */
 	void (*event)(void *context, enum platform_event event);
 	void *event_context;
+	struct trace *trace; /* gets the agent's stages; may be NULL */
 	struct serial serial;
 };
 

@@ -19,6 +19,66 @@ static void on_kick(int signal)
 	(void)signal;
 }
 
+/* --- traced: breakpoints in the guest's kernel, and KVM's counters at each --- */
+
+/* KVM's counters of exits and interrupts, as ,"name":value of those that are not zero. */
+static void read_counts(const struct vcpu *vcpu, char *to, size_t size)
+{
+	static const char *const wanted[] = {
+	        "exits", "io_exits", "mmio_exits", "halt_exits", "irq_exits", "irq_injections", "pf_taken"};
+	struct kvm_stats_header header;
+	union {
+		struct kvm_stats_desc desc;
+		char bytes[256];
+	} d;
+	size_t used = 0;
+	to[0] = '\0';
+	if (vcpu->stats_fd <= 0 || pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header) ||
+	        sizeof(d.desc) + header.name_size >= sizeof(d))
+		return;
+	size_t step = sizeof(d.desc) + header.name_size;
+	for (uint32_t i = 0; i < header.num_desc; i++) {
+		uint64_t value = 0;
+		if (pread(vcpu->stats_fd, &d, step, (off_t)(header.desc_offset + i * step)) != (ssize_t)step)
+			return;
+		d.bytes[step] = '\0';
+		for (size_t w = 0; w < sizeof(wanted) / sizeof(wanted[0]); w++) {
+			if (strcmp(d.desc.name, wanted[w]) != 0 || used + 40 > size)
+				continue;
+			if (pread(vcpu->stats_fd, &value, sizeof(value), (off_t)(header.data_offset + d.desc.offset)) ==
+			        sizeof(value))
+				used += (size_t)snprintf(to + used, size - used, ",\"%s\":%" PRIu64, wanted[w], value);
+		}
+	}
+}
+
+static void mark(struct vcpu *vcpu, const char *name)
+{
+	char counts[192];
+	if (!vcpu->trace)
+		return;
+	read_counts(vcpu, counts, sizeof(counts));
+	trace_mark(vcpu->trace, name, counts);
+}
+
+/* True: the exit was a breakpoint, and the vCPU stands again where the instruction under it is. */
+static bool meet_breakpoint(struct vcpu *vcpu)
+{
+	uint64_t addr = vcpu->trace ? kvm_arch_breakpoint(vcpu->run, vcpu->fd) : 0;
+	const char *name;
+	if (addr == 0 || !trace_meet(vcpu->trace, addr, &name))
+		return false;
+	if (name)
+		mark(vcpu, name);
+	return kvm_arch_go_to(vcpu->fd, addr) == 0;
+}
+
+static void start_tracing(struct vcpu *vcpu)
+{
+	int fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
+	vcpu->stats_fd = fd > 0 ? fd : 0;
+}
+
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
         struct err *err)
 {
@@ -32,6 +92,8 @@ int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsign
 		vcpu->run = NULL;
 		return err_set(err, errno, "cannot map vCPU %u: %s", index, strerror(errno));
 	}
+	if (vcpu->trace)
+		start_tracing(vcpu);
 	return kvm_arch_setup_vcpu(kvm->dev_fd, vcpu->fd, index, count, entry, err);
 }
 
@@ -66,7 +128,7 @@ static bool handle_exit(struct vcpu *vcpu)
 		end(vcpu, VCPU_ERROR, text);
 		return false;
 	default:
-		if (kvm_arch_handle_exit(run, vcpu->port_bus))
+		if (meet_breakpoint(vcpu) || kvm_arch_handle_exit(run, vcpu->port_bus))
 			return true;
 		snprintf(text, sizeof(text), "vCPU %u left the guest for a reason that is not handled (KVM exit %u)",
 		        vcpu->index, run->exit_reason);
@@ -78,6 +140,8 @@ static bool handle_exit(struct vcpu *vcpu)
 static void *vcpu_thread(void *context)
 {
 	struct vcpu *vcpu = context;
+	if (vcpu->index == 0)
+		mark(vcpu, "first_run");
 	while (!__atomic_load_n(&vcpu->stop, __ATOMIC_ACQUIRE)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
 			if (errno == EINTR || errno == EAGAIN)
@@ -129,6 +193,8 @@ void vcpu_destroy(struct vcpu *vcpu)
 		pthread_join(vcpu->thread, NULL);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
+	if (vcpu->stats_fd > 0)
+		close(vcpu->stats_fd);
 	if (vcpu->fd > 0)
 		close(vcpu->fd);
 	*vcpu = (struct vcpu){0};

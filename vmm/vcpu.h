@@ -12,6 +12,7 @@
 #include "vmm/err.h"
 #include "vmm/kvm.h"
 #include "vmm/kvm_arch.h"
+#include "vmm/trace.h"
 
 enum vcpu_end {
 	VCPU_SHUTDOWN, /* the processor shut down: a triple fault */
@@ -28,6 +29,8 @@ struct vcpu {
 	/* Called at most once, on the vCPU's thread, when it ends by itself. */
 	void (*ended)(void *context, enum vcpu_end end, const char *text);
 	void *context;
+	struct trace *trace; /* NULL: not traced */
+	int stats_fd;        /* with a trace: KVM's counters, 0 where it has none */
 	pthread_t thread;
 	bool started;
 	bool stop; /* atomic */

@@ -12,9 +12,3 @@ int cli_cp(struct cli_args *args)
 	(void)args;
 	return cli_fail("cp is not there yet");
 }
-
-int cli_logs(struct cli_args *args)
-{
-	(void)args;
-	return cli_fail("logs is not there yet");
-}
