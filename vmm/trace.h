@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 #include "vmm/err.h"
-#include "vmm/gmem.h"
 
 #define TRACE_NAME_MAX 24u
 #define TRACE_STAMPS_MAX 32u
