@@ -30,7 +30,6 @@
 #include "vmm/machine.h"
 #include "vmm/sandbox_dir.h"
 
-#define STOP_GRACE_S 5 /* for the guest to power off by itself; the agent gives its processes 2 s of it */
 #define CONSOLE_LOG_MAX (1u << 20)
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
@@ -57,7 +56,7 @@ struct vmm {
 	struct machine *machine;
 	struct trace trace; /* with --trace: DIR/trace at the end */
 	bool echo_console;  /* --console: to the standard error as well */
-	bool ready, owner_gone;
+	bool ready, stop_asked;
 
 	pthread_mutex_t end_lock;
 	bool ended;
@@ -186,14 +185,6 @@ static void on_boot_timeout(struct loop_op *op, int res, uint32_t flags)
 	finish(v, "boot-timeout", text);
 }
 
-static void on_grace_over(struct loop_op *op, int res, uint32_t flags)
-{
-	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, timer_op));
-	(void)flags;
-	if (res == -ETIME)
-		finish(v, "killed", "the guest did not power off in time and was stopped hard");
-}
-
 static void read_signal(struct vmm *v)
 {
 	struct io_uring_sqe *sqe = loop_sqe(v->loop);
@@ -201,20 +192,18 @@ static void read_signal(struct vmm *v)
 	loop_start(v->loop, sqe, &v->signal_op);
 }
 
-/* The first asks the guest to stop in order; a second does not wait. */
+/* The first asks the guest to stop in order, for as long as whoever sent it is patient; a second does not wait. */
 static void on_signal(struct loop_op *op, int res, uint32_t flags)
 {
 	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, signal_op));
 	(void)flags;
 	if (res < 0)
 		return;
-	bool asked_before = v->timer_op.done == on_grace_over;
-	if (asked_before || !v->ready || control_poweroff(v->control) < 0) {
+	if (v->stop_asked || !v->ready || control_poweroff(v->control) < 0) {
 		finish(v, "killed", "stopped hard");
 		return;
 	}
-	v->timer_op.done = on_grace_over;
-	start_timer(v, STOP_GRACE_S);
+	v->stop_asked = true;
 	read_signal(v);
 }
 
@@ -233,7 +222,6 @@ static void on_owner(struct loop_op *op, int res, uint32_t flags)
 		watch_owner(v);
 		return;
 	}
-	v->owner_gone = true;
 	if (!v->args.detach || !v->ready)
 		finish(v, "killed", "the program that started it is gone");
 }
