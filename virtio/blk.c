@@ -80,6 +80,7 @@ struct blk {
 	unsigned in_flight;
 	struct request *free;
 	struct request *requests;
+	unsigned touched; /* of them, those that were ever used: the others cost no memory yet */
 };
 
 static struct blk *to_blk(struct virtio_dev *dev)
@@ -93,10 +94,21 @@ static void release(struct request *r)
 	r->blk->free = r;
 }
 
+/* The next request to use, still on the list. */
+static struct request *idle(struct blk *blk)
+{
+	if (!blk->free) {
+		struct request *r = &blk->requests[blk->touched++];
+		r->blk = blk;
+		release(r);
+	}
+	return blk->free;
+}
+
 static void finish(struct request *r, uint8_t status)
 {
 	/*
-	 * The used length counts bytes from the first writable one on without a gap (section 2.7.8.2), so the status at
+	 * The used length counts bytes from the first writable one on without a gap (section 2.7.8.1), so the status at
 	 * the end is in it only when everything before it was written.
 	 */
 	uint32_t length = r->written == r->room ? r->written + 1 : r->written;
@@ -414,7 +426,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned queue)
 {
 	struct blk *blk = to_blk(dev);
 	do {
-		while (virtio_fetch(dev, queue, &blk->free->chain)) {
+		while (virtio_fetch(dev, queue, &idle(blk)->chain)) {
 			struct request *r = blk->free;
 			blk->free = r->next_free;
 			serve(r);
@@ -429,7 +441,7 @@ static void blk_reset(struct virtio_dev *dev)
 		virtio_reset_done(dev);
 		return;
 	}
-	for (unsigned i = 0; i < POOL_SIZE; i++) {
+	for (unsigned i = 0; i < blk->touched; i++) {
 		if (blk->requests[i].in_flight)
 			loop_cancel(dev->env.loop, &blk->requests[i].op);
 	}
@@ -545,10 +557,6 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	blk->readonly = opt->readonly;
 	blk->sync_ignored = opt->cache == BLK_UNSAFE;
 	memcpy(blk->id, opt->id, sizeof(blk->id));
-	for (unsigned i = POOL_SIZE; i-- > 0;) {
-		requests[i].blk = blk;
-		release(&requests[i]);
-	}
 	int ret = virtio_init(&blk->dev, &blk_type, env, blk_features(opt), err);
 	if (ret == 0)
 		ret = find_size(blk, opt->fd, err);

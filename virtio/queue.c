@@ -142,7 +142,7 @@ static int add_buffer(struct virtq *q, struct virtq_chain *chain, const struct v
 	if (desc->len == 0)
 		return 0; /* nothing to transfer, so its address is never used either */
 	if (desc->len > UINT32_MAX - chain->readable_bytes - chain->writable_bytes)
-		return virtq_break(q, "a chain of 4 GiB or more"); /* section 2.7.5, and sums stay 32 bits */
+		return virtq_break(q, "a chain of 4 GiB or more"); /* section 2.7.5.2, and sums stay 32 bits */
 	void *host = gmem_ptr(q->gmem, gpa(desc->addr), desc->len);
 	if (!host)
 		return virtq_break(q, "a buffer outside RAM");

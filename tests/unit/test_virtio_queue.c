@@ -267,6 +267,7 @@ static void test_broken(void)
 		set_desc(&b, 0, DATA_AT, 1, 0, 0);
 		breaks[i](&b);
 		int ret = virtq_fetch(&b.q, &b.chain);
+		CHECK_EQ(ret, breaks[i] == break_twice ? 1 : -EPROTO); /* there, the first of the two is fine */
 		if (ret == 1)
 			ret = virtq_fetch(&b.q, &b.chain);
 		CHECK_EQ(ret, -EPROTO);
@@ -426,7 +427,7 @@ static void test_notifications(void)
 	set_desc(&b, 0, DATA_AT, 1, 0, 0);
 	offer(&b, 0);
 	virtq_notify_off(&b.q);
-	CHECK_EQ(b.used[0], 0); /* always, with EVENT_IDX: section 2.7.10.1 */
+	CHECK_EQ(b.used[0], 0); /* always, with EVENT_IDX: section 2.7.10.2 */
 	CHECK_EQ(virtq_fetch(&b.q, &b.chain), 1);
 	CHECK(!virtq_notify_on(&b.q));
 	CHECK_EQ(b.used[2 + 4 * 8], 1); /* avail_event */

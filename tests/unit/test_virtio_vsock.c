@@ -133,6 +133,7 @@ struct stream {
 	uint32_t fwd_cnt; /* what this driver took */
 	uint32_t sent;    /* what it sent; and what it knows of the device's side */
 	uint32_t peer_alloc, peer_fwd;
+	uint32_t alloc; /* the credit it gives; 0: GUEST_BUFFER */
 };
 
 static struct virtio_vsock_hdr header_of(const struct stream *s, unsigned op, uint32_t len)
@@ -144,16 +145,14 @@ static struct virtio_vsock_hdr header_of(const struct stream *s, unsigned op, ui
 	        .len = len,
 	        .type = VIRTIO_VSOCK_TYPE_STREAM,
 	        .op = (uint16_t)op,
-	        .buf_alloc = GUEST_BUFFER,
+	        .buf_alloc = s->alloc ? s->alloc : GUEST_BUFFER,
 	        .fwd_cnt = s->fwd_cnt};
 }
 
-/* Sends header and data; `split` bytes in the first descriptor (0: all in one). Waits for the completion. */
-static bool send_raw(struct net *t, const struct virtio_vsock_hdr *hdr, const void *data, uint32_t len, uint32_t split)
+/* Puts header and data into the tx queue; `split` bytes in the first descriptor (0: all in one). */
+static bool post_raw(struct net *t, const struct virtio_vsock_hdr *hdr, const void *data, uint32_t len, uint32_t split)
 {
 	uint8_t *mem = guest_at(&t->g, t->tx_area, HEADER + len);
-	uint16_t head;
-	uint32_t used;
 	memcpy(mem, hdr, HEADER);
 	if (len > 0)
 		memcpy(mem + HEADER, data, len);
@@ -162,7 +161,15 @@ static bool send_raw(struct net *t, const struct virtio_vsock_hdr *hdr, const vo
 	if (ring_add(&t->d, TX, bufs, split ? 2 : 1, 0) < 0)
 		return false;
 	ring_kick(&t->d, TX);
-	return ring_wait(&t->d, TX, &head, &used);
+	return true;
+}
+
+/* The same, and waits for the completion. */
+static bool send_raw(struct net *t, const struct virtio_vsock_hdr *hdr, const void *data, uint32_t len, uint32_t split)
+{
+	uint16_t head;
+	uint32_t used;
+	return post_raw(t, hdr, data, len, split) && ring_wait(&t->d, TX, &head, &used);
 }
 
 static bool send_op(struct net *t, const struct stream *s, unsigned op, uint32_t flags)
@@ -425,6 +432,19 @@ static void test_client_leaves(void)
 	close(fd);
 	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
 	CHECK_EQ(p.hdr.flags, 3);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0));
+
+	fd = open_stream(&t, &s, 9); /* and while data for it is on its way: a write to a socket without a peer */
+	REQUIRE(fd >= 0);
+	struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_RW, 4);
+	uint16_t head;
+	uint32_t len;
+	CHECK(post_raw(&t, &hdr, "late", 4, 0));
+	close(fd);
+	REQUIRE(ring_wait(&t.d, TX, &head, &len));
+	flags = 0;
+	while (flags != 3 && expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN))
+		flags = p.hdr.flags;
 	net_close(&t);
 }
 
@@ -597,8 +617,19 @@ static void test_slow_host(void)
 	CHECK(send_data(&t, &other, "through", 7));
 	CHECK_EQ(client_read(&t, fd2, text, sizeof(text)), 7);
 
-	size_t got = 0; /* as the host reads, the guest hears of room */
-	bool told = false;
+	/* Bytes that come when the socket has room again, but older ones still wait: they wait behind these. */
+	size_t got = 0;
+	uint16_t head;
+	uint32_t used;
+	fill(block, slow.sent, 100);
+	struct virtio_vsock_hdr hdr = header_of(&slow, VIRTIO_VSOCK_OP_RW, 100);
+	CHECK(post_raw(&t, &hdr, block, 100, 0));
+	ssize_t early = recv(fd, block, sizeof(block), MSG_DONTWAIT);
+	REQUIRE(early > 0 && follows(block, &got, (size_t)early));
+	REQUIRE(ring_wait(&t.d, TX, &head, &used));
+	stalled = slow.sent += 100;
+
+	bool told = false; /* as the host reads, the guest hears of room */
 	while (got < stalled) {
 		ssize_t n = client_read(&t, fd, block, sizeof(block));
 		REQUIRE(n > 0 && follows(block, &got, (size_t)n));
@@ -827,7 +858,7 @@ static void test_many(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Everybody has its turn: a stream without end does not hold up one that begins. */
+/* Everybody has its turn: a stream without end, and with all the credit it wants, does not hold up another. */
 static void test_fair(void)
 {
 	struct net t;
@@ -837,22 +868,22 @@ static void test_fair(void)
 	REQUIRE(net_open(&t));
 	int fd = open_stream(&t, &loud, 1), fd2 = open_stream(&t, &quiet, 2);
 	REQUIRE(fd >= 0 && fd2 >= 0);
-	size_t sent = 0, seen = 0;
-	for (unsigned i = 0; i < 200; i++) {
-		ssize_t n = send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL);
-		sent += n > 0 ? (size_t)n : 0;
-	}
-	say_line(fd2, "me too");
-	for (unsigned i = 0; i < 100; i++) {
+	loud.alloc = 1u << 30;
+	CHECK(send_op(&t, &loud, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0));
+	unsigned packets = 0;
+	for (bool said = false; packets < 1000; packets++) {
+		while (send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			;
+		if (packets == 100 && !said) {
+			say_line(fd2, "me too");
+			said = true;
+		}
 		REQUIRE(take_wait(&t, &p));
+		CHECK_EQ(p.hdr.op, VIRTIO_VSOCK_OP_RW);
 		if (p.hdr.dst_port == 2)
 			break;
-		seen += p.hdr.len;
-		loud.fwd_cnt = (uint32_t)seen;
-		CHECK(send_op(&t, &loud, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0));
 	}
-	CHECK(p.hdr.dst_port == 2 && p.hdr.op == VIRTIO_VSOCK_OP_RW);
-	CHECK(sent > 0 && seen < 65536 * 2);
+	CHECK(packets >= 100 && packets < 100 + RX_BUFFERS + 16); /* behind what was in the ring already */
 	close(fd);
 	close(fd2);
 	net_close(&t);
