@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wisp cp. Files travel as a tar archive between this process and the guest's tar; what is read from the guest is not
+ * trusted (cp_receive.c). Standard input and output are one file's bytes.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/cli/cp.h"
+
+/* "NAME:PATH", where NAME may be a sandbox's: PATH; else NULL. "./a:b" is a file here. */
+static const char *guest_part(const char *operand, char name[WISP_NAME_MAX + 1])
+{
+	size_t length = strspn(operand, "abcdefghijklmnopqrstuvwxyz0123456789_.-");
+	if (operand[length] != ':' || length == 0 || length > WISP_NAME_MAX || strchr("_.-", operand[0]))
+		return NULL;
+	memcpy(name, operand, length);
+	name[length] = '\0';
+	return operand + length + 1;
+}
+
+char *cp_guest_path(const char *path)
+{
+	char *absolute;
+	if (asprintf(&absolute, "%s%s", path[0] == '/' ? "" : "/", path) < 0)
+		return NULL;
+	size_t length = strlen(absolute);
+	while (length > 1 && absolute[length - 1] == '/')
+		absolute[--length] = '\0';
+	return absolute;
+}
+
+char *cp_split(const char *path, const char **last)
+{
+	const char *slash = strrchr(path, '/');
+	*last = slash ? slash + 1 : path;
+	if (!slash)
+		return strdup(".");
+	return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static int is_guest_dir(struct copy *copy, const char *path)
+{
+	struct wisp_output *output;
+	struct wisp_error error;
+	struct wisp_exec_options options = {.size = sizeof(options), .cwd = "/", .user = copy->user};
+	const char *argv[] = {"sh", "-c", "[ -d \"$1\" ]", "sh", path, NULL};
+	if (wisp_exec(copy->sandbox, argv, &options, &output, &error) < 0) {
+		cli_fail_error(&error);
+		return -1;
+	}
+	int is_dir = output->status.success;
+	wisp_free_output(output);
+	return is_dir;
+}
+
+static int stream_in(struct copy *copy, const char *path)
+{
+	struct guest guest;
+	char buffer[65536];
+	ssize_t n;
+	const char *argv[] = {"sh", "-c", "exec cat > \"$1\"", "sh", path, NULL};
+	if (!guest_start(&guest, copy->sandbox, argv, copy->user, true))
+		return CLI_EXIT_FAILED;
+	progress_begin(&copy->progress, copy->quiet, 0);
+	while ((n = read(STDIN_FILENO, buffer, sizeof(buffer))) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			guest_abort(&guest);
+			return cli_fail("cannot read standard input: %s", strerror(errno));
+		}
+		if (!guest_write(&guest, buffer, (size_t)n))
+			break;
+		progress_add(&copy->progress, (uint64_t)n);
+	}
+	progress_end(&copy->progress);
+	return guest_finish(&guest, path);
+}
+
+static int stream_out(struct copy *copy, const char *path)
+{
+	struct guest guest;
+	char buffer[65536];
+	size_t n;
+	const char *argv[] = {"cat", path, NULL};
+	if (!guest_start(&guest, copy->sandbox, argv, copy->user, false))
+		return CLI_EXIT_FAILED;
+	progress_begin(&copy->progress, copy->quiet || isatty(STDOUT_FILENO), 0);
+	while ((n = guest_read(&guest, buffer, sizeof(buffer))) > 0) {
+		if (fwrite(buffer, 1, n, stdout) != n) {
+			guest_abort(&guest);
+			return cli_fail("cannot write standard output: %s", strerror(errno));
+		}
+		progress_add(&copy->progress, n);
+	}
+	progress_end(&copy->progress);
+	return guest_finish(&guest, path);
+}
+
+static int copy_in(struct copy *copy, const char *const *sources, size_t count, const char *destination)
+{
+	char *path = cp_guest_path(destination);
+	if (!path)
+		return cli_fail("out of memory");
+	bool stream = strcmp(sources[0], "-") == 0;
+	int code = 0, into = stream && count == 1 ? 0 : is_guest_dir(copy, path);
+	if (into < 0)
+		code = CLI_EXIT_FAILED;
+	else if (!into && (count > 1 || (!stream && destination[0] && destination[strlen(destination) - 1] == '/')))
+		code = cli_fail("%s is no directory of the sandbox: create it first", path);
+	else if (stream)
+		code = stream_in(copy, path);
+	for (size_t i = 0; i < count && code == 0 && !stream; i++)
+		code = cp_send(copy, sources[i], path, into);
+	free(path);
+	return code;
+}
+
+static int copy_out(struct copy *copy, const char *const *sources, size_t count, const char *destination)
+{
+	struct stat st;
+	bool stream = strcmp(destination, "-") == 0;
+	bool into = !stream && stat(destination, &st) == 0 && S_ISDIR(st.st_mode);
+	int code = 0;
+	if (!stream && !into && (count > 1 || destination[strlen(destination) - 1] == '/'))
+		return cli_fail("%s is no directory: create it first", destination);
+	for (size_t i = 0; i < count && code == 0; i++) {
+		char name[WISP_NAME_MAX + 1];
+		char *path = cp_guest_path(guest_part(sources[i], name));
+		if (!path)
+			return cli_fail("out of memory");
+		code = stream ? stream_out(copy, path) : cp_receive(copy, path, destination, into);
+		free(path);
+	}
+	return code;
+}
+
+/* All sources have to be on the same side, the destination on the other. */
+static int check_sides(const struct cli_args *args, char name[WISP_NAME_MAX + 1], bool *to_guest)
+{
+	size_t last = args->operand_count - 1, in_guest = 0;
+	char first[WISP_NAME_MAX + 1] = "", each[WISP_NAME_MAX + 1];
+	for (size_t i = 0; i < last; i++) {
+		if (!args->operands[i][0])
+			return cli_fail("cp: an empty path");
+		if (!guest_part(args->operands[i], each))
+			continue;
+		if (in_guest++ > 0 && strcmp(first, each) != 0)
+			return cli_fail(
+			        "cp: sources are in the sandboxes '%s' and '%s': copy from one at a time", first, each);
+		strcpy(first, each);
+	}
+	if (!args->operands[last][0])
+		return cli_fail("cp: an empty path");
+	*to_guest = guest_part(args->operands[last], name);
+	if (*to_guest && in_guest == 0)
+		return 0;
+	if (!*to_guest && in_guest == last) {
+		strcpy(name, first);
+		return 0;
+	}
+	return cli_fail("cp: one side has to be in a sandbox, written NAME:PATH, and the other here");
+}
+
+int cli_cp(struct cli_args *args)
+{
+	char name[WISP_NAME_MAX + 1], ignored[WISP_NAME_MAX + 1];
+	bool to_guest = false;
+	int code = check_sides(args, name, &to_guest);
+	if (code != 0)
+		return code;
+	struct copy copy = {.user = args->user, .quiet = args->quiet};
+	copy.sandbox = cli_open(name, &code);
+	if (!copy.sandbox)
+		return code;
+	size_t last = args->operand_count - 1;
+	if (to_guest)
+		code = copy_in(&copy, args->operands, last, guest_part(args->operands[last], ignored));
+	else
+		code = copy_out(&copy, args->operands, last, args->operands[last]);
+	wisp_close_sandbox(copy.sandbox);
+	return code;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A progress bar on standard error, where that is a terminal. */
+#ifndef WISP_CLI_PROGRESS_H
+#define WISP_CLI_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress {
+	bool on;
+	uint64_t done, total; /* bytes; total 0: not known */
+	int64_t began_ns, shown_ns;
+};
+
+void progress_begin(struct progress *progress, bool quiet, uint64_t total);
+void progress_add(struct progress *progress, uint64_t bytes);
+/* Clears the line. */
+void progress_end(struct progress *progress);
+
+#endif
