@@ -33,6 +33,14 @@ void agent_client_queue(struct agent_client *client, uint8_t type, const void *p
 	client->out.length += sizeof(frame) + length;
 }
 
+uint64_t agent_client_limit(const struct agent_client *client)
+{
+	const struct agent_session *session = client->session;
+	if (client->limit)
+		return client->limit;
+	return session->exited ? session->exit_position : session->ring.head;
+}
+
 void agent_client_credit(struct agent_client *client, uint32_t bytes)
 {
 	/* Its predecessor's stdin or an end-of-file character, which were written as well, are not its credit. */
@@ -190,12 +198,14 @@ static bool receive(struct agent_client *client)
 	size_t length = (size_t)count;
 	if (client->in.length) {
 		if (bytes_append(&client->in, data, length))
-			return false;
+			return agent_client_starve(client, bytes_data(&client->in), client->in.length);
 		bytes_consume(&client->in, agent_client_frames(client, bytes_data(&client->in), client->in.length));
 		return true;
 	}
 	size_t used = agent_client_frames(client, data, length);
-	return used == length || bytes_append(&client->in, data + used, length - used) == 0;
+	if (used == length || bytes_append(&client->in, data + used, length - used) == 0)
+		return true;
+	return agent_client_starve(client, data + used, length - used);
 }
 
 static void client_ready(struct poller_watch *watch, uint32_t events)

@@ -51,7 +51,8 @@ struct agent_client {
 	struct agent_session *session;
 	struct list session_node;
 	bool writer;
-	uint64_t position;                          /* of the next output byte to send */
+	uint64_t position; /* of the next output byte to send */
+	uint64_t limit;    /* output is sent up to here; 0: as the session says, agent_client_limit() */
 	uint8_t header[sizeof(struct proto_frame)]; /* the last header_left bytes are to be sent, */
 	uint32_t header_left;
 	uint32_t frame_left; /* then so many from position on */
@@ -78,6 +79,9 @@ void agent_client_queue(struct agent_client *client, uint8_t type, const void *p
 /* Copies the rest of a frame that is under way to where the ring cannot overwrite it. */
 void agent_client_rescue(struct agent_client *client);
 
+/* Output is sent up to this position: while the program runs all there is, else what was there when it ended. */
+uint64_t agent_client_limit(const struct agent_client *client);
+
 /* stdin of this client was written: it may be granted again. */
 void agent_client_credit(struct agent_client *client, uint32_t bytes);
 
@@ -85,6 +89,12 @@ void agent_client_credit(struct agent_client *client, uint32_t bytes);
 
 /* frames.c: deals with the whole frames in data, and returns how many bytes they are. */
 size_t agent_client_frames(struct agent_client *client, uint8_t *data, size_t length);
+
+/*
+ * frames.c: there is no memory for the rest of the frame that begins with data. True when the client was told so: an
+ * EXEC fails as others do; otherwise the connection can only be closed.
+ */
+bool agent_client_starve(struct agent_client *client, const uint8_t *data, size_t length);
 
 /* send.c: sends what can be. 0, -EAGAIN when the socket is full, or another -errno. */
 int agent_client_send(struct agent_client *client);

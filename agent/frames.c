@@ -96,12 +96,31 @@ static void failed(struct agent_client *client, uint64_t id, const struct agent_
 	agent_mirror_event(client->agent, NULL, id, PROTO_FAILED, &payload, length);
 }
 
+static void fail_without_memory(struct agent_client *client, uint64_t id)
+{
+	struct agent_failure failure;
+	agent_fail(&failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM, "cannot read the request");
+	failed(client, id, &failure);
+}
+
+bool agent_client_starve(struct agent_client *client, const uint8_t *data, size_t length)
+{
+	struct proto_frame frame = {0};
+	if (length >= sizeof(frame))
+		memcpy(&frame, data, sizeof(frame));
+	/* Whole headers were checked: this is one that may come now. */
+	if (frame.type != PROTO_EXEC)
+		return false;
+	bytes_free(&client->in);
+	fail_without_memory(client, client->agent->next_session++);
+	return true;
+}
+
 static void exec(struct agent_client *client, uint8_t *payload, size_t length)
 {
 	struct agent *agent = client->agent;
 	struct agent_request request;
 	struct agent_failure failure;
-	struct agent_session *session = NULL;
 	const char *why;
 	int error = agent_request_parse(&request, payload, length, &why);
 	if (error == -EPROTO) {
@@ -110,12 +129,11 @@ static void exec(struct agent_client *client, uint8_t *payload, size_t length)
 	}
 	uint64_t id = agent->next_session++;
 	if (error) {
-		agent_fail(
-		        &failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, -error, "cannot read the request");
-	} else {
-		session = agent_session_start(agent, &request, id, &failure);
-		agent_request_free(&request);
+		fail_without_memory(client, id);
+		return;
 	}
+	struct agent_session *session = agent_session_start(agent, &request, id, &failure);
+	agent_request_free(&request);
 	if (!session) {
 		failed(client, id, &failure);
 		return;
@@ -148,8 +166,11 @@ static void open_session(struct agent_client *client, const uint8_t *payload)
 		return;
 	}
 	/* Without a replay nothing of the past was lost, so no DROPPED: it begins at the end. */
-	uint64_t position = open.flags & PROTO_OPEN_REPLAY ? 0 : agent_session_limit(session);
+	uint64_t position = open.flags & PROTO_OPEN_REPLAY ? 0 : session->ring.head;
 	join(client, session, write, position);
+	/* What came after the end, of a background child, is for those who come after the end. */
+	if (session->exited)
+		client->limit = session->ring.head;
 	/* A position that the ring does not have any more would hold the program up for ever. */
 	if (position < session->ring.tail) {
 		struct proto_dropped dropped = {.bytes = session->ring.tail};

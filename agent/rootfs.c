@@ -74,6 +74,10 @@ static int mount_disk(const char *name, const char *path, bool read_only)
 	const char *type = detect(device, &error);
 	if (!type)
 		return -error;
+	if (!read_only && strcmp(type, "ext4") != 0) {
+		init_fail("%s holds %s, which cannot be written: ext4 is needed here", device, type);
+		return -EROFS;
+	}
 	mkdir(path, 0755);
 	if (mount(device, path, type, read_only ? MS_RDONLY : 0, NULL) == 0)
 		return 0;

@@ -86,7 +86,7 @@ static void queue_due(struct agent_client *client)
 		client->credit = 0;
 		agent_client_queue(client, PROTO_STDIN_WINDOW, &window, sizeof(window));
 	}
-	uint64_t limit = agent_session_limit(session);
+	uint64_t limit = agent_client_limit(client);
 	uint64_t first = session->ring.tail < limit ? session->ring.tail : limit;
 	if (client->position < first && !client->header_left && !client->frame_left) {
 		struct proto_dropped dropped = {.bytes = first - client->position};
@@ -99,7 +99,7 @@ static void queue_due(struct agent_client *client)
 static void plan_output(struct write *plan, const struct agent_client *client, uint64_t position)
 {
 	const struct agent_session *session = client->session;
-	uint64_t limit = agent_session_limit(session);
+	uint64_t limit = agent_client_limit(client);
 	if (position < session->ring.tail && position < limit)
 		return; /* DROPPED first */
 	while (position < limit && plan->frame_count < FRAMES_MAX) {

@@ -244,11 +244,6 @@ void agent_session_room(struct agent_session *session)
 		poller_defer(&session->agent->poller, &session->pump);
 }
 
-uint64_t agent_session_limit(const struct agent_session *session)
-{
-	return session->exited ? session->exit_position : session->ring.head;
-}
-
 /* ---- stdin ---- */
 
 static int stdin_fd(const struct agent_session *session)

@@ -69,7 +69,7 @@ struct agent_session {
 	bool evicted; /* not to be seen any more; only reads what still comes, for the log */
 	int32_t code;
 	uint32_t signal;
-	uint64_t exit_position;
+	uint64_t exit_position; /* of the output's end at that time */
 
 	uint64_t mirror_lost; /* bytes of output that the control connection did not get */
 	struct list mirror_node;
@@ -95,9 +95,6 @@ uint32_t agent_session_flags(const struct agent_session *session);
 
 /* The process has ended with this wait status. */
 void agent_session_reaped(struct agent_session *session, int status);
-
-/* Where a client of it stands in the output: the position up to which it is to get it. */
-uint64_t agent_session_limit(const struct agent_session *session);
 
 /* A client was taken out of session->clients, and is not its writer any more. May free an evicted session. */
 void agent_session_left(struct agent_session *session);
