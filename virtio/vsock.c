@@ -289,16 +289,14 @@ static void say_reply(struct vsock *v)
 	put_header(v, &v->batch[0], &header);
 }
 
-/* The next connection that has something to say; those that have not leave the line. NULL when it is empty. */
-static struct conn *next_ready(struct vsock *v)
+/* The first in line; those that have nothing to say leave it. NULL when it is empty. */
+static struct conn *first_ready(struct vsock *v)
 {
 	while (!list_empty(&v->ready)) {
 		struct conn *conn = container(v->ready.next, struct conn, ready);
-		list_remove(&conn->ready);
-		if (has_work(conn)) {
-			list_append(&v->ready, &conn->ready); /* and this one is the last in line now */
+		if (has_work(conn))
 			return conn;
-		}
+		list_remove(&conn->ready);
 	}
 	return NULL;
 }
@@ -306,7 +304,7 @@ static struct conn *next_ready(struct vsock *v)
 static void pump(struct vsock *v)
 {
 	for (;;) {
-		struct conn *conn = v->reply_count == 0 ? next_ready(v) : NULL;
+		struct conn *conn = v->reply_count == 0 ? first_ready(v) : NULL;
 		if (v->reply_count == 0 && !conn)
 			return; /* notifications stay off: new buffers are of no interest */
 		if (!fetch_rx(v, &v->batch[0])) {
@@ -314,10 +312,13 @@ static void pump(struct vsock *v)
 				return;
 			continue;
 		}
-		if (conn)
-			say(conn);
-		else
+		if (!conn) {
 			say_reply(v);
+			continue;
+		}
+		list_remove(&conn->ready); /* its turn is used, now that there is a buffer: to the end of the line */
+		list_append(&v->ready, &conn->ready);
+		say(conn);
 	}
 }
 
