@@ -135,8 +135,13 @@ $(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
 
+$(B)/tests/diskcheck: tests/e2e/diskcheck.c
+	@mkdir -p $(@D)
+	echo "  CC $@"
+	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
+
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host
+tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck
 tests-tsan: $(UNIT_TSAN)
 
 check: deps

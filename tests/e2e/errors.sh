@@ -13,7 +13,7 @@ t_bad_images_and_kernels() {
 	expect 125 "/no/such/kernel" wisp run --kernel /no/such/kernel -- true
 	head -c 1000000 "$LIB/vmlinux-up" >cut-kernel
 	expect 125 "truncated" wisp run --kernel ./cut-kernel -- true
-	expect 125 "ELF" wisp run --kernel ./junk -- true
+	expect 125 "too short to be a kernel" wisp run --kernel ./junk -- true
 	expect 125 "initramfs" wisp run --initramfs /no/such/initramfs -- true
 }
 

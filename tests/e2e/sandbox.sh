@@ -91,9 +91,19 @@ t_memory_beyond_the_hole() {
 	[ "$(cat out)" -gt 4300000 ] || fail "the guest sees $(cat out) KiB"
 }
 
+# ends_as REASON COMMAND: a sandbox in which COMMAND runs ends by itself, and for that reason.
+ends_as() {
+	check create wisp create -n ending
+	wisp exec ending -- sh -c "$2" >out 2>&1 </dev/null
+	wait_until no_vmm || fail "$2: it still runs"
+	check "$2: $(wisp inspect ending)" grep -q "$1" <(wisp inspect ending)
+	expect 125 "" wisp exec ending -- true
+	check rm wisp rm ending
+}
+
 t_ends_are_reported_as_what_they_are() {
-	expect 125 "reboot" wisp run -- sh -c 'reboot; sleep 100'
-	expect 125 "powered off" wisp run -- sh -c 'poweroff; sleep 100'
+	ends_as reboot "reboot; sleep 100"
+	ends_as poweroff "poweroff; sleep 100"
 	# A kernel without an init panics; a kernel that does nothing is stopped by the boot's time limit.
 	echo nothing | cpio --quiet -o -H newc >empty.cpio </dev/null
 	expect 125 "panic" wisp run --initramfs "$PWD/empty.cpio" -- true
