@@ -93,7 +93,7 @@ static int begin(struct wisp_sandbox *sandbox, const struct wisp_exec_options *o
 	/* A tty without input: its first line is the end of the file. */
 	bool feeds =
 	        options->stdin_mode == WISP_STDIN_BYTES || (options->tty && options->stdin_mode == WISP_STDIN_NULL);
-	conn->window = feeds || options->stdin_mode == WISP_STDIN_PIPE ? PROTO_STDIN_WINDOW : 0;
+	conn->window = feeds || options->stdin_mode == WISP_STDIN_PIPE ? PROTO_WINDOW_INITIAL : 0;
 	conn->stdin_closed = !feeds && options->stdin_mode != WISP_STDIN_PIPE;
 	r = conn_ask(conn, CONN_EXEC, request->text, request->length, error);
 	if (r == 0 && feeds)

@@ -62,7 +62,7 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	        .session = id,
 	        .flags = (options.live ? 0 : PROTO_OPEN_REPLAY) | (options.write ? PROTO_OPEN_WRITE : 0),
 	};
-	conn->window = options.write ? PROTO_STDIN_WINDOW : 0;
+	conn->window = options.write ? PROTO_WINDOW_INITIAL : 0;
 	conn->stdin_closed = !options.write;
 	r = conn_ask(conn, CONN_OPEN, &open, sizeof(open), error);
 	/* That there is such a session, and that it can be written to, is known before this returns. */

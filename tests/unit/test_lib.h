@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the tests of libwisp and the wisp command share: a directory that looks like a running sandbox, served by the
+ * guest's agent on this machine (tests/agent/agent_host.c), and a monitor without a machine (fake_vmm), which is the
+ * test program itself.
+ */
+#ifndef WISP_TEST_LIB_H
+#define WISP_TEST_LIB_H
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+#include "wisp.h"
+
+#define UNUSED __attribute__((unused))
+
+/* A file of the build, relative to the test program's directory. */
+UNUSED static const char *built(const char *relative, char path[PATH_MAX])
+{
+	char self[PATH_MAX - 64];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[length > 0 ? length : 0] = '\0';
+	char *slash = strrchr(self, '/');
+	if (slash)
+		*slash = '\0';
+	snprintf(path, PATH_MAX, "%s/%s", self, relative);
+	return path;
+}
+
+UNUSED static void write_file(const char *dir, const char *name, const char *text)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	FILE *file = fopen(path, "w");
+	if (!file || fputs(text, file) < 0 || fclose(file) != 0)
+		abort();
+}
+
+UNUSED static void read_text(const char *dir, const char *name, char *text, size_t size)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	FILE *file = fopen(path, "r");
+	size_t n = file ? fread(text, 1, size - 1, file) : 0;
+	text[n] = '\0';
+	if (file)
+		fclose(file);
+}
+
+UNUSED static void remove_all(const char *dir)
+{
+	char command[PATH_MAX + 16];
+	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+	if (system(command) != 0)
+		printf("# cannot remove %s\n", dir);
+}
+
+UNUSED static int count_entries(const char *dir)
+{
+	char command[PATH_MAX + 32], text[16] = "";
+	snprintf(command, sizeof(command), "ls -A '%s' 2>/dev/null | wc -l", dir);
+	FILE *pipe = popen(command, "r");
+	if (!pipe || !fgets(text, sizeof(text), pipe))
+		return -1;
+	pclose(pipe);
+	return atoi(text);
+}
+
+UNUSED static int64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+UNUSED static void sleep_ms(int ms)
+{
+	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+	nanosleep(&pause, NULL);
+}
+
+/* Starts the agent for a directory and waits until it serves. */
+UNUSED static pid_t start_agent(const char *dir)
+{
+	char program[PATH_MAX], word[8];
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		abort();
+	built("../agent_host", program);
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(ends[1], 1);
+		execl(program, program, dir, (char *)NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	ssize_t n = read(ends[0], word, sizeof(word));
+	close(ends[0]);
+	if (n > 0)
+		return pid;
+	waitpid(pid, NULL, 0);
+	return -1;
+}
+
+/* ---- A sandbox that runs, as far as the library can tell ---- */
+
+struct fixture {
+	char root[64];
+	char dir[80];
+	int lock_fd;
+	pid_t agent;
+	struct wisp_sandbox *sandbox;
+};
+
+/* The directory without anything that serves it. */
+UNUSED static bool fixture_dir(struct fixture *f, const char *config)
+{
+	*f = (struct fixture){.lock_fd = -1, .agent = -1};
+	snprintf(f->root, sizeof(f->root), "/tmp/wisp-test-XXXXXX");
+	if (!mkdtemp(f->root))
+		return false;
+	snprintf(f->dir, sizeof(f->dir), "%s/box", f->root);
+	mkdir(f->dir, 0700);
+	write_file(f->dir, "config", config);
+	write_file(f->dir, "state", "ready\n");
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/lock", f->dir);
+	f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	return f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX) == 0;
+}
+
+UNUSED static void fixture_end(struct fixture *f)
+{
+	wisp_close_sandbox(f->sandbox);
+	if (f->agent > 0) {
+		kill(f->agent, SIGTERM);
+		waitpid(f->agent, NULL, 0);
+	}
+	if (f->lock_fd >= 0)
+		close(f->lock_fd);
+	remove_all(f->root);
+}
+
+UNUSED static bool fixture_start(struct fixture *f, const char *config)
+{
+	struct wisp_error error;
+	if (!fixture_dir(f, config))
+		return false;
+	f->agent = start_agent(f->dir);
+	if (f->agent < 0)
+		printf("# cannot start agent_host\n");
+	else if (wisp_open_sandbox(f->root, "box", &f->sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	if (f->sandbox)
+		return true;
+	fixture_end(f);
+	return false;
+}
+
+/* ---- A monitor without a machine ---- */
+
+/*
+ * Obeys wisp-vmm's contract. What becomes of the guest is in the name of the kernel's file: fake-ready (the agent
+ * serves), fake-hang, fake-panic, fake-error, fake-die (without a word), fake-stubborn (ready, and deaf to SIGTERM).
+ */
+struct fake_vmm {
+	const char *dir, *kernel;
+	int lock_fd, status_fd;
+	bool detach, ephemeral;
+	pid_t agent;
+};
+
+UNUSED static void fake_say(const struct fake_vmm *vmm, const char *line)
+{
+	write_file(vmm->dir, "state.new", line);
+	char from[PATH_MAX], to[PATH_MAX];
+	snprintf(from, sizeof(from), "%s/state.new", vmm->dir);
+	snprintf(to, sizeof(to), "%s/state", vmm->dir);
+	rename(from, to);
+	if (send(vmm->status_fd, line, strlen(line), MSG_NOSIGNAL) < 0)
+		return;
+}
+
+UNUSED static _Noreturn void fake_end(const struct fake_vmm *vmm, const char *line)
+{
+	if (vmm->agent > 0) {
+		kill(vmm->agent, SIGTERM);
+		waitpid(vmm->agent, NULL, 0);
+	}
+	fake_say(vmm, line);
+	if (vmm->ephemeral)
+		remove_all(vmm->dir);
+	_exit(0);
+}
+
+UNUSED static bool kernel_is(const struct fake_vmm *vmm, const char *name)
+{
+	return strstr(vmm->kernel, name) != NULL;
+}
+
+UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
+{
+	sigset_t set;
+	char text[32];
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	int signals = signalfd(-1, &set, SFD_CLOEXEC);
+	snprintf(text, sizeof(text), "%d\n", getpid());
+	if (pwrite(vmm->lock_fd, text, strlen(text), 0) < 0)
+		_exit(1);
+	write_file(vmm->dir, "console.log", "Linux version 0\n");
+	fake_say(vmm, "booting\n");
+	if (kernel_is(vmm, "fake-error"))
+		fake_end(vmm, "error the kernel is fake\n");
+	if (kernel_is(vmm, "fake-panic"))
+		fake_end(vmm, "exit panic Attempted to kill init!\n");
+	if (kernel_is(vmm, "fake-die"))
+		_exit(3);
+	if (!kernel_is(vmm, "fake-hang")) {
+		vmm->agent = start_agent(vmm->dir);
+		fake_say(vmm, vmm->agent > 0 ? "ready\n" : "error no agent_host\n");
+	}
+	bool owned = !vmm->detach;
+	for (;;) {
+		struct pollfd pfds[2] = {{.fd = vmm->status_fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+		struct signalfd_siginfo info;
+		char byte;
+		poll(pfds, 2, -1);
+		if (pfds[0].revents && recv(vmm->status_fd, &byte, 1, MSG_DONTWAIT) <= 0) {
+			if (owned || vmm->agent <= 0)
+				fake_end(vmm, "exit killed its owner is gone\n");
+			close(vmm->status_fd);
+			vmm->status_fd = -1;
+		}
+		if (!(pfds[1].revents & POLLIN) || read(signals, &info, sizeof(info)) != sizeof(info))
+			continue;
+		if (info.ssi_signo == SIGTERM && !kernel_is(vmm, "fake-stubborn"))
+			fake_end(vmm, "exit poweroff powered off\n");
+		if (info.ssi_signo == SIGCHLD && vmm->agent > 0 && waitpid(vmm->agent, NULL, WNOHANG) == vmm->agent) {
+			vmm->agent = -1;
+			fake_end(vmm, "exit poweroff the guest powered off\n");
+		}
+	}
+}
+
+/* True if the program was started as a monitor; then it does not return. */
+UNUSED static void fake_vmm_main(int argc, char **argv)
+{
+	struct fake_vmm vmm = {.agent = -1};
+	if (argc < 3 || strcmp(argv[1], "--dir") != 0)
+		return;
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		if (strcmp(argv[i], "--dir") == 0)
+			vmm.dir = value;
+		else if (strcmp(argv[i], "--kernel") == 0)
+			vmm.kernel = value;
+		else if (strcmp(argv[i], "--lock-fd") == 0)
+			vmm.lock_fd = atoi(value);
+		else if (strcmp(argv[i], "--status-fd") == 0)
+			vmm.status_fd = atoi(value);
+		else if (strcmp(argv[i], "--detach") == 0)
+			vmm.detach = true;
+		else if (strcmp(argv[i], "--ephemeral") == 0)
+			vmm.ephemeral = true;
+	}
+	/* What it was asked for, for the tests to see. */
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/args", vmm.dir);
+	FILE *file = fopen(path, "w");
+	for (int i = 1; file && i < argc; i++)
+		fprintf(file, "%s\n", argv[i]);
+	if (file)
+		fclose(file);
+	if (vmm.detach && fork() > 0)
+		_exit(0);
+	fake_serve(&vmm);
+}
+
+/* A libdir with the fake monitor: files that exist are all it needs, and an image that is one. */
+UNUSED static bool make_libdir(const char *dir)
+{
+	char self[PATH_MAX], path[PATH_MAX];
+	static const char *const kernels[] = {"vmlinux-up", "vmlinux-smp", "fake-ready", "fake-hang", "fake-panic",
+	        "fake-error", "fake-die", "fake-stubborn", "initramfs.cpio"};
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (length <= 0 || mkdir(dir, 0700) < 0)
+		return false;
+	self[length] = '\0';
+	snprintf(path, sizeof(path), "%s/wisp-vmm", dir);
+	if (symlink(self, path) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
+		write_file(dir, kernels[i], "fake\n");
+	unsigned char super[4096] = {0x68, 0x73, 0x71, 0x73, [40] = 0x00, [41] = 0x10}; /* squashfs of 4096 bytes */
+	snprintf(path, sizeof(path), "%s/base.squashfs", dir);
+	FILE *file = fopen(path, "w");
+	return file && fwrite(super, 1, sizeof(super), file) == sizeof(super) && fclose(file) == 0;
+}
+
+#endif
