@@ -44,7 +44,7 @@ uint64_t agent_client_limit(const struct agent_client *client)
 void agent_client_credit(struct agent_client *client, uint32_t bytes)
 {
 	/* Its predecessor's stdin or an end-of-file character, which were written as well, are not its credit. */
-	uint32_t missing = PROTO_STDIN_WINDOW - client->window - client->credit;
+	uint32_t missing = PROTO_WINDOW_INITIAL - client->window - client->credit;
 	client->credit += bytes < missing ? bytes : missing;
 	agent_client_wake(client);
 }

@@ -71,7 +71,7 @@ static void join(struct agent_client *client, struct agent_session *session, boo
 	client->session = session;
 	client->writer = writer;
 	client->position = position;
-	client->window = PROTO_STDIN_WINDOW;
+	client->window = PROTO_WINDOW_INITIAL;
 	if (writer)
 		session->writer = client;
 	list_append(&session->clients, &client->session_node);
@@ -159,7 +159,7 @@ static void open_session(struct agent_client *client, const uint8_t *payload)
 		return;
 	}
 	/* The room that a window promises must be there, whatever the writers before have left. */
-	if (write && (session->writer || session->stdin_bytes.length > PROTO_STDIN_WINDOW)) {
+	if (write && (session->writer || session->stdin_bytes.length > PROTO_WINDOW_INITIAL)) {
 		agent_client_refuse(client, PROTO_ERROR_WRITER,
 		        session->writer ? "another connection writes to this session"
 		                        : "the session has not read what connections before wrote to it");

@@ -11,7 +11,7 @@
 #include "agent/session.h"
 
 /* Grant stdin in halves of the window: fewer frames, and the client never runs dry. */
-#define GRANT_MIN (PROTO_STDIN_WINDOW / 2)
+#define GRANT_MIN (PROTO_WINDOW_INITIAL / 2)
 
 #define FRAMES_MAX 16 /* output frames a write */
 #define SLICES_MAX (3 + 1 + 3 * FRAMES_MAX + 1)

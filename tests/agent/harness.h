@@ -44,6 +44,8 @@ struct agent_process {
 	socklen_t address_length;
 	int control; /* the host's end of the control connection, -1: none */
 	struct seen *seen;
+	int idle_fds;     /* what it has open when it serves nobody */
+	bool unavailable; /* prepare() did not work here */
 };
 
 enum agent_process_flags {
@@ -68,6 +70,13 @@ static int be_agent(int listener, int control, struct seen *seen)
 	struct agent *agent = malloc(sizeof(*agent));
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	/* Nothing else, and no gaps: tests count and limit what it has open. */
+	listener = fcntl(listener, F_DUPFD_CLOEXEC, 100);
+	control = control >= 0 ? fcntl(control, F_DUPFD_CLOEXEC, 100) : -1;
+	close_range(3, 99, 0);
+	listener = fcntl(listener, F_DUPFD_CLOEXEC, 3);
+	control = control >= 0 ? fcntl(control, F_DUPFD_CLOEXEC, 4) : -1;
+	close_range(100, ~0u, 0);
 	if (!agent || agent_init(agent, &hooks, seen) || agent_listen(agent, listener))
 		return 99;
 	if (control >= 0)
@@ -76,44 +85,6 @@ static int be_agent(int listener, int control, struct seen *seen)
 	agent_destroy(agent);
 	free(agent);
 	return error ? 98 : 0;
-}
-
-/* prepare: run in the agent's process before it starts; NULL: nothing. */
-static UNUSED bool agent_start_with(struct agent_process *process, int flags, bool (*prepare)(void))
-{
-	static unsigned int count;
-	*process = (struct agent_process){.control = -1, .address.sun_family = AF_UNIX};
-	/* An abstract address: nothing to clean up. */
-	int length = snprintf(process->address.sun_path + 1, sizeof(process->address.sun_path) - 1,
-	        "wisp-agent-test-%d-%u", (int)getpid(), count++);
-	process->address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-	process->seen = mmap(NULL, sizeof(struct seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int control[2] = {-1, -1};
-	if (process->seen == MAP_FAILED ||
-	        bind(listener, (struct sockaddr *)&process->address, process->address_length) || listen(listener, 256))
-		return false;
-	if (flags & WITH_CONTROL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control))
-		return false;
-	fflush(stdout);
-	process->pid = fork();
-	if (process->pid == 0) {
-		if (control[0] >= 0)
-			close(control[0]);
-		if (prepare && !prepare())
-			_exit(77);
-		exit(be_agent(listener, control[1], process->seen));
-	}
-	close(listener);
-	if (control[1] >= 0)
-		close(control[1]);
-	process->control = control[0];
-	return process->pid > 0;
-}
-
-static UNUSED bool agent_start(struct agent_process *process, int flags)
-{
-	return agent_start_with(process, flags, NULL);
 }
 
 /* Ends it as a signal to PID 1 would, and checks that it ended well (with what sanitizers found). */
@@ -253,6 +224,61 @@ static UNUSED int dial(const struct agent_process *process)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+/* Until it serves; then what it has open is what it always has. */
+static UNUSED bool await_service(struct agent_process *process)
+{
+	int status, fd = dial(process);
+	if (fd < 0 || !expect_frame(fd, PROTO_HELLO, NULL, 0)) {
+		close(fd);
+		waitpid(process->pid, &status, 0);
+		process->pid = -1;
+		process->unavailable = WIFEXITED(status) && WEXITSTATUS(status) == 77;
+		return process->unavailable;
+	}
+	process->idle_fds = count_fds(process->pid) - 1;
+	close(fd);
+	WAIT_FOR(count_fds(process->pid) == process->idle_fds);
+	return true;
+}
+
+/* prepare: run in the agent's process before it starts; NULL: nothing. Where it returns false: unavailable. */
+static UNUSED bool agent_start_with(struct agent_process *process, int flags, bool (*prepare)(void))
+{
+	static unsigned int count;
+	*process = (struct agent_process){.control = -1, .address.sun_family = AF_UNIX};
+	/* An abstract address: nothing to clean up. */
+	int length = snprintf(process->address.sun_path + 1, sizeof(process->address.sun_path) - 1,
+	        "wisp-agent-test-%d-%u", (int)getpid(), count++);
+	process->address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+	process->seen = mmap(NULL, sizeof(struct seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int control[2] = {-1, -1};
+	if (process->seen == MAP_FAILED ||
+	        bind(listener, (struct sockaddr *)&process->address, process->address_length) || listen(listener, 256))
+		return false;
+	if (flags & WITH_CONTROL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control))
+		return false;
+	fflush(stdout);
+	process->pid = fork();
+	if (process->pid == 0) {
+		if (control[0] >= 0)
+			close(control[0]);
+		if (prepare && !prepare())
+			_exit(77);
+		exit(be_agent(listener, control[1], process->seen));
+	}
+	close(listener);
+	if (control[1] >= 0)
+		close(control[1]);
+	process->control = control[0];
+	return process->pid > 0 && await_service(process);
+}
+
+static UNUSED bool agent_start(struct agent_process *process, int flags)
+{
+	return agent_start_with(process, flags, NULL);
 }
 
 static UNUSED bool send_hello(int fd)
