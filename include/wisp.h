@@ -202,6 +202,15 @@ struct wisp_create_options {
 	                   slower */
 	bool no_wait;   /* return as soon as the monitor is started; then call wisp_wait_ready */
 	int console_fd; /* with console: the monitor writes it here too, for instance to 2; 0: nowhere else */
+	const char *kernel_args; /* further parameters of the guest's kernel; NULL: none */
+	/*
+	 * For measurements: the monitor notes when it reaches each stage of the sandbox's life, and writes it to the
+	 * file `trace` in the sandbox's directory at the end (so `keep` is wanted): a JSON object a line, with `stage`,
+	 * `ns` of CLOCK_MONOTONIC, and KVM's counts of exits where they are known.
+	 */
+	bool trace;
+	const char *const *breakpoints; /* with trace: "NAME=0xADDRESS" of a place in the kernel, each met once; ended
+	                                   by NULL */
 };
 
 /*

@@ -242,7 +242,7 @@ static const struct option long_options[] = {
         {"host", required_argument, NULL, 'h'},
         {"kernel-args", required_argument, NULL, 'a'},
         {"boot-timeout", required_argument, NULL, 't'},
-        {"trace", no_argument, NULL, 'T'},
+        {"trace", optional_argument, NULL, 'T'},
         {"breakpoint", required_argument, NULL, 'B'},
         {"console", no_argument, NULL, 'C'},
         {"detach", no_argument, NULL, 'b'},
@@ -292,7 +292,11 @@ static int parse(struct arguments *a, struct trace *trace, int argc, char **argv
 		case 'h': a->host = optarg; break;
 		case 'a': a->machine.kernel_args = optarg; break;
 		case 't': a->boot_timeout_s = (unsigned)number; break;
-		case 'T': a->traced = true; break;
+		case 'T':
+			a->traced = true;
+			if (optarg) /* when the library started this process */
+				trace_mark_at(trace, "spawn", strtoull(optarg, NULL, 10), NULL);
+			break;
 		case 'B': ret = trace_add_breakpoint(trace, optarg, err); break;
 		case 'C': a->machine.serial = true; break;
 		case 'b': a->detach = true; break;

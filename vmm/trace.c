@@ -49,19 +49,27 @@ bool trace_meet(struct trace *trace, uint64_t addr, const char **name)
 	return false;
 }
 
-void trace_mark(struct trace *trace, const char *name, const char *counts)
+void trace_mark_at(struct trace *trace, const char *name, uint64_t ns, const char *counts)
 {
-	struct timespec now;
 	if (!trace)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	unsigned i = __atomic_fetch_add(&trace->count, 1, __ATOMIC_ACQ_REL);
 	if (i >= TRACE_STAMPS_MAX)
 		return;
 	struct trace_stamp *s = &trace->stamp[i];
-	s->ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	snprintf(s->counts, sizeof(s->counts), "%s", counts ? counts : "");
+	if (!counts && trace->count_exits)
+		trace->count_exits(trace->context, s->counts, sizeof(s->counts));
+	else
+		snprintf(s->counts, sizeof(s->counts), "%s", counts ? counts : "");
+	s->ns = ns;
 	snprintf(s->name, sizeof(s->name), "%s", name);
+}
+
+void trace_mark(struct trace *trace, const char *name, const char *counts)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	trace_mark_at(trace, name, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, counts);
 }
 
 static int by_time(const void *a, const void *b)

@@ -12,6 +12,7 @@
 #define WISP_VMM_TRACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/err.h"
@@ -39,6 +40,9 @@ struct trace {
 	struct trace_stamp stamp[TRACE_STAMPS_MAX];
 	unsigned breakpoint_count;
 	struct trace_breakpoint breakpoint[TRACE_BREAKPOINTS_MAX];
+	/* Fills in the counts of marks that bring none: set while there is a vCPU whose exits can be read. */
+	void (*count_exits)(void *context, char *to, size_t size);
+	void *context;
 };
 
 /* "NAME=0xADDRESS". 0 or -errno with `err`. */
@@ -54,7 +58,8 @@ void trace_set_breakpoint(
  */
 bool trace_meet(struct trace *trace, uint64_t addr, const char **name);
 
-/* Now. `counts` may be NULL. Any thread. */
+/* At a time of CLOCK_MONOTONIC, or now. `counts` may be NULL. Any thread. */
+void trace_mark_at(struct trace *trace, const char *name, uint64_t ns, const char *counts);
 void trace_mark(struct trace *trace, const char *name, const char *counts);
 
 /* One JSON line a stamp, in the order of their times; nothing of it is lost quietly: 0 or -errno. */

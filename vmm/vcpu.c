@@ -21,34 +21,44 @@ static void on_kick(int signal)
 
 /* --- traced: breakpoints in the guest's kernel, and KVM's counters at each --- */
 
-/* KVM's counters of exits and interrupts, as ,"name":value of those that are not zero. */
-static void read_counts(const struct vcpu *vcpu, char *to, size_t size)
+/* KVM's counters that are noted, in the order of vcpu->stats_at. */
+static const char *const counters[VCPU_COUNTERS] = {
+        "exits", "io_exits", "mmio_exits", "halt_exits", "irq_exits", "irq_injections", "pf_taken"};
+
+/* Where each counter lies in the statistics file, once: looking for them at every stage would cost more than one. */
+static void find_counters(struct vcpu *vcpu)
 {
-	static const char *const wanted[] = {
-	        "exits", "io_exits", "mmio_exits", "halt_exits", "irq_exits", "irq_injections", "pf_taken"};
 	struct kvm_stats_header header;
 	union {
 		struct kvm_stats_desc desc;
 		char bytes[256];
 	} d;
-	size_t used = 0;
-	to[0] = '\0';
 	if (vcpu->stats_fd <= 0 || pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header) ||
 	        sizeof(d.desc) + header.name_size >= sizeof(d))
 		return;
 	size_t step = sizeof(d.desc) + header.name_size;
 	for (uint32_t i = 0; i < header.num_desc; i++) {
-		uint64_t value = 0;
 		if (pread(vcpu->stats_fd, &d, step, (off_t)(header.desc_offset + i * step)) != (ssize_t)step)
 			return;
 		d.bytes[step] = '\0';
-		for (size_t w = 0; w < sizeof(wanted) / sizeof(wanted[0]); w++) {
-			if (strcmp(d.desc.name, wanted[w]) != 0 || used + 40 > size)
-				continue;
-			if (pread(vcpu->stats_fd, &value, sizeof(value), (off_t)(header.data_offset + d.desc.offset)) ==
-			        sizeof(value))
-				used += (size_t)snprintf(to + used, size - used, ",\"%s\":%" PRIu64, wanted[w], value);
+		for (size_t w = 0; w < VCPU_COUNTERS; w++) {
+			if (strcmp(d.desc.name, counters[w]) == 0)
+				vcpu->stats_at[w] = (off_t)header.data_offset + d.desc.offset;
 		}
+	}
+}
+
+/* As ,"name":value of those that this KVM has. */
+static void read_counts(void *context, char *to, size_t size)
+{
+	const struct vcpu *vcpu = context;
+	size_t used = 0;
+	to[0] = '\0';
+	for (size_t w = 0; w < VCPU_COUNTERS && used + 40 <= size; w++) {
+		uint64_t value;
+		if (vcpu->stats_at[w] > 0 &&
+		        pread(vcpu->stats_fd, &value, sizeof(value), vcpu->stats_at[w]) == sizeof(value))
+			used += (size_t)snprintf(to + used, size - used, ",\"%s\":%" PRIu64, counters[w], value);
 	}
 }
 
@@ -77,6 +87,11 @@ static void start_tracing(struct vcpu *vcpu)
 {
 	int fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
 	vcpu->stats_fd = fd > 0 ? fd : 0;
+	find_counters(vcpu);
+	if (vcpu->index == 0) {
+		vcpu->trace->count_exits = read_counts;
+		vcpu->trace->context = vcpu;
+	}
 }
 
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
@@ -193,6 +208,8 @@ void vcpu_destroy(struct vcpu *vcpu)
 		pthread_join(vcpu->thread, NULL);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
+	if (vcpu->trace && vcpu->trace->context == vcpu)
+		vcpu->trace->count_exits = NULL;
 	if (vcpu->stats_fd > 0)
 		close(vcpu->stats_fd);
 	if (vcpu->fd > 0)

@@ -7,12 +7,15 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "vmm/bus.h"
 #include "vmm/err.h"
 #include "vmm/kvm.h"
 #include "vmm/kvm_arch.h"
 #include "vmm/trace.h"
+
+#define VCPU_COUNTERS 7u
 
 enum vcpu_end {
 	VCPU_SHUTDOWN, /* the processor shut down: a triple fault */
@@ -29,8 +32,9 @@ struct vcpu {
 	/* Called at most once, on the vCPU's thread, when it ends by itself. */
 	void (*ended)(void *context, enum vcpu_end end, const char *text);
 	void *context;
-	struct trace *trace; /* NULL: not traced */
-	int stats_fd;        /* with a trace: KVM's counters, 0 where it has none */
+	struct trace *trace;           /* NULL: not traced */
+	int stats_fd;                  /* with a trace: KVM's counters, 0 where it has none */
+	off_t stats_at[VCPU_COUNTERS]; /* where they are in it, 0: not there */
 	pthread_t thread;
 	bool started;
 	bool stop; /* atomic */

@@ -102,6 +102,7 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 	        (r = lib_check_line(options->user, "the user", error)) < 0 ||
 	        (r = lib_check_absolute(options->shell, "the shell", error)) < 0 ||
 	        (r = check_hostname(options->hostname, error)) < 0 ||
+	        (r = lib_check_line(options->kernel_args, "the kernel's parameters", error)) < 0 ||
 	        (r = lib_check_duration(options->boot_timeout_ms, "the boot timeout", error)) < 0 ||
 	        (r = lib_check_duration(options->stop_grace_ms, "the grace to stop", error)) < 0)
 		return r;
@@ -216,6 +217,9 @@ static int prepare(struct creation *creation, struct wisp_error *error)
 	        .detach = options->detach,
 	        .ephemeral = !options->keep,
 	        .console_fd = options->console ? options->console_fd : 0,
+	        .kernel_args = options->kernel_args,
+	        .trace = options->trace,
+	        .breakpoints = options->trace ? options->breakpoints : NULL,
 	};
 	if ((r = check_own_file(launch->helper, X_OK, "monitor", error)) < 0 ||
 	        (r = check_own_file(launch->kernel, R_OK, "kernel", error)) < 0 ||

@@ -16,7 +16,7 @@
 enum { CHILD_LOCK_FD = 3, CHILD_STATUS_FD = 4, CHILD_FD_END = 5 };
 
 struct args {
-	char *argv[64];
+	char *argv[96];
 	size_t count;
 	bool failed;
 };
@@ -77,6 +77,13 @@ static void make_args(const struct launch *launch, struct args *args)
 		add(args, "--detach");
 	if (launch->ephemeral)
 		add(args, "--ephemeral");
+	if (launch->kernel_args)
+		add_option(args, "--kernel-args", launch->kernel_args);
+	for (size_t i = 0; launch->breakpoints && launch->breakpoints[i]; i++)
+		add_option(args, "--breakpoint", launch->breakpoints[i]);
+	/* Last: the time in it is the start's. */
+	if (launch->trace)
+		add(args, "--trace=%lld", (long long)lib_now_ns());
 }
 
 static int spawn(const struct launch *launch, char *const *argv, int lock_fd, int status_fd, pid_t *pid)

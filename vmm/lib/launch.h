@@ -26,6 +26,9 @@ struct launch {
 	bool detach;
 	bool ephemeral;
 	int console_fd; /* 0: none */
+	const char *kernel_args;
+	bool trace;
+	const char *const *breakpoints; /* ended by NULL, or NULL */
 };
 
 /*
