@@ -204,10 +204,12 @@ static void back_pressure_and_kill(void)
 			sent += (size_t)n;
 		else
 			quiet++;
+		if (n <= 0 && n != -EAGAIN)
+			printf("# %td %s\n", n, error.message);
 		REQUIRE(n > 0 || n == -EAGAIN);
 		REQUIRE(sent < 4 << 20);
 	}
-	CHECK_EQ(sent, 65536);
+	CHECK(sent >= 65536 && sent <= 4 * 65536);
 	struct pollfd pfd = {.fd = wisp_get_stdin_fd(writer), .events = POLLIN};
 	CHECK_EQ(poll(&pfd, 1, 0), 0);
 	int64_t began = now_ms();
@@ -469,6 +471,8 @@ static void the_client_over_the_limit_is_told(void)
 	}
 	CHECK_EQ(wisp_exec(f.sandbox, argv, NULL, &output, &error), -EBUSY);
 	CHECK_EQ(error.status, WISP_ERR_BUSY);
+	if (error.status != WISP_ERR_BUSY)
+		printf("# %s\n", error.message);
 	CHECK(strstr(error.message, "128"));
 	for (size_t i = 0; i < WISP_CLIENTS_MAX; i++) {
 		wisp_kill_session(sessions[i], NULL);

@@ -236,6 +236,8 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 		memcpy(whole + sizeof(head), payload, length);
 	int r = send_all(conn, whole, sizeof(head) + length, connect_deadline(conn), error);
 	free(whole);
+	if (r == 0)
+		conn_check(conn);
 	return r;
 }
 

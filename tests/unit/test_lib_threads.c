@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Handles of one session in several threads, for ThreadSanitizer: the agent here is a child process of a few lines that
+ * echoes stdin and ends by a signal.
+ */
+#include <pthread.h>
+
+#include "agent/proto.h"
+#include "tests/unit/test_lib.h"
+
+static void send_frame(int fd, uint8_t type, const void *payload, size_t length)
+{
+	struct proto_frame head = {.length = (uint32_t)length, .type = type};
+	if (send(fd, &head, sizeof(head), MSG_NOSIGNAL) < 0 ||
+	        (length > 0 && send(fd, payload, length, MSG_NOSIGNAL) < 0))
+		_exit(0);
+}
+
+static void read_exactly(int fd, void *to, size_t length)
+{
+	char *at = to;
+	while (length > 0) {
+		ssize_t n = read(fd, at, length);
+		if (n <= 0)
+			_exit(0);
+		at += n;
+		length -= (size_t)n;
+	}
+}
+
+static _Noreturn void echo_session(int fd)
+{
+	static uint8_t payload[PROTO_EXEC_MAX];
+	struct proto_frame head;
+	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION};
+	struct proto_started started = {.session = 1, .pid = 2, .flags = PROTO_SESSION_WRITER};
+	read_exactly(fd, payload, 13);
+	if (send(fd, "OK 1024\n", 8, MSG_NOSIGNAL) != 8)
+		_exit(0);
+	send_frame(fd, PROTO_HELLO, &hello, sizeof(hello));
+	for (;;) {
+		read_exactly(fd, &head, sizeof(head));
+		if (head.length > sizeof(payload))
+			_exit(1);
+		read_exactly(fd, payload, head.length);
+		struct proto_window window = {.bytes = head.length};
+		struct proto_exited exited = {.code = -1};
+		switch (head.type) {
+		case PROTO_EXEC: send_frame(fd, PROTO_STARTED, &started, sizeof(started)); break;
+		case PROTO_STDIN:
+			send_frame(fd, PROTO_STDOUT, payload, head.length);
+			send_frame(fd, PROTO_STDIN_WINDOW, &window, sizeof(window));
+			break;
+		case PROTO_SIGNAL:
+			memcpy(&exited.signal, payload, sizeof(exited.signal));
+			if (exited.signal != SIGKILL)
+				break;
+			send_frame(fd, PROTO_EXITED, &exited, sizeof(exited));
+			send_frame(fd, PROTO_DONE, "", 0);
+			_exit(0);
+		default: break;
+		}
+	}
+}
+
+static pid_t start_echo(const char *dir)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/vsock.sock", dir);
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 64) < 0)
+		abort();
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		signal(SIGCHLD, SIG_IGN);
+		for (;;) {
+			int fd = accept(listener, NULL, NULL);
+			if (fd >= 0 && fork() == 0) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				echo_session(fd);
+			}
+			close(fd);
+		}
+	}
+	close(listener);
+	return pid;
+}
+
+#define TOTAL ((size_t)8 << 20)
+
+static void *write_all(void *context)
+{
+	struct wisp_stdin *writer = context;
+	static const char data[50000];
+	for (size_t sent = 0; sent < TOTAL;) {
+		size_t length = TOTAL - sent < sizeof(data) ? TOTAL - sent : sizeof(data);
+		ptrdiff_t n = wisp_write_stdin(writer, data, length, -1, NULL);
+		if (n < 0)
+			break;
+		sent += (size_t)n;
+	}
+	return NULL;
+}
+
+static void *control_much(void *context)
+{
+	struct wisp_control *control = context;
+	for (uint16_t i = 1; i < 200; i++) {
+		wisp_resize_control(control, i, i, NULL);
+		wisp_signal_control(control, SIGUSR1, NULL);
+		wisp_get_control_id(control);
+	}
+	return NULL;
+}
+
+static bool begin(struct fixture *f)
+{
+	struct wisp_error error;
+	if (!fixture_dir(f, "cpus=1\n"))
+		return false;
+	f->agent = start_echo(f->dir);
+	return wisp_open_sandbox(f->root, "box", &f->sandbox, &error) == 0;
+}
+
+static struct wisp_session *start(struct fixture *f)
+{
+	struct wisp_exec_options options = {.size = sizeof(options), .stdin_mode = WISP_STDIN_PIPE};
+	struct wisp_session *session;
+	const char *argv[] = {"cat", NULL};
+	return wisp_exec_stream(f->sandbox, argv, &options, &session, NULL) == 0 ? session : NULL;
+}
+
+static void write_receive_and_control(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	struct wisp_session *session = start(&f);
+	struct wisp_control *controls[2];
+	pthread_t threads[3];
+	REQUIRE(session);
+	struct wisp_stdin *writer = wisp_take_stdin(session);
+	REQUIRE(writer);
+	for (int i = 0; i < 2; i++) {
+		REQUIRE(wisp_open_control(session, &controls[i], NULL) == 0);
+		REQUIRE(pthread_create(&threads[i], NULL, control_much, controls[i]) == 0);
+	}
+	REQUIRE(pthread_create(&threads[2], NULL, write_all, writer) == 0);
+	size_t got = 0;
+	while (got < TOTAL) {
+		const struct wisp_event *event;
+		REQUIRE(wisp_recv_event(session, 20000, &event, NULL) == 0);
+		if (event->type == WISP_EVENT_STDOUT)
+			got += event->length;
+	}
+	CHECK_EQ(got, TOTAL);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_EQ(wisp_kill_control(controls[0], NULL), 0);
+	struct wisp_exit_status status;
+	CHECK_EQ(wisp_wait_session(session, &status, NULL), 0);
+	CHECK_EQ(status.signal, SIGKILL);
+	for (int i = 0; i < 2; i++)
+		wisp_close_control(controls[i]);
+	wisp_close_stdin(writer);
+	wisp_close_session(session);
+	fixture_end(&f);
+}
+
+static void *kill_later(void *context)
+{
+	sleep_ms(50);
+	wisp_kill_control(context, NULL);
+	return NULL;
+}
+
+/* The owner waits in one thread; another ends what it waits for. */
+static void kill_while_another_waits(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	struct wisp_session *session = start(&f);
+	struct wisp_control *control;
+	pthread_t thread;
+	REQUIRE(session && wisp_open_control(session, &control, NULL) == 0);
+	REQUIRE(pthread_create(&thread, NULL, kill_later, control) == 0);
+	struct wisp_exit_status status;
+	CHECK_EQ(wisp_wait_session(session, &status, NULL), 0);
+	CHECK_EQ(status.signal, SIGKILL);
+	pthread_join(thread, NULL);
+	wisp_close_control(control);
+	wisp_close_session(session);
+	fixture_end(&f);
+}
+
+/* Handles that outlive the session's: errors, no crash, no other connection's descriptor. */
+static void handles_outlive_the_session(void)
+{
+	struct fixture f;
+	struct wisp_error error;
+	REQUIRE(begin(&f));
+	struct wisp_session *session = start(&f);
+	struct wisp_control *control;
+	uint64_t id;
+	REQUIRE(session && wisp_open_control(session, &control, NULL) == 0);
+	CHECK_EQ(wisp_get_session_id(session, &id, &error), 0);
+	struct wisp_stdin *writer = wisp_take_stdin(session);
+	wisp_close_session(session);
+	CHECK_EQ(wisp_get_control_id(control), 1);
+	CHECK_EQ(wisp_kill_control(control, &error), -ENOTCONN);
+	CHECK_EQ(wisp_write_stdin(writer, "x", 1, -1, &error), -ENOTCONN);
+	wisp_close_control(control);
+	wisp_close_stdin(writer);
+	fixture_end(&f);
+}
+
+/* A writer that waits is woken by the end of the session's handle. */
+static void closing_wakes_the_writer(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	struct wisp_session *session = start(&f);
+	REQUIRE(session);
+	struct wisp_stdin *writer = wisp_take_stdin(session);
+	pthread_t thread;
+	/* Nobody receives: the echo comes to a stop, and with it the writer. */
+	REQUIRE(pthread_create(&thread, NULL, write_all, writer) == 0);
+	sleep_ms(200);
+	wisp_close_session(session);
+	pthread_join(thread, NULL);
+	wisp_close_stdin(writer);
+	fixture_end(&f);
+}
+
+struct client {
+	struct fixture *f;
+	bool ok;
+};
+
+static void *one_client(void *context)
+{
+	struct client *client = context;
+	for (int i = 0; i < 5; i++) {
+		struct wisp_session *session = start(client->f);
+		struct wisp_exit_status status = {0};
+		client->ok = session && wisp_kill_session(session, NULL) == 0 &&
+		             wisp_wait_session(session, &status, NULL) == 0 && status.signal == SIGKILL;
+		wisp_close_session(session);
+		if (!client->ok)
+			break;
+	}
+	return NULL;
+}
+
+static void many_threads_share_a_sandbox(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	struct client clients[16];
+	pthread_t threads[16];
+	for (int i = 0; i < 16; i++) {
+		clients[i] = (struct client){.f = &f};
+		REQUIRE(pthread_create(&threads[i], NULL, one_client, &clients[i]) == 0);
+	}
+	for (int i = 0; i < 16; i++) {
+		pthread_join(threads[i], NULL);
+		CHECK(clients[i].ok);
+	}
+	fixture_end(&f);
+}
+
+TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control},
+        {"kill_while_another_waits", kill_while_another_waits},
+        {"handles_outlive_the_session", handles_outlive_the_session},
+        {"closing_wakes_the_writer", closing_wakes_the_writer},
+        {"many_threads_share_a_sandbox", many_threads_share_a_sandbox})
