@@ -313,11 +313,8 @@ static int start(struct creation *creation, struct wisp_sandbox *sandbox, int lo
 	return 0;
 }
 
-/* A failed boot leaves nothing, whatever `keep` says about later. */
 static void discard(struct wisp_sandbox *sandbox)
 {
-	sandbox->config.keep = false;
-	sandbox->phase = SANDBOX_ENDED;
 	/* Our child as long as nobody reaped it: the number is its. One that is detached by now sees our end close. */
 	if (sandbox->child > 0)
 		kill(sandbox->child, SIGKILL);

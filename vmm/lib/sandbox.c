@@ -50,6 +50,7 @@ static void take_line(struct wisp_sandbox *sandbox, const char *line)
 	state_parse(line, &state);
 	if (state.kind == STATE_READY) {
 		sandbox->phase = SANDBOX_READY;
+		sandbox->was_ready = true;
 	} else if (state.kind == STATE_EXIT) {
 		sandbox->phase = SANDBOX_ENDED;
 		sandbox->end = state.end;
@@ -320,7 +321,9 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	if (!sandbox)
 		return;
 	/* The end of this descriptor is what tells the monitor that its owner has gone. */
-	bool unfinished = sandbox->owner || (sandbox->status_fd >= 0 && sandbox->phase != SANDBOX_READY);
+	bool failed = sandbox->status_fd >= 0 && !sandbox->was_ready, unfinished = sandbox->owner || failed;
+	if (failed)
+		sandbox->config.keep = false; /* a boot that came to nothing leaves nothing */
 	if (sandbox->status_fd >= 0)
 		close(sandbox->status_fd);
 	sandbox->status_fd = -1;

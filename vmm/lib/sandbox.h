@@ -27,6 +27,7 @@ struct wisp_sandbox {
 	char line[4096];      /* of the status socket, not complete yet */
 	size_t line_length;
 	enum { SANDBOX_BOOTING, SANDBOX_READY, SANDBOX_ENDED } phase;
+	bool was_ready;
 	bool setup_failed; /* the end was an "error" line, or none */
 	enum wisp_end end;
 	char *end_text;
