@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A sandbox's life, with a monitor that obeys the contract and has no machine (test_lib.h). */
+#include "tests/unit/test_lib.h"
+
+struct place {
+	char dir[64];
+	char root[80];
+	char lib[80];
+	char kernel[112];
+	struct wisp_create_options options;
+};
+
+static bool make_place(struct place *p)
+{
+	*p = (struct place){.dir = "/tmp/wisp-test-XXXXXX"};
+	if (!mkdtemp(p->dir))
+		return false;
+	snprintf(p->root, sizeof(p->root), "%s/state", p->dir);
+	snprintf(p->lib, sizeof(p->lib), "%s/lib", p->dir);
+	snprintf(p->kernel, sizeof(p->kernel), "%s/fake-ready", p->lib);
+	p->options = (struct wisp_create_options){.size = sizeof(p->options),
+	        .state_root = p->root,
+	        .libdir = p->lib,
+	        .kernel = p->kernel,
+	        .name = "box"};
+	return make_libdir(p->lib);
+}
+
+static void set_kernel(struct place *p, const char *name)
+{
+	snprintf(p->kernel, sizeof(p->kernel), "%s/%s", p->lib, name);
+}
+
+/* Nothing is left: no directory, no child. */
+static void end_place(struct place *p, int entries)
+{
+	CHECK_EQ(count_entries(p->root), entries);
+	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+	remove_all(p->dir);
+}
+
+static void create_exec_close(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	struct wisp_output *output;
+	const char *argv[] = {"echo", "hi", NULL};
+	REQUIRE(make_place(&p));
+	p.options.name = NULL;
+	int before = count_entries("/proc/self/fd");
+	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox);
+	CHECK(strncmp(wisp_get_sandbox_name(sandbox), "wisp-", 5) == 0);
+	CHECK_EQ(wisp_exec(sandbox, argv, NULL, &output, &error), 0);
+	CHECK_STR((const char *)output->stdout_data, "hi\n");
+	wisp_free_output(output);
+	wisp_close_sandbox(sandbox);
+	CHECK_EQ(count_entries("/proc/self/fd"), before);
+	end_place(&p, 0);
+}
+
+static void the_monitor_gets_its_arguments(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	char text[8192], disk[128];
+	REQUIRE(make_place(&p));
+	snprintf(disk, sizeof(disk), "%s/disk", p.dir);
+	write_file(p.dir, "disk", "data");
+	struct wisp_disk disks[] = {{disk, false}, {disk, true}};
+	p.options.disks = disks;
+	p.options.disk_count = 2;
+	p.options.memory_mib = 96;
+	p.options.boot_timeout_ms = 1500;
+	p.options.hostname = "host";
+	p.options.console = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
+	read_text(wisp_get_sandbox_dir(sandbox), "args", text, sizeof(text));
+	char wanted[8192];
+	snprintf(wanted, sizeof(wanted),
+	        "--dir\n%s/box\n--lock-fd\n3\n--status-fd\n4\n--kernel\n%s\n--initramfs\n%s/"
+	        "initramfs.cpio\n--cpus\n1\n--memory\n"
+	        "96\n--disk\n%s/"
+	        "base.squashfs,ro\n--disk\n%s\n--disk\n%s,ro\n--mode\nro\n--host\nhost\n--boot-timeout\n2\n"
+	        "--console\n--ephemeral\n",
+	        p.root, p.kernel, p.lib, p.lib, disk, disk);
+	CHECK_STR(text, wanted);
+	wisp_close_sandbox(sandbox);
+	end_place(&p, 0);
+}
+
+static void detached_lives_on(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_sandbox_info **list;
+	struct wisp_error error;
+	struct wisp_output *output;
+	const char *env[] = {"A=b\nc\\d", NULL}, *argv[] = {"sh", "-c", "echo \"$A\" $PWD", NULL};
+	REQUIRE(make_place(&p));
+	p.options.detach = p.options.keep = true;
+	p.options.env = env;
+	p.options.workdir = "/tmp";
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	wisp_close_sandbox(sandbox);
+	/* As another process would. */
+	REQUIRE(wisp_open_sandbox(p.root, "box", &sandbox, &error) == 0);
+	CHECK_EQ(wisp_exec(sandbox, argv, NULL, &output, &error), 0);
+	CHECK_STR((const char *)output->stdout_data, "b\nc\\d /tmp\n");
+	wisp_free_output(output);
+	CHECK_EQ(wisp_list_sandboxes(p.root, &list, &error), 1);
+	CHECK_STR(list[0]->name, "box");
+	CHECK_EQ(list[0]->state, WISP_SANDBOX_RUNNING);
+	CHECK(list[0]->pid > 1 && kill(list[0]->pid, 0) == 0);
+	CHECK_STR(list[0]->env[0], env[0]);
+	wisp_free_sandbox_list(list);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), -EBUSY);
+	CHECK_EQ(error.status, WISP_ERR_STILL_RUNNING);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, 0, NULL, &error), -EAGAIN);
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 0, &error), 0);
+	enum wisp_end end;
+	CHECK_EQ(wisp_wait_sandbox(sandbox, 0, &end, &error), 0);
+	CHECK_EQ(end, WISP_END_POWEROFF);
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 0, &error), 0);
+	wisp_close_sandbox(sandbox);
+	CHECK_EQ(wisp_open_sandbox(p.root, "box", &sandbox, &error), -ESRCH);
+	CHECK_EQ(error.status, WISP_ERR_NOT_RUNNING);
+	CHECK_EQ(wisp_inspect_sandbox(p.root, "box", &info, &error), 0);
+	CHECK_EQ(info->state, WISP_SANDBOX_STOPPED);
+	CHECK_EQ(info->end, WISP_END_POWEROFF);
+	CHECK_STR(info->end_text, "powered off");
+	wisp_free_sandbox_info(info);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), 0);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), -ENOENT);
+	end_place(&p, 0);
+}
+
+static void failed_boots_leave_nothing(void)
+{
+	static const struct {
+		const char *kernel;
+		enum wisp_status status;
+		const char *word;
+	} cases[] = {
+	        {"fake-error", WISP_ERR_SETUP, "the kernel is fake"},
+	        {"fake-panic", WISP_ERR_BOOT_FAILED, "panic"},
+	        {"fake-die", WISP_ERR_SETUP, "without a word"},
+	};
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	for (size_t i = 0; i < 12; i++) {
+		set_kernel(&p, cases[i % 3].kernel);
+		p.options.detach = i % 6 >= 3;
+		p.options.keep = i >= 6;
+		CHECK(wisp_create_sandbox(&p.options, &sandbox, &error) < 0);
+		CHECK_EQ(error.status, cases[i % 3].status);
+		if (!strstr(error.message, cases[i % 3].word))
+			printf("# %s\n", error.message);
+		CHECK(strstr(error.message, cases[i % 3].word));
+		CHECK(!sandbox);
+		CHECK_EQ(count_entries(p.root), 0);
+	}
+	end_place(&p, 0);
+}
+
+static void a_boot_that_hangs(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	set_kernel(&p, "fake-hang");
+	p.options.boot_timeout_ms = 1;
+	for (int detach = 0; detach < 2; detach++) {
+		p.options.detach = detach;
+		int64_t began = now_ms();
+		CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -ETIMEDOUT);
+		CHECK_EQ(error.status, WISP_ERR_BOOT_TIMEOUT);
+		CHECK(now_ms() - began < 6000);
+	}
+	end_place(&p, 0);
+}
+
+static void create_without_waiting(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	p.options.no_wait = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	int r;
+	while ((r = wisp_wait_ready(sandbox, 0, &error)) == -EAGAIN) {
+		struct pollfd pfd = {.fd = wisp_get_sandbox_fd(sandbox), .events = POLLIN};
+		REQUIRE(poll(&pfd, 1, 5000) == 1);
+	}
+	CHECK_EQ(r, 0);
+	CHECK_EQ(wisp_wait_ready(sandbox, -1, &error), 0);
+	wisp_close_sandbox(sandbox);
+	/* Given up in the middle. */
+	set_kernel(&p, "fake-hang");
+	for (int detach = 0; detach < 2; detach++) {
+		p.options.detach = p.options.keep = detach;
+		REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+		CHECK_EQ(wisp_wait_ready(sandbox, 10, &error), -EAGAIN);
+		wisp_close_sandbox(sandbox);
+		CHECK_EQ(count_entries(p.root), 0);
+	}
+	end_place(&p, 0);
+}
+
+static void names_are_taken(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox, *second;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	p.options.keep = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_create_sandbox(&p.options, &second, &error), -EEXIST);
+	CHECK_EQ(error.status, WISP_ERR_NAME_TAKEN);
+	CHECK(strstr(error.message, "running"));
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 0, &error), 0);
+	wisp_close_sandbox(sandbox);
+	CHECK_EQ(wisp_create_sandbox(&p.options, &second, &error), -EEXIST);
+	CHECK(strstr(error.message, "remove it"));
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), 0);
+	end_place(&p, 0);
+}
+
+/* Its monitor died by SIGKILL: it is seen, listed, replaced by the next of the name; without `keep`, swept. */
+static void stale_sandboxes(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info **list;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	p.options.detach = p.options.keep = true;
+	for (int round = 0; round < 3; round++) {
+		p.options.keep = round < 2;
+		REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+		wisp_close_sandbox(sandbox);
+		REQUIRE(wisp_list_sandboxes(p.root, &list, &error) == 1);
+		int32_t pid = list[0]->pid;
+		wisp_free_sandbox_list(list);
+		kill(pid, SIGKILL);
+		for (int i = 0; i < 100 && kill(pid, 0) == 0; i++)
+			sleep_ms(10);
+		CHECK_EQ(wisp_open_sandbox(p.root, "box", &sandbox, &error), -ESRCH);
+		CHECK_EQ(error.status, WISP_ERR_NOT_RUNNING);
+		int count = wisp_list_sandboxes(p.root, &list, &error);
+		CHECK_EQ(count, p.options.keep ? 1 : 0);
+		if (count == 1)
+			CHECK_EQ(list[0]->state, WISP_SANDBOX_STALE);
+		wisp_free_sandbox_list(list);
+	}
+	end_place(&p, 0);
+}
+
+/* The owner is killed: its monitor goes, and so does the directory. */
+static void a_killed_owner_leaves_nothing(void)
+{
+	struct place p;
+	int ends[2];
+	char byte;
+	REQUIRE(make_place(&p) && pipe2(ends, O_CLOEXEC) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct wisp_sandbox *sandbox;
+		if (wisp_create_sandbox(&p.options, &sandbox, NULL) == 0 && write(ends[1], "r", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	close(ends[1]);
+	CHECK_EQ(read(ends[0], &byte, 1), 1);
+	close(ends[0]);
+	CHECK_EQ(count_entries(p.root), 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	for (int i = 0; i < 200 && count_entries(p.root) > 0; i++)
+		sleep_ms(10);
+	end_place(&p, 0);
+}
+
+static void stubborn_guests_are_killed(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	set_kernel(&p, "fake-stubborn");
+	p.options.keep = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	int64_t began = now_ms();
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 100, &error), 0);
+	CHECK(now_ms() - began < 5000);
+	wisp_close_sandbox(sandbox);
+	CHECK_EQ(wisp_inspect_sandbox(p.root, "box", &info, &error), 0);
+	CHECK_EQ(info->state, WISP_SANDBOX_STOPPED);
+	CHECK_EQ(info->end, WISP_END_KILLED);
+	wisp_free_sandbox_info(info);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), 0);
+	p.options.keep = false;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
+	CHECK_EQ(count_entries(p.root), 0);
+	wisp_close_sandbox(sandbox);
+	end_place(&p, 0);
+}
+
+static void the_end_is_told(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	enum wisp_end end = WISP_END_UNKNOWN;
+	REQUIRE(make_place(&p));
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, 10, &end, &error), -EAGAIN);
+	char text[32];
+	read_text(wisp_get_sandbox_dir(sandbox), "lock", text, sizeof(text));
+	kill(atoi(text), SIGTERM);
+	struct pollfd pfd = {.fd = wisp_get_sandbox_fd(sandbox), .events = POLLIN};
+	CHECK_EQ(poll(&pfd, 1, 5000), 1);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, 5000, &end, &error), 0);
+	CHECK_EQ(end, WISP_END_POWEROFF);
+	wisp_close_sandbox(sandbox);
+	end_place(&p, 0);
+}
+
+static void expect_refusal(struct place *p, enum wisp_status status, const char *word)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
+	if (error.status != status || !strstr(error.message, word))
+		printf("# %s: %s\n", wisp_get_status_name(error.status), error.message);
+	CHECK_EQ(error.status, status);
+	CHECK(strstr(error.message, word));
+	CHECK(!strchr(error.message, '\n'));
+	CHECK(!sandbox);
+}
+
+static void bad_options_are_refused(void)
+{
+	struct place p;
+	REQUIRE(make_place(&p));
+	struct wisp_create_options good = p.options;
+	static const char *const names[] = {"", "A", "-x", ".x", "a/b", "a\nb", "a b", "..",
+	        "a123456789012345678901234567890123456789012345678901234567890123"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		p.options.name = names[i];
+		expect_refusal(&p, WISP_ERR_INVALID, "no name for a sandbox");
+	}
+	p.options = good;
+	p.options.cpus = WISP_CPUS_MAX + 1;
+	expect_refusal(&p, WISP_ERR_INVALID, "cpus");
+	p.options.cpus = WISP_CPUS_MAX;
+	expect_refusal(&p, WISP_ERR_INVALID, "this host has");
+	p.options = good;
+	p.options.memory_mib = WISP_MEMORY_MIB_MIN - 1;
+	expect_refusal(&p, WISP_ERR_INVALID, "memory");
+	p.options.memory_mib = 1u << 30;
+	expect_refusal(&p, WISP_ERR_INVALID, "memory");
+	p.options = good;
+	p.options.workdir = "tmp";
+	expect_refusal(&p, WISP_ERR_INVALID, "not absolute");
+	p.options = good;
+	p.options.hostname = "a host";
+	expect_refusal(&p, WISP_ERR_INVALID, "host name");
+	p.options = good;
+	p.options.boot_timeout_ms = -1;
+	expect_refusal(&p, WISP_ERR_INVALID, "negative");
+	p.options = good;
+	p.options.state_root = NULL;
+	expect_refusal(&p, WISP_ERR_INVALID, "state_root");
+	p.options.state_root =
+	        "/tmp/1234567890123456789012345678901234567890123456789012345678901234567890123456789012345";
+	expect_refusal(&p, WISP_ERR_INVALID, "too long");
+	rmdir(p.options.state_root);
+	p.options.state_root = "/tmp";
+	expect_refusal(&p, WISP_ERR_INVALID, "others may write");
+	p.options = good;
+	p.options.kernel = "/no/kernel";
+	expect_refusal(&p, WISP_ERR_SETUP, "/no/kernel");
+	p.options = good;
+	p.options.initramfs = "/no/initramfs";
+	expect_refusal(&p, WISP_ERR_SETUP, "initramfs");
+	p.options = good;
+	p.options.helper = "/etc/passwd";
+	expect_refusal(&p, WISP_ERR_SETUP, "/etc/passwd");
+	p.options = good;
+	p.options.libdir = "/no/lib";
+	expect_refusal(&p, WISP_ERR_SETUP, "/no/lib");
+	p.options = good;
+	struct wisp_disk disk = {"/no/disk", false};
+	p.options.disks = &disk;
+	p.options.disk_count = 1;
+	expect_refusal(&p, WISP_ERR_SYSTEM, "/no/disk");
+	p.options = good;
+	p.options.writable = true;
+	expect_refusal(&p, WISP_ERR_IMAGE, "only ext4");
+	end_place(&p, 0);
+}
+
+static void images_are_checked(void)
+{
+	struct place p;
+	char path[128];
+	REQUIRE(make_place(&p));
+	snprintf(path, sizeof(path), "%s/image", p.dir);
+	p.options.image = path;
+	expect_refusal(&p, WISP_ERR_IMAGE, "there is no image");
+	write_file(p.dir, "image", "");
+	expect_refusal(&p, WISP_ERR_IMAGE, "empty");
+	write_file(p.dir, "image", "garbage");
+	expect_refusal(&p, WISP_ERR_IMAGE, "no image");
+	write_file(p.dir, "image", "hsqs");
+	CHECK_EQ(truncate(path, 4096), 0);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	uint64_t bytes = 4097;
+	CHECK_EQ(pwrite(fd, &bytes, sizeof(bytes), 40), 8);
+	close(fd);
+	expect_refusal(&p, WISP_ERR_IMAGE, "truncated");
+	p.options.image = "/dev/null";
+	expect_refusal(&p, WISP_ERR_IMAGE, "no file");
+	p.options.image = p.dir;
+	expect_refusal(&p, WISP_ERR_INVALID, "cache_dir");
+	end_place(&p, 0);
+}
+
+/* A directory is packed once, and again when something in it changed. */
+static void directories_are_packed(void)
+{
+	if (access("/usr/bin/mksquashfs", X_OK) < 0)
+		SKIP("no mksquashfs");
+	struct place p;
+	char tree[80], cache[80], inner[112];
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	char first[256] = "";
+	REQUIRE(make_place(&p));
+	snprintf(tree, sizeof(tree), "%s/tree", p.dir);
+	snprintf(cache, sizeof(cache), "%s/cache/images", p.dir);
+	snprintf(inner, sizeof(inner), "%s/sub", tree);
+	CHECK_EQ(mkdir(tree, 0755), 0);
+	CHECK_EQ(mkdir(inner, 0755), 0);
+	write_file(inner, "file", "text");
+	p.options.image = tree;
+	p.options.cache_dir = cache;
+	for (int round = 0; round < 3; round++) {
+		if (round == 2)
+			write_file(inner, "file", "other text");
+		REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+		CHECK_EQ(wisp_inspect_sandbox(p.root, "box", &info, &error), 0);
+		if (round == 0)
+			snprintf(first, sizeof(first), "%s", info->image);
+		CHECK(strncmp(info->image, cache, strlen(cache)) == 0);
+		CHECK_EQ(strcmp(info->image, first) == 0, round < 2);
+		wisp_free_sandbox_info(info);
+		wisp_close_sandbox(sandbox);
+	}
+	CHECK_EQ(count_entries(cache), 3); /* two images and the lock */
+	end_place(&p, 0);
+}
+
+static void many_at_once(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandboxes[12];
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	p.options.name = NULL;
+	p.options.no_wait = true;
+	for (int i = 0; i < 12; i++)
+		REQUIRE(wisp_create_sandbox(&p.options, &sandboxes[i], &error) == 0);
+	for (int i = 0; i < 12; i++)
+		CHECK_EQ(wisp_wait_ready(sandboxes[i], -1, &error), 0);
+	CHECK_EQ(count_entries(p.root), 12);
+	for (int i = 0; i < 12; i++)
+		wisp_close_sandbox(sandboxes[i]);
+	end_place(&p, 0);
+}
+
+static void no_state_root_holds_none(void)
+{
+	struct wisp_sandbox_info **list;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	CHECK_EQ(wisp_list_sandboxes("/no/such/root", &list, &error), 0);
+	CHECK(list && !list[0]);
+	wisp_free_sandbox_list(list);
+	CHECK_EQ(wisp_open_sandbox("/no/such/root", "box", &sandbox, &error), -ENOENT);
+	CHECK_EQ(error.status, WISP_ERR_NO_SANDBOX);
+	CHECK_EQ(wisp_open_sandbox("/tmp", "../etc", &sandbox, &error), -EINVAL);
+}
+
+/* A program that ignores SIGCHLD, as some daemons do, has its children reaped by the kernel. */
+static void sigchld_ignored(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	REQUIRE(make_place(&p));
+	signal(SIGCHLD, SIG_IGN);
+	CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), 0);
+	wisp_close_sandbox(sandbox);
+	signal(SIGCHLD, SIG_DFL);
+	end_place(&p, 0);
+}
+
+int main(int argc, char **argv)
+{
+	fake_vmm_main(argc, argv);
+	static const struct test_case cases[] = {
+	        {"create_exec_close", create_exec_close},
+	        {"the_monitor_gets_its_arguments", the_monitor_gets_its_arguments},
+	        {"detached_lives_on", detached_lives_on},
+	        {"failed_boots_leave_nothing", failed_boots_leave_nothing},
+	        {"a_boot_that_hangs", a_boot_that_hangs},
+	        {"create_without_waiting", create_without_waiting},
+	        {"names_are_taken", names_are_taken},
+	        {"stale_sandboxes", stale_sandboxes},
+	        {"a_killed_owner_leaves_nothing", a_killed_owner_leaves_nothing},
+	        {"stubborn_guests_are_killed", stubborn_guests_are_killed},
+	        {"the_end_is_told", the_end_is_told},
+	        {"bad_options_are_refused", bad_options_are_refused},
+	        {"images_are_checked", images_are_checked},
+	        {"directories_are_packed", directories_are_packed},
+	        {"many_at_once", many_at_once},
+	        {"no_state_root_holds_none", no_state_root_holds_none},
+	        {"sigchld_ignored", sigchld_ignored},
+	};
+	return test_main("lib_create", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
