@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What libwisp reads and writes: text, configurations, logs, detach keys. */
+#include "tests/unit/test_lib.h"
+#include "vmm/lib/config.h"
+#include "vmm/lib/keys.h"
+#include "vmm/lib/logline.h"
+
+static void utf8(void)
+{
+	static const struct {
+		const char *text;
+		bool valid;
+	} cases[] = {{"", true}, {"abc", true}, {"\xc3\xbc", true}, {"\xe2\x82\xac", true}, {"\xf0\x9f\x98\x80", true},
+	        {"\xf4\x8f\xbf\xbf", true}, {"\xff", false}, {"\x80", false}, {"\xc3", false}, {"\xc0\xaf", false},
+	        {"\xe0\x80\x80", false}, {"\xed\xa0\x80", false}, {"\xf4\x90\x80\x80", false},
+	        {"\xf0\x8f\xbf\xbf", false}, {"\xf8\x88\x80\x80\x80", false}, {"a\xe2\x82", false}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t valid;
+		CHECK_EQ(lib_is_utf8(cases[i].text, strlen(cases[i].text), &valid), cases[i].valid);
+		CHECK(valid <= strlen(cases[i].text));
+	}
+}
+
+static void printable(void)
+{
+	static const struct {
+		const char *from, *to;
+	} cases[] = {{"plain", "plain"}, {"a\nb\tc", "a b c"}, {"\033[2J", "?[2J"},
+	        {"\xc3\xbc\xff\xe2\x82", "\xc3\xbc???"}, {"\xc2\x9b", "?"}, {"\x7f", "?"}};
+	char to[64];
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		lib_printable(to, sizeof(to), cases[i].from, strlen(cases[i].from));
+		CHECK_STR(to, cases[i].to);
+	}
+	lib_printable(to, 4, "ab\xe2\x82\xac", 5);
+	CHECK_STR(to, "ab");
+	lib_printable(to, 1, "ab", 2);
+	CHECK_STR(to, "");
+}
+
+static void config_survives(void)
+{
+	char dir[] = "/tmp/wisp-test-XXXXXX";
+	REQUIRE(mkdtemp(dir));
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *env[] = {"A=1", "B=line\nline \\n back\\slash", "C=a=b", "D=", NULL};
+	struct config out = {.image = "/with\nnewline",
+	        .cpus = 3,
+	        .memory_mib = 77,
+	        .env = env,
+	        .workdir = "/x y",
+	        .user = "u",
+	        .shell = "/bin/bash",
+	        .created_ns = 1234567890123456789,
+	        .stop_grace_ms = 5,
+	        .keep = true};
+	struct config in;
+	CHECK_EQ(config_write(fd, &out), 0);
+	CHECK_EQ(config_write(fd, &out), -EEXIST);
+	REQUIRE(config_read(fd, &in) == 0);
+	CHECK_STR(in.image, out.image);
+	CHECK_STR(in.workdir, out.workdir);
+	CHECK_EQ(in.cpus, 3);
+	CHECK_EQ(in.memory_mib, 77);
+	CHECK_EQ(in.created_ns, out.created_ns);
+	CHECK_EQ(in.env_count, 4);
+	for (size_t i = 0; i < 4; i++)
+		CHECK_STR(in.env[i], env[i]);
+	CHECK(!in.env[4] && in.keep && !in.detach && !in.hostname);
+	config_free(&in);
+	close(fd);
+	remove_all(dir);
+}
+
+static void strange_configs(void)
+{
+	char dir[] = "/tmp/wisp-test-XXXXXX";
+	struct config in;
+	REQUIRE(mkdtemp(dir));
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK_EQ(config_read(fd, &in), -ENOENT);
+	write_file(dir, "config", "\n=\nnonsense\nlater=thing\ncpus=many\nenv=A=\\\nuser=x\\");
+	REQUIRE(config_read(fd, &in) == 0);
+	CHECK_EQ(in.cpus, 0);
+	CHECK_STR(in.env[0], "A=\\");
+	CHECK_STR(in.user, "x\\");
+	config_free(&in);
+	close(fd);
+	remove_all(dir);
+}
+
+static void detach_keys(void)
+{
+	static const struct {
+		const char *keys, *typed, *passed;
+		bool detached;
+	} cases[] = {
+	        {NULL, "ab\x1d", "ab", true},
+	        {NULL, "abc", "abc", false},
+	        {"ctrl-p,ctrl-q", "a\x10\x11z", "a", true},
+	        {"ctrl-p,ctrl-q", "a\x10z", "a\x10z", false},
+	        {"ctrl-p,ctrl-q", "\x10\x10\x11", "\x10", true},
+	        {"ctrl-p,ctrl-q", "\x10\x10\x10z", "\x10\x10\x10z", false},
+	        {"a,a,b", "aaab", "a", true},
+	        {"a,b,a,c", "ababac", "ab", true},
+	        {"q", "xq", "x", true},
+	        {",", "x,", "x", true},
+	        {"a,,,b", "a,b", "", true},
+	        {"CTRL-], ", "\x1d ", "", true},
+	        {"ctrl-@", "", "", false},
+	        {"ctrl-[", "\x1b", "", true},
+	        {"ctrl-\\", "\x1c", "", true},
+	        {"ctrl-^", "\x1e", "", true},
+	        {"ctrl-_", "\x1f", "", true},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct keys keys;
+		unsigned char out[64];
+		size_t total = 0, n;
+		bool detached = false;
+		REQUIRE(keys_parse(cases[i].keys, &keys, NULL) == 0);
+		/* One by one, as they are typed. */
+		for (const char *at = cases[i].typed; *at && !detached; at++) {
+			detached = keys_filter(&keys, (const unsigned char *)at, 1, out + total, &n);
+			total += n;
+		}
+		out[total] = '\0';
+		CHECK_EQ(detached, cases[i].detached);
+		CHECK_STR((char *)out, cases[i].passed);
+		/* All at once. */
+		REQUIRE(keys_parse(cases[i].keys, &keys, NULL) == 0);
+		detached = keys_filter(&keys, (const unsigned char *)cases[i].typed, strlen(cases[i].typed), out, &n);
+		out[n] = '\0';
+		CHECK_EQ(detached, cases[i].detached);
+		CHECK_STR((char *)out, cases[i].passed);
+	}
+	static const char *const bad[] = {
+	        "", "ctrl-", "ctrl-1", "ab", "a,", "ctrl-a,,", "escape", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct keys keys;
+		struct wisp_error error;
+		if (i == 4 || i == 5) /* a comma may be the last key */
+			continue;
+		CHECK_EQ(keys_parse(bad[i], &keys, &error), -EINVAL);
+		CHECK_EQ(error.status, WISP_ERR_INVALID);
+	}
+}
+
+static void log_lines(void)
+{
+	struct logline line = {0};
+	static const char good[] = "{\"time\":\"2026-01-31T12:00:00.000000007Z\",\"session\":12,\"stream\":\"stdout\","
+	                           "\"data\":\"a\\n\\\"\\\\\\u00e9"
+	                           "\\ud83d\\ude00\\u0000z\"}";
+	REQUIRE(logline_parse(good, sizeof(good) - 1, &line));
+	CHECK_EQ(line.time_ns, 1769860800000000007ll);
+	CHECK_EQ(line.session, 12);
+	CHECK_STR(line.stream, "stdout");
+	CHECK_EQ(line.data.length, 12);
+	CHECK(memcmp(line.data.text, "a\n\"\\\xc3\xa9\xf0\x9f\x98\x80\0z", 12) == 0);
+	static const char b64[] =
+	        "{\"time\":\"2026-01-31T12:00:00Z\",\"session\":1,\"stream\":\"stderr\",\"data_b64\":\"/wD+YQ==\"}";
+	REQUIRE(logline_parse(b64, sizeof(b64) - 1, &line));
+	CHECK_EQ(line.data.length, 4);
+	CHECK(memcmp(line.data.text,
+	              "\xff\0\xfe"
+	              "a",
+	              4) == 0);
+	static const char event[] = "{\"time\":\"2026-01-31T12:00:00.5Z\",\"session\":1,\"stream\":\"exited\",\"code\":"
+	                            "3,\"signal\":0,\"timeout\":false}";
+	REQUIRE(logline_parse(event, sizeof(event) - 1, &line));
+	CHECK_STR(line.data.text, "code=3 signal=0 timeout=false");
+	static const char *const bad[] = {"", "{", "{}", "null", "{\"stream\":\"stdout\"", "{\"stream\":\"x\",}",
+	        "{\"time\":\"never\",\"stream\":\"x\"}", "{\"stream\":\"\\x\"}", "{\"stream\":\"\\ud800\"}",
+	        "{\"stream\":\"stdout\"} more", "[\"stream\"]", "{\"stream\":{}}"};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(!logline_parse(bad[i], strlen(bad[i]), &line));
+	free(line.data.text);
+}
+
+static void add_line(char *text, size_t size, int number, const char *stream)
+{
+	size_t used = strlen(text);
+	snprintf(text + used, size - used,
+	        "{\"time\":\"2026-01-31T12:00:%02d.000000000Z\",\"session\":%d,\"stream\":\"%s\",\"data\":\"%d\"}\n",
+	        number, number % 2 + 1, stream, number);
+}
+
+/* The records that options choose, as their data one after another. */
+static void check_logs(struct fixture *f, const struct wisp_logs_options *options, const char *wanted)
+{
+	struct wisp_logs *logs;
+	struct wisp_error error;
+	const struct wisp_log_record *record;
+	char got[256] = "";
+	REQUIRE(wisp_open_logs(f->root, "box", options, &logs, &error) == 0);
+	int r;
+	while ((r = wisp_recv_log(logs, -1, &record, &error)) > 0) {
+		size_t used = strlen(got);
+		snprintf(got + used, sizeof(got) - used, "%.*s ", (int)record->length, (const char *)record->data);
+	}
+	CHECK_EQ(r, 0);
+	CHECK_STR(got, wanted);
+	wisp_close_logs(logs);
+}
+
+static void logs_are_chosen(void)
+{
+	struct fixture f;
+	char old[2048] = "", new[2048] = "";
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	close(f.lock_fd);
+	f.lock_fd = -1;
+	for (int i = 0; i < 5; i++)
+		add_line(old, sizeof(old), i, i == 4 ? "stderr" : "stdout");
+	strcat(old, "nonsense\n");
+	for (int i = 5; i < 8; i++)
+		add_line(new, sizeof(new), i, i == 7 ? "exited" : "stdout");
+	struct wisp_logs_options options = {.size = sizeof(options)};
+	check_logs(&f, &options, "");
+	write_file(f.dir, "exec.log.1", old);
+	write_file(f.dir, "exec.log", new);
+	check_logs(&f, NULL, "0 1 2 3 4 5 6 7 ");
+	options.session = 2;
+	check_logs(&f, &options, "1 3 5 7 ");
+	options = (struct wisp_logs_options){.size = sizeof(options), .sources = WISP_LOG_STDERR | WISP_LOG_EVENTS};
+	check_logs(&f, &options, "4 7 ");
+	options = (struct wisp_logs_options){.size = sizeof(options), .tail = 2};
+	check_logs(&f, &options, "6 7 ");
+	options.sources = WISP_LOG_STDOUT;
+	check_logs(&f, &options, "5 6 ");
+	options.tail = 100;
+	options.since_ns = 1769860803000000000ll;
+	check_logs(&f, &options, "3 5 6 ");
+	struct wisp_logs *logs;
+	struct wisp_error error;
+	CHECK_EQ(wisp_open_logs(f.root, "nobox", NULL, &logs, &error), -ENOENT);
+	CHECK_EQ(error.status, WISP_ERR_NO_SANDBOX);
+	fixture_end(&f);
+}
+
+/* A monitor that writes, starts a new file, writes, and ends. */
+static void logs_are_followed(void)
+{
+	struct fixture f;
+	struct wisp_logs *logs;
+	struct wisp_error error;
+	const struct wisp_log_record *record;
+	char text[512] = "", path[128], moved[128];
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	snprintf(path, sizeof(path), "%s/exec.log", f.dir);
+	snprintf(moved, sizeof(moved), "%s/exec.log.1", f.dir);
+	struct wisp_logs_options options = {.size = sizeof(options), .follow = true};
+	REQUIRE(wisp_open_logs(f.root, "box", &options, &logs, &error) == 0);
+	CHECK_EQ(wisp_recv_log(logs, 0, &record, &error), -EAGAIN);
+	for (int i = 1; i < 4; i++) {
+		text[0] = '\0';
+		add_line(text, sizeof(text), i, "stdout");
+		if (i == 3)
+			CHECK_EQ(rename(path, moved), 0);
+		FILE *file = fopen(path, "a");
+		REQUIRE(file);
+		/* In two writes: half a line is no record. */
+		fwrite(text, 1, 20, file);
+		fflush(file);
+		CHECK_EQ(wisp_recv_log(logs, 20, &record, &error), -EAGAIN);
+		fputs(text + 20, file);
+		fclose(file);
+		struct pollfd pfd = {.fd = wisp_get_logs_fd(logs), .events = POLLIN};
+		CHECK_EQ(poll(&pfd, 1, 5000), 1);
+		REQUIRE(wisp_recv_log(logs, 5000, &record, &error) == 1);
+		CHECK_EQ(record->data[0], '0' + i);
+		CHECK_EQ(strlen(record->line), strlen(text) - 1);
+	}
+	text[0] = '\0';
+	add_line(text, sizeof(text), 9, "stdout");
+	FILE *file = fopen(path, "a");
+	REQUIRE(file);
+	fputs(text, file);
+	fclose(file);
+	close(f.lock_fd);
+	f.lock_fd = -1;
+	CHECK_EQ(wisp_recv_log(logs, 5000, &record, &error), 1);
+	CHECK_EQ(wisp_recv_log(logs, 5000, &record, &error), 0);
+	wisp_close_logs(logs);
+	fixture_end(&f);
+}
+
+static void names_of_numbers(void)
+{
+	CHECK_STR(wisp_get_status_name(WISP_ERR_TIMEOUT), "timeout");
+	CHECK_STR(wisp_get_failure_name(WISP_FAILURE_BAD_CWD), "bad_cwd");
+	CHECK_STR(wisp_get_stage_name(WISP_STAGE_RLIMIT), "rlimit");
+	CHECK_STR(wisp_get_end_name(WISP_END_TRIPLE_FAULT), "triple-fault");
+	CHECK_STR(wisp_get_errno_name(ENOENT), "ENOENT");
+	CHECK_STR(wisp_get_errno_name(0), "");
+	CHECK_STR(wisp_get_errno_name(99999), "");
+	CHECK_STR(wisp_get_status_name((enum wisp_status)999), "unknown");
+	for (int i = WISP_OK; i <= WISP_ERR_NO_TERMINAL; i++)
+		CHECK(strcmp(wisp_get_status_name((enum wisp_status)i), "unknown") != 0);
+	CHECK(wisp_get_version()[0]);
+}
+
+static void null_is_released(void)
+{
+	wisp_close_sandbox(NULL);
+	wisp_close_session(NULL);
+	wisp_close_control(NULL);
+	wisp_close_stdin(NULL);
+	wisp_close_logs(NULL);
+	wisp_free_output(NULL);
+	wisp_free_session_list(NULL);
+	wisp_free_sandbox_list(NULL);
+	wisp_free_sandbox_info(NULL);
+}
+
+TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
+        {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
+        {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
+        {"names_of_numbers", names_of_numbers}, {"null_is_released", null_is_released})
