@@ -108,6 +108,13 @@ $(W)/base.squashfs: rootfs/build-default
 	@mkdir -p $(@D)
 	rootfs/build-default $@
 
+# Not a part of wisp: an ordinary system to run, for the tests and for whoever wants one.
+.PHONY: debian
+debian: $(B)/debian.squashfs
+$(B)/debian.squashfs: rootfs/build-debian
+	@mkdir -p $(@D)
+	rootfs/build-debian $@
+
 # --- tests ---
 
 UNIT := $(patsubst %.c,$(B)/%,$(unit_src))
@@ -145,7 +152,7 @@ tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(
 tests-tsan: $(UNIT_TSAN)
 
 check: deps
-	$(MAKE) all guest tests
+	$(MAKE) all guest debian tests
 	$(MAKE) SAN=address,undefined tests
 	$(MAKE) SAN=thread tests-tsan
 	tests/run

@@ -45,6 +45,15 @@ t_no_kvm() {
 	wisp doctor >out 2>&1 || fail "doctor is not content: $(cat out)"
 }
 
+t_no_permission_for_kvm() {
+	chmod 600 /dev/kvm
+	chmod 755 "$area" .
+	mkdir -m 777 mine
+	expect 125 "no permission to open /dev/kvm" setpriv --reuid 65534 --regid 65534 --clear-groups \
+		env HOME=/nonexistent WISP_STATE="$PWD/mine/state" wisp run -- true
+	chmod 666 /dev/kvm
+}
+
 t_disk_full() {
 	mkdir full
 	mount -t tmpfs -o size=16k none full
