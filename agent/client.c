@@ -169,6 +169,11 @@ static void flush_task(struct poller_task *task)
 	if (!error || error == -EAGAIN)
 		if (!await_room(client, error == -EAGAIN))
 			error = -ENOMEM;
+	/* It has left already, but what it asked for before is still to be read. */
+	if (error == -EPIPE && client->state <= CLIENT_REQUEST) {
+		bytes_free(&client->out);
+		return;
+	}
 	if (!error && client->control && client->state == CLIENT_ENDING)
 		error = -EPROTO;
 	if (error && error != -EAGAIN) {

@@ -527,4 +527,20 @@ static UNUSED bool alive(uint32_t pid)
 	return kill((pid_t)pid, 0) == 0;
 }
 
+/* SIGKILL to a program, or to the group of one; never, by a number that did not come, to the tests' own. */
+static UNUSED void kill_program(long pid)
+{
+	if (pid > 1 || pid < -1)
+		kill((pid_t)pid, SIGKILL);
+	else
+		test_failed = true;
+}
+
+static UNUSED bool ends_with(const struct result *result, int stream, const char *end)
+{
+	size_t length = strlen(end);
+	return result->length[stream] >= length &&
+	       memcmp(result->output[stream] + result->length[stream] - length, end, length) == 0;
+}
+
 #endif

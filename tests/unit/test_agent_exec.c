@@ -73,8 +73,8 @@ static void much_output(void)
 	CHECK(ended_with(&result, 0));
 	CHECK_EQ(result.dropped, 0);
 	REQUIRE(result.length[0] == 262147 && result.length[1] == 262147);
-	CHECK_STR(text(&result, 0) + 262144, "END");
-	CHECK_STR(text(&result, 1) + 262144, "FIN");
+	CHECK(ends_with(&result, 0, "END"));
+	CHECK(ends_with(&result, 1, "FIN"));
 	CHECK_EQ(strspn(text(&result, 0), "o"), 262144);
 	CHECK_EQ(strspn(text(&result, 1), "e"), 262144);
 	result_free(&result);
@@ -126,15 +126,15 @@ static void background_child(void)
 {
 	START();
 	uint64_t begin = now_ms();
-	struct result result = run(&agent, &SH("(sleep 0.4; echo late; sleep 30) & echo soon"));
+	struct result result = run(&agent, &SH("(sleep 0.8; echo late; sleep 30) & echo soon"));
 	uint64_t took_ms = now_ms() - begin;
 	CHECK(ended_with(&result, 0));
 	CHECK_STR(text(&result, 0), "soon\n");
-	CHECK(took_ms >= 100 && took_ms < 400);
+	CHECK(took_ms >= 100 && took_ms < 700);
 	uint64_t session = result.start.session;
 	result_free(&result);
 	/* It is in the ring, though, for those who come afterwards. */
-	sleep_ms(500);
+	sleep_ms(900);
 	int fd = open_session(&agent, session, PROTO_OPEN_REPLAY);
 	collect(fd, &result);
 	CHECK(ended_with(&result, 0));
@@ -158,7 +158,7 @@ static void background_flood(void)
 	REQUIRE(pid > 1);
 	sleep_ms(50);
 	CHECK(alive((uint32_t)pid));
-	kill(pid, SIGKILL);
+	kill_program(pid);
 	result_free(&result);
 	STOP();
 }

@@ -115,7 +115,7 @@ static void window_is_held(void)
 	CHECK(result.refused && result.error.code == PROTO_ERROR_PROTOCOL && strstr(result.message, "window"));
 	/* Only the connection ended. */
 	CHECK(alive(result.start.pid));
-	kill((pid_t)result.start.pid, SIGKILL);
+	kill_program((long)result.start.pid);
 	result_free(&result);
 	STOP();
 }
@@ -233,6 +233,7 @@ static void writers_do_not_pile_up(void)
 		struct frame frame = {0};
 		while (read_frame(fd, &frame) && frame.type != PROTO_PONG)
 			frame_free(&frame);
+		frame_free(&frame);
 		close(fd);
 		result_free(&result);
 		fd = open_session(&agent, session, PROTO_OPEN_WRITE);
@@ -245,7 +246,7 @@ static void writers_do_not_pile_up(void)
 	CHECK_EQ(result.error.code, PROTO_ERROR_WRITER);
 	close(fd);
 	result_free(&result);
-	kill((pid_t)pid, SIGKILL);
+	kill_program((long)pid);
 	STOP();
 }
 
@@ -270,7 +271,7 @@ static void not_for_everyone(void)
 	collect(fd, &result);
 	CHECK(result.refused && result.error.code == PROTO_ERROR_PROTOCOL);
 	CHECK(alive(result.start.pid));
-	kill((pid_t)result.start.pid, SIGKILL);
+	kill_program((long)result.start.pid);
 	result_free(&result);
 	STOP();
 }

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent's parts by themselves: queue of bytes, output ring, timers, requests. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "agent/bytes.h"
+#include "agent/outring.h"
+#include "agent/poller.h"
+#include "agent/request.h"
+#include "tests/unit/test.h"
+
+static void byte_queue(void)
+{
+	struct bytes bytes = {0};
+	uint8_t written = 0, read = 0, prefix[3] = {1, 2, 3};
+	uint32_t state = 7;
+	for (int round = 0; round < 20000; round++) {
+		uint8_t part[300];
+		state = state * 1103515245 + 12345;
+		size_t count = (state >> 16) % sizeof(part);
+		if (state & 0x1000) {
+			for (size_t i = 0; i < count; i++)
+				part[i] = written++;
+			REQUIRE(bytes_append(&bytes, part, count) == 0);
+		} else {
+			count = count < bytes.length ? count : bytes.length;
+			for (size_t i = 0; i < count; i++)
+				if (bytes_data(&bytes)[i] != read++)
+					REQUIRE(!"the bytes are those that were appended");
+			bytes_consume(&bytes, count);
+		}
+	}
+	REQUIRE(bytes_append(&bytes, "x", 1) == 0);
+	CHECK(bytes_prepend(&bytes, prefix, sizeof(prefix)) == 0);
+	CHECK(memcmp(bytes_data(&bytes), prefix, sizeof(prefix)) == 0);
+	CHECK(bytes_reserve(&bytes, SIZE_MAX) == NULL);
+	bytes_consume(&bytes, bytes.length);
+	CHECK(bytes.capacity <= 1024);
+	bytes_free(&bytes);
+}
+
+/* A model: every byte that was read, with its stream. */
+struct model {
+	struct outring ring;
+	int pipe[2];
+	uint8_t *bytes, *streams;
+	size_t length;
+};
+
+static bool model_open(struct model *model, size_t size)
+{
+	model->bytes = malloc(size);
+	model->streams = malloc(size);
+	model->length = 0;
+	return model->bytes && model->streams && outring_init(&model->ring) == 0 && pipe2(model->pipe, O_NONBLOCK) == 0;
+}
+
+static void model_close(struct model *model)
+{
+	outring_free(&model->ring);
+	close(model->pipe[0]);
+	close(model->pipe[1]);
+	free(model->bytes);
+	free(model->streams);
+}
+
+/* `count` bytes of one stream through the pipe into the ring. How many it took. */
+static size_t model_put(struct model *model, unsigned int stream, size_t count, uint64_t floor)
+{
+	static uint8_t data[16384];
+	for (size_t i = 0; i < count; i++)
+		data[i] = (uint8_t)((model->length + i) * 31 >> 3);
+	if (write(model->pipe[1], data, count) != (ssize_t)count)
+		test_failed = true;
+	size_t done = 0;
+	while (done < count) {
+		uint32_t room = outring_room(&model->ring, floor, stream), asked = 0;
+		if (!room)
+			break;
+		ssize_t got = outring_read(&model->ring, model->pipe[0], stream, room, &asked);
+		if (got <= 0 || (size_t)got > asked || asked > room) {
+			test_failed = true;
+			break;
+		}
+		done += (size_t)got;
+	}
+	uint8_t rest[16384];
+	if (done < count && read(model->pipe[0], rest, sizeof(rest)) != (ssize_t)(count - done))
+		test_failed = true;
+	memcpy(model->bytes + model->length, data, done);
+	memset(model->streams + model->length, (int)stream, done);
+	model->length += done;
+	return done;
+}
+
+/* The ring holds what the model does, from its tail on. */
+static void model_check(const struct model *model)
+{
+	const struct outring *ring = &model->ring;
+	REQUIRE(ring->head == model->length && ring->tail <= ring->head && ring->head - ring->tail <= OUTRING_MAX);
+	for (uint64_t position = ring->tail; position < ring->head;) {
+		unsigned int stream;
+		struct iovec slices[2];
+		uint32_t run = outring_run(ring, position, &stream);
+		REQUIRE(run > 0 && run <= ring->head - position);
+		int count = outring_slices(ring, position, run, slices);
+		for (int i = 0; i < count; i++) {
+			REQUIRE(memcmp(slices[i].iov_base, model->bytes + position, slices[i].iov_len) == 0);
+			for (size_t j = 0; j < slices[i].iov_len; j++)
+				REQUIRE(model->streams[position + j] == stream);
+			position += slices[i].iov_len;
+		}
+	}
+}
+
+static void ring_keeps_the_last(void)
+{
+	struct model model;
+	uint32_t state = 3;
+	REQUIRE(model_open(&model, 16 * OUTRING_MAX));
+	CHECK_EQ(model.ring.capacity, OUTRING_MIN);
+	for (int i = 0; i < 400; i++) {
+		state = state * 1103515245 + 12345;
+		size_t count = (state >> 16) % 9000 + 1;
+		CHECK_EQ(model_put(&model, state >> 12 & 1, count, OUTRING_NO_FLOOR), count);
+		if (i % 16 == 0)
+			model_check(&model);
+		/* Nothing is lost before the ring is as large as it may be. */
+		CHECK_EQ(model.ring.head - model.ring.tail,
+		        model.length < OUTRING_MAX ? model.length : (size_t)OUTRING_MAX);
+	}
+	model_check(&model);
+	model_close(&model);
+}
+
+static void ring_keeps_the_floor(void)
+{
+	struct model model;
+	REQUIRE(model_open(&model, 4 * OUTRING_MAX));
+	size_t taken = 0;
+	for (int i = 0; i < 40; i++)
+		taken += model_put(&model, 0, 9999, 0);
+	CHECK_EQ(taken, OUTRING_MAX);
+	CHECK_EQ(outring_room(&model.ring, 0, 0), 0);
+	CHECK_EQ(outring_room(&model.ring, 1000, 0), 1000);
+	CHECK_EQ(model_put(&model, 1, 5000, 1000), 1000);
+	CHECK_EQ(model.ring.tail, 1000);
+	model_check(&model);
+	model_close(&model);
+}
+
+/* One byte a stream in turn: bounded by the number of changes. */
+static void ring_of_changes(void)
+{
+	struct model model;
+	REQUIRE(model_open(&model, 4 * OUTRING_MAX));
+	for (unsigned int i = 0; i < OUTRING_RUNS_MAX; i++)
+		CHECK_EQ(model_put(&model, i & 1, 1, 0), 1);
+	CHECK_EQ(outring_room(&model.ring, 0, 0), 0);
+	CHECK(outring_room(&model.ring, 0, 1) > 0); /* goes on with the last run */
+	CHECK(outring_room(&model.ring, 1, 0) > 0);
+	model_check(&model);
+	for (unsigned int i = 0; i < 3 * OUTRING_RUNS_MAX; i++)
+		CHECK_EQ(model_put(&model, i & 1, 1, OUTRING_NO_FLOOR), 1);
+	CHECK_EQ(model.ring.head - model.ring.tail, OUTRING_RUNS_MAX);
+	model_check(&model);
+	model_close(&model);
+}
+
+/* ---- Timers and tasks ---- */
+
+struct fired {
+	struct poller_timer timer;
+	struct poller_task task;
+	struct poller *poller;
+	int *order, *count, number, again;
+};
+
+static void timer_fired(struct poller_timer *timer)
+{
+	struct fired *fired = list_entry(timer, struct fired, timer);
+	fired->order[(*fired->count)++] = fired->number;
+	if (fired->number == 9)
+		fired->poller->stop = true;
+}
+
+static void task_run(struct poller_task *task)
+{
+	struct fired *fired = list_entry(task, struct fired, task);
+	fired->order[(*fired->count)++] = fired->number;
+	if (fired->again-- > 0)
+		poller_defer(fired->poller, &fired->task);
+}
+
+static void timers_in_order(void)
+{
+	static struct poller poller;
+	int order[16], count = 0;
+	struct fired fired[10] = {0};
+	static const int delays_ms[10] = {5, 1, 3, 9, 7, 1, 20, 2, 8, 30};
+	static const int expected[] = {1, 5, 7, 2, 4, 8, 3, 6, 9};
+	REQUIRE(poller_init(&poller) == 0);
+	uint64_t begin = poller_now();
+	for (int i = 0; i < 10; i++) {
+		fired[i] = (struct fired){
+		        .timer.fire = timer_fired, .poller = &poller, .order = order, .count = &count, .number = i};
+		poller_arm(&poller, &fired[i].timer, begin + (uint64_t)delays_ms[i] * 1000000);
+	}
+	poller_disarm(&fired[0].timer);
+	poller_arm(&poller, &fired[3].timer, begin + 10 * 1000000);
+	CHECK_EQ(poller_run(&poller), 0);
+	CHECK(poller_now() - begin >= 30 * 1000000);
+	CHECK_EQ(count, 9);
+	CHECK(memcmp(order, expected, sizeof(expected)) == 0);
+	poller_destroy(&poller);
+}
+
+/* Tasks run in the order they were put off; one that puts itself off does not keep timers away. */
+static void tasks_take_turns(void)
+{
+	static struct poller poller;
+	static int order[4000];
+	int count = 0;
+	struct fired task = {.task.run = task_run, .number = 1, .again = 3000},
+	             timer = {.timer.fire = timer_fired, .number = 9};
+	REQUIRE(poller_init(&poller) == 0);
+	task.poller = timer.poller = &poller;
+	task.order = timer.order = order;
+	task.count = timer.count = &count;
+	poller_defer(&poller, &task.task);
+	poller_defer(&poller, &task.task);
+	poller_arm(&poller, &timer.timer, poller_now());
+	CHECK_EQ(poller_run(&poller), 0);
+	CHECK(count > 1 && count < 3000);
+	list_remove(&task.task.node);
+	poller_destroy(&poller);
+}
+
+/* ---- Requests ---- */
+
+/* A hundred thousand variables of few names take no time to sort out. */
+static void many_variables(void)
+{
+	enum { COUNT = 100000 };
+	uint8_t *payload = malloc(PROTO_EXEC_MAX);
+	struct proto_exec fixed = {.argc = 1, .envc = COUNT};
+	memcpy(payload, &fixed, sizeof(fixed));
+	size_t at = sizeof(fixed);
+	memcpy(payload + at, "\0\0x", 4);
+	at += 4;
+	for (int i = 0; i < COUNT; i++)
+		at += (size_t)sprintf((char *)payload + at, "V%d=%d", i % 7, i) + 1;
+	struct agent_request request;
+	struct agent_user user = {.name = "n", .home = "/h"};
+	const char *why = NULL;
+	REQUIRE(agent_request_parse(&request, payload, at, &why) == 0);
+	uint64_t begin = poller_now();
+	CHECK_EQ(agent_request_environ(&request, &user), 0);
+	CHECK(poller_now() - begin < 2000000000u);
+	int count = 0;
+	while (request.envp[count])
+		count++;
+	CHECK_EQ(count, 7 + 4);
+	CHECK_STR(agent_request_getenv(&request, "V4"), "99999");
+	CHECK_STR(agent_request_getenv(&request, "HOME"), "/h");
+	CHECK(!agent_request_getenv(&request, "V"));
+	agent_request_free(&request);
+	free(payload);
+}
+
+/* Random changes of a good request: refused or taken, never more read than there is (ASan sees). */
+static void mutated_requests(void)
+{
+	static const char strings[] = "/tmp\0user\0sh\0-c\0true\0A=1\0B=2";
+	struct proto_exec fixed = {.argc = 3, .envc = 2, .rlimit_count = 1};
+	struct proto_rlimit limit = {.resource = 7, .soft = 1, .hard = 2};
+	uint32_t state = 11;
+	size_t length = sizeof(fixed) + sizeof(limit) + sizeof(strings);
+	int taken = 0;
+	for (int round = 0; round < 50000; round++) {
+		uint8_t *payload = malloc(length);
+		memcpy(payload, &fixed, sizeof(fixed));
+		memcpy(payload + sizeof(fixed), &limit, sizeof(limit));
+		memcpy(payload + sizeof(fixed) + sizeof(limit), strings, sizeof(strings));
+		for (uint32_t changes = round % 4; changes; changes--) {
+			state = state * 1103515245 + 12345;
+			payload[(state >> 8) % length] = (uint8_t)(state >> 24) & (state & 0x80 ? 0xff : 3);
+		}
+		state = state * 1103515245 + 12345;
+		size_t cut = state & 0x10000 ? length : length - (state >> 20) % length;
+		struct agent_request request;
+		struct agent_user user = {.name = "n", .home = "/h"};
+		const char *why = NULL;
+		if (agent_request_parse(&request, payload, cut, &why) == 0) {
+			taken++;
+			agent_request_environ(&request, &user);
+			agent_request_free(&request);
+		} else {
+			CHECK(why);
+		}
+		free(payload);
+	}
+	CHECK(taken > 5000 && taken < 45000);
+}
+
+TEST_MAIN("agent_parts", {"byte_queue", byte_queue}, {"ring_keeps_the_last", ring_keeps_the_last},
+        {"ring_keeps_the_floor", ring_keeps_the_floor}, {"ring_of_changes", ring_of_changes},
+        {"timers_in_order", timers_in_order}, {"tasks_take_turns", tasks_take_turns},
+        {"many_variables", many_variables}, {"mutated_requests", mutated_requests})
