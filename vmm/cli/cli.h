@@ -29,7 +29,7 @@ struct cli_args {
 	const char *const *command; /* after "--", ended by NULL; NULL where there was no "--" */
 
 	/* of a machine */
-	const char *name, *overlay, *hostname, *shell, *kernel, *initramfs, *helper;
+	const char *name, *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *helper;
 	uint32_t cpus, memory_mib;
 	struct wisp_disk *disks;
 	size_t disk_count;
@@ -52,6 +52,13 @@ struct cli_args {
 	int64_t since_ns;
 	const char *source, *grep;
 
+	/* of benchmarks; the texts of --a, --b and --sweep are looked at by the verb */
+	struct {
+		uint64_t runs, warmup, parallel;
+		bool has_warmup, cold, untraced;
+		const char *json, *csv, *svg, *perfetto, *payload, *symbols, *sweep, *a, *b;
+	} bench;
+
 	bool json, quiet, force, live, watch, help;
 };
 
@@ -65,7 +72,7 @@ struct cli_option {
 };
 
 /* What an operand is, for completion. */
-enum cli_operand { CLI_NONE, CLI_SANDBOX, CLI_SESSION, CLI_IMAGE, CLI_SHELL, CLI_PATH, CLI_VERB };
+enum cli_operand { CLI_NONE, CLI_SANDBOX, CLI_SESSION, CLI_IMAGE, CLI_SHELL, CLI_PATH, CLI_VERB, CLI_BENCH };
 
 struct cli_verb {
 	const char *name;
@@ -85,9 +92,10 @@ extern const struct cli_verb cli_verbs[];
 const struct cli_verb *cli_find_verb(const char *name);
 
 /* options.c */
-extern const struct cli_option cli_machine_options[], cli_exec_options[], cli_tty_options[], cli_json_option[],
-        cli_create_options[], cli_run_options[], cli_stop_options[], cli_rm_options[], cli_logs_options[],
-        cli_ls_options[], cli_attach_options[], cli_cp_options[], cli_exec_only_options[], cli_help_option[];
+extern const struct cli_option cli_machine_options[], cli_name_option[], cli_exec_options[], cli_bench_options[],
+        cli_bench_config_options[], cli_tty_options[], cli_json_option[], cli_create_options[], cli_run_options[],
+        cli_stop_options[], cli_rm_options[], cli_logs_options[], cli_ls_options[], cli_attach_options[],
+        cli_cp_options[], cli_exec_only_options[], cli_help_option[];
 
 /* parse.c: 0, or the exit code after a message. argv[0] is the verb. */
 int cli_parse(const struct cli_verb *verb, int argc, char **argv, struct cli_args *args);
@@ -137,6 +145,10 @@ void cli_json_strings(struct cli_json *json, const char *key, const char *const 
 
 /* create_common.c: boots; a signal meanwhile gives up, and leaves nothing. */
 struct wisp_sandbox *cli_create(const struct cli_args *args, bool detach, int *exit_code);
+/* Its parts. The options borrow from `args`. */
+void cli_fill_create_options(const struct cli_args *args, bool detach, struct wisp_create_options *options);
+/* Until it is ready: 0; the number of a signal that came first (from a signalfd); or -errno. */
+int cli_wait_ready(struct wisp_sandbox *sandbox, int signal_fd, struct wisp_error *error);
 
 /* bridge.c */
 void cli_block_signals(void);
@@ -151,6 +163,7 @@ int cli_bridge_terminal(struct wisp_sandbox *sandbox, const struct cli_args *arg
 
 /* The verbs. */
 int cli_attach(struct cli_args *args);
+int cli_bench(struct cli_args *args);
 int cli_completion(struct cli_args *args);
 int cli_cp(struct cli_args *args);
 int cli_create_verb(struct cli_args *args);

@@ -10,7 +10,7 @@
 
 #include "vmm/cli/cli.h"
 
-static void fill(const struct cli_args *args, bool detach, struct wisp_create_options *options)
+void cli_fill_create_options(const struct cli_args *args, bool detach, struct wisp_create_options *options)
 {
 	*options = (struct wisp_create_options){
 	        .size = sizeof(*options),
@@ -37,6 +37,7 @@ static void fill(const struct cli_args *args, bool detach, struct wisp_create_op
 	        .console = args->console,
 	        .console_fd = args->console && !detach ? STDERR_FILENO : 0,
 	        .no_wait = true,
+	        .kernel_args = args->kernel_args,
 	};
 	/* Of run they are the execution's, with which the sandbox ends. */
 	if (detach) {
@@ -46,8 +47,7 @@ static void fill(const struct cli_args *args, bool detach, struct wisp_create_op
 	}
 }
 
-/* Until it is ready: 0; the number of a signal that came first; or -errno. */
-static int wait_ready(struct wisp_sandbox *sandbox, int signal_fd, struct wisp_error *error)
+int cli_wait_ready(struct wisp_sandbox *sandbox, int signal_fd, struct wisp_error *error)
 {
 	for (;;) {
 		struct signalfd_siginfo info;
@@ -69,7 +69,7 @@ struct wisp_sandbox *cli_create(const struct cli_args *args, bool detach, int *e
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
 	sigset_t set;
-	fill(args, detach, &options);
+	cli_fill_create_options(args, detach, &options);
 	/* From here on a signal is taken when there is somebody to clean up after it. */
 	cli_block_signals();
 	sigprocmask(SIG_BLOCK, NULL, &set);
@@ -80,7 +80,7 @@ struct wisp_sandbox *cli_create(const struct cli_args *args, bool detach, int *e
 	}
 	int r = wisp_create_sandbox(&options, &sandbox, &error);
 	if (r == 0)
-		r = wait_ready(sandbox, signal_fd, &error);
+		r = cli_wait_ready(sandbox, signal_fd, &error);
 	close(signal_fd);
 	if (r == 0)
 		return sandbox;

@@ -45,6 +45,7 @@ TEXT(overlay)
 TEXT(hostname)
 TEXT(shell)
 TEXT(kernel)
+TEXT(kernel_args)
 TEXT(initramfs)
 TEXT(helper)
 TEXT(workdir)
@@ -124,6 +125,78 @@ static bool take_session(struct cli_args *args, const char *text, char *why)
 	return cli_parse_count(text, UINT64_MAX, &args->session, why);
 }
 
+/* Of wisp bench. */
+#define BENCH_TEXT(option, field)                                                     \
+	static bool take_##option(struct cli_args *args, const char *text, char *why) \
+	{                                                                             \
+		if (text[0] == '\0')                                                  \
+			snprintf(why, CLI_WHY_SIZE, "it is empty");                   \
+		args->bench.field = text;                                             \
+		return text[0] != '\0';                                               \
+	}
+BENCH_TEXT(bench_json, json)
+BENCH_TEXT(csv, csv)
+BENCH_TEXT(svg, svg)
+BENCH_TEXT(perfetto, perfetto)
+BENCH_TEXT(payload, payload)
+BENCH_TEXT(symbols, symbols)
+BENCH_TEXT(sweep, sweep)
+
+static bool take_a(struct cli_args *args, const char *text, char *why)
+{
+	(void)why;
+	args->bench.a = text;
+	return true;
+}
+
+static bool take_b(struct cli_args *args, const char *text, char *why)
+{
+	(void)why;
+	args->bench.b = text;
+	return true;
+}
+
+static bool take_cold(struct cli_args *args, const char *text, char *why)
+{
+	(void)text;
+	(void)why;
+	args->bench.cold = true;
+	return true;
+}
+
+static bool take_untraced(struct cli_args *args, const char *text, char *why)
+{
+	(void)text;
+	(void)why;
+	args->bench.untraced = true;
+	return true;
+}
+
+static bool take_some(const char *text, uint64_t *value, char *why)
+{
+	if (!cli_parse_count(text, 100000, value, why))
+		return false;
+	if (*value == 0)
+		snprintf(why, CLI_WHY_SIZE, "give 1 to 100000");
+	return *value != 0;
+}
+
+static bool take_runs(struct cli_args *args, const char *text, char *why)
+{
+	return take_some(text, &args->bench.runs, why);
+}
+
+static bool take_parallel(struct cli_args *args, const char *text, char *why)
+{
+	return take_some(text, &args->bench.parallel, why);
+}
+
+static bool take_warmup(struct cli_args *args, const char *text, char *why)
+{
+	args->bench.has_warmup = true;
+	return cli_parse_count(text, 100000, &args->bench.warmup, why);
+}
+
 static bool take_since(struct cli_args *args, const char *text, char *why)
 {
 	return cli_parse_time(text, &args->since_ns, why);
@@ -136,14 +209,19 @@ const struct cli_option cli_machine_options[] = {
         {"rw", NULL, "let the guest write to an ext4 IMAGE itself; else changes vanish with the sandbox", take_writable,
                 0},
         {"overlay", "PATH", "a disk file that takes the changes to IMAGE, instead of memory", take_overlay, 0},
-        {"name", "NAME", "the sandbox's name; default: one is made up", take_name, 'n'},
         {"hostname", "NAME", "the guest's host name; default: the sandbox's name", take_hostname, 0},
         {"shell", "PATH", "the shell of exec -t without a command; default /bin/sh", take_shell, 0},
         {"boot-timeout", "DURATION", "how long the guest may take to be ready; default 30s", take_boot_timeout_ms, 0},
         {"stop-grace", "DURATION", "how long it may take to stop in order; default 10s", take_grace_ms, 0},
         {"kernel", "PATH", "boot this vmlinux instead of wisp's own", take_kernel, 0},
+        {"kernel-args", "ARGS", "further parameters of the guest's kernel, in one word", take_kernel_args, 0},
         {"initramfs", "PATH", "boot this initramfs instead of wisp's own", take_initramfs, 0},
         {"vmm", "PATH", "run this monitor instead of wisp's own wisp-vmm", take_helper, 0},
+        {0},
+};
+
+const struct cli_option cli_name_option[] = {
+        {"name", "NAME", "the sandbox's name; default: one is made up", take_name, 'n'},
         {0},
 };
 
@@ -219,6 +297,30 @@ const struct cli_option cli_logs_options[] = {
 const struct cli_option cli_cp_options[] = {
         {"quiet", NULL, "no progress bar", take_quiet, 'q'},
         {"user", "USER", "read or write as this user of the guest", take_user, 'u'},
+        {0},
+};
+
+const struct cli_option cli_bench_options[] = {
+        {"runs", "N", "how often; default 10 (boot), 20 (compare), 100 (floor, exec), 8 (density)", take_runs, 'n'},
+        {"warmup", "N", "runs before those that count; default 1", take_warmup, 0},
+        {"cold", NULL, "drop the host's page cache before each run; needs root", take_cold, 0},
+        {"a", "OPTIONS", "compare: what the first configuration has of its own, quoted as one word", take_a, 0},
+        {"b", "OPTIONS", "compare: and the second; an image may be in it too", take_b, 0},
+        {"sweep", "NAME=V,V...", "boot: a configuration for each value of vcpus or memory", take_sweep, 0},
+        {"parallel", "N", "density: how many boot at once; default: the host's processors", take_parallel, 'j'},
+        {"payload", "PATH", "floor: write the payload there too, for another monitor to boot", take_payload, 0},
+        {"json", "PATH", "write everything, with every sample; - is standard output, here and below", take_bench_json,
+                0},
+        {"csv", "PATH", "write a line for each stage of each run", take_csv, 0},
+        {"svg", "PATH", "draw the median run, the spread of its stages, and the distribution", take_svg, 0},
+        {"perfetto", "PATH", "write the runs as a trace for ui.perfetto.dev", take_perfetto, 0},
+        {0},
+};
+
+const struct cli_option cli_bench_config_options[] = {
+        {"symbols", "PATH", "the kernel's System.map; default: KERNEL.map, or System.map beside it", take_symbols, 0},
+        {"untraced", NULL, "without stages inside the monitor and the guest: what tracing costs", take_untraced, 0},
+        {"console", NULL, "let the guest's kernel log to a serial port", take_console, 0},
         {0},
 };
 

@@ -4,10 +4,10 @@
 
 #include "vmm/cli/cli.h"
 
-static const struct cli_option *const run_options[] = {
-        cli_machine_options, cli_run_options, cli_exec_options, cli_exec_only_options, cli_tty_options, NULL};
+static const struct cli_option *const run_options[] = {cli_machine_options, cli_name_option, cli_run_options,
+        cli_exec_options, cli_exec_only_options, cli_tty_options, NULL};
 static const struct cli_option *const create_options[] = {
-        cli_machine_options, cli_create_options, cli_exec_options, NULL};
+        cli_machine_options, cli_name_option, cli_create_options, cli_exec_options, NULL};
 static const struct cli_option *const exec_options[] = {cli_exec_options, cli_exec_only_options, cli_tty_options, NULL};
 static const struct cli_option *const attach_options[] = {cli_attach_options, NULL};
 static const struct cli_option *const json_options[] = {cli_json_option, NULL};
@@ -15,6 +15,8 @@ static const struct cli_option *const ls_options[] = {cli_ls_options, cli_json_o
 static const struct cli_option *const stop_options[] = {cli_stop_options, NULL};
 static const struct cli_option *const rm_options[] = {cli_rm_options, NULL};
 static const struct cli_option *const logs_options[] = {cli_logs_options, cli_json_option, NULL};
+static const struct cli_option *const bench_options[] = {
+        cli_bench_options, cli_bench_config_options, cli_machine_options, NULL};
 static const struct cli_option *const cp_options[] = {cli_cp_options, NULL};
 
 #define IMAGE_DETAILS                                                                                                  \
@@ -168,6 +170,27 @@ const struct cli_verb cli_verbs[] = {
                 .details = "Exits with 0 if it can, else with 1.",
                 .options = json_options,
                 .run = cli_doctor,
+        },
+        {
+                .name = "bench",
+                .synopsis = "boot|compare|floor|exec|density [IMAGE] [-- COMMAND [ARG...]]",
+                .summary = "Measure this host and these sandboxes",
+                .details = "boot: sandboxes from creation to gone, with a time for every stage, those inside the "
+                           "guest's kernel too; the first command is COMMAND, else echo. compare: two configurations "
+                           "in turns, with the ratio of their medians and its 95 % interval. floor: the monitor alone, "
+                           "with a payload of six instructions; on any /dev/kvm. exec: round trips into a running "
+                           "sandbox, and its output's throughput. density: how fast sandboxes start together, and what "
+                           "memory each needs beside the guest's.\n\n"
+                           "  wisp bench boot -n 50 --svg boot.svg --json boot.json\n"
+                           "  wisp bench boot --sweep memory=128,512,2G --csv -\n"
+                           "  wisp bench compare -n 20 --a '-m 128' --b '-m 1G --kernel ./vmlinux'\n"
+                           "  wisp bench floor",
+                .options = bench_options,
+                .operands = {CLI_BENCH, CLI_IMAGE},
+                .least = 1,
+                .most = 2,
+                .command = CLI_MAY_COMMAND,
+                .run = cli_bench,
         },
         {
                 .name = "completion",

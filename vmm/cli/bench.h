@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wisp bench: what its files share. A run of a sandbox is a sample: when it reached each stage, on one clock
+ * (CLOCK_MONOTONIC), whether the library, the monitor, the guest's kernel or the agent reached it. Configurations are
+ * run in turns, so that what disturbs the host disturbs them alike.
+ *
+ *	bench.c           the verb: options, configurations, dispatch
+ *	bench_boot.c      boot, compare: sandboxes from creation to gone
+ *	bench_floor.c     floor: the monitor alone, with a payload of six instructions
+ *	bench_exec.c      exec, density
+ *	bench_stats.c     percentiles, bootstrap
+ *	bench_stages.c    the stages, their order and owners; the monitor's trace
+ *	bench_manifest.c  what was measured on what
+ *	bench_text.c, bench_json.c, bench_svg.c, bench_perfetto.c    what is written
+ */
+#ifndef WISP_CLI_BENCH_H
+#define WISP_CLI_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "vmm/cli/cli.h"
+
+/* ---- bench_stats.c ---- */
+
+struct bench_summary {
+	size_t n; /* 0: the others do not hold */
+	int64_t min, p50, p90, p95, p99, max;
+};
+
+/*
+ * The percentile of values in ascending order, in thousandths: linear between the two nearest ranks, as spreadsheets
+ * and numpy do by default (Hyndman and Fan's type 7). n > 0.
+ */
+int64_t bench_percentile(const int64_t *sorted, size_t n, unsigned per_mille);
+/* Sorts `values`. */
+void bench_summarize(int64_t *values, size_t n, struct bench_summary *summary);
+
+struct bench_ratio {
+	double ratio, low, high; /* of the medians, and its 95 % confidence interval */
+};
+
+#define BENCH_RESAMPLES 10000u
+
+/*
+ * median(b) / median(a) and the bootstrap's percentile interval, with a fixed seed: the same samples give the same
+ * interval. Sorts both. False without samples, without memory, or where a median of `a` is 0.
+ */
+bool bench_compare(int64_t *a, size_t a_count, int64_t *b, size_t b_count, struct bench_ratio *ratio);
+
+/* ---- bench_stages.c ---- */
+
+enum bench_stage {
+	BENCH_CREATE,
+	BENCH_SPAWN,
+	BENCH_MAIN,
+	BENCH_MEMORY_MAPPED,
+	BENCH_DEVICES_CREATED,
+	BENCH_KERNEL_LOADED,
+	BENCH_VM_CREATED,
+	BENCH_VCPU_READY,
+	BENCH_FIRST_RUN,
+	BENCH_SIGNAL, /* of the floor's payload */
+	BENCH_START_KERNEL,
+	BENCH_REST_INIT,
+	BENCH_INITCALLS,
+	BENCH_FREE_INITMEM,
+	BENCH_INIT_EXEC,
+	BENCH_INIT_ENTERED,
+	BENCH_AGENT_SERVES,
+	BENCH_READY,
+	BENCH_FIRST_BYTE,
+	BENCH_EXITED,
+	BENCH_ENDED,
+	BENCH_TORN_DOWN,
+	BENCH_GONE,
+	BENCH_STAGES,
+};
+
+enum bench_owner {
+	BENCH_LIBRARY,
+	BENCH_MONITOR,
+	BENCH_KERNEL,
+	BENCH_AGENT,
+	BENCH_COMMAND,
+	BENCH_TEARDOWN,
+	BENCH_OWNERS
+};
+
+struct bench_stage_info {
+	const char *name;
+	const char *what; /* is done until it is reached */
+	enum bench_owner owner;
+};
+extern const struct bench_stage_info bench_stages[BENCH_STAGES];
+extern const char *const bench_owners[BENCH_OWNERS];
+
+/* From one stage to another: what one asks for most. */
+struct bench_span_info {
+	const char *name, *what;
+	enum bench_stage from, to;
+};
+#define BENCH_SPANS 7u
+extern const struct bench_span_info bench_spans[BENCH_SPANS];
+
+#define BENCH_COUNTERS 7u
+extern const char *const bench_counters[BENCH_COUNTERS];
+
+struct bench_sample {
+	size_t run;                /* from 1 */
+	uint64_t at[BENCH_STAGES]; /* ns of CLOCK_MONOTONIC; 0: not reached, or not known */
+	bool counted[BENCH_STAGES];
+	uint64_t counts[BENCH_STAGES][BENCH_COUNTERS]; /* KVM's exits until then */
+};
+
+/* Takes in the monitor's trace, line by line. False if a line is none of a trace; stages that are unknown are not. */
+bool bench_parse_trace(const char *text, struct bench_sample *sample);
+/* When the first stage was reached that there is. */
+uint64_t bench_begin(const struct bench_sample *sample);
+/* How long a stage took: from the latest one before it. -1 if it was not reached or is the first. */
+int64_t bench_took(const struct bench_sample *sample, enum bench_stage stage);
+int64_t bench_span(const struct bench_sample *sample, const struct bench_span_info *span); /* or -1 */
+/* The exits of one kind since the stage before it that has counts: or -1. */
+int64_t bench_exits(const struct bench_sample *sample, enum bench_stage stage, size_t counter);
+
+/* Breakpoints, as "NAME=0xADDRESS", of the stages that System.map's text has a symbol of; ended by NULL. */
+#define BENCH_BREAKPOINTS 5u
+struct bench_breakpoints {
+	char text[BENCH_BREAKPOINTS][64];
+	const char *list[BENCH_BREAKPOINTS + 1];
+};
+size_t bench_find_breakpoints(const char *map, struct bench_breakpoints *breakpoints);
+
+/* ---- what is measured ---- */
+
+struct bench_config {
+	char label[32];
+	char words[512]; /* what makes it differ */
+	struct cli_args args;
+	struct bench_breakpoints breakpoints;
+	struct bench_sample *samples;
+	size_t count, failures;
+	bool booted;       /* once at least */
+	char failure[256]; /* the first */
+};
+
+/* Beside stages: values of one kind. */
+struct bench_metric {
+	const char *name, *unit, *what; /* unit: "ns", "KiB", "kB/s", "1/ks" (in 1000 s) */
+	int64_t *values;
+	size_t count;
+};
+
+#define BENCH_METRICS_MAX 8u
+#define BENCH_CONFIGS_MAX 16u
+
+struct bench {
+	const char *verb;
+	struct cli_args *args;
+	size_t runs, warmup;
+	size_t config_count, metric_count;
+	struct bench_config config[BENCH_CONFIGS_MAX];
+	struct bench_metric metric[BENCH_METRICS_MAX];
+	struct bench_manifest *manifest;
+	FILE *text, *json, *csv, *svg, *perfetto; /* all but text may be NULL */
+	int signal_fd;
+	int interrupted; /* the signal's number */
+};
+
+uint64_t bench_now(void);
+/* True if a signal came; then it is remembered. Waits up to `ms`. */
+bool bench_poll_signal(struct bench *bench, int ms);
+/* To a terminal, where the work is. */
+void bench_progress(const struct bench *bench, const char *what, size_t done, size_t all);
+void bench_fail_run(struct bench_config *config, size_t run, const char *text);
+/* Room for the values of one more metric; NULL without memory. */
+struct bench_metric *bench_add_metric(
+        struct bench *bench, const char *name, const char *unit, const char *what, size_t count);
+/* A config's samples as values, in `to`, of config->count; the result is how many there are. */
+size_t bench_collect_took(const struct bench_config *config, enum bench_stage stage, int64_t *to);
+size_t bench_collect_at(const struct bench_config *config, enum bench_stage stage, int64_t *to);
+size_t bench_collect_span(const struct bench_config *config, const struct bench_span_info *span, int64_t *to);
+size_t bench_collect_exits(const struct bench_config *config, enum bench_stage stage, size_t counter, int64_t *to);
+/* The run whose time to the last stage of importance (first_byte, else the last) is the median. NULL: no sample. */
+const struct bench_sample *bench_median_run(const struct bench_config *config);
+
+/* The kinds: 0, or an exit code after a message. */
+int bench_run_boot(struct bench *bench);
+int bench_run_floor(struct bench *bench);
+int bench_run_exec(struct bench *bench);
+int bench_run_density(struct bench *bench);
+/* A sandbox of the configuration, ready; NULL after a message, or when a signal came. */
+struct wisp_sandbox *bench_boot_sandbox(
+        struct bench *bench, const struct bench_config *config, struct wisp_error *error);
+
+/* ---- bench_manifest.c, bench_sha256.c ---- */
+
+struct bench_manifest;
+struct bench_manifest *bench_read_manifest(const struct bench *bench);
+void bench_free_manifest(struct bench_manifest *manifest);
+void bench_print_manifest(const struct bench_manifest *manifest, FILE *to);
+/* "" where it is not known. */
+const char *bench_get_manifest(const struct bench_manifest *manifest, const char *key);
+void bench_json_manifest(const struct bench_manifest *manifest, struct cli_json *json);
+/* A file's, as 64 hexadecimal digits; false if it cannot be read. */
+bool bench_hash_file(const char *path, char hex[65]);
+/* The files of a configuration as they will be used: static or the configuration's; NULL where unknown. */
+const char *bench_kernel_path(const struct cli_args *args, char *buffer, size_t size);
+
+/* ---- output ---- */
+
+void bench_print_text(const struct bench *bench);
+void bench_write_json(const struct bench *bench, FILE *to);
+void bench_write_csv(const struct bench *bench, FILE *to);
+void bench_write_svg(const struct bench *bench, FILE *to);
+void bench_write_perfetto(const struct bench *bench, FILE *to);
+
+#endif
