@@ -22,9 +22,9 @@
 #include "agent/request.h"
 #include "agent/spawn.h"
 
-#define SESSION_ENDED_MAX 64u                       /* ended sessions that are kept */
-#define SESSION_ENDED_BYTES (4u * 1024 * 1024)      /* and the output they may hold together */
-#define SESSION_GRACE_NS (100u * 1000 * 1000)       /* for an output stream that outlives the process */
+#define SESSION_ENDED_MAX 64u                         /* ended sessions that are kept */
+#define SESSION_ENDED_BYTES (4u * 1024 * 1024)        /* and the output they may hold together */
+#define SESSION_GRACE_NS (100u * 1000 * 1000)         /* for an output stream that outlives the process */
 #define SESSION_STDIN_MAX (2u * PROTO_WINDOW_INITIAL) /* unread stdin: a writer's window, and its predecessor's */
 
 struct agent;
