@@ -81,7 +81,7 @@ enum { MP_CPU = 0, MP_BUS = 1, MP_IOAPIC = 2, MP_IO_INTERRUPT = 3, MP_LOCAL_INTE
 enum { MP_KIND_INT = 0, MP_KIND_NMI = 1, MP_KIND_EXTINT = 3 };
 
 struct mp_builder {
-	uint8_t bytes[BOOT_MPTABLE_END - BOOT_MPTABLE_ADDR];
+	uint8_t bytes[4096];
 	size_t used;
 	unsigned entries;
 };
@@ -198,8 +198,8 @@ static void add_memory(struct boot_params *params, uint64_t start, uint64_t end,
 static void fill_memory_map(struct boot_params *params, const struct gmem *gmem)
 {
 	enum { E820_RAM = 1, E820_RESERVED = 2 };
-	add_memory(params, 0, BOOT_MPTABLE_ADDR, E820_RAM);
-	add_memory(params, BOOT_MPTABLE_ADDR, BOOT_HIGH_ADDR, E820_RESERVED);
+	add_memory(params, 0, BOOT_LOW_END, E820_RAM);
+	add_memory(params, BOOT_LOW_END, BOOT_HIGH_ADDR, E820_RESERVED);
 	for (unsigned i = 0; i < gmem->count; i++) {
 		uint64_t start = gmem->region[i].start < BOOT_HIGH_ADDR ? BOOT_HIGH_ADDR : gmem->region[i].start;
 		add_memory(params, start, gmem->region[i].start + gmem->region[i].size, E820_RAM);

@@ -19,9 +19,10 @@
 #define BOOT_PARAMS_ADDR 0x7000u /* the zero page */
 #define BOOT_PML4_ADDR 0x9000u   /* and its two lower levels in the next pages */
 #define BOOT_CMDLINE_ADDR 0x20000u
-#define BOOT_CMDLINE_MAX 2048u /* Linux's COMMAND_LINE_SIZE, with the NUL */
-#define BOOT_MPTABLE_ADDR 0x9fc00u
-#define BOOT_MPTABLE_END 0xa0000u
+#define BOOT_CMDLINE_MAX 2048u     /* Linux's COMMAND_LINE_SIZE, with the NUL */
+#define BOOT_LOW_END 0xa0000u      /* of usable memory below 1 MiB */
+#define BOOT_MPTABLE_ADDR 0xf0000u /* where a BIOS would be: Linux looks here, from the first paragraph on */
+#define BOOT_MPTABLE_END 0x100000u
 #define BOOT_HIGH_ADDR 0x100000u /* kernels from here */
 
 /* Memory-mapped devices, interrupt controllers and firmware live between them. */
@@ -38,8 +39,8 @@ struct boot_config {
 	unsigned cpus; /* 1 to BOOT_CPUS_MAX */
 };
 
-/* What fits an MP table in its place. */
-#define BOOT_CPUS_MAX 32u
+/* What the SMP kernel is configured for. */
+#define BOOT_CPUS_MAX 64u
 
 /* Loads everything into `gmem` and says where the first vCPU begins. 0 or -errno with `err` set. */
 int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err);

@@ -24,10 +24,11 @@
 
 /*
  * What every guest kernel is told. reboot=k: a reset is one write to port 0x64; panic_warm: a panic's reset leaves the
- * warm boot flag, by which it is told from a reboot; panic=-1: at once. The TSC is KVM's and needs no watchdog; the
- * keyboard controller is not there to be probed.
+ * warm boot flag, by which it is told from a reboot; panic=-1: at once. loglevel=3 after quiet keeps a mitigation's
+ * notice, which some processors cause, off a console that costs exits. Few words: each is compared with every parameter
+ * there is.
  */
-#define KERNEL_ARGS "reboot=k,panic_warm panic=-1 tsc=reliable no_timer_check quiet"
+#define KERNEL_ARGS "reboot=k,panic_warm panic=-1 tsc=reliable quiet loglevel=3"
 
 struct machine {
 	struct gmem gmem;

@@ -101,7 +101,7 @@ static bool boot_is_right(const struct boot_params *params, const char *cmdline)
 		if (params->e820_table[i].type == 1)
 			memory += params->e820_table[i].size;
 	const struct setup_data *seed = (const struct setup_data *)params->hdr.setup_data;
-	const char *mp = (const char *)0x9fc00;
+	const char *mp = (const char *)0xf0000;
 	return params->hdr.boot_flag == 0xaa55 && params->hdr.header == 0x53726448 && memory > 0x1e00000 &&
 	       seed->type == 9 && seed->len == 32 && starts_with(mp, "_MP_") && starts_with(mp + 16, "PCMP") &&
 	       find(cmdline, "virtio_mmio.device=4K@0xd0000000:5");
