@@ -52,7 +52,7 @@ $(B)/obj/%.o: %.c
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
 -include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) \
-  tests/payload/test_machine.c tests/agent/agent_host.c)
+  tests/payload/test_machine.c tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libvmm.a: $(call obj,$(vmm_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
@@ -142,13 +142,17 @@ $(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
 
+$(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
+	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
 $(B)/tests/diskcheck: tests/e2e/diskcheck.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck
+tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/exec_load
 tests-tsan: $(UNIT_TSAN)
 
 check: deps

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * diskcheck write|read PATH MIB: fills a file or disk with numbers that are nowhere the same, and syncs; or reads it back and
- * compares. For the guest; exits 0 when all is well, and says where it is not.
+ * diskcheck write|read PATH MIB: fills a file or disk with numbers that are nowhere the same, and syncs; or reads it
+ * back and compares. For the guest; exits 0 when all is well, and says where it is not.
  */
 #include <fcntl.h>
 #include <stdint.h>
