@@ -102,7 +102,7 @@ static void write_packed(const char *path, Elf64_Ehdr header)
 	for (i = 0; i < segment_count; i++) {
 		segments[i].p_offset = offset;
 		if (fseek(file, (long)offset, SEEK_SET) ||
-		    fwrite(image + sources[i], 1, segments[i].p_filesz, file) != segments[i].p_filesz)
+		        fwrite(image + sources[i], 1, segments[i].p_filesz, file) != segments[i].p_filesz)
 			fail("cannot be written", path);
 		offset += (segments[i].p_filesz + PAGE - 1) & ~(size_t)(PAGE - 1);
 	}
@@ -110,7 +110,7 @@ static void write_packed(const char *path, Elf64_Ehdr header)
 	header.e_phnum = (Elf64_Half)segment_count;
 	header.e_shoff = header.e_shnum = header.e_shstrndx = 0;
 	if (fseek(file, 0, SEEK_SET) || fwrite(&header, sizeof(header), 1, file) != 1 ||
-	    fwrite(segments, sizeof(*segments), segment_count, file) != segment_count || fclose(file))
+	        fwrite(segments, sizeof(*segments), segment_count, file) != segment_count || fclose(file))
 		fail("cannot be written", path);
 }
 
@@ -127,9 +127,8 @@ int main(int argc, char **argv)
 	if (image_size < sizeof(header))
 		fail("is not an ELF file", argv[1]);
 	memcpy(&header, image, sizeof(header));
-	if (memcmp(header.e_ident, ELFMAG, SELFMAG) || header.e_machine != EM_X86_64 ||
-	    header.e_phoff > image_size ||
-	    header.e_phnum > (image_size - header.e_phoff) / sizeof(Elf64_Phdr))
+	if (memcmp(header.e_ident, ELFMAG, SELFMAG) || header.e_machine != EM_X86_64 || header.e_phoff > image_size ||
+	        header.e_phnum > (image_size - header.e_phoff) / sizeof(Elf64_Phdr))
 		fail("is not an ELF file for x86-64", argv[1]);
 
 	for (i = 0; i < header.e_phnum; i++) {

@@ -47,8 +47,8 @@ int loop_run(struct loop *loop);
 int loop_step(struct loop *loop, int timeout_ms);
 
 /*
- * Makes loop_run return after its present round. Any thread; async-signal-safe. It must have returned before loop_destroy
- * is called: join the threads that may call it.
+ * Makes loop_run return after its present round. Any thread; async-signal-safe. It must have returned before
+ * loop_destroy is called: join the threads that may call it.
  */
 void loop_stop(struct loop *loop);
 
