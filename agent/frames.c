@@ -132,6 +132,12 @@ static void exec(struct agent_client *client, uint8_t *payload, size_t length)
 		fail_without_memory(client, id);
 		return;
 	}
+	if (agent->stopping) {
+		agent_request_free(&request);
+		agent_fail(&failure, PROTO_FAILURE_OTHER, PROTO_STAGE_REQUEST, ESHUTDOWN, "the guest is being stopped");
+		failed(client, id, &failure);
+		return;
+	}
 	struct agent_session *session = agent_session_start(agent, &request, id, &failure);
 	agent_request_free(&request);
 	if (!session) {

@@ -59,10 +59,12 @@ static void lose(struct agent *agent, struct agent_session *session, size_t byte
 
 static void wake(struct agent *agent, bool now)
 {
-	if (now || agent->control->out.length >= MIRROR_QUEUE_MAX / 8)
+	if (now || agent->control->out.length >= MIRROR_QUEUE_MAX / 8) {
+		poller_disarm(&agent->mirror_timer);
 		agent_client_wake(agent->control);
-	else if (!list_linked(&agent->mirror_timer.node))
+	} else if (!list_linked(&agent->mirror_timer.node)) {
 		poller_arm(&agent->poller, &agent->mirror_timer, poller_now() + MIRROR_DELAY_NS);
+	}
 }
 
 void agent_mirror_event(struct agent *agent, struct agent_session *session, uint64_t id, uint8_t type,

@@ -12,13 +12,13 @@
 /* Nothing runs any more: stop as soon as those who are connected could be told of the ends of their sessions. */
 static void drain(struct power *power)
 {
-	const struct agent *agent = power->agent;
+	struct agent *agent = power->agent;
 	power->phase = POWER_DRAINING;
 	poller_disarm(&power->timer);
-	if (list_empty(&agent->clients) && list_empty(&agent->closing))
-		power->agent->poller.stop = true;
+	if (!agent->client_count && !agent->closing_count)
+		agent->poller.stop = true;
 	else
-		poller_arm(&power->agent->poller, &power->timer, poller_now() + POWER_DRAIN_NS);
+		poller_arm(&agent->poller, &power->timer, poller_now() + POWER_DRAIN_NS);
 }
 
 static void timer_fired(struct poller_timer *timer)
@@ -47,6 +47,7 @@ void power_begin(struct power *power, enum agent_power wanted)
 		return;
 	power->phase = POWER_TERMINATING;
 	power->wanted = wanted;
+	power->agent->stopping = true;
 	poller_arm(&power->agent->poller, &power->timer, poller_now() + POWER_TERM_NS);
 	/* A stopped process takes the signal only when it goes on. */
 	if (kill(-1, SIGTERM) < 0 && errno == ESRCH)
@@ -72,6 +73,8 @@ static __attribute__((noreturn)) void halt(int how)
 
 void power_off(uint8_t value)
 {
+	/* What was written to a vsock leaves from a worker of the kernel, which may have to wait for this processor. */
+	usleep(1000);
 	if (power_write_port(PLATFORM_PORT_POWER, value) < 0)
 		init_fail("cannot tell the machine to power off");
 	else

@@ -51,6 +51,8 @@ struct agent {
 	unsigned int closing_count;
 	struct agent_client *control;
 
+	bool stopping; /* the guest is: no more programs */
+
 	struct list running;  /* sessions, by ascending id */
 	struct list ended;    /* in the order they ended */
 	struct list orphaned; /* evicted sessions whose output something still holds */

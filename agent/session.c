@@ -2,6 +2,7 @@
 #include "agent/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,10 @@
 
 /* What a terminal may hold unread; unlike a pipe it cannot be asked. */
 #define TTY_OWED (64u * 1024)
+
+/* Bytes in a pipe. */
+#define PIPE_DEFAULT (64u * 1024)
+#define PIPE_WIDE (256 * 1024)
 
 static uint8_t stream_type(const struct session_stream *stream)
 {
@@ -178,6 +183,15 @@ static ssize_t read_to_ring(struct session_stream *stream, uint32_t room, uint32
 	return count;
 }
 
+/* A program that fills its pipe gets a larger one: it and the agent then wait for each other less often. */
+static void widen(struct session_stream *stream, size_t count)
+{
+	if (count < PIPE_DEFAULT || stream->widened || stream->session->tty)
+		return;
+	stream->widened = true;
+	fcntl(stream->watch.fd, F_SETPIPE_SZ, PIPE_WIDE);
+}
+
 /* One read. False when there is nothing to read, or no room for it. */
 static bool read_stream(struct session_stream *stream)
 {
@@ -203,6 +217,7 @@ static bool read_stream(struct session_stream *stream)
 		return false;
 	}
 	stream->owed = stream->owed > (uint32_t)count ? stream->owed - (uint32_t)count : 0;
+	widen(stream, (size_t)count);
 	/* A short read emptied the pipe: saves the one that would say so. A terminal gives what it has in pieces. */
 	if ((uint32_t)count < asked && !session->tty) {
 		stream->readable = false;

@@ -36,6 +36,7 @@ struct session_stream {
 	bool readable;             /* since the last event, no read said that nothing is left */
 	bool hung_up;              /* nobody holds the other end */
 	uint32_t owed;             /* bytes still to be read of those that were there when the process ended */
+	bool widened;              /* its pipe holds more than others */
 };
 
 struct agent_session {

@@ -307,6 +307,10 @@ static int open_streams(const struct agent_request *request, const struct agent_
 		error = open_pipe(&streams[0], false);
 	for (int i = 1; i <= 2 && !error; i++)
 		error = open_pipe(&streams[i], true);
+	/* As with a terminal: who opens /dev/stdout anew, as servers do for their logs, must own it. */
+	for (int i = 0; i <= 2 && !error && user->uid; i++)
+		if (streams[i].theirs >= 0 && fchown(streams[i].theirs, user->uid, user->gid) < 0)
+			error = -errno;
 	if (error)
 		agent_fail(failure, system_failure(-error), PROTO_STAGE_PIPE, -error, "cannot open a pipe");
 	return error ? -1 : 0;

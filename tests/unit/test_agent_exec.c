@@ -299,6 +299,26 @@ static void clean_process(void)
 	STOP();
 }
 
+/* Another user's programs may open their own streams anew, as servers do with their logs. */
+static void streams_belong_to_the_user(void)
+{
+	START();
+	struct exec exec = SH("echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin");
+	exec.user = "nobody";
+	exec.flags = PROTO_EXEC_STDIN;
+	struct result result = {0};
+	int fd = dial(&agent);
+	send_exec(fd, &exec);
+	send_frame(fd, PROTO_STDIN, "in", 2);
+	send_frame(fd, PROTO_STDIN_EOF, NULL, 0);
+	collect(fd, &result);
+	CHECK(ended_with(&result, 0));
+	CHECK_STR(text(&result, 0), "out\nin");
+	CHECK_STR(text(&result, 1), "err\n");
+	result_free(&result);
+	STOP();
+}
+
 static void path_lookup(void)
 {
 	char folder[] = "/tmp/wisp-agent-XXXXXX", path[2][80], variable[300];
@@ -374,4 +394,5 @@ TEST_MAIN("agent_exec", {"exit_codes", exit_codes}, {"signals_are_told", signals
         {"orphans_are_reaped", orphans_are_reaped}, {"timeout_kills_the_group", timeout_kills_the_group},
         {"signals_reach_the_group", signals_reach_the_group}, {"environment", environment},
         {"working_directory", working_directory}, {"resource_limits", resource_limits},
-        {"clean_process", clean_process}, {"path_lookup", path_lookup}, {"large_request", large_request})
+        {"clean_process", clean_process}, {"streams_belong_to_the_user", streams_belong_to_the_user},
+        {"path_lookup", path_lookup}, {"large_request", large_request})

@@ -168,6 +168,36 @@ static void broken_pipe(void)
 	STOP();
 }
 
+/* After STDIN_EOF nothing may follow; one who comes later is told that stdin is closed. */
+static void after_the_end(void)
+{
+	START();
+	struct exec exec = SH("cat; echo over; exec sleep 60");
+	exec.flags = PROTO_EXEC_STDIN;
+	struct result result = {0}, second = {0};
+	int fd = dial(&agent);
+	send_exec(fd, &exec);
+	send_frame(fd, PROTO_STDIN_EOF, NULL, 0);
+	REQUIRE(await_text(fd, &result, "over"));
+	send_frame(fd, PROTO_STDIN, "x", 1);
+	collect(fd, &result);
+	CHECK(result.refused && result.error.code == PROTO_ERROR_PROTOCOL);
+	fd = open_session(&agent, result.start.session, PROTO_OPEN_WRITE);
+	REQUIRE(await_start(fd, &second));
+	CHECK_EQ(second.start.flags, PROTO_SESSION_WRITER);
+	send_frame(fd, PROTO_STDIN, "x", 1);
+	send_frame(fd, PROTO_STDIN, "y", 1);
+	struct proto_signal signal = {SIGKILL};
+	send_frame(fd, PROTO_SIGNAL, &signal, sizeof(signal));
+	collect(fd, &second);
+	CHECK(ended_with(&second, -1));
+	CHECK_EQ(second.stdin_errors, 1);
+	CHECK_EQ(second.stdin_error, EPIPE);
+	result_free(&result);
+	result_free(&second);
+	STOP();
+}
+
 /* The same when the agent holds stdin for it: the reader ends in the middle. */
 static void reader_ends_early(void)
 {
@@ -278,5 +308,6 @@ static void not_for_everyone(void)
 
 TEST_MAIN("agent_stdin", {"bytes_and_end", bytes_and_end}, {"end_at_once", end_at_once}, {"slow_reader", slow_reader},
         {"window_is_held", window_is_held}, {"signal_overtakes", signal_overtakes}, {"broken_pipe", broken_pipe},
-        {"reader_ends_early", reader_ends_early}, {"writer_is_replaced", writer_is_replaced},
-        {"writers_do_not_pile_up", writers_do_not_pile_up}, {"not_for_everyone", not_for_everyone})
+        {"after_the_end", after_the_end}, {"reader_ends_early", reader_ends_early},
+        {"writer_is_replaced", writer_is_replaced}, {"writers_do_not_pile_up", writers_do_not_pile_up},
+        {"not_for_everyone", not_for_everyone})
