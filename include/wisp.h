@@ -514,9 +514,9 @@ WISP_API int wisp_kill_control(struct wisp_control *control, struct wisp_error *
 WISP_API int wisp_resize_control(struct wisp_control *control, uint16_t rows, uint16_t cols, struct wisp_error *error);
 
 /*
- * The writer of the session's stdin: NULL unless it was started with WISP_STDIN_PIPE or opened with `write`, and NULL
- * when it was taken before. It may be used in another thread than the session and may outlive its handle; writes
- * then return -ENOTCONN. Release with wisp_close_stdin.
+ * The writer of the session's stdin: NULL unless it was started with WISP_STDIN_PIPE or opened with `write` while its
+ * stdin was open, and NULL when it was taken before. It may be used in another thread than the session and may outlive
+ * its handle; writes then return -ENOTCONN. Release with wisp_close_stdin.
  */
 WISP_API struct wisp_stdin *wisp_take_stdin(struct wisp_session *session);
 

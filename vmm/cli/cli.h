@@ -124,6 +124,8 @@ int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same from the library's error, with its own exit code. */
 int cli_fail_error(const struct wisp_error *error);
 int cli_exit_code(const struct wisp_exit_status *status);
+/* Where things are: variables of the environment, which cli_set_places fills where the user did not. */
+void cli_set_places(void);
 const char *cli_state_root(void);
 const char *cli_libdir(void);
 const char *cli_cache_dir(void);

@@ -48,47 +48,67 @@ int cli_exit_code(const struct wisp_exit_status *status)
 	return status->signal ? CLI_EXIT_SIGNAL + status->signal : status->code;
 }
 
-/* These are asked for once or twice in a process's life; nobody frees what they return. */
-static const char *join(const char *a, const char *b)
+static void set_default(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void set_default(const char *name, const char *format, ...)
 {
-	char *joined;
-	return asprintf(&joined, "%s%s", a, b) < 0 ? "" : joined;
+	char path[PATH_MAX];
+	const char *given = getenv(name);
+	va_list ap;
+	if (given && given[0])
+		return;
+	va_start(ap, format);
+	if (vsnprintf(path, sizeof(path), format, ap) < (int)sizeof(path))
+		setenv(name, path, 1);
+	va_end(ap);
+}
+
+static const char *setting(const char *name)
+{
+	const char *value = getenv(name);
+	return value && value[0] ? value : NULL;
+}
+
+/* wisp's own files are beside the command, wherever the two were put. */
+static void set_libdir(void)
+{
+	char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	path[length > 0 ? length : 0] = '\0';
+	for (int up = 0; up < 2; up++) {
+		char *slash = strrchr(path, '/');
+		if (!slash)
+			return;
+		*slash = '\0';
+	}
+	set_default("WISP_LIBDIR", "%s/lib/wisp", path);
+}
+
+void cli_set_places(void)
+{
+	const char *runtime = setting("XDG_RUNTIME_DIR"), *cache = setting("XDG_CACHE_HOME"), *home = setting("HOME");
+	set_default("WISP_STATE", "%s/wisp", runtime ? runtime : "/run");
+	set_default("WISP_CACHE", "%s%s/wisp/images",
+	        cache  ? cache
+	        : home ? home
+	               : "/var/cache",
+	        cache || !home ? "" : "/.cache");
+	set_libdir();
 }
 
 const char *cli_state_root(void)
 {
-	const char *given = getenv("WISP_STATE"), *runtime = getenv("XDG_RUNTIME_DIR");
-	if (given && given[0])
-		return given;
-	return runtime && runtime[0] ? join(runtime, "/wisp") : "/run/wisp";
+	return getenv("WISP_STATE");
 }
 
-/* Beside the command, wherever the two were put. */
 const char *cli_libdir(void)
 {
-	const char *given = getenv("WISP_LIBDIR");
-	if (given && given[0])
-		return given;
-	char path[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	if (length <= 0)
-		return NULL;
-	path[length] = '\0';
-	for (int up = 0; up < 2; up++) {
-		char *slash = strrchr(path, '/');
-		if (!slash)
-			return NULL;
-		*slash = '\0';
-	}
-	return join(path, "/lib/wisp");
+	return getenv("WISP_LIBDIR");
 }
 
 const char *cli_cache_dir(void)
 {
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	if (cache && cache[0])
-		return join(cache, "/wisp/images");
-	return home && home[0] ? join(home, "/.cache/wisp/images") : "/var/cache/wisp/images";
+	return getenv("WISP_CACHE");
 }
 
 struct wisp_sandbox *cli_open(const char *name, int *exit_code)

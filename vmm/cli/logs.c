@@ -127,7 +127,7 @@ int cli_logs(struct cli_args *args)
 		        "logs: --source '%s': write exec, stdout, stderr, events, console or vmm", args->source);
 	if (args->has_tail && args->tail == 0)
 		return cli_fail("logs: --tail '0': give at least 1");
-	int r = args->grep ? regcomp(&regex, args->grep, REG_EXTENDED) : 0;
+	int r = args->grep ? regcomp(&regex, args->grep, REG_EXTENDED | REG_NEWLINE) : 0;
 	if (r != 0) {
 		char why[128];
 		regerror(r, &regex, why, sizeof(why));

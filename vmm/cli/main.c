@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 	const struct cli_verb *verb = cli_find_verb(name);
 	if (!verb)
 		return fail_verb(name);
+	cli_set_places();
 	int code = cli_parse(verb, argc - 1, argv + 1, &args);
 	if (code == 0 && args.help)
 		cli_print_help(verb, stdout);

@@ -205,7 +205,7 @@ static bool apply(struct conn *conn, uint8_t type, const uint8_t *payload, size_
 		conn->writer = started.flags & PROTO_SESSION_WRITER;
 		if (conn->request == CONN_OPEN) {
 			conn->tty = started.flags & PROTO_SESSION_TTY;
-			if (!conn->writer)
+			if (!conn->writer || !(started.flags & (PROTO_SESSION_STDIN | PROTO_SESSION_TTY)))
 				conn->stdin_closed = true;
 		}
 		conn->phase = CONN_RUNNING;

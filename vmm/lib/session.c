@@ -43,6 +43,14 @@ void wisp_close_session(struct wisp_session *session)
 	free(session);
 }
 
+static bool is_closed(struct conn *conn)
+{
+	pthread_mutex_lock(&conn->lock);
+	bool closed = conn->stdin_closed;
+	pthread_mutex_unlock(&conn->lock);
+	return closed;
+}
+
 int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wisp_open_options *given,
         struct wisp_session **session, struct wisp_error *error)
 {
@@ -76,7 +84,7 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	}
 	r = session_new(conn, session, error);
 	if (r == 0) {
-		(*session)->has_stdin = options.write;
+		(*session)->has_stdin = options.write && !is_closed(conn);
 		(*session)->reattached = true;
 		if (options.output_limit)
 			(*session)->output_limit = options.output_limit;

@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wisp command as a user has it, with a monitor that has no machine (test_lib.h): programs run on this host. */
+#include <pty.h>
+#include <termios.h>
+#include <utmp.h>
+
+#include "tests/unit/test_lib.h"
+
+struct cli {
+	char dir[64], state[80];
+	char out[300000], err[4096];
+	size_t out_length;
+	int code;
+};
+
+/* The environment of everything in a case: a folder of its own. */
+static bool begin(struct cli *c)
+{
+	char path[PATH_MAX], lib[96], vmlinux[128];
+	memset(c, 0, sizeof(*c));
+	if (access(built("../../bin/wisp", path), X_OK) < 0) {
+		test_skipped = "bin/wisp is not built";
+		return false;
+	}
+	snprintf(c->dir, sizeof(c->dir), "/tmp/wisp-test-XXXXXX");
+	if (!mkdtemp(c->dir))
+		abort();
+	snprintf(c->state, sizeof(c->state), "%s/state", c->dir);
+	snprintf(lib, sizeof(lib), "%s/lib", c->dir);
+	if (!make_libdir(lib))
+		abort();
+	snprintf(vmlinux, sizeof(vmlinux), "%s/cache", c->dir);
+	setenv("WISP_STATE", c->state, 1);
+	setenv("WISP_LIBDIR", lib, 1);
+	setenv("XDG_CACHE_HOME", vmlinux, 1);
+	setenv("WISP", path, 1);
+	setenv("DIR", c->dir, 1);
+	/* Names of the fake monitor's kernels are what a guest does: the default one serves. */
+	snprintf(vmlinux, sizeof(vmlinux), "%s/fake-ready", lib);
+	setenv("READY", vmlinux, 1);
+	return true;
+}
+
+static void end(struct cli *c)
+{
+	if (count_entries(c->state) > 0)
+		CHECK_EQ(count_entries(c->state), 0);
+	remove_all(c->dir);
+}
+
+/* A shell's command line; `wisp` and `run` are functions of it. */
+static void sh(struct cli *c, const char *script)
+{
+	char command[8192];
+	snprintf(command, sizeof(command),
+	        "cd \"$DIR\"; wisp() { \"$WISP\" \"$@\"; }; run() { \"$WISP\" run --kernel \"$READY\" \"$@\"; };"
+	        "create() { \"$WISP\" create --kernel \"$READY\" \"$@\"; }; { %s\n} >\"$DIR/out\" 2>\"$DIR/err\"",
+	        script);
+	int status = system(command);
+	c->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/out", c->dir);
+	FILE *file = fopen(path, "r");
+	c->out_length = file ? fread(c->out, 1, sizeof(c->out) - 1, file) : 0;
+	c->out[c->out_length] = '\0';
+	if (file)
+		fclose(file);
+	read_text(c->dir, "err", c->err, sizeof(c->err));
+}
+
+static void show(const struct cli *c, const char *script)
+{
+	printf("# %s: code %d, out \"%.200s\", err \"%.300s\"\n", script, c->code, c->out, c->err);
+	test_failed = true;
+}
+
+static void expect(struct cli *c, const char *script, int code, const char *out)
+{
+	sh(c, script);
+	if (c->code != code || strcmp(c->out, out) != 0)
+		show(c, script);
+}
+
+/* One line on standard error with these words in it, and nothing on standard output. */
+static void expect_error(struct cli *c, const char *script, int code, const char *words)
+{
+	sh(c, script);
+	size_t length = strlen(c->err);
+	if (c->code != code || c->out[0] || !strstr(c->err, words) || strncmp(c->err, "wisp: ", 6) != 0 ||
+	        strchr(c->err, '\n') != c->err + length - 1)
+		show(c, script);
+}
+
+static void run_is_the_command(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c, "run -- sh -c 'echo out; echo err >&2; exit 7' </dev/null", 7, "out\n");
+	CHECK_STR(c.err, "err\n");
+	expect(&c, "run -- sh -c 'kill -9 $$' </dev/null", 137, "");
+	expect_error(&c, "run -- /no/such </dev/null", 127, "not_found");
+	expect_error(&c, "run -- /etc/passwd </dev/null", 126, "permission_denied");
+	expect_error(&c, "run -w /no/dir -- true </dev/null", 125, "bad_cwd");
+	expect_error(&c, "run --timeout 0.2s -- sleep 100 </dev/null", 124, "timeout");
+	expect_error(&c, "run --kernel $WISP_LIBDIR/fake-error -- true", 125, "the kernel is fake");
+	end(&c);
+}
+
+static void streams_are_byte_faithful(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c, "head -c 1000000 /dev/urandom >in; run -- cat <in >copy && cmp in copy", 0, "");
+	CHECK_STR(c.err, "");
+	expect(&c, "cat in | run -- cat | cmp - in; run -- cat </dev/null; echo $?", 0, "0\n");
+	expect(&c, "printf 'a\\0b' | run -- od -An -c | tr -d ' '", 0, "a\\0b\n");
+	/* A reader that leaves takes the command with it. */
+	expect(&c, "{ run -- yes </dev/null; echo $? >code; } | head -c 2; cat code", 0, "y\n141\n");
+	end(&c);
+}
+
+static void options_of_an_execution(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c, "X=here run -e A=b -e X -e NONE -- sh -c 'echo $A $X ${NONE-unset}' </dev/null", 0,
+	        "b here unset\n");
+	expect(&c, "run -w /tmp -- pwd </dev/null", 0, "/tmp\n");
+	expect(&c, "run --rlimit nofile=100:200 --rlimit core=unlimited -- sh -c 'ulimit -Sn; ulimit -Hn' </dev/null",
+	        0, "100\n200\n");
+	expect_error(&c, "run --rlimit speed=1 -- true", 125, "no resource limit");
+	expect_error(&c, "run --rlimit cpu=2:1 -- true", 125, "above the hard limit");
+	expect_error(&c, "run --rlimit cpu -- true", 125, "NAME=SOFT");
+	expect_error(&c, "run -u nosuchuser -- true </dev/null", 125, "user_setup_failed");
+	end(&c);
+}
+
+static void a_sandbox_lives(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c, "create -n box -e A=b -w /tmp", 0, "box\n");
+	expect(&c, "wisp exec box -e C=d -- sh -c 'echo $A $C; pwd' </dev/null", 0, "b d\n/tmp\n");
+	expect(&c, "echo in | wisp exec box -- cat", 0, "in\n");
+	expect(&c, "wisp ls -q", 0, "box\n");
+	sh(&c, "wisp ls");
+	CHECK(strstr(c.out, "box") && strstr(c.out, "running"));
+	sh(&c, "wisp ls --json");
+	CHECK(strstr(c.out, "\"name\":\"box\",\"state\":\"running\""));
+	sh(&c, "wisp inspect box");
+	CHECK(strstr(c.out, "\"env\":[\"A=b\"]"));
+	expect(&c, "wisp exec -d box -- sh -c 'echo from the background; sleep 0.1; exit 4'", 0, "3\n");
+	sh(&c, "wisp sessions box");
+	CHECK(strstr(c.out, "from the background"));
+	expect(&c, "wisp attach box 3 </dev/null", 4, "from the background\n");
+	sh(&c, "wisp ps box --json");
+	CHECK(strstr(c.out, "\"id\":3") && strstr(c.out, "\"code\":4"));
+	expect_error(&c, "wisp attach box 99", 125, "no such session");
+	expect_error(&c, "wisp attach box first", 125, "no whole number");
+	expect_error(&c, "create -n box", 125, "is running");
+	expect_error(&c, "wisp rm box", 125, "stop it first");
+	expect(&c, "wisp stop box", 0, "");
+	expect(&c, "wisp stop box", 0, "");
+	sh(&c, "wisp ls");
+	CHECK(strstr(c.out, "stopped (poweroff)"));
+	expect_error(&c, "wisp exec box -- true", 125, "not running");
+	expect(&c, "wisp rm box", 0, "");
+	expect_error(&c, "wisp rm box", 125, "no sandbox");
+	expect_error(&c, "wisp stop box", 125, "no sandbox");
+	expect(&c, "wisp rm -f box", 0, "");
+	expect(&c, "create -q -n box --rm && wisp stop box && wisp ls -q", 0, "");
+	end(&c);
+}
+
+static void what_users_get_wrong(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect_error(&c, "wisp frob", 125, "no verb 'frob'");
+	expect_error(&c, "wisp exce", 125, "did you mean exec");
+	expect_error(&c, "run --memroy 1 -- true", 125, "did you mean --memory");
+	expect_error(&c, "run --frobnicate -- true", 125, "--frobnicate");
+	expect_error(&c, "run -Z -- true", 125, "-Z");
+	expect_error(&c, "run --cpus", 125, "wants a value");
+	expect_error(&c, "run --console=yes -- true", 125, "takes no value");
+	expect_error(&c, "run", 125, "command");
+	expect_error(&c, "run --", 125, "command");
+	expect_error(&c, "run -- ''", 125, "command");
+	expect_error(&c, "wisp exec box true", 125, "after --");
+	expect_error(&c, "wisp exec", 125, "missing");
+	expect_error(&c, "run -c 0 -- true", 125, "cpus");
+	expect_error(&c, "run -c 1000 -- true", 125, "cpus");
+	expect_error(&c, "run -c x -- true", 125, "cpus");
+	expect_error(&c, "run -m 1 -- true", 125, "memory");
+	expect_error(&c, "run -m 99999999 -- true", 125, "memory");
+	expect_error(&c, "run -m many -- true", 125, "memory");
+	expect_error(&c, "run -m 5000000G -- true", 125, "memory");
+	expect_error(&c, "run --timeout -5s -- true", 125, "negative");
+	expect_error(&c, "run --timeout 5x -- true", 125, "duration");
+	expect_error(&c, "run --timeout 1.2.3s -- true", 125, "duration");
+	expect_error(&c, "run --timeout 99999999999999999999h -- true", 125, "too long");
+	expect_error(&c, "run -e =x -- true", 125, "environment variable");
+	expect_error(&c, "create -n 'Not A Name'", 125, "no name for a sandbox");
+	expect_error(&c, "create -n ../up", 125, "no name for a sandbox");
+	expect_error(&c, "wisp stop 'a\nb'", 125, "no name for a sandbox");
+	expect_error(&c, "run /no/image -- true", 125, "/no/image");
+	expect_error(&c, "echo junk >junk; run ./junk -- true", 125, "no image");
+	expect_error(&c, "run --rw -- true", 125, "ext4");
+	expect_error(&c, "run --disk /no/disk -- true", 125, "/no/disk");
+	expect_error(&c, "run -t -- true </dev/null", 125, "terminal");
+	expect_error(&c, "WISP_STATE=$DIR/$(printf 'x%.0s' $(seq 120)) run -- true", 125, "too long");
+	expect_error(&c, "WISP_LIBDIR=/no/lib wisp run -- true", 125, "/no/lib");
+	sh(&c, "wisp");
+	CHECK(c.code == 125 && strstr(c.err, "usage"));
+	remove_all(c.state);
+	end(&c);
+}
+
+static void help_is_everywhere(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp stop rm doctor completion version help; "
+	       "do wisp $v "
+	       "--help || echo FAILED; wisp help $v >/dev/null || echo FAILED; done; wisp --help; wisp -h >/dev/null");
+	CHECK_EQ(c.code, 0);
+	CHECK(!strstr(c.out, "FAILED"));
+	CHECK_STR(c.err, "");
+	sh(&c, "wisp --help | awk '/^  [a-z]/ { print $1 }' | while read v; do wisp $v --help | grep -q -- --help || "
+	       "echo $v; done");
+	CHECK_STR(c.out, "");
+	expect(&c, "wisp version | cut -d' ' -f1; wisp --version >/dev/null", 0, "wisp\n");
+	expect(&c, "wisp --help >/dev/full; echo $?", 0, "125\n");
+	end(&c);
+}
+
+static void completions_are_scripts(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c, "wisp completion bash >c && bash -n c", 0, "");
+	expect(&c,
+	        "cat >t <<'END'\n. ./c\nwisp() { \"$WISP\" \"$@\"; }\nt() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($#-1)); "
+	        "_wisp; echo "
+	        "\"${COMPREPLY[*]}\"; }\nt wisp cre\nt wisp run --mem\nt wisp exec ''\nt wisp completion f\nEND\n"
+	        "create -q -n box; bash t; wisp rm -f box",
+	        0, "create\n--memory\nbox\nfish\n");
+	expect(&c, "if command -v zsh >/dev/null; then wisp completion zsh >z && zsh -n z; fi", 0, "");
+	expect(&c, "if command -v fish >/dev/null; then wisp completion fish >f && fish -n f; fi", 0, "");
+	sh(&c, "wisp completion zsh; wisp completion fish");
+	CHECK(strstr(c.out, "#compdef wisp") && strstr(c.out, "complete -c wisp"));
+	expect_error(&c, "wisp completion tcsh", 125, "tcsh");
+	end(&c);
+}
+
+static void doctor_says_it(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "wisp doctor");
+	CHECK(strstr(c.out, "kvm") && strstr(c.out, "io_uring") && strstr(c.out, "memory") &&
+	        strstr(c.out, "vmlinux-up"));
+	CHECK(c.code == 0 || c.code == 1);
+	int code = c.code;
+	sh(&c, "wisp doctor --json");
+	CHECK(strstr(c.out, code == 0 ? "\"ok\":true" : "\"ok\":false"));
+	sh(&c, "WISP_LIBDIR=/no/lib wisp doctor");
+	CHECK_EQ(c.code, 1);
+	CHECK(strstr(c.out, "/no/lib/wisp-vmm"));
+	end(&c);
+}
+
+static void signals_are_passed_on(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c,
+	        "\"$WISP\" run --kernel $READY -- sh -c 'trap \"echo term; exit 3\" TERM; echo up; while :; do sleep "
+	        "0.02; done' </dev/null >o & "
+	        "pid=$!;"
+	        "until grep -q up o; do sleep 0.02; done; kill -TERM $pid; wait $pid; echo $?; cat o",
+	        0, "3\nup\nterm\n");
+	/* One that ignores it: the second ends it. */
+	expect(&c,
+	        "rm o; \"$WISP\" run --kernel $READY -- sh -c 'trap \"\" TERM; echo up; while :; do sleep 0.02; done' "
+	        "</dev/null >o & pid=$!;"
+	        "until grep -q up o; do sleep 0.02; done; kill -TERM $pid; sleep 0.2; kill -TERM $pid; wait $pid; echo "
+	        "$?",
+	        0, "137\n");
+	/* While it boots there is no command yet. */
+	expect(&c,
+	        "for v in run create; do \"$WISP\" $v --kernel $WISP_LIBDIR/fake-hang $([ $v = run ] && echo -- true) "
+	        "& "
+	        "pid=$!; sleep "
+	        "0.3; kill -TERM $pid; wait $pid; echo $?; done",
+	        0, "143\n143\n");
+	end(&c);
+}
+
+static void sigkill_leaves_nothing(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c,
+	        "\"$WISP\" run --kernel $READY -- sh -c 'echo up; sleep 1000' </dev/null >o & pid=$!;"
+	        "until grep -q up o; do sleep 0.02; done; kill -9 $pid; wait $pid 2>/dev/null;"
+	        "for i in $(seq 200); do [ -z \"$(ls -A $WISP_STATE)\" ] && break; sleep 0.02; done; ls -A $WISP_STATE",
+	        0, "");
+	end(&c);
+}
+
+static void logs_are_printed(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "create -q -n box");
+	char dir[160];
+	snprintf(dir, sizeof(dir), "%s/box", c.state);
+	write_file(dir, "exec.log",
+	        "{\"time\":\"2026-01-31T12:00:00.000000000Z\",\"session\":1,\"stream\":\"started\",\"pid\":7}\n"
+	        "{\"time\":\"2026-01-31T12:00:01.000000000Z\",\"session\":1,\"stream\":\"stdout\",\"data\":\"one\\n\"}"
+	        "\n"
+	        "{\"time\":\"2026-01-31T12:00:02.000000000Z\",\"session\":2,\"stream\":\"stderr\",\"data\":\"two\\n\"}"
+	        "\n"
+	        "{\"time\":\"2026-01-31T12:00:03.000000000Z\",\"session\":2,\"stream\":\"stdout\",\"data_b64\":\"/"
+	        "wo=\"}\n"
+	        "{\"time\":\"2026-01-31T12:00:04.000000000Z\",\"session\":1,\"stream\":\"exited\",\"code\":3,"
+	        "\"signal\":0}\n");
+	expect(&c, "wisp logs box", 0, "one\n\xff\n");
+	CHECK_STR(c.err, "two\n");
+	expect(&c, "wisp logs box --session 1", 0, "one\n");
+	expect(&c, "wisp logs box --source stderr 2>&1", 0, "two\n");
+	expect(&c, "wisp logs box --tail 1", 0, "\xff\n");
+	expect(&c, "wisp logs box --since 2026-01-31T13:00:02+01:00 2>&1", 0, "two\n\xff\n");
+	expect(&c, "wisp logs box --grep '^t.o$' 2>&1", 0, "two\n");
+	expect(&c, "wisp logs box --source events 2>&1", 0,
+	        "[session 1 started: pid=7]\n[session 1 exited: code=3 signal=0]\n");
+	expect(&c, "wisp logs box --json | wc -l", 0, "5\n");
+	expect(&c, "wisp logs box --source console", 0, "Linux version 0\n");
+	expect_error(&c, "wisp logs box --grep '['", 125, "--grep");
+	expect_error(&c, "wisp logs box --source nothing", 125, "--source");
+	expect_error(&c, "wisp logs box --since tomorrow", 125, "--since");
+	expect_error(&c, "wisp logs nobox", 125, "no sandbox");
+	expect(&c,
+	        "\"$WISP\" logs -f --tail 1 box >o & pid=$!; sleep 0.2; echo "
+	        "'{\"time\":\"2026-01-31T12:00:05Z\",\"session\":1,\"stream\":\"stdout\",\"data\":\"new\"}' "
+	        ">>$WISP_STATE/box/exec.log;"
+	        "until grep -q new o; do sleep 0.02; done; wisp stop box; wait $pid; echo $?; cat o",
+	        0, "0\n\xff\nnew");
+	sh(&c, "wisp rm box");
+	end(&c);
+}
+
+static void files_are_copied(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "mkdir -p src/sub guest back; echo a >src/a; chmod 751 src/a; ln -s a src/l; ln src/a src/h; "
+	       "head -c 300000 /dev/urandom >src/sub/big; touch -d 2001-01-01 src/sub/big; "
+	       "truncate -s 64M src/sparse; echo middle | dd of=src/sparse bs=1 seek=30000001 conv=notrunc "
+	       "2>/dev/null; "
+	       "echo long >src/$(printf 'n%.0s' $(seq 150)); printf 'x\\ny' >\"src/new\nline\"; create -q -n box");
+	expect(&c, "wisp cp src box:$DIR/guest && diff -r --no-dereference src guest/src && echo same", 0, "same\n");
+	expect(&c, "[ guest/src/a -ef guest/src/h ] && stat -c '%a' guest/src/a && stat -c %Y guest/src/sub/big", 0,
+	        "751\n978307200\n");
+	expect(&c, "[ $(du -k guest/src/sparse | cut -f1) -lt 100 ] && echo sparse", 0, "sparse\n");
+	expect(&c, "wisp cp box:$DIR/guest/src back && diff -r --no-dereference src back/src && echo same", 0,
+	        "same\n");
+	expect(&c, "[ back/src/a -ef back/src/h ] && stat -c '%a' back/src/a && stat -c %Y back/src/sub/big", 0,
+	        "751\n978307200\n");
+	expect(&c, "[ $(du -k back/src/sparse | cut -f1) -lt 100 ] && echo sparse", 0, "sparse\n");
+	expect(&c, "wisp cp src/a box:$DIR/guest/name && cat guest/name && wisp cp box:$DIR/guest/name . && cat name",
+	        0, "a\na\n");
+	expect(&c, "echo in | wisp cp - box:$DIR/guest/p && wisp cp box:$DIR/guest/p -", 0, "in\n");
+	expect(&c,
+	        "wisp cp src/. box:$DIR/guest/all 2>/dev/null || mkdir guest/all && wisp cp src/. box:$DIR/guest/all "
+	        "&& ls "
+	        "guest/all/sub",
+	        0, "big\n");
+	expect(&c, "wisp cp src/a src/h box:$DIR/guest && ls guest", 0, "a\nall\nh\nname\np\nsrc\n");
+	expect_error(&c, "wisp cp nothing box:/tmp", 125, "nothing");
+	expect_error(&c, "wisp cp box:/no/such .", 125, "/no/such");
+	expect_error(&c, "wisp cp a b", 125, "NAME:PATH");
+	expect_error(&c, "wisp cp box:/a box:/b", 125, "NAME:PATH");
+	expect_error(&c, "wisp cp src/a src/h box:$DIR/guest/name", 125, "no directory");
+	expect_error(&c, "wisp cp nobox:/x .", 125, "no sandbox");
+	sh(&c, "wisp rm -f box");
+	end(&c);
+}
+
+/* What the guest's tar sends is not trusted. A tar that lies is put in its place by PATH. */
+static void hostile_archives(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "mkdir -p bin out t; cd t; mkdir src; echo evil >src/x; ln -s /tmp src/link; cd ..;"
+	       "printf '#!/bin/sh\\ncat \"$ARCHIVE\"\\n' >bin/tar; chmod +x bin/tar");
+	sh(&c, "tar -C t -cf up.tar --transform 's,^src,src/../../escaped,' src/x;"
+	       "tar -C t -cf abs.tar -P --transform 's,^src,/tmp/wisp-absolute,' src/x;"
+	       "tar -C t -cf other.tar --transform 's,^src,other,' src/x;"
+	       "tar -C t -cf through.tar src/link; tar -C t -rf through.tar --transform "
+	       "'s,^src/x,src/link/wisp-through,' src/x;"
+	       "tar -C t -cf hard.tar src/x; head -c 700 hard.tar >cut.tar; head -c 2000 /dev/urandom >random.tar");
+	static const char *const names[] = {"up", "abs", "other", "through", "cut", "random"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char script[512];
+		snprintf(script, sizeof(script),
+		        "create -q -n box -e PATH=$DIR/bin:$PATH -e ARCHIVE=$DIR/%s.tar; wisp cp box:/src out; r=$?; "
+		        "wisp rm -f box; "
+		        "exit $r",
+		        names[i]);
+		expect_error(&c, script, 125, "");
+	}
+	expect(&c,
+	        "find out escaped /tmp/wisp-absolute* /tmp/wisp-through -name '*x*' 2>/dev/null | grep -v "
+	        "'^out/src/x$'",
+	        1, "");
+	end(&c);
+}
+
+/* ---- On a terminal ---- */
+
+static bool see(int fd, char *seen, size_t size, const char *wanted)
+{
+	int64_t deadline = now_ms() + 10000;
+	size_t length = strlen(seen);
+	while (!strstr(seen, wanted) && now_ms() < deadline && length + 1 < size) {
+		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		ssize_t n = poll(&pfd, 1, 100) > 0 ? read(fd, seen + length, size - 1 - length) : 0;
+		length += n > 0 ? (size_t)n : 0;
+		seen[length] = '\0';
+	}
+	bool found = strstr(seen, wanted);
+	if (!found)
+		printf("# no \"%s\" in \"%s\"\n", wanted, seen);
+	seen[0] = '\0';
+	return found;
+}
+
+/* `wisp exec -t box ...` on a terminal of its own, ended by a signal to wisp: the terminal is as before. */
+static void terminal_after(int number, const char *keys, int code)
+{
+	int keyboard, tty;
+	char seen[8192] = "";
+	struct termios before, after;
+	struct winsize size = {.ws_row = 25, .ws_col = 90};
+	REQUIRE(openpty(&keyboard, &tty, NULL, NULL, &size) == 0);
+	REQUIRE(tcgetattr(tty, &before) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(keyboard);
+		login_tty(tty);
+		const char *wisp = getenv("WISP");
+		execl(wisp, wisp, "exec", "-t", "box", "--", "sh", "-c", "stty size; sleep 1000; echo over",
+		        (char *)NULL);
+		_exit(99);
+	}
+	CHECK(see(keyboard, seen, sizeof(seen), "25 90"));
+	REQUIRE(tcgetattr(tty, &after) == 0);
+	CHECK(after.c_lflag != before.c_lflag);
+	if (keys)
+		CHECK_EQ(write(keyboard, keys, strlen(keys)), (long long)strlen(keys));
+	if (number)
+		kill(pid, number);
+	int status;
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), code);
+	/* SIGKILL leaves it to the guard. */
+	for (int i = 0; i < 100 && tcgetattr(tty, &after) == 0 && after.c_lflag != before.c_lflag; i++)
+		sleep_ms(20);
+	CHECK_EQ(after.c_lflag, before.c_lflag);
+	CHECK_EQ(after.c_iflag, before.c_iflag);
+	CHECK_EQ(after.c_oflag, before.c_oflag);
+	close(keyboard);
+	close(tty);
+}
+
+static void the_terminal_is_set_back(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "create -q -n box");
+	terminal_after(0, "\x1d", 0);
+	terminal_after(0, "\x03", 130);
+	terminal_after(SIGTERM, NULL, 143);
+	terminal_after(SIGHUP, NULL, 129);
+	terminal_after(SIGKILL, NULL, 137);
+	terminal_after(SIGABRT, NULL, 134);
+	sh(&c, "wisp rm -f box");
+	end(&c);
+}
+
+int main(int argc, char **argv)
+{
+	fake_vmm_main(argc, argv);
+	static const struct test_case cases[] = {
+	        {"run_is_the_command", run_is_the_command},
+	        {"streams_are_byte_faithful", streams_are_byte_faithful},
+	        {"options_of_an_execution", options_of_an_execution},
+	        {"a_sandbox_lives", a_sandbox_lives},
+	        {"what_users_get_wrong", what_users_get_wrong},
+	        {"help_is_everywhere", help_is_everywhere},
+	        {"completions_are_scripts", completions_are_scripts},
+	        {"doctor_says_it", doctor_says_it},
+	        {"signals_are_passed_on", signals_are_passed_on},
+	        {"sigkill_leaves_nothing", sigkill_leaves_nothing},
+	        {"logs_are_printed", logs_are_printed},
+	        {"files_are_copied", files_are_copied},
+	        {"hostile_archives", hostile_archives},
+	        {"the_terminal_is_set_back", the_terminal_is_set_back},
+	};
+	return test_main("cli", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
