@@ -27,6 +27,7 @@ lib_src := $(wildcard vmm/lib/*.c)
 cli_src := $(wildcard vmm/cli/*.c)
 agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c))
 unit_src := $(wildcard tests/unit/*.c)
+fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
@@ -51,7 +52,7 @@ $(B)/obj/%.o: %.c
 	echo "  CC $@"
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
--include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) \
+-include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) $(fuzz_src) \
   tests/payload/test_machine.c tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libvmm.a: $(call obj,$(vmm_src) $(virtio_src))
@@ -130,6 +131,15 @@ $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -lutil -o $@
 
+# Fuzz targets: one program a file, which replays the inputs that it is given; `make fuzz` links them with libFuzzer, to search.
+FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(fuzz_src))
+FUZZ_MAIN = $(if $(findstring fuzzer,$(SAN)),-fsanitize=fuzzer,$(call obj,tests/fuzz/replay.c))
+$(B)/tests/fuzz/agent: ALL_LDFLAGS += -Wl,--wrap=agent_spawn
+$(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay.c) $(archives)
+	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) $(ALL_LDFLAGS) $< $(FUZZ_MAIN) $(archives) -luring -lpthread -lutil -o $@
+
 $(B)/tests/payload/payload.elf: tests/payload/payload.c agent/platform.h
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $< -o $@
@@ -152,7 +162,7 @@ $(B)/tests/diskcheck: tests/e2e/diskcheck.c
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/exec_load
+tests: $(UNIT) $(if $(SAN),$(FUZZ)) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/exec_load
 tests-tsan: $(UNIT_TSAN)
 
 check: deps
@@ -163,6 +173,13 @@ check: deps
 
 quick: all tests
 	tests/run lint unit
+
+# Programs that search for inputs, in build-fuzz/tests/fuzz: tests/fuzz/README.md says how they are run.
+.PHONY: fuzz fuzz-programs
+fuzz-programs: $(FUZZ)
+fuzz:
+	command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang libclang-rt-14-dev" >&2; exit 1; }
+	$(MAKE) B=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined fuzz-programs
 
 # --- benchmarks: beside peers, in one run, where Linux boots ---
 
@@ -190,7 +207,7 @@ format:
 # --- for a newcomer ---
 
 # Once a clone: what building and testing need, from Debian. The parts know their own needs.
-PACKAGES := gcc libc6-dev linux-libc-dev make git liburing-dev musl-tools cpio clang-format shellcheck file
+PACKAGES := gcc libc6-dev linux-libc-dev make git liburing-dev musl-tools cpio clang-format shellcheck tmux
 deps: $(B)/.deps
 $(B)/.deps: Makefile kernel-config/build rootfs/build-default tests/emuhost/run
 	@mkdir -p $(@D)
@@ -214,4 +231,4 @@ install: all guest
 	    '$(PREFIX)' '$(VERSION)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wisp.pc
 
 clean:
-	rm -rf build build-address build-thread
+	rm -rf build build-address build-thread build-fuzz
