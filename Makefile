@@ -179,7 +179,7 @@ quick: all tests
 fuzz-programs: $(FUZZ)
 fuzz:
 	command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang libclang-rt-14-dev" >&2; exit 1; }
-	$(MAKE) B=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined fuzz-programs
+	$(MAKE) B=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option" fuzz-programs
 
 # --- benchmarks: beside peers, in one run, where Linux boots ---
 

@@ -86,7 +86,7 @@ t_memory_beyond_the_hole() {
 		return
 	}
 	# Linux hands out what lies above 4 GiB first, and so do these files.
-	wisp run -m 4500 -- sh -c 'mount -t tmpfs none /mnt && head -c 64M /dev/urandom >/mnt/a && cp /mnt/a /mnt/b && cmp /mnt/a /mnt/b &&
+	wisp run -m 4500 -- sh -c 'mount -t tmpfs none /mnt && head -c 67108864 /dev/urandom >/mnt/a && cp /mnt/a /mnt/b && cmp /mnt/a /mnt/b &&
 		awk "/MemTotal/ {print \$2}" /proc/meminfo' >out 2>err </dev/null || fail "$(cat err)"
 	[ "$(cat out)" -gt 4300000 ] || fail "the guest sees $(cat out) KiB"
 }
