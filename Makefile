@@ -35,7 +35,7 @@ W := $(B)/lib/wisp
 PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(B)/lib/libwisp.so $(B)/lib/libwisp.a
 GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 
-.PHONY: all guest deps run check quick bench lint format install clean
+.PHONY: man all guest deps run check quick bench lint format install clean
 all: $(PROGRAMS) $(W)/initramfs.cpio
 guest: $(GUEST)
 
@@ -83,6 +83,18 @@ $(B)/bin/wisp: $(call obj,$(cli_src)) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
+
+# The pages take the verbs' options from the command and the calls from the header: nothing is written twice.
+MAN := $(B)/man/wisp.1 $(B)/man/libwisp.3
+man: $(MAN)
+$(MAN) &: docs/man/build docs/man/header.awk docs/man/wisp.1.in docs/man/libwisp.3.in include/wisp.h $(B)/bin/wisp
+	docs/man/build $(B)/bin/wisp $(B)/man
+
+EXAMPLES := $(patsubst docs/%.c,$(B)/%,$(wildcard docs/examples/*.c))
+$(B)/examples/%: docs/examples/%.c $(B)/lib/libwisp.a include/wisp.h
+	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) -std=gnu11 -Wall -Wextra -Werror -Iinclude $(CFLAGS) $< $(B)/lib/libwisp.a -o $@
 
 # --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
 
@@ -162,7 +174,7 @@ $(B)/tests/diskcheck: tests/e2e/diskcheck.c
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(if $(SAN),$(FUZZ)) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/exec_load
+tests: $(UNIT) $(if $(SAN),$(FUZZ)) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/exec_load $(EXAMPLES) $(MAN)
 tests-tsan: $(UNIT_TSAN)
 
 check: deps
@@ -179,7 +191,7 @@ quick: all tests
 fuzz-programs: $(FUZZ)
 fuzz:
 	command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang libclang-rt-14-dev" >&2; exit 1; }
-	$(MAKE) B=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option" fuzz-programs
+	$(MAKE) B=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option -Wno-gnu" fuzz-programs
 
 # --- benchmarks: beside peers, in one run, where Linux boots ---
 
@@ -218,7 +230,7 @@ run: deps
 	$(MAKE) all guest
 	tests/emuhost/on-kvm $(B)/bin/wisp run -- sh -c 'echo "Hello from $$(. /etc/os-release; echo $$PRETTY_NAME), Linux $$(uname -r), up for $$(cut -d" " -f1 /proc/uptime) s"'
 
-install: all guest
+install: all guest man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/wisp $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 	    $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
@@ -226,6 +238,8 @@ install: all guest
 	install -m 644 $(B)/lib/libwisp.a $(DESTDIR)$(PREFIX)/lib/
 	install $(W)/wisp-vmm $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/
+	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 include/wisp.h $(DESTDIR)$(PREFIX)/include/
 	printf 'prefix=%s\nName: wisp\nDescription: microVM sandboxes\nVersion: %s\nLibs: -L$${prefix}/lib -lwisp\nCflags: -I$${prefix}/include\n' \
 	    '$(PREFIX)' '$(VERSION)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wisp.pc

@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# The programs of docs/examples, as they are.
+
+t_example_exec() {
+	equal "as it is" "$("$area/examples/exec" </dev/null 2>&1)" "hello from the guest"
+	local got=0
+	"$area/examples/exec" sh -c 'exit 3' </dev/null || got=$?
+	equal "exit code" $got 3
+}
+
+t_example_stream() {
+	equal "stdin comes back" "$(printf 'one\ntwo\n' | "$area/examples/stream" cat 2>/dev/null)" "$(printf 'one\ntwo')"
+}
+
+t_example_reattach() {
+	"$area/examples/reattach" start >out 2>&1 </dev/null || fail "start: $(cat out)"
+	"$area/examples/reattach" again >again 2>&1 </dev/null || fail "again: $(cat again)"
+	check "the session is found again: $(cat out again)" grep -q 'session 1' again
+	for name in $(wisp ls --json | grep -o '"name":"[^"]*"' | cut -d '"' -f 4); do
+		wisp stop "$name" >/dev/null 2>&1
+		wisp rm "$name" >/dev/null 2>&1
+	done
+}
+
+t_example_attach() {
+	terminal 80 24 "$area/examples/attach; echo code \$?"
+	expect_screen '^/ #'
+	keys 'exit 6' Enter
+	expect_screen '^code 6'
+	no_terminal
+}
