@@ -78,7 +78,7 @@ static void connect_client(int *peer, uint8_t how)
 
 static void act_host(struct machine *m, struct input *in)
 {
-	static uint8_t bytes[70000];
+	static uint8_t bytes[256 * 500];
 	uint8_t what = in8(in), how = in8(in);
 	int *peer = &peers[what % PEERS];
 	switch (what / PEERS % 8) {
