@@ -264,6 +264,7 @@ static void say(struct conn *conn)
 		put_data(conn);
 	} else if (conn->state == CONN_OPEN && shutdown_flags(conn) != conn->shutdown_told) {
 		conn->shutdown_told = shutdown_flags(conn);
+		conn_await(conn);
 		put_packet(conn, chain, VIRTIO_VSOCK_OP_SHUTDOWN, conn->shutdown_told, 0);
 	} else if (conn->pending & PENDING_CREDIT) {
 		put_packet(conn, chain, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0, 0);
@@ -592,6 +593,8 @@ int vsock_create(
 	if (!v)
 		return err_set(err, ENOMEM, "out of memory for the socket device");
 	v->config.guest_cid = opt->cid;
+	uint32_t patience_ms = opt->patience_ms ? opt->patience_ms : VSOCK_PATIENCE_MS;
+	v->patience = (struct __kernel_timespec){patience_ms / 1000, patience_ms % 1000 * 1000000ll};
 	v->address.sun_family = AF_UNIX;
 	memcpy(v->address.sun_path, opt->socket_path, strlen(opt->socket_path));
 	v->listen_fd = -1;

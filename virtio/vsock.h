@@ -15,9 +15,16 @@
 
 #include "virtio/device.h"
 
+/*
+ * How long a connection may wait for a peer that says nothing: a client for its line, or, when the client is gone both
+ * ways, for the guest's answer. It is ended after one to two times as long.
+ */
+#define VSOCK_PATIENCE_MS 30000u
+
 struct vsock_options {
 	uint64_t cid;            /* the guest's context id: 3 or more, 32 bits */
 	const char *socket_path; /* created with mode 0600 (it must not exist yet) and unlinked at the end; copied */
+	uint32_t patience_ms;    /* 0: VSOCK_PATIENCE_MS */
 };
 
 /* 0 and `*dev` (ended by virtio_destroy), or -errno with `err`. Loop's thread. */

@@ -94,6 +94,7 @@ struct conn {
 	bool guest_eof; /* likewise of the guest, by its SHUTDOWN */
 	bool guest_deaf;
 	uint8_t shutdown_told; /* VIRTIO_VSOCK_SHUTDOWN_*, as last said to the guest */
+	bool overdue;          /* it waits for a peer since before the last sweep */
 
 	uint32_t received;    /* bytes from the guest, modulo 2^32 as all counts of credit are */
 	uint32_t forwarded;   /* of them, those that the host's socket took: our fwd_cnt */
@@ -130,6 +131,9 @@ struct vsock {
 	bool accept_armed, accept_waits;
 	struct loop_op accept_op, accept_timer;
 	struct __kernel_timespec accept_delay;
+	bool sweeping;
+	struct loop_op sweep_timer;
+	struct __kernel_timespec patience;
 
 	struct list conns, ready;
 	unsigned conn_count;
@@ -167,6 +171,9 @@ int host_connect(const struct vsock *v, uint32_t port);
 
 /* A connection that owns `fd` and listens for what comes. NULL when there are too many; fd is then the caller's. */
 struct conn *conn_create(struct vsock *v, int fd, enum conn_state state);
+
+/* The connection waits for a peer from now on: it will not do so for ever. */
+void conn_await(struct conn *conn);
 
 /* Frees what neither half, nor a poll, needs any more. */
 void conn_put(struct conn *conn);

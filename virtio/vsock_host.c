@@ -345,7 +345,67 @@ struct conn *conn_create(struct vsock *v, int fd, enum conn_state state)
 	v->conn_count++;
 	conn->in_armed = true;
 	arm(v, &conn->in_op, fd, POLLIN | POLLRDHUP);
+	if (state == CONN_LINE)
+		conn_await(conn);
 	return conn;
+}
+
+/* --- who waits for a peer that may never answer --- */
+
+/* For a client's line, or for the guest's reset when the client is gone both ways. */
+static bool is_waiting(const struct conn *conn)
+{
+	return conn->state == CONN_LINE ||
+	       (conn->state == CONN_OPEN &&
+	               conn->shutdown_told == (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND));
+}
+
+static void sweep_later(struct vsock *v);
+
+/* Two sweeps that find a connection waiting are its end. No clock is read, and an idle device has no timer. */
+static void sweep(struct loop_op *op, int res, uint32_t flags)
+{
+	(void)res;
+	(void)flags;
+	struct vsock *v = container(op, struct vsock, sweep_timer);
+	bool waiting = false;
+	v->sweeping = false;
+	v->ops--;
+	if (v->listen_fd < 0)
+		return;
+	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
+		struct conn *conn = container(at, struct conn, all);
+		next = at->next;
+		if (!is_waiting(conn))
+			continue;
+		if (conn->overdue) {
+			conn_abort(conn);
+		} else {
+			conn->overdue = true;
+			waiting = true;
+		}
+	}
+	if (waiting)
+		sweep_later(v);
+}
+
+static void sweep_later(struct vsock *v)
+{
+	if (v->sweeping)
+		return;
+	struct io_uring_sqe *sqe = loop_sqe(v->dev.env.loop);
+	io_uring_prep_timeout(sqe, &v->patience, 0, 0);
+	v->sweep_timer.done = sweep;
+	loop_start(v->dev.env.loop, sqe, &v->sweep_timer);
+	v->sweeping = true;
+	v->ops++;
+}
+
+void conn_await(struct conn *conn)
+{
+	conn->overdue = false;
+	if (is_waiting(conn))
+		sweep_later(conn->vsock);
 }
 
 /* --- the listening socket --- */
@@ -439,6 +499,10 @@ void host_unlisten(struct vsock *v)
 	if (v->accept_waits) {
 		struct io_uring_sqe *sqe = loop_sqe(loop);
 		io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&v->accept_timer, 0);
+	}
+	if (v->sweeping) {
+		struct io_uring_sqe *sqe = loop_sqe(loop);
+		io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&v->sweep_timer, 0);
 	}
 	if (v->bound)
 		unlink(v->address.sun_path);
