@@ -128,7 +128,11 @@ void agent_client_refuse(struct agent_client *client, enum proto_error_code code
 
 static void linger_over(struct poller_timer *timer)
 {
-	agent_client_free(list_entry(timer, struct agent_client, linger));
+	struct agent_client *client = list_entry(timer, struct agent_client, linger);
+	if (client->state <= CLIENT_REQUEST)
+		agent_client_refuse(client, PROTO_ERROR_PROTOCOL, "no request came in time");
+	else
+		agent_client_free(client);
 }
 
 /*
@@ -255,6 +259,8 @@ int agent_client_serve(struct agent *agent, int fd, bool control)
 	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION, .realtime_ns = agent_realtime()};
 	agent_client_queue(client, PROTO_HELLO, &hello, sizeof(hello));
 	list_append(&agent->clients, &client->node);
+	if (!control)
+		poller_arm(&agent->poller, &client->linger, poller_now() + agent->patience_ns);
 	if (control) {
 		agent->control = client;
 		agent->mirror_timer.fire = mirror_due;

@@ -19,8 +19,9 @@
 #include "agent/poller.h"
 #include "agent/proto.h"
 
-#define CLIENT_CLOSING_MAX 64u                        /* answered connections that the peer has not closed */
-#define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull) /* how long it may take for that */
+#define CLIENT_CLOSING_MAX 64u                           /* answered connections that the peer has not closed */
+#define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull)    /* how long it may take for that */
+#define CLIENT_PATIENCE_NS (30u * 1000 * 1000 * 1000ull) /* until it has a session, or all of a list */
 
 struct agent;
 struct agent_session;
@@ -39,7 +40,7 @@ struct agent_client {
 	struct list node;
 	struct poller_watch watch;
 	struct poller_task flush;
-	struct poller_timer linger;
+	struct poller_timer linger; /* runs but in a session: nobody keeps one of the few places for nothing */
 	enum client_state state;
 	bool control;
 	bool awaits_room; /* EPOLLOUT is watched for */

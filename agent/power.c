@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/init.h"
@@ -49,11 +50,13 @@ void power_begin(struct power *power, enum agent_power wanted)
 	power->wanted = wanted;
 	power->agent->stopping = true;
 	poller_arm(&power->agent->poller, &power->timer, poller_now() + POWER_TERM_NS);
+	kill(-1, SIGTERM);
 	/* A stopped process takes the signal only when it goes on. */
-	if (kill(-1, SIGTERM) < 0 && errno == ESRCH)
+	kill(-1, SIGCONT);
+	/* Where there is nothing to wait for, no SIGCHLD will come. (kill() counts the kernel's threads, too.) */
+	siginfo_t info;
+	if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
 		drain(power);
-	else
-		kill(-1, SIGCONT);
 }
 
 void power_childless(struct power *power)

@@ -201,6 +201,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	agent->signals = (struct poller_watch){.fd = -1, .ready = signals_ready};
 	agent->listen_again.fire = listen_again;
 	agent->next_session = 1;
+	agent->patience_ns = CLIENT_PATIENCE_NS;
 	list_init(&agent->clients);
 	list_init(&agent->closing);
 	list_init(&agent->running);

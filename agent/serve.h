@@ -50,6 +50,7 @@ struct agent {
 	unsigned int client_count;
 	unsigned int closing_count;
 	struct agent_client *control;
+	uint64_t patience_ns; /* CLIENT_PATIENCE_NS, less in tests */
 
 	bool stopping; /* the guest is: no more programs */
 

@@ -5,8 +5,9 @@
  * The child is a clone that shares the agent's memory and that the agent waits for until it has executed the program
  * or failed (CLONE_VM | CLONE_VFORK). No page table is copied, which is most of what fork() costs; the child reports
  * a failure by writing it where the agent will look, so success needs no pipe and no read; and when agent_spawn()
- * returns, it is known which of both happened. The price is that a program on a file system that does not answer stops
- * the agent meanwhile; nothing but root in the guest can mount one.
+ * returns, it is known which of both happened. The price is that what stops the child in between stops the agent: a
+ * file system that does not answer, which only root in the guest can mount, or SIGSTOP from the user that the program
+ * is to run as, in the few microseconds in which the child is that user already. Both harm their own guest alone.
  *
  * The child must touch as little as possible: no allocation, no stdio, no libc call that is more than the system call
  * (setuid and its family synchronise threads in libc, so these are made directly).
