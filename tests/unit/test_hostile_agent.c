@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clients of the agent that stop in the middle: the places are few, so nobody keeps one for nothing. */
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent/client.h"
+#include "agent/serve.h"
+#include "tests/unit/test.h"
+
+#define PATIENCE_NS (30u * 1000 * 1000)
+
+struct stop {
+	struct poller_timer timer;
+	struct agent *agent;
+};
+
+static void stop(struct poller_timer *timer)
+{
+	list_entry(timer, struct stop, timer)->agent->poller.stop = true;
+}
+
+/* The agent, for a while. */
+static void serve(struct agent *agent, uint64_t ms)
+{
+	struct stop end = {.timer.fire = stop, .agent = agent};
+	agent->poller.stop = false;
+	poller_arm(&agent->poller, &end.timer, poller_now() + ms * 1000000);
+	CHECK_EQ(agent_run(agent), 0);
+}
+
+static int client_of(struct agent *agent, bool control)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		abort();
+	CHECK_EQ(control ? agent_serve_control(agent, ends[1]) : agent_serve_connection(agent, ends[1]), 0);
+	return ends[0];
+}
+
+static void put(int fd, uint8_t type, const void *payload, size_t length)
+{
+	struct proto_frame frame = {.length = (uint32_t)length, .type = type};
+	CHECK_EQ(send(fd, &frame, sizeof(frame), MSG_NOSIGNAL), sizeof(frame));
+	CHECK_EQ(send(fd, payload, length, MSG_NOSIGNAL), length);
+}
+
+static void greet(int fd)
+{
+	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION};
+	put(fd, PROTO_HELLO, &hello, sizeof(hello));
+}
+
+/* Whether the agent ended the connection, after an ERROR that says why. */
+static bool was_refused(int fd)
+{
+	char bytes[512];
+	ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_WAITALL);
+	return n > 0 && memmem(bytes, (size_t)n, "no request came in time", 23) && recv(fd, bytes, 1, 0) == 0;
+}
+
+static void no_request(void)
+{
+	static const struct agent_hooks hooks;
+	static struct agent agent;
+	char byte[512];
+	REQUIRE(agent_init(&agent, &hooks, NULL) == 0);
+	agent.patience_ns = PATIENCE_NS;
+	int silent = client_of(&agent, false), greeted = client_of(&agent, false), half = client_of(&agent, false);
+	int control = client_of(&agent, true), in_session = client_of(&agent, false);
+	greet(greeted);
+	greet(half);
+	CHECK_EQ(send(half, "\x20\0\0\0\x10", 5, 0), 5); /* the beginning of an EXEC */
+	greet(in_session);
+	struct {
+		struct proto_exec exec;
+		char strings[11];
+	} exec = {{.flags = PROTO_EXEC_STDIN, .argc = 1}, "\0\0/bin/cat"};
+	put(in_session, PROTO_EXEC, &exec, sizeof(exec.exec) + sizeof(exec.strings));
+	serve(&agent, 10);
+	CHECK_EQ(agent.client_count, 4);
+	serve(&agent, 100);
+	CHECK_EQ(agent.client_count, 1); /* who is in a session stays, however quiet */
+	CHECK(was_refused(silent));
+	CHECK(was_refused(greeted));
+	CHECK(was_refused(half));
+	CHECK(recv(control, byte, sizeof(byte), 0) > 0);
+	CHECK_EQ(recv(control, byte, sizeof(byte), 0), -1);
+	CHECK(agent.control != NULL);
+	close(silent);
+	close(greeted);
+	close(half);
+	close(control);
+	close(in_session);
+	serve(&agent, 10);
+	agent_destroy(&agent);
+}
+
+/* A list that nobody reads is no reason to keep the place either. */
+static void unread_list(void)
+{
+	static const struct agent_hooks hooks;
+	static struct agent agent;
+	REQUIRE(agent_init(&agent, &hooks, NULL) == 0);
+	agent.patience_ns = PATIENCE_NS;
+	int fd = client_of(&agent, false);
+	struct agent_client *client = list_entry(agent.clients.next, struct agent_client, node);
+	greet(fd);
+	serve(&agent, 1);
+	client->state = CLIENT_LIST; /* as it is while its answers do not fit the socket */
+	client->list_next = 0;
+	client->awaits_room = true;
+	serve(&agent, 100);
+	CHECK_EQ(agent.client_count, 0);
+	close(fd);
+	agent_destroy(&agent);
+}
+
+TEST_MAIN("hostile_agent", {"no_request", no_request}, {"unread_list", unread_list})
