@@ -168,13 +168,13 @@ $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
-$(B)/tests/diskcheck: tests/e2e/diskcheck.c
+$(B)/tests/diskcheck $(B)/tests/crashcheck: $(B)/tests/%: tests/e2e/%.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(if $(SAN),$(FUZZ)) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/exec_load $(EXAMPLES) $(MAN)
+tests: $(UNIT) $(if $(SAN),$(FUZZ)) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load $(EXAMPLES) $(MAN)
 tests-tsan: $(UNIT_TSAN)
 
 check: deps
