@@ -511,7 +511,7 @@ static void a_sandbox_that_dies_is_told(void)
 {
 	BEGIN(f);
 	struct wisp_output *output;
-	REQUIRE((session = start(&f, "echo last words; sleep 1000", WISP_STDIN_NULL, false)));
+	REQUIRE((session = start(&f, "echo last words; sleep 3", WISP_STDIN_NULL, false)));
 	uint64_t id;
 	CHECK_EQ(wisp_get_session_id(session, &id, &error), 0);
 	sleep_ms(50);
