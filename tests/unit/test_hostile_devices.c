@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a guest gains by repeating its mistakes: nothing. Each wrong request gives its descriptors back, so a queue of
+ * eight lives through thousands; and what streams keep for slow hosts has a bound over all of them.
+ */
+#include "tests/unit/guest_net.h"
+
+#include <linux/virtio_blk.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "virtio/blk.h"
+#include "virtio/console.h"
+
+#define ROUNDS 2000u
+#define QUEUE_SIZE 8u
+
+static void drop(void *context, const void *data, size_t len)
+{
+	(void)context;
+	(void)data;
+	(void)len;
+}
+
+/* Offers the same chain ROUNDS times; each has to come back, with `used` bytes written. */
+static void repeat(struct driver *d, unsigned queue, const struct buf *bufs, unsigned out, unsigned in, uint32_t used)
+{
+	uint16_t head;
+	uint32_t len;
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		REQUIRE(ring_add(d, queue, bufs, out, in) >= 0);
+		ring_kick(d, queue);
+		REQUIRE(ring_wait(d, queue, &head, &len));
+		CHECK_EQ(len, used);
+	}
+	CHECK_EQ(d->ring[queue].free_count, QUEUE_SIZE);
+	CHECK(!drv_failed(d));
+}
+
+static void block_errors(void)
+{
+	static const struct {
+		uint32_t type;
+		uint64_t sector;
+		uint32_t bytes;
+		bool in;
+		uint8_t status;
+	} wrong[] = {
+	        {VIRTIO_BLK_T_IN, 1000000, 512, true, VIRTIO_BLK_S_IOERR},
+	        {VIRTIO_BLK_T_OUT, UINT64_MAX, 512, false, VIRTIO_BLK_S_IOERR},
+	        {VIRTIO_BLK_T_OUT, 0, 511, false, VIRTIO_BLK_S_IOERR},
+	        {VIRTIO_BLK_T_GET_ID, 0, 19, true, VIRTIO_BLK_S_IOERR},
+	        {VIRTIO_BLK_T_DISCARD, 0, 15, false, VIRTIO_BLK_S_IOERR},
+	        {VIRTIO_BLK_T_WRITE_ZEROES, 0, 1024, false, VIRTIO_BLK_S_IOERR},
+	        {12345, 0, 512, false, VIRTIO_BLK_S_UNSUPP},
+	};
+	static struct guest g;
+	static struct driver d;
+	struct virtio_dev *dev;
+	REQUIRE(guest_open(&g));
+	int fd = memfd_create("disk", MFD_CLOEXEC);
+	REQUIRE(ftruncate(fd, 65536) == 0);
+	REQUIRE(blk_create(&dev, &g.env, &(struct blk_options){.fd = fd}, NULL) == 0);
+	drv_open(&d, &g, dev);
+	REQUIRE(drv_start(&d, RING_FEATURES_ALL, QUEUE_SIZE));
+	uint64_t at = guest_alloc(&g, 4096, 4096);
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct virtio_blk_outhdr header = {.type = wrong[i].type, .sector = wrong[i].sector};
+		memcpy(guest_at(&g, at, sizeof(header)), &header, sizeof(header));
+		struct buf bufs[] = {{at, 16}, {at + 512, wrong[i].bytes}, {at + 16, 1}};
+		/* Nothing before the status was written: it is not counted then. */
+		repeat(&d, 0, bufs, wrong[i].in ? 1 : 2, wrong[i].in ? 2 : 1, wrong[i].in ? 0 : 1);
+		CHECK_EQ(*(uint8_t *)guest_at(&g, at + 16, 1), wrong[i].status);
+	}
+	drv_close(&d);
+	guest_close(&g);
+}
+
+static void console_errors(void)
+{
+	static struct guest g;
+	static struct driver d;
+	struct virtio_dev *dev;
+	REQUIRE(guest_open(&g));
+	REQUIRE(console_create(&dev, &g.env, &(struct console_options){.output = drop}, NULL) == 0);
+	drv_open(&d, &g, dev);
+	REQUIRE(drv_start(&d, RING_FEATURES_ALL, QUEUE_SIZE));
+	struct buf buf = {guest_alloc(&g, 4096, 4096), 4096};
+	repeat(&d, 1, &buf, 0, 1, 0); /* to be written, where something is to be printed */
+	drv_close(&d);
+	guest_close(&g);
+}
+
+static void socket_errors(void)
+{
+	static struct net t;
+	static struct packet p;
+	REQUIRE(net_create(&t));
+	REQUIRE(drv_start(&t.d, RING_FEATURES_ALL, QUEUE_SIZE));
+	give_rx(&t, 0);
+	ring_kick(&t.d, RX);
+	struct stream s = {.guest_port = 4, .host_port = 99};
+	struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_RW, 0xffffffff);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		hdr.op = (uint16_t)(i % 9);
+		REQUIRE(send_raw(&t, &hdr, "x", 1, i % HEADER));
+		if (hdr.op != VIRTIO_VSOCK_OP_RST)
+			REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	}
+	CHECK_EQ(t.d.ring[TX].free_count, QUEUE_SIZE);
+	CHECK(!drv_failed(&t.d));
+	net_close(&t);
+}
+
+/* More streams than the bound has room for, each to a client that reads nothing. */
+static void buffered_bytes(void)
+{
+	enum { CLIENTS = 300 };
+	static struct net t;
+	static struct packet p;
+	static uint8_t data[60000];
+	static int fds[CLIENTS];
+	static struct stream s[CLIENTS];
+	struct rlimit files = {1024, 1024};
+	uint64_t kept = 0;
+	unsigned reset = 0;
+	setrlimit(RLIMIT_NOFILE, &files);
+	REQUIRE(net_open(&t));
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		fds[i] = open_stream(&t, &s[i], 1000 + i);
+		REQUIRE(fds[i] >= 0);
+		bool open = true;
+		while (open && s[i].peer_alloc - (s[i].sent - s[i].peer_fwd) >= sizeof(data)) {
+			CHECK(send_data(&t, &s[i], data, sizeof(data)));
+			loop_step(t.g.loop, 0);
+			while (take(&t, &p)) {
+				open &= p.hdr.op != VIRTIO_VSOCK_OP_RST;
+				s[i].peer_fwd = p.hdr.fwd_cnt;
+			}
+		}
+		reset += !open;
+		kept += open ? s[i].sent : 0;
+	}
+	printf("# %u of %u streams reset, %llu MiB taken of the others\n", reset, CLIENTS,
+	        (unsigned long long)kept >> 20);
+	CHECK(reset > 0 && reset < CLIENTS / 2);
+	CHECK(kept <= (64ull << 20) + CLIENTS * (256ull << 10)); /* the device's, and what the sockets took */
+	CHECK(!drv_failed(&t.d));
+	for (unsigned i = 0; i < CLIENTS; i++)
+		close(fds[i]);
+	guest_settle(&t.g, 5);
+	net_close(&t);
+}
+
+TEST_MAIN("hostile_devices", {"block_errors", block_errors}, {"console_errors", console_errors},
+        {"socket_errors", socket_errors}, {"buffered_bytes", buffered_bytes})

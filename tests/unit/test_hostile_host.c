@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a guest, an image or another user of the host can do to the monitor's files and tables. */
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+#include "vmm/boot_x86_64.h"
+#include "vmm/execlog.h"
+#include "vmm/sandbox_dir.h"
+#include "vmm/serial_x86_64.h"
+
+#define LOG_LIMIT 65536u
+
+static void print(void *context, const void *data, size_t len)
+{
+	capped_write(context, data, len);
+}
+
+/* A guest that writes to its serial port for ever has a log of two files of the limit each. */
+static void serial_flood(void)
+{
+	char dir[] = "/tmp/wisp-test-XXXXXX", path[64], old[64];
+	struct capped_file log;
+	REQUIRE(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/log", dir);
+	snprintf(old, sizeof(old), "%s/log.1", dir);
+	REQUIRE(capped_open(&log, path, LOG_LIMIT, NULL) == 0);
+	struct serial serial = {.output = print, .context = &log};
+	for (unsigned i = 0; i < 5 * LOG_LIMIT; i++) {
+		uint8_t byte = (uint8_t)i;
+		serial_access(&serial, 0, &byte, 1, true);
+	}
+	struct stat st;
+	CHECK(stat(path, &st) == 0 && st.st_size <= LOG_LIMIT);
+	CHECK(stat(old, &st) == 0 && st.st_size <= LOG_LIMIT);
+	capped_close(&log);
+	unlink(path);
+	unlink(old);
+	rmdir(dir);
+}
+
+/* Any register, any width: nothing but the eight of them is there. */
+static void serial_registers(void)
+{
+	uint8_t data[8];
+	struct capped_file none = {0};
+	struct serial serial = {.output = print, .context = &none};
+	for (uint64_t offset = 0; offset < 300; offset++) {
+		for (unsigned len = 0; len <= 8; len++) {
+			memset(data, 0xa5, sizeof(data));
+			serial_access(&serial, offset, data, len, true);
+			serial_access(&serial, offset, data, len, false);
+			CHECK(len == 8 || data[7] == 0xa5);
+		}
+	}
+}
+
+/* A link where a log or the state is to be written leads nowhere. */
+static void links(void)
+{
+	char dir[] = "/tmp/wisp-test-XXXXXX", victim[64], path[64];
+	struct capped_file log;
+	struct stat st;
+	REQUIRE(mkdtemp(dir));
+	snprintf(victim, sizeof(victim), "%s/victim", dir);
+	int fd = open(victim, O_WRONLY | O_CREAT, 0600);
+	REQUIRE(fd >= 0 && write(fd, "precious", 8) == 8);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/exec.log", dir);
+	REQUIRE(symlink(victim, path) == 0);
+	CHECK_EQ(capped_open(&log, path, LOG_LIMIT, NULL), -ELOOP);
+	capped_close(&log);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/state.new", dir);
+	REQUIRE(symlink(victim, path) == 0);
+	sandbox_dir_write_state(dir, "ready");
+	CHECK(stat(victim, &st) == 0 && st.st_size == 8);
+	/* Nor is a directory followed that is a link itself. */
+	char other[64];
+	snprintf(other, sizeof(other), "%s.link", dir);
+	REQUIRE(symlink(dir, other) == 0);
+	sandbox_dir_remove(other);
+	CHECK(stat(victim, &st) == 0);
+	unlink(other);
+	sandbox_dir_remove(dir);
+	CHECK(stat(dir, &st) < 0);
+}
+
+/* The kernel's command line fills its place to the last byte, and no further. */
+static void command_line(void)
+{
+	struct {
+		Elf64_Ehdr header;
+		Elf64_Phdr segment;
+		uint8_t code[16];
+	} kernel = {
+	        .header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+	                .e_type = ET_EXEC,
+	                .e_machine = EM_X86_64,
+	                .e_phnum = 1,
+	                .e_phentsize = sizeof(Elf64_Phdr),
+	                .e_phoff = sizeof(Elf64_Ehdr),
+	                .e_entry = BOOT_HIGH_ADDR},
+	        .segment =
+	                {.p_type = PT_LOAD, .p_paddr = BOOT_HIGH_ADDR, .p_offset = 120, .p_filesz = 16, .p_memsz = 16},
+	};
+	char path[32], line[BOOT_CMDLINE_MAX + 1];
+	struct gmem gmem;
+	struct kvm_entry entry;
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+	REQUIRE(write(fd, &kernel, sizeof(kernel)) == sizeof(kernel));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	REQUIRE(gmem_create(&gmem, 64u << 20, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
+	struct boot_config config = {.kernel_path = path, .cmdline = line, .cpus = 1};
+	for (size_t len = BOOT_CMDLINE_MAX - 2; len <= BOOT_CMDLINE_MAX; len++) {
+		struct err err = {0};
+		memset(line, 'x', len);
+		line[len] = '\0';
+		CHECK_EQ(boot_load(&config, &gmem, &entry, &err), len < BOOT_CMDLINE_MAX ? 0 : -E2BIG);
+	}
+	gmem_destroy(&gmem);
+	close(fd);
+}
+
+TEST_MAIN("hostile_host", {"serial_flood", serial_flood}, {"serial_registers", serial_registers}, {"links", links},
+        {"command_line", command_line})
