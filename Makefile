@@ -94,7 +94,7 @@ EXAMPLES := $(patsubst docs/%.c,$(B)/%,$(wildcard docs/examples/*.c))
 $(B)/examples/%: docs/examples/%.c $(B)/lib/libwisp.a include/wisp.h
 	@mkdir -p $(@D)
 	echo "  LD $@"
-	$(CC) -std=gnu11 -Wall -Wextra -Werror -Iinclude $(CFLAGS) $< $(B)/lib/libwisp.a -o $@
+	$(CC) -std=gnu11 -Wall -Wextra -Werror -Iinclude $(CFLAGS) $(ALL_LDFLAGS) $< $(B)/lib/libwisp.a -o $@
 
 # --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
 
@@ -174,7 +174,8 @@ $(B)/tests/diskcheck $(B)/tests/crashcheck: $(B)/tests/%: tests/e2e/%.c
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(if $(SAN),$(FUZZ)) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load $(EXAMPLES) $(MAN)
+tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
+       $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN))
 tests-tsan: $(UNIT_TSAN)
 
 check: deps
