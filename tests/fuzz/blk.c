@@ -16,8 +16,7 @@ static int disk_file(void)
 	static int file = -1;
 	if (file < 0)
 		file = memfd_create("disk", MFD_CLOEXEC);
-	/* An earlier input may have cut it off. */
-	MUST(file >= 0 && ftruncate(file, DISK_BYTES) == 0);
+	MUST(file >= 0);
 	return file;
 }
 
@@ -74,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine m;
 	machine_open(&m);
 	uint8_t kind = in8(&in);
+	MUST(ftruncate(disk_file(), DISK_BYTES) == 0); /* an earlier input may have cut it off */
 	struct blk_options options = {
 	        .fd = dup(disk_file()),
 	        .readonly = kind & 1,
@@ -84,6 +84,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	machine_run(&m, &in, request);
 	/* Nobody writes past the end of the disk. */
 	struct stat st;
-	MUST(fstat(disk_file(), &st) == 0 && st.st_size == DISK_BYTES);
+	MUST(fstat(disk_file(), &st) == 0 && st.st_size <= DISK_BYTES);
 	return 0;
 }

@@ -81,6 +81,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		kernel_fd = file_of(in.at, in.left, kernel); /* raw */
 	else
 		kernel_fd = file_of(built, build(&in, built, sizeof(built)), kernel);
+	if (kind & 32) /* whatever the headers say, there are bytes for it */
+		MUST(ftruncate(kernel_fd, 65536) == 0);
 	int initramfs_fd = file_of("", 0, initramfs);
 	MUST(ftruncate(initramfs_fd, (off_t)initramfs_len) == 0);
 	struct boot_config config = {.kernel_path = kernel,

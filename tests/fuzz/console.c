@@ -13,8 +13,9 @@ static void terminal(struct machine *m, struct input *in)
 {
 	static const uint8_t typed[300];
 	uint8_t what = in8(in);
+	uint16_t cols = what % 4 == 0 ? in16(in) : 0, rows = what % 4 == 0 ? in16(in) : 0;
 	if (what % 4 == 0)
-		console_resize(m->dev, in16(in), in16(in));
+		console_resize(m->dev, cols, rows);
 	else if (what % 4 == 1)
 		MUST(console_input(m->dev, typed, what) <= what);
 	else

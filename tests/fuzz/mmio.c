@@ -51,10 +51,24 @@ static const struct virtio_type echo_type = {
         .destroy = echo_destroy,
 };
 
+/* Around the ends of the config space, in any width. */
+static void config(struct machine *m, struct input *in)
+{
+	uint8_t bytes[8] = {0};
+	uint64_t offset = VIRTIO_MMIO_CONFIG + in8(in) % (CONFIG_SIZE + 4);
+	unsigned len = in8(in) % 8 + 1u;
+	virtio_mmio_write(&m->mmio, offset, bytes, len);
+	virtio_mmio_read(&m->mmio, offset, bytes, len);
+}
+
 /* Any register by its number, with a small or a large value. */
 static void registers(struct machine *m, struct input *in)
 {
 	uint8_t which = in8(in);
+	if (which == 1) {
+		config(m, in);
+		return;
+	}
 	uint32_t value = which & 128 ? in32(in) : in8(in);
 	reg(m, (which & 127) * 4u, value);
 	virtio_mmio_read(&m->mmio, (which & 127) * 4u, &value, sizeof(value));
