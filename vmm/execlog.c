@@ -132,33 +132,59 @@ static size_t utf8_length(const uint8_t *p, size_t left)
 	return len;
 }
 
-static bool is_utf8(const uint8_t *p, size_t len)
+/* Valid UTF-8 without a NUL: what a reader wants as a string. */
+static bool is_text(const uint8_t *p, size_t len)
 {
-	for (size_t i = 0, n; i < len; i += n)
-		if ((n = utf8_length(p + i, len - i)) == 0)
+	for (size_t i = 0, n; i < len; i += n) {
+		uint64_t eight;
+		n = 8;
+		if (len - i >= 8) { /* plain ASCII, eight at a time; a zero byte borrows into its top bit */
+			memcpy(&eight, p + i, 8);
+			if (((eight | (eight - 0x0101010101010101u)) & 0x8080808080808080u) == 0)
+				continue;
+		}
+		if (p[i] == 0 || (n = utf8_length(p + i, len - i)) == 0)
 			return false;
+	}
 	return true;
+}
+
+static bool is_plain(uint8_t c)
+{
+	return c >= 0x20 && c != '"' && c != '\\' && c != 0x7f;
+}
+
+static void add_bytes(struct line *line, const void *from, size_t len)
+{
+	const uint8_t *p = from;
+	while (len > 0) {
+		if (line->used == sizeof(line->text))
+			flush(line);
+		size_t part = sizeof(line->text) - line->used < len ? sizeof(line->text) - line->used : len;
+		memcpy(line->text + line->used, p, part);
+		line->used += part;
+		p += part;
+		len -= part;
+	}
 }
 
 static void add_string(struct line *line, const uint8_t *p, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
-		if (sizeof(line->text) - line->used < 16)
-			flush(line);
-		char *to = line->text + line->used;
-		if (p[i] == '"' || p[i] == '\\') {
-			to[0] = '\\';
-			to[1] = (char)p[i];
-			line->used += 2;
-		} else if (p[i] == '\n') {
-			memcpy(to, "\\n", 2);
-			line->used += 2;
-		} else if (p[i] < 0x20 || p[i] == 0x7f) {
-			line->used += (size_t)snprintf(to, 8, "\\u%04x", p[i]);
-		} else {
-			to[0] = (char)p[i];
-			line->used++;
-		}
+	static const char hex[] = "0123456789abcdef";
+	for (size_t i = 0; i < len;) {
+		size_t run = i;
+		while (run < len && is_plain(p[run]))
+			run++;
+		add_bytes(line, p + i, run - i);
+		if ((i = run) == len)
+			break;
+		uint8_t c = p[i++];
+		if (c == '"' || c == '\\')
+			add_bytes(line, (char[]){'\\', (char)c}, 2);
+		else if (c == '\n')
+			add_bytes(line, "\\n", 2);
+		else
+			add_bytes(line, (char[]){'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]}, 6);
 	}
 }
 
@@ -181,7 +207,7 @@ static void add_base64(struct line *line, const uint8_t *p, size_t len)
 
 static void add_data(struct line *line, const uint8_t *p, size_t len)
 {
-	bool text = is_utf8(p, len);
+	bool text = is_text(p, len);
 	add(line, ",\"%s\":\"", text ? "data" : "data_b64");
 	if (text)
 		add_string(line, p, len);

@@ -32,7 +32,8 @@ void capped_continue(struct capped_file *file, const void *data, size_t len);
 void capped_close(struct capped_file *file);
 
 /*
- * One event of the agent as a JSON line: {"time","session","stream", and what the event carries}. `type` and `payload`
+ * One event of the agent as a JSON line: {"time","session","stream", and what the event carries}. Output is "data", a
+ * string, where it is UTF-8 without a NUL, else "data_b64": exactly the bytes either way. `type` and `payload`
  * are as in agent/proto.h and are not trusted. 0, or -EPROTO when the payload does not fit its type.
  */
 int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type,

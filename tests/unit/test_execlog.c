@@ -61,8 +61,13 @@ static void events_are_json_lines(void)
 
 static void text_is_escaped_and_bytes_are_kept(void)
 {
-	expect(PROTO_STDOUT, "a\"\\\n\t\0z", 7,
-	        HEAD "\"stream\":\"stdout\",\"data\":\"a\\\"\\\\\\n\\u0009\\u0000z\"}\n");
+	expect(PROTO_STDOUT, "a\"\\\n\t\x7fz", 7,
+	        HEAD "\"stream\":\"stdout\",\"data\":\"a\\\"\\\\\\n\\u0009\\u007fz\"}\n");
+	expect(PROTO_STDOUT, "\0", 1, HEAD "\"stream\":\"stdout\",\"data_b64\":\"AA==\"}\n");
+	expect(PROTO_STDOUT, "0123456\0abcdefgh", 16,
+	        HEAD "\"stream\":\"stdout\",\"data_b64\":\"MDEyMzQ1NgBhYmNkZWZnaA==\"}\n");
+	expect(PROTO_STDOUT, "01234567\xc3\xa9 89abcdef", 19,
+	        HEAD "\"stream\":\"stdout\",\"data\":\"01234567\xc3\xa9 89abcdef\"}\n");
 	expect(PROTO_STDERR, "\xc3\xa9\xf0\x9f\x98\x80", 6,
 	        HEAD "\"stream\":\"stderr\",\"data\":\"\xc3\xa9\xf0\x9f\x98\x80\"}\n");
 	/* Not UTF-8: a stray byte, a cut sequence, an overlong one, a surrogate, beyond U+10FFFF. */
@@ -76,12 +81,13 @@ static void text_is_escaped_and_bytes_are_kept(void)
 /* The largest frame, all escapes: six times its size, in one line. */
 static void a_full_frame_stays_one_line(void)
 {
-	static uint8_t zeros[PROTO_DATA_MAX];
+	static uint8_t ones[PROTO_DATA_MAX];
+	memset(ones, 1, sizeof(ones));
 	struct capped_file file = open_log(10000); /* which it exceeds: it is not parted for that */
-	CHECK_EQ(execlog_write(&file, 7, TIME_NS, PROTO_STDOUT, zeros, sizeof(zeros)), 0);
+	CHECK_EQ(execlog_write(&file, 7, TIME_NS, PROTO_STDOUT, ones, sizeof(ones)), 0);
 	capped_close(&file);
 	const char *text = slurp("exec.log");
-	CHECK_EQ(strlen(text), strlen(HEAD "\"stream\":\"stdout\",\"data\":\"\"}\n") + 6 * sizeof(zeros));
+	CHECK_EQ(strlen(text), strlen(HEAD "\"stream\":\"stdout\",\"data\":\"\"}\n") + 6 * sizeof(ones));
 	CHECK(strchr(text, '\n') == text + strlen(text) - 1);
 }
 
