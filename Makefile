@@ -174,7 +174,7 @@ $(B)/tests/diskcheck $(B)/tests/crashcheck: $(B)/tests/%: tests/e2e/%.c
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
+tests: $(UNIT) $(B)/bin/wisp $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN))
 tests-tsan: $(UNIT_TSAN)
 
