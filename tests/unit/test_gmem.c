@@ -22,6 +22,9 @@ static void layout_goes_round_the_hole(void)
 	CHECK_EQ(g.region[0].size, 8 * MIB);
 	CHECK_EQ(g.region[1].start, 16 * MIB);
 	CHECK_EQ(g.region[1].size, 4 * MIB);
+	/* Host and guest addresses agree below 2 MiB: what KVM needs to map huge pages. */
+	CHECK_EQ((uintptr_t)g.region[0].host % (2 * MIB), 0);
+	CHECK_EQ((uintptr_t)g.region[1].host % (2 * MIB), 0);
 	gmem_destroy(&g);
 	CHECK_EQ(g.count, 0);
 	gmem_destroy(&g); /* again: harmless */
