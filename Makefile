@@ -62,10 +62,13 @@ $(B)/libagent.a: $(call obj,$(agent_src))
 
 # --- the host's side ---
 
+# Both programs start once for every sandbox or command, and a dynamic loader is most of what their start costs.
+STATIC := $(if $(SAN),,-static)
+
 $(W)/wisp-vmm: $(call obj,vmm/main.c) $(B)/libvmm.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
-	$(CC) $(ALL_LDFLAGS) $^ -Wl,-Bstatic -luring -Wl,-Bdynamic -lpthread -o $@
+	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
 
 $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 	@mkdir -p $(@D)
@@ -82,7 +85,7 @@ $(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
 $(B)/bin/wisp: $(call obj,$(cli_src)) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
-	$(CC) $(ALL_LDFLAGS) $^ -o $@
+	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
 
 # The pages take the verbs' options from the command and the calls from the header: nothing is written twice.
 MAN := $(B)/man/wisp.1 $(B)/man/libwisp.3

@@ -14,6 +14,8 @@
 /* Interrupts KVM_RUN and system calls; its handler does nothing. */
 #define KICK_SIGNAL SIGRTMIN
 
+#define VCPU_STACK_BYTES (128u << 10)
+
 static void on_kick(int signal)
 {
 	(void)signal;
@@ -176,12 +178,17 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
 {
 	struct sigaction action = {.sa_handler = on_kick};
 	sigset_t all, old;
+	pthread_attr_t attributes;
 	sigaction(KICK_SIGNAL, &action, NULL);
 	/* The thread takes no signal but the kick: the others are the main thread's. */
 	sigfillset(&all);
 	sigdelset(&all, KICK_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int ret = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+	/* Not the default 8 MiB: nothing here goes deep, and of a large stack the kernel may make a huge page. */
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, VCPU_STACK_BYTES);
+	int ret = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
+	pthread_attr_destroy(&attributes);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret != 0)
 		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", vcpu->index, strerror(ret));
