@@ -24,12 +24,9 @@ struct control {
 	int listen_fd;
 	int fd; /* the agent's connection, -1: none (any more) */
 	bool ready;
-	bool closing;                       /* nothing is begun any more */
-	bool accepting, receiving, pausing; /* the operation is in flight */
-	struct loop_op accept_op, receive_op, pause_op;
-	struct __kernel_timespec pause;
-	int64_t allowance; /* bytes that may be taken at once */
-	uint64_t refilled_ns;
+	bool closing;              /* nothing is begun any more */
+	bool accepting, receiving; /* the operation is in flight */
+	struct loop_op accept_op, receive_op;
 	size_t used;
 	uint8_t buffer[BUFFER_SIZE];
 };
@@ -115,40 +112,10 @@ static void receive(struct control *c)
 	c->receiving = true;
 }
 
-static uint64_t now_ns(void)
+static void receive_more(struct control *c)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-/* The next receive: at once while the allowance lasts, else when a tenth of a second's worth is there again. */
-static void receive_in_turn(struct control *c)
-{
-	if (c->closing)
-		return;
-	uint64_t now = now_ns();
-	uint64_t earned = (now - c->refilled_ns) / 1000 * CONTROL_RATE / 1000000;
-	c->allowance = c->allowance + (int64_t)earned > CONTROL_BURST ? CONTROL_BURST : c->allowance + (int64_t)earned;
-	c->refilled_ns = now;
-	if (c->allowance > 0) {
+	if (!c->closing)
 		receive(c);
-		return;
-	}
-	c->pause = (struct __kernel_timespec){.tv_nsec = 100000000};
-	struct io_uring_sqe *sqe = loop_sqe(c->loop);
-	io_uring_prep_timeout(sqe, &c->pause, 0, 0);
-	loop_start(c->loop, sqe, &c->pause_op);
-	c->pausing = true;
-}
-
-static void paused(struct loop_op *op, int res, uint32_t flags)
-{
-	struct control *c = (struct control *)((char *)op - offsetof(struct control, pause_op));
-	(void)flags;
-	c->pausing = false;
-	if (res != -ECANCELED)
-		receive_in_turn(c);
 }
 
 static void received(struct loop_op *op, int res, uint32_t flags)
@@ -159,7 +126,7 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 	if (res == -ECANCELED)
 		return;
 	if (res == -EINTR || res == -EAGAIN) {
-		receive_in_turn(c);
+		receive_more(c);
 		return;
 	}
 	if (res <= 0) {
@@ -167,11 +134,10 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 		return;
 	}
 	c->used += (size_t)res;
-	c->allowance -= res;
 	if (handle_frames(c) < 0)
 		give_up(c, "the guest broke the protocol");
 	else
-		receive_in_turn(c);
+		receive_more(c);
 }
 
 static void accepted(struct loop_op *op, int res, uint32_t flags)
@@ -197,7 +163,7 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 	if (send_frame(c, PROTO_HELLO, &hello, sizeof(hello)) < 0)
 		give_up(c, "the guest does not read");
 	else
-		receive_in_turn(c);
+		receive_more(c);
 }
 
 int control_create(struct control **out, const char *path, const struct control_events *events, struct loop *loop,
@@ -212,9 +178,6 @@ int control_create(struct control **out, const char *path, const struct control_
 	c->fd = -1;
 	c->accept_op.done = accepted;
 	c->receive_op.done = received;
-	c->pause_op.done = paused;
-	c->allowance = CONTROL_BURST;
-	c->refilled_ns = now_ns();
 	c->addr.sun_family = AF_UNIX;
 	int ret;
 	if ((size_t)snprintf(c->addr.sun_path, sizeof(c->addr.sun_path), "%s", path) >= sizeof(c->addr.sun_path)) {
@@ -256,12 +219,7 @@ void control_destroy(struct control *c)
 		loop_cancel(c->loop, &c->accept_op);
 	if (c->receiving)
 		loop_cancel(c->loop, &c->receive_op);
-	if (c->pausing) {
-		struct io_uring_sqe *sqe = loop_sqe(c->loop);
-		io_uring_prep_timeout_remove(sqe, (uintptr_t)&c->pause_op, 0);
-		io_uring_sqe_set_data(sqe, NULL);
-	}
-	while ((c->accepting || c->receiving || c->pausing) && loop_step(c->loop, -1) >= 0)
+	while ((c->accepting || c->receiving) && loop_step(c->loop, -1) >= 0)
 		;
 	if (c->listen_fd >= 0)
 		close(c->listen_fd);

@@ -3,9 +3,6 @@
  * The VMM's end of the agent's control connection (docs/PROTOCOL.md): it learns here that the guest is ready, asks it
  * to power off, and receives the events of its sessions. The agent is inside the guest, so what it sends is hostile: a
  * broken frame ends the connection, and the sandbox goes on without its log.
- *
- * It is read at a bounded rate. What the agent cannot send in time it drops, and says so in the log: a flood of output
- * costs its own reader nothing, and the log could not hold it anyway.
  */
 #ifndef WISP_VMM_CONTROL_H
 #define WISP_VMM_CONTROL_H
@@ -19,9 +16,6 @@
 #include "vmm/loop.h"
 
 struct control;
-
-#define CONTROL_RATE (8u << 20)  /* bytes a second that are taken from the agent */
-#define CONTROL_BURST (4u << 20) /* bytes that may come at once after a quiet time */
 
 struct control_events {
 	void (*ready)(void *context); /* the agent serves; once */

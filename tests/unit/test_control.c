@@ -2,7 +2,6 @@
 /* The VMM's end of the control connection: readiness, power-off, a hostile agent, a flood. */
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/proto.h"
@@ -124,35 +123,5 @@ static void who_breaks_the_rules_is_dropped(void)
 	}
 }
 
-static double now_s(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void a_flood_is_taken_at_a_bounded_rate(void)
-{
-	static uint8_t frame[sizeof(struct proto_frame) + sizeof(struct proto_event) + PROTO_DATA_MAX];
-	static uint8_t payload[sizeof(struct proto_event) + PROTO_DATA_MAX];
-	int fd = set_up();
-	REQUIRE(fd >= 0);
-	send_hello(fd, PROTO_VERSION);
-	double begun = now_s();
-	size_t len = put_frame(frame, PROTO_EVENT, payload, sizeof(payload)), sent = 0;
-	/* As fast as it is taken, for half a second. */
-	while (now_s() - begun < 0.5) {
-		ssize_t n = send(fd, frame + sent, len - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (n > 0)
-			sent = (sent + (size_t)n) % len;
-		loop_step(loop, n > 0 ? 0 : 10);
-	}
-	double most = CONTROL_BURST + CONTROL_RATE * (now_s() - begun) + 2 * sizeof(frame);
-	CHECK(event_bytes >= CONTROL_BURST - 2 * sizeof(frame));
-	CHECK((double)event_bytes <= most);
-	tear_down(fd); /* also while it pauses */
-}
-
 TEST_MAIN("control", {"a_hello_is_readiness_and_poweroff_follows", a_hello_is_readiness_and_poweroff_follows},
-        {"who_breaks_the_rules_is_dropped", who_breaks_the_rules_is_dropped},
-        {"a_flood_is_taken_at_a_bounded_rate", a_flood_is_taken_at_a_bounded_rate})
+        {"who_breaks_the_rules_is_dropped", who_breaks_the_rules_is_dropped})
