@@ -28,6 +28,25 @@ static void read_exactly(int fd, void *to, size_t length)
 	}
 }
 
+/* The agent looks at nothing but the first request before it is told how many signals there are to come. */
+static int gate[2] = {-1, -1};
+
+static void count_signals(int fd)
+{
+	struct proto_frame head;
+	struct proto_signal payload;
+	struct proto_exited exited = {.code = 7};
+	unsigned count;
+	read_exactly(gate[0], &count, sizeof(count));
+	for (; count > 0; count--) {
+		read_exactly(fd, &head, sizeof(head));
+		read_exactly(fd, &payload, sizeof(payload));
+	}
+	send_frame(fd, PROTO_EXITED, &exited, sizeof(exited));
+	send_frame(fd, PROTO_DONE, "", 0);
+	_exit(0);
+}
+
 static _Noreturn void echo_session(int fd)
 {
 	static uint8_t payload[PROTO_EXEC_MAX];
@@ -46,7 +65,11 @@ static _Noreturn void echo_session(int fd)
 		struct proto_window window = {.bytes = head.length};
 		struct proto_exited exited = {.code = -1};
 		switch (head.type) {
-		case PROTO_EXEC: send_frame(fd, PROTO_STARTED, &started, sizeof(started)); break;
+		case PROTO_EXEC:
+			send_frame(fd, PROTO_STARTED, &started, sizeof(started));
+			if (gate[0] >= 0)
+				count_signals(fd);
+			break;
 		case PROTO_STDIN:
 			send_frame(fd, PROTO_STDOUT, payload, head.length);
 			send_frame(fd, PROTO_STDIN_WINDOW, &window, sizeof(window));
@@ -193,6 +216,39 @@ static void kill_while_another_waits(void)
 	fixture_end(&f);
 }
 
+static void *signal_until_full(void *context)
+{
+	unsigned count = 0;
+	sleep_ms(100); /* the owner waits by now, most likely */
+	while (wisp_signal_control(context, SIGUSR1, NULL) == 0)
+		count++;
+	CHECK(write(gate[1], &count, sizeof(count)) == sizeof(count));
+	return NULL;
+}
+
+/* What one thread could not send goes out while another waits to receive. */
+static void waiting_sends_what_another_left(void)
+{
+	struct fixture f;
+	REQUIRE(pipe(gate) == 0 && begin(&f));
+	struct wisp_session *session = start(&f);
+	struct wisp_control *control;
+	pthread_t thread;
+	const struct wisp_event *event;
+	REQUIRE(session && wisp_open_control(session, &control, NULL) == 0);
+	CHECK_EQ(wisp_recv_event(session, 20000, &event, NULL), 0); /* it started */
+	REQUIRE(pthread_create(&thread, NULL, signal_until_full, control) == 0);
+	CHECK_EQ(wisp_recv_event(session, 20000, &event, NULL), 0);
+	CHECK(event && event->type == WISP_EVENT_EXITED);
+	pthread_join(thread, NULL);
+	wisp_close_control(control);
+	wisp_close_session(session);
+	close(gate[0]);
+	close(gate[1]);
+	gate[0] = -1;
+	fixture_end(&f);
+}
+
 /* Handles that outlive the session's: errors, no crash, no other connection's descriptor. */
 static void handles_outlive_the_session(void)
 {
@@ -271,6 +327,7 @@ static void many_threads_share_a_sandbox(void)
 
 TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control},
         {"kill_while_another_waits", kill_while_another_waits},
+        {"waiting_sends_what_another_left", waiting_sends_what_another_left},
         {"handles_outlive_the_session", handles_outlive_the_session},
         {"closing_wakes_the_writer", closing_wakes_the_writer},
         {"many_threads_share_a_sandbox", many_threads_share_a_sandbox})

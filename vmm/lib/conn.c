@@ -31,9 +31,11 @@ static void set_level(int fd, bool *is_set, bool want)
 void conn_update(struct conn *conn)
 {
 	bool pending = conn->out_head < conn->out_end;
-	set_level(conn->event_fd, &conn->event_set, conn->events > 0 || conn->lost || conn->phase == CONN_DONE);
+	set_level(conn->event_fd, &conn->event_set,
+	        conn->events > 0 || conn->lost || conn->phase == CONN_DONE || (pending && conn->wake_receiver));
 	set_level(conn->window_fd, &conn->window_set,
-	        conn->stdin_closed || conn->closed || conn->lost || conn->kick || (conn->window > 0 && !pending));
+	        conn->stdin_closed || conn->closed || conn->lost || conn->kick ||
+	                (pending ? conn->wake_writer : conn->window > 0));
 	if (conn->epoll_fd >= 0 && pending != conn->wants_out) {
 		struct epoll_event event = {.events = EPOLLIN | (pending ? EPOLLOUT : 0)};
 		if (epoll_ctl(conn->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event) == 0)
@@ -97,6 +99,7 @@ int conn_queue(struct conn *conn, enum proto_type type, const void *payload, siz
 		memcpy(conn->out + conn->out_end, (const char *)payload + (sent - sizeof(frame)), total - sent);
 		conn->out_end += total - sent;
 	}
+	conn->wake_receiver = conn->wake_writer = true;
 	return 0;
 }
 
@@ -387,11 +390,14 @@ int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, s
 		        {.fd = conn->fd, .events = POLLIN | (pending ? POLLOUT : 0)},
 		        {.fd = conn->event_fd, .events = POLLIN}, /* another thread may be the one that reads */
 		};
+		conn->wake_receiver = conn->wake_writer = false;
 		conn_update(conn);
 		pthread_mutex_unlock(&conn->lock);
 		poll(pfds, 2, lib_poll_ms(deadline < conn->deadline_ns ? deadline : conn->deadline_ns));
 		pthread_mutex_lock(&conn->lock);
 	}
+	conn->wake_receiver = false;
+	conn->wake_writer = conn->epoll_fd < 0; /* one that still waits sees to the rest */
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
 	return result;

@@ -59,6 +59,11 @@ struct conn {
 	/* What has not been sent. */
 	uint8_t *out;
 	size_t out_head, out_end;
+	/*
+	 * Who is to be woken because of it: none of those who wait, waits for the socket to take it. Once epoll_fd is
+	 * there it does.
+	 */
+	bool wake_receiver, wake_writer;
 	bool closed; /* the session's handle is gone */
 	bool cannot_send;
 	uint64_t window;   /* bytes of stdin that may be sent */

@@ -91,6 +91,7 @@ static void wait_writable(struct conn *conn, int64_t deadline_ns)
 	        {.fd = events ? conn->fd : -1, .events = events},
 	        {.fd = conn->window_fd, .events = POLLIN},
 	};
+	conn->wake_receiver = conn->wake_writer = false;
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
 	poll(pfds, 2, lib_poll_ms(deadline_ns));
@@ -126,6 +127,8 @@ ptrdiff_t conn_write_stdin(
 		}
 		wait_writable(conn, deadline);
 	}
+	conn->wake_writer = false;
+	conn->wake_receiver = conn->epoll_fd < 0; /* one that still waits sees to the rest */
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
 	/* What was sent was sent; the next call tells the error. */
