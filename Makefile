@@ -116,7 +116,7 @@ $(W)/initramfs.cpio: $(B)/agent/init
 	touch -d @0 $<
 	cd $(<D) && echo init | cpio --quiet -o -H newc -R 0:0 --reproducible > $(abspath $@)
 
-$(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config)
+$(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config kernel-config/*.c)
 	@mkdir -p $(@D)
 	kernel=$$(kernel-config/build $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 

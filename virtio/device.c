@@ -25,6 +25,12 @@ static void interrupt(struct virtio_dev *dev, uint32_t event)
 	(void)n; /* EAGAIN: 2^64 - 2 interrupts that nobody took; it is raised then */
 }
 
+void virtio_interrupt_again(struct virtio_dev *dev)
+{
+	if (__atomic_load_n(&dev->interrupt_status, __ATOMIC_SEQ_CST) != 0)
+		interrupt(dev, 0);
+}
+
 static void kick(struct virtio_queue *q)
 {
 	struct virtio_dev *dev = q->dev;
@@ -244,16 +250,21 @@ bool virtio_activate(struct virtio_dev *dev)
 	return loop_call(dev->env.loop, &call.call);
 }
 
-void virtio_reset_done(struct virtio_dev *dev)
+static void forget(struct virtio_dev *dev)
 {
-	struct loop_call *call = dev->reset_call;
-	assert(call);
 	for (unsigned i = 0; i < dev->type->queue_count; i++) {
 		virtq_stop(&dev->queue[i].vq);
 		dev->queue[i].pushed = dev->queue[i].again = false;
 	}
 	dev->negotiated = 0;
 	__atomic_store_n(&dev->interrupt_status, 0, __ATOMIC_SEQ_CST);
+}
+
+void virtio_reset_done(struct virtio_dev *dev)
+{
+	struct loop_call *call = dev->reset_call;
+	assert(call);
+	forget(dev);
 	dev->reset_call = NULL;
 	loop_call_finish(dev->env.loop, call);
 }
@@ -261,17 +272,18 @@ void virtio_reset_done(struct virtio_dev *dev)
 static void begin_reset(struct loop_call *call)
 {
 	struct virtio_dev *dev = container(call, struct device_call, call)->dev;
-	bool started = dev->started;
 	dev->active = dev->started = false;
 	dev->reset_call = call;
-	if (started)
-		dev->type->reset(dev);
-	else
-		virtio_reset_done(dev);
+	dev->type->reset(dev);
 }
 
 bool virtio_reset(struct virtio_dev *dev)
 {
+	/* Nothing of it is the loop's, which only a call like this one changes: every driver's first reset. */
+	if (!dev->started) {
+		forget(dev);
+		return true;
+	}
 	struct device_call call = {.call.run = begin_reset, .dev = dev};
 	return loop_call(dev->env.loop, &call.call);
 }

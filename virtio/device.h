@@ -163,6 +163,9 @@ void virtio_config_changed(struct virtio_dev *dev);
 bool virtio_activate(struct virtio_dev *dev);
 bool virtio_reset(struct virtio_dev *dev);
 
+/* Any thread: raises the interrupt once more if the driver has not acknowledged what it was for. */
+void virtio_interrupt_again(struct virtio_dev *dev);
+
 /* For a transport: DEVICE_NEEDS_RESET, and its notification. Any thread. */
 void virtio_needs_reset(struct virtio_dev *dev, const char *why);
 

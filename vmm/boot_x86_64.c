@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "vmm/elf.h"
+#include "vmm/ioapic_x86_64.h"
 
 #define PAGE_SIZE 4096u
 #define SETUP_RNG_SEED_TYPE 9u /* SETUP_RNG_SEED: Debian 12's headers do not have it yet */
@@ -24,9 +25,7 @@
 #define WARM_BOOT_FLAG_ADDR 0x472u
 #define WARM_BOOT_FLAG 0x1234u
 
-#define IOAPIC_ADDR 0xfec00000u
 #define LAPIC_ADDR 0xfee00000u
-#define IOAPIC_PINS 24u
 
 /* Fills in `len` bytes at an address that the layout above guarantees to be RAM in any machine (64 MiB at least). */
 static int put(const struct gmem *gmem, uint64_t addr, const void *from, size_t len, struct err *err)
@@ -78,7 +77,7 @@ struct mp_interrupt {
 } __attribute__((packed));
 
 enum { MP_CPU = 0, MP_BUS = 1, MP_IOAPIC = 2, MP_IO_INTERRUPT = 3, MP_LOCAL_INTERRUPT = 4 };
-enum { MP_KIND_INT = 0, MP_KIND_NMI = 1, MP_KIND_EXTINT = 3 };
+enum { MP_KIND_INT = 0, MP_KIND_NMI = 1 };
 
 struct mp_builder {
 	uint8_t bytes[4096];
@@ -106,7 +105,7 @@ static uint8_t mp_checksum(const void *from, size_t len)
 }
 
 /* In the order that the specification wants: processors, buses, I/O APICs, interrupts. */
-static int mp_fill(struct mp_builder *b, unsigned cpus)
+static int mp_fill(struct mp_builder *b, unsigned cpus, unsigned pins)
 {
 	int ret = 0;
 	uint8_t ioapic_id = (uint8_t)cpus;
@@ -124,7 +123,7 @@ static int mp_fill(struct mp_builder *b, unsigned cpus)
 	struct mp_ioapic ioapic = {
 	        .type = MP_IOAPIC, .id = ioapic_id, .version = 0x11, .flags = 1, .addr = IOAPIC_ADDR};
 	ret |= mp_add(b, &ioapic, sizeof(ioapic));
-	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+	for (unsigned i = 1; i < pins; i++) {
 		struct mp_interrupt irq = {.type = MP_IO_INTERRUPT,
 		        .kind = MP_KIND_INT,
 		        .bus_irq = (uint8_t)i,
@@ -132,17 +131,15 @@ static int mp_fill(struct mp_builder *b, unsigned cpus)
 		        .pin = (uint8_t)i};
 		ret |= mp_add(b, &irq, sizeof(irq));
 	}
-	struct mp_interrupt lint0 = {.type = MP_LOCAL_INTERRUPT, .kind = MP_KIND_EXTINT, .apic = 0xff, .pin = 0};
 	struct mp_interrupt lint1 = {.type = MP_LOCAL_INTERRUPT, .kind = MP_KIND_NMI, .apic = 0xff, .pin = 1};
-	ret |= mp_add(b, &lint0, sizeof(lint0));
 	ret |= mp_add(b, &lint1, sizeof(lint1));
 	return ret;
 }
 
-int boot_write_mptable(const struct gmem *gmem, unsigned cpus, struct err *err)
+int boot_write_mptable(const struct gmem *gmem, unsigned cpus, unsigned pins, struct err *err)
 {
 	struct mp_builder b = {.used = sizeof(struct mp_pointer) + sizeof(struct mp_table)};
-	if (mp_fill(&b, cpus) < 0)
+	if (mp_fill(&b, cpus, pins) < 0)
 		return err_set(err, ENOSPC, "%u vCPUs do not fit the MP table (at most %u)", cpus, BOOT_CPUS_MAX);
 	struct mp_table table = {.signature = "PCMP",
 	        .length = (uint16_t)(b.used - sizeof(struct mp_pointer)),
@@ -318,7 +315,7 @@ int boot_load(const struct boot_config *config, const struct gmem *gmem, struct 
 	if (ret == 0)
 		ret = write_seed(gmem, err);
 	if (ret == 0)
-		ret = boot_write_mptable(gmem, config->cpus, err);
+		ret = boot_write_mptable(gmem, config->cpus, config->pins, err);
 	if (ret == 0)
 		ret = boot_write_page_tables(gmem, err);
 	if (ret == 0)

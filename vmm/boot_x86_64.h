@@ -29,14 +29,17 @@
 #define BOOT_HOLE_START 0xc0000000ull
 #define BOOT_HOLE_END 0x100000000ull
 #define BOOT_MMIO_ADDR 0xd0000000ull /* virtio-mmio device n: a page each */
-#define BOOT_IRQ_FIRST 5u            /* device n raises interrupt 5 + n, up to the I/O APIC's last pin */
-#define BOOT_IRQ_LAST 23u
+
+/* The interrupt, and I/O APIC pin, of device n. 0 is no interrupt to Linux, 4 is the serial port's. */
+#define BOOT_IRQ(n) ((n) < 3 ? 1 + (n) : 2 + (n))
+#define BOOT_IRQ_SERIAL 4u
 
 struct boot_config {
 	const char *kernel_path;
 	const char *initramfs_path; /* NULL: none */
 	const char *cmdline;
 	unsigned cpus; /* 1 to BOOT_CPUS_MAX */
+	unsigned pins; /* of the I/O APIC: up to IOAPIC_PINS_MAX */
 };
 
 /* What the SMP kernel is configured for. */
@@ -55,7 +58,7 @@ uint8_t *boot_symbol(const struct gmem *gmem, uint64_t addr);
 #define BOOT_BREAKPOINT ((const uint8_t[]){0xe6, 0x7e}) /* outb %al, $0x7e: see kvm_arch_breakpoint */
 
 /* The parts, for their tests. */
-int boot_write_mptable(const struct gmem *gmem, unsigned cpus, struct err *err);
+int boot_write_mptable(const struct gmem *gmem, unsigned cpus, unsigned pins, struct err *err);
 int boot_write_page_tables(const struct gmem *gmem, struct err *err);
 
 #endif

@@ -19,8 +19,8 @@ struct kvm {
 };
 
 /*
- * Opens /dev/kvm and creates a VM with `gmem` as its memory and, after it, the in-kernel interrupt controllers (in this
- * order: a memory slot set after KVM_CREATE_IRQCHIP waits for an SRCU grace period, 6 ms against 0.1 ms).
+ * Opens /dev/kvm and creates a VM with `gmem` as its memory and, after it, the interrupt controllers (in this order: a
+ * memory slot set after they are there waits for an SRCU grace period, 6 ms against 0.1 ms).
  * 0, or -errno with `err` saying what the host lacks. `gmem` must outlive the VM.
  */
 int kvm_create(struct kvm *kvm, const struct gmem *gmem, struct err *err);

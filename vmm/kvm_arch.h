@@ -16,6 +16,9 @@ struct kvm_run;
 
 int kvm_arch_create_irqchip(int vm_fd, struct err *err);
 
+/* Leads interrupt line i to where I/O APIC entry i says; a masked one to nowhere. 0 or -errno. */
+int kvm_arch_route(int vm_fd, const uint64_t *entry, unsigned pins);
+
 /* Where the first vCPU begins. The others wait for it to start them (on x86-64: INIT, SIPI). */
 struct kvm_entry {
 	uint64_t pc;

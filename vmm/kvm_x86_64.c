@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "vmm/ioapic_x86_64.h"
 #include "vmm/kvm_arch.h"
 
 /* Intel needs three pages for real mode and one for its identity map; both below the 32-bit top, away from devices. */
@@ -38,9 +39,36 @@ int kvm_arch_create_irqchip(int vm_fd, struct err *err)
 	__u64 identity = IDENTITY_MAP_ADDR;
 	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 || ioctl(vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
 		return err_set(err, errno, "KVM refused its reserved pages: %s", strerror(errno));
-	if (ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+	/* The local APICs are KVM's; the I/O APIC is ours, and there are no 8259s: ioapic_x86_64.h says why. */
+	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS_MAX}};
+	if (ioctl(vm_fd, KVM_ENABLE_CAP, &split) < 0)
 		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s", strerror(errno));
 	return 0;
+}
+
+/* What an I/O APIC would send: Intel's SDM volume 3, sections 10.11 (messages) and 11.12.10 (redirection entries). */
+static struct kvm_irq_routing_msi message(uint64_t entry)
+{
+	enum { LOGICAL = 1 << 2, VECTOR_AND_MODE = 0x7ff };
+	return (struct kvm_irq_routing_msi){
+	        .address_lo = 0xfee00000u | (uint32_t)(entry >> 56) << 12 | (entry >> 11 & 1 ? LOGICAL : 0),
+	        .data = (uint32_t)entry & VECTOR_AND_MODE,
+	};
+}
+
+int kvm_arch_route(int vm_fd, const uint64_t *entry, unsigned pins)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry[IOAPIC_PINS_MAX];
+	} routes = {0};
+	for (unsigned i = 0; i < pins && i < IOAPIC_PINS_MAX; i++) {
+		if (entry[i] & IOAPIC_MASKED)
+			continue;
+		routes.entry[routes.head.nr++] = (struct kvm_irq_routing_entry){
+		        .gsi = i, .type = KVM_IRQ_ROUTING_MSI, .u.msi = message(entry[i])};
+	}
+	return ioctl(vm_fd, KVM_SET_GSI_ROUTING, &routes) < 0 ? -errno : 0;
 }
 
 /* Smallest n with 1 << n >= count: the width of an APIC id field. */

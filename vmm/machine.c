@@ -15,12 +15,15 @@
 #include "vmm/boot_x86_64.h"
 #include "vmm/bus.h"
 #include "vmm/gmem.h"
+#include "vmm/ioapic_x86_64.h"
 #include "vmm/kvm.h"
 #include "vmm/platform_x86_64.h"
 #include "vmm/vcpu.h"
 
 #define GUEST_CID 3u
 #define DEVICES_MAX (MACHINE_DISKS_MAX + 2)
+
+_Static_assert(BOOT_IRQ(DEVICES_MAX - 1) < IOAPIC_PINS_MAX, "a pin for every device");
 
 /*
  * What every guest kernel is told. reboot=k: a reset is one write to port 0x64; panic_warm: a panic's reset leaves the
@@ -35,6 +38,7 @@ struct machine {
 	struct kvm kvm;
 	struct bus memory_bus, port_bus;
 	struct platform platform;
+	struct ioapic ioapic;
 	unsigned cpus;
 	struct vcpu vcpu[BOOT_CPUS_MAX];
 	unsigned devices;
@@ -70,6 +74,34 @@ static void platform_event(void *context, enum platform_event event)
 	case PLATFORM_POWEROFF: end(m, MACHINE_POWEROFF, "the guest powered off"); break;
 	case PLATFORM_BOOT_FAILED: end(m, MACHINE_BOOT_FAILED, "the agent could not set up the guest"); break;
 	}
+}
+
+static void route(void *context, const uint64_t *entry, unsigned pins)
+{
+	struct machine *m = context;
+	if (kvm_arch_route(m->kvm.vm_fd, entry, pins) < 0)
+		end(m, MACHINE_ERROR, "KVM refused to route the guest's interrupts");
+}
+
+/* What a device said while its pin was masked is lost: it says it again. */
+static void unmasked(void *context, unsigned pin)
+{
+	struct machine *m = context;
+	for (unsigned i = 0; i < m->devices; i++) {
+		if (BOOT_IRQ(i) == pin)
+			virtio_interrupt_again(m->device[i]);
+	}
+}
+
+static int add_ioapic(struct machine *m, bool serial, struct err *err)
+{
+	unsigned last = BOOT_IRQ(m->devices - 1);
+	m->ioapic.route = route;
+	m->ioapic.unmasked = unmasked;
+	m->ioapic.context = m;
+	ioapic_init(&m->ioapic, 1 + (serial && last < BOOT_IRQ_SERIAL ? BOOT_IRQ_SERIAL : last));
+	int ret = bus_add(&m->memory_bus, IOAPIC_ADDR, IOAPIC_SIZE, ioapic_access, &m->ioapic);
+	return ret < 0 ? err_set(err, -ret, "too many devices") : 0;
 }
 
 static void transport_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
@@ -144,7 +176,7 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 static int bind_device(struct machine *m, unsigned index, struct err *err)
 {
 	struct virtio_dev *dev = m->device[index];
-	int ret = kvm_bind_irq(&m->kvm, dev->irq_fd, BOOT_IRQ_FIRST + index);
+	int ret = kvm_bind_irq(&m->kvm, dev->irq_fd, BOOT_IRQ(index));
 	for (unsigned q = 0; q < dev->type->queue_count && ret == 0; q++)
 		ret = kvm_bind_doorbell(
 		        &m->kvm, dev->queue[q].kick_fd, gpa(device_addr(index) + VIRTIO_MMIO_KICK_OFFSET), q);
@@ -160,7 +192,7 @@ static int make_cmdline(
 	        o->serial ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1 ignore_loglevel" : "console=hvc0");
 	for (unsigned i = 0; i < m->devices && used < (int)size; i++)
 		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",
-		        device_addr(i), BOOT_IRQ_FIRST + i);
+		        device_addr(i), BOOT_IRQ(i));
 	if (used < (int)size)
 		used += snprintf(to + used, size - (size_t)used, "%s%s%s%s", *o->kernel_args ? " " : "", o->kernel_args,
 		        *o->agent_args ? " -- " : "", o->agent_args);
@@ -179,7 +211,8 @@ static int load_guest(struct machine *m, const struct machine_options *o, struct
 	struct boot_config config = {.kernel_path = o->kernel_path,
 	        .initramfs_path = o->initramfs_path,
 	        .cmdline = cmdline,
-	        .cpus = o->cpus};
+	        .cpus = o->cpus,
+	        .pins = m->ioapic.pins};
 	return boot_load(&config, &m->gmem, entry, err);
 }
 
@@ -230,6 +263,8 @@ static int build(struct machine *m, const struct machine_options *o, struct err 
 	trace_mark(o->trace, "memory_mapped", NULL);
 	if (ret == 0)
 		ret = add_devices(m, o, err);
+	if (ret == 0)
+		ret = add_ioapic(m, o->serial, err);
 	trace_mark(o->trace, "devices_created", NULL);
 	if (ret == 0)
 		ret = load_guest(m, o, &entry, err);
@@ -294,6 +329,7 @@ void machine_destroy(struct machine *m)
 	for (unsigned i = 0; i < m->cpus; i++)
 		vcpu_destroy(&m->vcpu[i]);
 	kvm_destroy(&m->kvm);
+	ioapic_destroy(&m->ioapic);
 	for (unsigned i = 0; i < m->devices; i++) {
 		virtio_mmio_destroy(&m->transport[i]);
 		virtio_destroy(m->device[i]);

@@ -88,7 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct boot_config config = {.kernel_path = kernel,
 	        .initramfs_path = kind & 8 ? initramfs : NULL,
 	        .cmdline = cmdline,
-	        .cpus = kind & 16 ? in8(&in) : 1};
+	        .cpus = kind & 16 ? in8(&in) : 1,
+	        .pins = 4};
 	int ret = boot_load(&config, &gmem, &entry, &err);
 	MUST(ret <= 0 && (ret == 0) == (err.text[0] == '\0'));
 	/* One line for a person, whatever the file holds. */

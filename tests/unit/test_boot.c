@@ -133,7 +133,7 @@ static void the_mp_table_adds_up(void)
 	struct gmem g;
 	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
 	for (unsigned cpus = 1; cpus <= BOOT_CPUS_MAX; cpus += BOOT_CPUS_MAX - 1) {
-		CHECK_EQ(boot_write_mptable(&g, cpus, NULL), 0);
+		CHECK_EQ(boot_write_mptable(&g, cpus, 4, NULL), 0);
 		const uint8_t *p = gmem_ptr(&g, gpa(BOOT_MPTABLE_ADDR), BOOT_MPTABLE_END - BOOT_MPTABLE_ADDR);
 		CHECK(memcmp(p, "_MP_", 4) == 0);
 		CHECK_EQ(sum(p, 16), 0);
@@ -147,7 +147,7 @@ static void the_mp_table_adds_up(void)
 		CHECK_EQ(found, cpus);
 	}
 	struct err err = {0};
-	CHECK(boot_write_mptable(&g, 200, &err) < 0);
+	CHECK(boot_write_mptable(&g, 200, 4, &err) < 0);
 	CHECK(err.text[0] != '\0');
 	gmem_destroy(&g);
 }
@@ -175,7 +175,7 @@ static void the_zero_page_describes_the_machine(void)
 	CHECK(write(fd, &f, sizeof(f)) == (ssize_t)sizeof(f) && write(fd2, "cpio", 4) == 4);
 	struct gmem g;
 	REQUIRE(gmem_create(&g, 4096 * MIB, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
-	struct boot_config config = {.kernel_path = kernel, .initramfs_path = initramfs, .cmdline = "quiet", .cpus = 2};
+	struct boot_config config = {.kernel_path = kernel, .initramfs_path = initramfs, .cmdline = "quiet", .cpus = 2, .pins = 4};
 	struct kvm_entry entry;
 	struct err err = {0};
 	CHECK_EQ(boot_load(&config, &g, &entry, &err), 0);
