@@ -508,20 +508,19 @@ static int find_size(struct blk *blk, int fd, struct err *err)
 static int prepare_direct(struct blk *blk, int fd, bool readonly, struct err *err)
 {
 	char path[32];
-	struct statx stx = {0};
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	blk->buffered_fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 	if (blk->buffered_fd < 0)
 		return err_set(err, errno, "cannot open the disk a second time, without O_DIRECT: %s", strerror(errno));
 	blk->memory_align = blk->offset_align = DIRECT_ALIGN;
 #ifdef STATX_DIOALIGN
+	struct statx stx = {0};
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && stx.stx_mask & STATX_DIOALIGN &&
 	        stx.stx_dio_offset_align != 0) {
 		blk->memory_align = stx.stx_dio_mem_align;
 		blk->offset_align = stx.stx_dio_offset_align;
 	}
 #endif
-	(void)stx;
 	return 0;
 }
 
