@@ -252,10 +252,8 @@ bool virtio_activate(struct virtio_dev *dev)
 
 static void forget(struct virtio_dev *dev)
 {
-	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+	for (unsigned i = 0; i < dev->type->queue_count; i++)
 		virtq_stop(&dev->queue[i].vq);
-		dev->queue[i].pushed = dev->queue[i].again = false;
-	}
 	dev->negotiated = 0;
 	__atomic_store_n(&dev->interrupt_status, 0, __ATOMIC_SEQ_CST);
 }
@@ -265,6 +263,8 @@ void virtio_reset_done(struct virtio_dev *dev)
 	struct loop_call *call = dev->reset_call;
 	assert(call);
 	forget(dev);
+	for (unsigned i = 0; i < dev->type->queue_count; i++)
+		dev->queue[i].pushed = dev->queue[i].again = false;
 	dev->reset_call = NULL;
 	loop_call_finish(dev->env.loop, call);
 }
@@ -279,7 +279,7 @@ static void begin_reset(struct loop_call *call)
 
 bool virtio_reset(struct virtio_dev *dev)
 {
-	/* Nothing of it is the loop's, which only a call like this one changes: every driver's first reset. */
+	/* Every driver's first reset: what it clears, the loop does not look at before the device is started. */
 	if (!dev->started) {
 		forget(dev);
 		return true;

@@ -175,7 +175,8 @@ static void the_zero_page_describes_the_machine(void)
 	CHECK(write(fd, &f, sizeof(f)) == (ssize_t)sizeof(f) && write(fd2, "cpio", 4) == 4);
 	struct gmem g;
 	REQUIRE(gmem_create(&g, 4096 * MIB, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
-	struct boot_config config = {.kernel_path = kernel, .initramfs_path = initramfs, .cmdline = "quiet", .cpus = 2, .pins = 4};
+	struct boot_config config = {
+	        .kernel_path = kernel, .initramfs_path = initramfs, .cmdline = "quiet", .cpus = 2, .pins = 4};
 	struct kvm_entry entry;
 	struct err err = {0};
 	CHECK_EQ(boot_load(&config, &g, &entry, &err), 0);
