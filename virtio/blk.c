@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. Every request of the driver becomes one object of a fixed pool, which never runs dry: a head is
- * in flight at most once, so requests are never more than the queue is long. What the request says is copied out of
+ * in flight at most once, so requests are never more than the queues are long. What the request says is copied out of
  * guest memory once and checked whole; from then on only the copy counts. The data itself is not copied: the kernel
  * moves it between the file and the guest's buffers, by one io_uring operation for all buffers of a request.
  *
- * All that a kick brings is submitted by the loop in one system call, and all that a round of the loop completes is
- * shown to the driver with one interrupt at most.
+ * Several queues (one a vCPU, VIRTIO_BLK_F_MQ) spare the guest's processors the lock of one; here they are the same to
+ * all but the completion. All that a kick brings is submitted by the loop in one system call, and all that a round of
+ * the loop completes is shown to the driver with one interrupt at most.
  *
  * With O_DIRECT the kernel wants buffers aligned as the storage likes. Requests that are not go through a second
  * descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both views coherent.
@@ -29,7 +30,6 @@
 
 #define SECTOR 512u
 #define QUEUE_SIZE VIRTQ_SIZE_MAX
-#define POOL_SIZE (QUEUE_SIZE + 1) /* one to fetch into also when the driver has all of the queue in flight */
 
 /* Ranges in one discard or write-zeroes request, and the sectors of one range: 2 GiB, and 128 MiB. */
 #define RANGES_MAX 16u
@@ -51,6 +51,7 @@ struct request {
 	struct loop_op op;
 	struct blk *blk;
 	struct request *next_free;
+	unsigned queue;
 	bool in_flight; /* op is the kernel's */
 	bool syncing;   /* the fdatasync that ends a write-zeroes request in write-through mode */
 	uint32_t type;
@@ -113,7 +114,7 @@ static void finish(struct request *r, uint8_t status)
 	 */
 	uint32_t length = r->written == r->room ? r->written + 1 : r->written;
 	guest_store(r->status, &status, sizeof(status));
-	virtio_complete(&r->blk->dev, 0, r->chain.head, length);
+	virtio_complete(&r->blk->dev, r->queue, r->chain.head, length);
 	release(r);
 }
 
@@ -429,6 +430,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned queue)
 		while (virtio_fetch(dev, queue, &idle(blk)->chain)) {
 			struct request *r = blk->free;
 			blk->free = r->next_free;
+			r->queue = queue;
 			serve(r);
 		}
 	} while (virtio_more(dev, queue));
@@ -466,22 +468,24 @@ static void blk_destroy(struct virtio_dev *dev)
 static const struct virtio_type blk_type = {
         .name = "blk",
         .id = VIRTIO_ID_BLOCK,
-        .queue_count = 1,
         .queue_size_max = QUEUE_SIZE,
         .config_size = CONFIG_SIZE,
+        .multiqueue = 1ull << VIRTIO_BLK_F_MQ,
         .kick = blk_kick,
         .reset = blk_reset,
         .config_read = blk_config_read,
         .destroy = blk_destroy,
 };
 
-static uint64_t blk_features(const struct blk_options *opt)
+static uint64_t blk_features(const struct blk_options *opt, unsigned queues)
 {
 	uint64_t features =
 	        1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY;
 	/* Who does not keep the promise must not make it: section 5.2.6.2, the note at its end. */
 	if (opt->cache != BLK_UNSAFE)
 		features |= 1ull << VIRTIO_BLK_F_FLUSH;
+	if (queues > 1)
+		features |= 1ull << VIRTIO_BLK_F_MQ;
 	if (opt->readonly)
 		features |= 1ull << VIRTIO_BLK_F_RO;
 	else
@@ -532,6 +536,7 @@ static void fill_config(struct blk *blk)
 	        .blk_size = SECTOR,
 	        .physical_block_exp = 3, /* any sector will do; 4 KiB, a page of the host's, are best */
 	        .min_io_size = 8,
+	        .num_queues = (uint16_t)(blk->dev.queue_count > 1 ? blk->dev.queue_count : 0), /* with MQ only */
 	        .max_discard_sectors = DISCARD_SECTORS_MAX,
 	        .max_discard_seg = RANGES_MAX,
 	        .discard_sector_alignment = 8,
@@ -543,8 +548,10 @@ static void fill_config(struct blk *blk)
 
 int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const struct blk_options *opt, struct err *err)
 {
+	unsigned queues = opt->queues ? opt->queues : 1;
 	struct blk *blk = calloc(1, sizeof(*blk));
-	struct request *requests = calloc(POOL_SIZE, sizeof(*requests));
+	/* One more to fetch into when the driver has all of its queues in flight. */
+	struct request *requests = calloc(queues * QUEUE_SIZE + 1, sizeof(*requests));
 	if (!blk || !requests) {
 		free(blk);
 		free(requests);
@@ -556,7 +563,7 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	blk->readonly = opt->readonly;
 	blk->sync_ignored = opt->cache == BLK_UNSAFE;
 	memcpy(blk->id, opt->id, sizeof(blk->id));
-	int ret = virtio_init(&blk->dev, &blk_type, env, blk_features(opt), err);
+	int ret = virtio_init(&blk->dev, &blk_type, env, queues, blk_features(opt, queues), err);
 	if (ret == 0)
 		ret = find_size(blk, opt->fd, err);
 	if (ret == 0 && opt->cache == BLK_DIRECT)

@@ -17,7 +17,8 @@ struct blk_options {
 	int fd; /* a regular file or a block device; never anything but raw sectors */
 	bool readonly;
 	enum blk_cache cache;
-	char id[20]; /* the serial number; not terminated when all 20 bytes are used */
+	unsigned queues; /* 0: one; at most VIRTIO_QUEUES_MAX */
+	char id[20];     /* the serial number; not terminated when all 20 bytes are used */
 };
 
 /*

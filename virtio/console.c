@@ -142,7 +142,6 @@ static void console_destroy(struct virtio_dev *dev)
 static const struct virtio_type console_type = {
         .name = "console",
         .id = VIRTIO_ID_CONSOLE,
-        .queue_count = QUEUES,
         .queue_size_max = VIRTQ_SIZE_MAX,
         .config_size = sizeof(struct virtio_console_config),
         .kick = console_kick,
@@ -162,7 +161,7 @@ int console_create(
 	con->input_room = opt->input_room;
 	con->context = opt->context;
 	con->size = opt->cols | (uint32_t)opt->rows << 16;
-	int ret = virtio_init(&con->dev, &console_type, env,
+	int ret = virtio_init(&con->dev, &console_type, env, QUEUES,
 	        1ull << VIRTIO_CONSOLE_F_SIZE | 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE, err);
 	if (ret < 0) {
 		virtio_destroy(&con->dev);

@@ -73,14 +73,14 @@ static void end_round(struct loop_task *task)
 	struct virtio_dev *dev = container(task, struct virtio_dev, round_task);
 	bool wanted = false;
 	dev->ending_round = true;
-	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+	for (unsigned i = 0; i < dev->queue_count; i++) {
 		if (!dev->queue[i].again)
 			continue;
 		dev->queue[i].again = false;
 		kick(&dev->queue[i]);
 	}
 	dev->ending_round = false;
-	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+	for (unsigned i = 0; i < dev->queue_count; i++) {
 		if (!dev->queue[i].pushed)
 			continue;
 		dev->queue[i].pushed = false;
@@ -90,11 +90,12 @@ static void end_round(struct loop_task *task)
 		interrupt(dev, VIRTIO_MMIO_INT_VRING);
 }
 
-int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env, uint64_t features,
-        struct err *err)
+int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env,
+        unsigned queue_count, uint64_t features, struct err *err)
 {
-	assert(type->queue_count <= VIRTIO_QUEUES_MAX && type->queue_size_max <= VIRTQ_SIZE_MAX);
+	assert(queue_count >= 1 && queue_count <= VIRTIO_QUEUES_MAX && type->queue_size_max <= VIRTQ_SIZE_MAX);
 	dev->type = type;
+	dev->queue_count = queue_count;
 	dev->env = *env;
 	dev->features = features | RING_FEATURES;
 	dev->round_task.run = end_round;
@@ -105,11 +106,11 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 	dev->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bool ok = dev->irq_fd >= 0;
 	/* Kicks are not NONBLOCK: io_uring would answer a read of an empty one with EAGAIN instead of waiting. */
-	for (unsigned i = 0; i < type->queue_count && ok; i++)
+	for (unsigned i = 0; i < queue_count && ok; i++)
 		ok = (dev->queue[i].kick_fd = eventfd(0, EFD_CLOEXEC)) >= 0;
 	if (!ok)
 		return err_set(err, errno, "cannot create an eventfd for %s: %s", type->name, strerror(errno));
-	for (unsigned i = 0; i < type->queue_count; i++)
+	for (unsigned i = 0; i < queue_count; i++)
 		arm_kick(&dev->queue[i]);
 	return 0;
 }
@@ -117,7 +118,7 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 static bool is_quiet(const struct virtio_dev *dev)
 {
 	bool quiet = !dev->round_task.queued;
-	for (unsigned i = 0; i < dev->type->queue_count; i++)
+	for (unsigned i = 0; i < dev->queue_count; i++)
 		quiet &= !dev->queue[i].armed;
 	return quiet;
 }
@@ -128,7 +129,7 @@ void virtio_destroy(struct virtio_dev *dev)
 		return;
 	bool drained = virtio_reset(dev);
 	dev->destroying = true;
-	for (unsigned i = 0; i < dev->type->queue_count; i++) {
+	for (unsigned i = 0; i < dev->queue_count; i++) {
 		if (dev->queue[i].armed)
 			loop_cancel(dev->env.loop, &dev->queue[i].kick_op);
 	}
@@ -231,7 +232,7 @@ static void activate(struct loop_call *call)
 	struct virtio_dev *dev = container(call, struct device_call, call)->dev;
 	dev->started = true;
 	dev->active = true;
-	for (unsigned i = 0; i < dev->type->queue_count && dev->active; i++) {
+	for (unsigned i = 0; i < dev->queue_count && dev->active; i++) {
 		struct virtq *vq = &dev->queue[i].vq;
 		/* A queue that is not ready is left alone (section 4.2.2.1). */
 		if (vq->state.ready && virtq_start(vq, dev->env.gmem, dev->type->queue_size_max, dev->negotiated) < 0)
@@ -239,7 +240,7 @@ static void activate(struct loop_call *call)
 	}
 	if (dev->active && dev->type->activate)
 		dev->type->activate(dev);
-	for (unsigned i = 0; i < dev->type->queue_count; i++)
+	for (unsigned i = 0; i < dev->queue_count; i++)
 		kick(&dev->queue[i]); /* for what was added before: there may be no other kick */
 	loop_call_finish(dev->env.loop, call);
 }
@@ -252,7 +253,7 @@ bool virtio_activate(struct virtio_dev *dev)
 
 static void forget(struct virtio_dev *dev)
 {
-	for (unsigned i = 0; i < dev->type->queue_count; i++)
+	for (unsigned i = 0; i < dev->queue_count; i++)
 		virtq_stop(&dev->queue[i].vq);
 	dev->negotiated = 0;
 	__atomic_store_n(&dev->interrupt_status, 0, __ATOMIC_SEQ_CST);
@@ -263,7 +264,7 @@ void virtio_reset_done(struct virtio_dev *dev)
 	struct loop_call *call = dev->reset_call;
 	assert(call);
 	forget(dev);
-	for (unsigned i = 0; i < dev->type->queue_count; i++)
+	for (unsigned i = 0; i < dev->queue_count; i++)
 		dev->queue[i].pushed = dev->queue[i].again = false;
 	dev->reset_call = NULL;
 	loop_call_finish(dev->env.loop, call);

@@ -25,8 +25,8 @@
 #include "vmm/log.h"
 #include "vmm/loop.h"
 
-/* Queues a device. Vsock needs three; more leaves room for a block device with several. */
-#define VIRTIO_QUEUES_MAX 4
+/* Queues a device: what a block device has at most. */
+#define VIRTIO_QUEUES_MAX 8
 
 struct virtio_dev;
 
@@ -39,10 +39,10 @@ struct virtio_env {
 
 struct virtio_type {
 	const char *name;
-	uint32_t id;          /* section 5, VIRTIO_ID_* */
-	unsigned queue_count; /* 1 .. VIRTIO_QUEUES_MAX */
+	uint32_t id; /* section 5, VIRTIO_ID_* */
 	uint16_t queue_size_max;
 	uint32_t config_size; /* bytes */
+	uint64_t multiqueue;  /* the feature without which a driver has queue 0 alone; 0: it has all of them */
 
 	/* Loop's thread. The queues run; dev->negotiated is final. A kick of every queue follows. May be NULL. */
 	void (*activate)(struct virtio_dev *dev);
@@ -82,9 +82,10 @@ struct virtio_queue {
 struct virtio_dev {
 	const struct virtio_type *type;
 	struct virtio_env env;
-	uint64_t features;   /* offered; fixed once created */
-	uint64_t negotiated; /* meaningful from FEATURES_OK on */
-	int irq_fd;          /* eventfd: the device signals, the machine forwards */
+	unsigned queue_count; /* 1 .. VIRTIO_QUEUES_MAX; fixed once created */
+	uint64_t features;    /* offered; fixed once created */
+	uint64_t negotiated;  /* meaningful from FEATURES_OK on */
+	int irq_fd;           /* eventfd: the device signals, the machine forwards */
 
 	uint32_t status;            /* atomic: VIRTIO_CONFIG_S_* */
 	uint32_t interrupt_status;  /* atomic: VIRTIO_MMIO_INT_* */
@@ -107,12 +108,18 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)
 	return dev->negotiated >> bit & 1;
 }
 
+/* The queues that the driver has, as far as the negotiation has come. For a transport, under its lock. */
+static inline unsigned virtio_queues(const struct virtio_dev *dev)
+{
+	return dev->type->multiqueue & ~dev->negotiated ? 1 : dev->queue_count;
+}
+
 /*
  * For a device's create: fills in the embedded part of a zeroed object, makes the eventfds, begins to listen for kicks.
  * `features` are the device's own; those of the ring and VERSION_1 are added. Loop's thread. 0 or -errno with `err`.
  */
-int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env, uint64_t features,
-        struct err *err);
+int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env,
+        unsigned queue_count, uint64_t features, struct err *err);
 
 /*
  * Resets the device, waits until nothing is in flight (rounds of the loop run meanwhile), closes, frees. Takes NULL.

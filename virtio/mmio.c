@@ -33,7 +33,7 @@ static uint32_t status(const struct virtio_dev *dev)
 static struct virtq_state *selected(struct virtio_mmio *mmio)
 {
 	struct virtio_dev *dev = mmio->dev;
-	return mmio->queue_sel < dev->type->queue_count ? &dev->queue[mmio->queue_sel].vq.state : NULL;
+	return mmio->queue_sel < virtio_queues(dev) ? &dev->queue[mmio->queue_sel].vq.state : NULL;
 }
 
 static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
@@ -198,11 +198,11 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 	}
 }
 
-/* For the kicks that no ioeventfd took. */
+/* For the kicks that no ioeventfd took. A queue that is not in use does not mind: see kick() in device.c. */
 static void notify(struct virtio_dev *dev, uint32_t queue)
 {
 	uint64_t one = 1;
-	if (queue >= dev->type->queue_count)
+	if (queue >= dev->queue_count)
 		return;
 	ssize_t n = write(dev->queue[queue].kick_fd, &one, sizeof(one));
 	(void)n;

@@ -563,7 +563,6 @@ static void vsock_destroy(struct virtio_dev *dev)
 static const struct virtio_type vsock_type = {
         .name = "vsock",
         .id = VIRTIO_ID_VSOCK,
-        .queue_count = QUEUES,
         .queue_size_max = VIRTQ_SIZE_MAX,
         .config_size = sizeof(struct virtio_vsock_config),
         .kick = vsock_kick,
@@ -600,7 +599,7 @@ int vsock_create(
 	v->listen_fd = -1;
 	list_init(&v->conns);
 	list_init(&v->ready);
-	ret = virtio_init(&v->dev, &vsock_type, env, 1ull << F_STREAM, err);
+	ret = virtio_init(&v->dev, &vsock_type, env, QUEUES, 1ull << F_STREAM, err);
 	if (ret == 0 && getrandom(&v->hash_seed, sizeof(v->hash_seed), 0) != sizeof(v->hash_seed))
 		ret = err_set(err, errno, "no random bytes: %s", strerror(errno));
 	if (ret == 0)

@@ -136,9 +136,12 @@ static int add_console(struct machine *m, const struct machine_options *o, struc
 	return ret < 0 ? ret : add_device(m, dev, err);
 }
 
+/* A queue a vCPU, so that none waits for another's lock. */
 static int add_disk(struct machine *m, const struct machine_disk *disk, struct err *err)
 {
-	struct blk_options options = {.fd = disk->fd, .readonly = disk->readonly};
+	struct blk_options options = {.fd = disk->fd,
+	        .readonly = disk->readonly,
+	        .queues = m->cpus < VIRTIO_QUEUES_MAX ? m->cpus : VIRTIO_QUEUES_MAX};
 	memcpy(options.id, disk->serial, sizeof(options.id));
 	struct virtio_dev *dev;
 	int ret = blk_create(&dev, &m->env, &options, err);
@@ -177,7 +180,7 @@ static int bind_device(struct machine *m, unsigned index, struct err *err)
 {
 	struct virtio_dev *dev = m->device[index];
 	int ret = kvm_bind_irq(&m->kvm, dev->irq_fd, BOOT_IRQ(index));
-	for (unsigned q = 0; q < dev->type->queue_count && ret == 0; q++)
+	for (unsigned q = 0; q < dev->queue_count && ret == 0; q++)
 		ret = kvm_bind_doorbell(
 		        &m->kvm, dev->queue[q].kick_fd, gpa(device_addr(index) + VIRTIO_MMIO_KICK_OFFSET), q);
 	return ret < 0 ? err_set(err, -ret, "KVM refused the eventfds of %s: %s", dev->type->name, strerror(-ret)) : 0;

@@ -57,9 +57,10 @@ static void request(struct machine *m, struct input *in)
 	}
 	if (kind & 16) /* and the status in one piece with what is before it, or none */
 		count--;
-	offer_chain(m, 0, parts, count);
+	unsigned queue = (unsigned)(header.sector % m->dev->queue_count);
+	offer_chain(m, queue, parts, count);
 	if (kind & 32)
-		reg(m, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+		reg(m, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
 	if (kind & 64)
 		machine_step(m, 2);
 	if ((kind & 0x81) == 0x81)
@@ -77,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct blk_options options = {
 	        .fd = dup(disk_file()),
 	        .readonly = kind & 1,
+	        .queues = kind & 4 ? 4 : 1,
 	        .cache = kind & 2 ? BLK_UNSAFE : BLK_WRITEBACK,
 	        .id = "fuzzed",
 	};

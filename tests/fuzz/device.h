@@ -96,7 +96,7 @@ static void set_up(struct machine *m, uint8_t without_features)
 		reg(m, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)(features >> 32 * i));
 	}
 	reg(m, VIRTIO_MMIO_STATUS, 0xb);
-	for (unsigned q = 0; q < m->dev->type->queue_count; q++) {
+	for (unsigned q = 0; q < m->dev->queue_count; q++) {
 		store(m, RING(q), zeros, sizeof(zeros));
 		m->avail[q] = m->next_desc[q] = 0;
 		reg(m, VIRTIO_MMIO_QUEUE_SEL, q);
@@ -141,7 +141,7 @@ static void offer_chain(struct machine *m, unsigned q, const struct part *parts,
 static void act_chain(struct machine *m, struct input *in)
 {
 	struct part parts[8];
-	unsigned q = in8(in) % m->dev->type->queue_count, count = in8(in) % 8 + 1;
+	unsigned q = in8(in) % m->dev->queue_count, count = in8(in) % 8 + 1;
 	for (unsigned i = 0; i < count; i++) {
 		uint8_t kind = in8(in);
 		parts[i].addr = BUFFERS + 16u * (in16(in) % 0xe00) + (kind & 4 ? RAM_HIGH_AT - BUFFERS : 0);
@@ -155,7 +155,7 @@ static void act_chain(struct machine *m, struct input *in)
 static void act_indirect(struct machine *m, struct input *in)
 {
 	uint8_t table[256];
-	unsigned q = in8(in) % m->dev->type->queue_count;
+	unsigned q = in8(in) % m->dev->queue_count;
 	uint32_t len = in8(in);
 	uint64_t addr = BUFFERS + 16u * in8(in);
 	in_bytes(in, table, len);
@@ -187,7 +187,7 @@ static void act_access(struct machine *m, struct input *in)
 
 static void act(struct machine *m, struct input *in, act_fn *own)
 {
-	unsigned queues = m->dev->type->queue_count;
+	unsigned queues = m->dev->queue_count;
 	uint8_t what = in8(in);
 	if (what >= 16) {
 		own(m, in);
@@ -225,7 +225,7 @@ static void machine_run(struct machine *m, struct input *in, act_fn *own)
 		set_up(m, 0);
 	for (unsigned i = 0; i < ACTS_MAX && in->left > 0; i++)
 		act(m, in, own);
-	for (unsigned q = 0; q < m->dev->type->queue_count; q++)
+	for (unsigned q = 0; q < m->dev->queue_count; q++)
 		reg(m, VIRTIO_MMIO_QUEUE_NOTIFY, q);
 	machine_step(m, 4);
 	/* However often the rules were broken, the log has one line of it. */

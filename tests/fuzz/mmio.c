@@ -41,7 +41,6 @@ static void echo_destroy(struct virtio_dev *dev)
 static const struct virtio_type echo_type = {
         .name = "echo",
         .id = 42,
-        .queue_count = 4,
         .queue_size_max = VIRTQ_SIZE_MAX,
         .config_size = CONFIG_SIZE,
         .kick = echo_kick,
@@ -83,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine m;
 	machine_open(&m);
 	struct echo *echo = calloc(1, sizeof(*echo));
-	MUST(echo && virtio_init(&echo->dev, &echo_type, &m.env, 0xff, &err) == 0);
+	MUST(echo && virtio_init(&echo->dev, &echo_type, &m.env, 4, 0xff, &err) == 0);
 	m.dev = &echo->dev;
 	machine_run(&m, &in, registers);
 	return 0;

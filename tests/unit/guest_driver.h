@@ -223,6 +223,16 @@ static inline void drv_queue(struct driver *d, unsigned queue, uint16_t size)
 	reg_write(d, VIRTIO_MMIO_QUEUE_READY, 1);
 }
 
+/* How many queues there are, as the device tells: leaves the last one selected. */
+static inline unsigned drv_queues(struct driver *d)
+{
+	unsigned count = 0;
+	do
+		reg_write(d, VIRTIO_MMIO_QUEUE_SEL, count);
+	while (reg_read(d, VIRTIO_MMIO_QUEUE_NUM_MAX) != 0 && ++count < VIRTIO_QUEUES_MAX);
+	return count;
+}
+
 static inline void drv_ok(struct driver *d)
 {
 	drv_add_status(d, VIRTIO_CONFIG_S_DRIVER_OK);
@@ -233,7 +243,7 @@ static inline bool drv_start(struct driver *d, uint64_t wanted, uint16_t size)
 {
 	if (!drv_negotiate(d, wanted | 1ull << VIRTIO_F_VERSION_1))
 		return false;
-	for (unsigned i = 0; i < d->dev->type->queue_count; i++)
+	for (unsigned i = 0, count = drv_queues(d); i < count; i++)
 		drv_queue(d, i, size);
 	drv_ok(d);
 	return (drv_status(d) & (VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET)) == VIRTIO_CONFIG_S_DRIVER_OK;

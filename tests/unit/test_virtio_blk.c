@@ -12,7 +12,8 @@
 #define DISK_BYTES (DISK_SECTORS * 512u)
 #define BLK_FEATURES                                                                                               \
 	(RING_FEATURES_ALL | 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_RO | 1ull << VIRTIO_BLK_F_DISCARD | \
-	        1ull << VIRTIO_BLK_F_WRITE_ZEROES)
+	        1ull << VIRTIO_BLK_F_WRITE_ZEROES | 1ull << VIRTIO_BLK_F_MQ)
+#define QUEUES 4u
 
 struct disk {
 	struct guest g;
@@ -101,6 +102,14 @@ static void pattern(uint8_t *to, size_t len, unsigned seed)
 		to[i] = (uint8_t)((i * 7 + i / 251 + seed) & 0xff);
 }
 
+static unsigned num_queues(struct disk *t)
+{
+	uint16_t value;
+	virtio_mmio_read(
+	        &t->d.mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, num_queues), &value, sizeof(value));
+	return value;
+}
+
 static void test_identity(void)
 {
 	struct disk t;
@@ -110,6 +119,8 @@ static void test_identity(void)
 	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG + 4), 0);
 	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, seg_max)), 126);
 	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, blk_size)), 512);
+	CHECK_EQ(num_queues(&t), 0);
+	CHECK(!(t.d.features >> VIRTIO_BLK_F_MQ & 1));
 	uint64_t data = guest_alloc(&t.g, 64, 1);
 	uint32_t used;
 	CHECK_EQ(request(&t, VIRTIO_BLK_T_GET_ID, 0, &(struct buf){data, 20}, 1, &used), VIRTIO_BLK_S_OK);
@@ -443,10 +454,10 @@ static void test_batch(void)
 }
 
 /* Resets, and destruction, while requests are in flight: after either no byte of RAM changes any more. */
-static void test_reset_in_flight(void)
+static void reset_in_flight(unsigned queues)
 {
 	struct disk t;
-	REQUIRE(disk_open(&t, &(struct blk_options){0}));
+	REQUIRE(disk_open(&t, &(struct blk_options){.queues = queues}));
 	enum { COUNT = 30, BYTES = 16384 };
 	uint8_t data[BYTES];
 	memset(data, 0x77, sizeof(data));
@@ -460,11 +471,12 @@ static void test_reset_in_flight(void)
 			        .type = i % 4 == 3 ? VIRTIO_BLK_T_FLUSH : VIRTIO_BLK_T_IN, .sector = i * BYTES / 512};
 			memcpy(guest_at(&t.g, headers + 16 * i, 16), &hdr, 16);
 			struct buf bufs[] = {{headers + 16 * i, 16}, {area + i * BYTES, BYTES}, {statuses + i, 1}};
-			REQUIRE(ring_add(&t.d, 0, bufs, 1, 2) >= 0);
+			REQUIRE(ring_add(&t.d, i % queues, bufs, 1, 2) >= 0);
 		}
 		if (round % 3 == 0)
 			posix_fadvise(t.fd, 0, 0, POSIX_FADV_DONTNEED);
-		ring_kick(&t.d, 0);
+		for (unsigned q = 0; q < queues; q++)
+			ring_kick(&t.d, q);
 		if (round % 2)
 			loop_step(t.g.loop, 0);
 		drv_reset(&t.d);
@@ -484,10 +496,151 @@ static void test_reset_in_flight(void)
 	round_trip(&t, 1);
 	for (unsigned i = 0; i < COUNT; i++) {
 		struct buf bufs[] = {{headers + 16 * i, 16}, {area + i * BYTES, BYTES}, {statuses + i, 1}};
-		REQUIRE(ring_add(&t.d, 0, bufs, 1, 2) >= 0);
+		REQUIRE(ring_add(&t.d, i % queues, bufs, 1, 2) >= 0);
 	}
-	ring_kick(&t.d, 0);
+	for (unsigned q = 0; q < queues; q++)
+		ring_kick(&t.d, q);
 	loop_step(t.g.loop, 0);
+	disk_close(&t);
+}
+
+static void test_reset_in_flight(void)
+{
+	reset_in_flight(1);
+}
+
+static void test_reset_queues(void)
+{
+	reset_in_flight(QUEUES);
+}
+
+/* A 4 KiB read from a sector on a queue; its data is in place when it comes back. */
+static bool reads(struct disk *t, unsigned queue, uint64_t sector)
+{
+	struct buf bufs[] = {{t->header, 16}, {guest_alloc(&t->g, 4096, 4096), 4096}, {t->status, 1}};
+	uint8_t data[4096];
+	uint16_t head;
+	uint32_t len;
+	set_header(t, VIRTIO_BLK_T_IN, sector);
+	if (ring_add(&t->d, queue, bufs, 1, 2) < 0)
+		return false;
+	ring_kick(&t->d, queue);
+	return ring_wait(&t->d, queue, &head, &len) && len == 4097 &&
+	       pread(t->fd, data, sizeof(data), (off_t)sector * 512) == (long)sizeof(data) &&
+	       memcmp(guest_at(&t->g, bufs[1].addr, 4096), data, sizeof(data)) == 0;
+}
+
+/* Every head of every queue at once, through tables: as many requests as there can be. Each comes back on its queue. */
+static void fill_queues(struct disk *t)
+{
+	uint64_t headers = guest_alloc(&t->g, QUEUES * 128 * 16, 16), statuses = guest_alloc(&t->g, QUEUES * 128, 1);
+	uint64_t area = guest_alloc(&t->g, QUEUES * 128 * 512, 4096);
+	unsigned wrong = 0;
+	for (unsigned i = 0; i < QUEUES * 128; i++) {
+		struct virtio_blk_outhdr hdr = {.type = VIRTIO_BLK_T_IN, .sector = i};
+		memcpy(guest_at(&t->g, headers + 16 * i, 16), &hdr, 16);
+		struct buf bufs[] = {{headers + 16 * i, 16}, {area + 512 * i, 512}, {statuses + i, 1}};
+		REQUIRE(ring_add_indirect(&t->d, i % QUEUES, bufs, 1, 2) >= 0);
+	}
+	for (unsigned q = 0; q < QUEUES; q++)
+		ring_kick(&t->d, q);
+	for (unsigned i = 0; i < QUEUES * 128; i++) {
+		uint16_t head;
+		uint32_t len;
+		REQUIRE(ring_wait(&t->d, i % QUEUES, &head, &len));
+		wrong += len != 513;
+	}
+	uint8_t *data = malloc(QUEUES * 128 * 512);
+	REQUIRE(data && pread(t->fd, data, QUEUES * 128 * 512, 0) == QUEUES * 128 * 512);
+	CHECK(memcmp(guest_at(&t->g, area, QUEUES * 128 * 512), data, QUEUES * 128 * 512) == 0);
+	CHECK_EQ(wrong, 0);
+	free(data);
+}
+
+static void test_queues(void)
+{
+	struct disk t;
+	uint8_t data[DISK_BYTES / 4];
+	pattern(data, sizeof(data), 9);
+	REQUIRE(disk_open(&t, &(struct blk_options){.queues = QUEUES}));
+	REQUIRE(pwrite(t.fd, data, sizeof(data), 0) == (long)sizeof(data));
+	CHECK(t.d.features >> VIRTIO_BLK_F_MQ & 1);
+	CHECK_EQ(num_queues(&t), QUEUES);
+	CHECK_EQ(drv_queues(&t.d), QUEUES);
+	drv_interrupts(&t.d);
+	fill_queues(&t);
+	CHECK(drv_interrupts(&t.d) > 0);
+	fill_queues(&t);
+
+	/* a driver that prepares two of them; kicks of the others do nothing */
+	drv_reset(&t.d);
+	REQUIRE(drv_negotiate(&t.d, BLK_FEATURES));
+	drv_queue(&t.d, 0, 128);
+	drv_queue(&t.d, 2, 16);
+	drv_ok(&t.d);
+	for (unsigned q = 0; q < VIRTIO_QUEUES_MAX + 1; q++)
+		reg_write(&t.d, VIRTIO_MMIO_QUEUE_NOTIFY, q);
+	CHECK(reads(&t, 0, 8) && reads(&t, 2, 16) && reads(&t, 0, 24));
+	CHECK(!drv_failed(&t.d));
+	disk_close(&t);
+}
+
+/* A driver that does not take MQ has one queue: section 5.2.2. So it is until the features are agreed upon, too. */
+static void test_queues_refused(void)
+{
+	struct disk t;
+	REQUIRE(disk_open(&t, &(struct blk_options){.queues = QUEUES}));
+	for (unsigned round = 0; round < 2; round++) {
+		drv_reset(&t.d);
+		CHECK_EQ(drv_queues(&t.d), 1);
+		REQUIRE(drv_negotiate(&t.d, BLK_FEATURES & ~(1ull << VIRTIO_BLK_F_MQ)));
+		CHECK_EQ(drv_queues(&t.d), 1);
+		drv_queue(&t.d, 0, 128);
+		drv_queue(&t.d, 1, 128); /* against the rules */
+		CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_QUEUE_READY), 0);
+		drv_ok(&t.d);
+		CHECK(reads(&t, 0, 8));
+		struct buf bufs[] = {{t.header, 16}, {t.status, 1}};
+		REQUIRE(ring_add(&t.d, 1, bufs, 1, 1) >= 0);
+		reg_write(&t.d, VIRTIO_MMIO_QUEUE_NOTIFY, 1);
+		guest_settle(&t.g, 20);
+		uint16_t head;
+		uint32_t len;
+		CHECK(!ring_used(&t.d, 1, &head, &len) && !drv_failed(&t.d));
+		drv_reset(&t.d); /* and with it, again */
+		REQUIRE(drv_start(&t.d, BLK_FEATURES, 128));
+		CHECK_EQ(drv_queues(&t.d), QUEUES);
+		CHECK(reads(&t, QUEUES - 1, 8));
+	}
+	disk_close(&t);
+}
+
+/* A rule broken in one queue, with requests in flight in all: nothing is served until the reset, and all is after it.
+ */
+static void test_queues_broken(void)
+{
+	struct disk t;
+	REQUIRE(disk_open(&t, &(struct blk_options){.queues = QUEUES}));
+	for (unsigned bad = 0; bad < QUEUES; bad++) {
+		uint64_t area = guest_alloc(&t.g, QUEUES * 65536, 4096);
+		set_header(&t, VIRTIO_BLK_T_IN, 0);
+		for (unsigned q = 0; q < QUEUES; q++) {
+			struct buf bufs[] = {{t.header, 16}, {area + q * 65536, 65536}, {t.status, 1}};
+			int head = ring_add(&t.d, q, bufs, 1, 2);
+			REQUIRE(head >= 0);
+			if (q == bad)
+				ring_offer(&t.d.ring[q], (uint16_t)head);
+			ring_kick(&t.d, q);
+		}
+		guest_settle(&t.g, 20);
+		CHECK(drv_failed(&t.d));
+		for (unsigned q = 0; q < QUEUES; q++)
+			reg_write(&t.d, VIRTIO_MMIO_QUEUE_NOTIFY, q);
+		drv_reset(&t.d);
+		REQUIRE(drv_start(&t.d, BLK_FEATURES, 64));
+		for (unsigned q = 0; q < QUEUES; q++)
+			CHECK(reads(&t, q, 8 * q));
+	}
 	disk_close(&t);
 }
 
@@ -514,4 +667,6 @@ static void test_same_head_twice(void)
 TEST_MAIN("virtio_blk", {"identity", test_identity}, {"round_trip", test_round_trip}, {"direct", test_direct},
         {"framing", test_framing}, {"refused", test_refused}, {"readonly", test_readonly}, {"ranges", test_ranges},
         {"ranges_fallback", test_ranges_fallback}, {"host_errors", test_host_errors}, {"flush_modes", test_flush_modes},
-        {"batch", test_batch}, {"reset_in_flight", test_reset_in_flight}, {"same_head_twice", test_same_head_twice})
+        {"batch", test_batch}, {"reset_in_flight", test_reset_in_flight}, {"same_head_twice", test_same_head_twice},
+        {"queues", test_queues}, {"queues_refused", test_queues_refused}, {"queues_broken", test_queues_broken},
+        {"reset_queues", test_reset_queues})

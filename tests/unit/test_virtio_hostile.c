@@ -71,7 +71,7 @@ static bool victim_open(struct victim *v, enum kind kind)
 		int fd = memfd_create("disk", MFD_CLOEXEC);
 		if (ftruncate(fd, DISK_BYTES) < 0)
 			return false;
-		blk_create(&dev, &v->g.env, &(struct blk_options){.fd = fd}, &err);
+		blk_create(&dev, &v->g.env, &(struct blk_options){.fd = fd, .queues = 4}, &err);
 	} else if (kind == CONSOLE) {
 		console_create(&dev, &v->g.env, &(struct console_options){.output = drop_output}, &err);
 	} else {
@@ -203,7 +203,7 @@ static void recover(struct victim *v)
 
 static void attack(struct victim *v)
 {
-	for (unsigned q = 0; q < v->d.dev->type->queue_count; q++) {
+	for (unsigned q = 0; q < v->d.dev->queue_count; q++) {
 		struct ring *r = &v->d.ring[q];
 		switch (rnd(v) % 32) {
 		case 0: odd_table(v, r->desc, r->size, true); break;
@@ -262,13 +262,15 @@ static void check_alive(struct victim *v)
 	uint32_t len;
 	memset(guest_at(&v->g, at, 4096), 0, 4096);
 	if (v->kind == BLK) {
-		struct buf bufs[] = {{at, 16}, {at + 512, 512}, {at + 16, 1}};
-		*(uint8_t *)guest_at(&v->g, at + 16, 1) = 0xee;
-		REQUIRE(ring_add(&v->d, 0, bufs, 1, 2) >= 0);
-		ring_kick(&v->d, 0);
-		REQUIRE(ring_wait(&v->d, 0, &head, &len));
-		CHECK_EQ(*(uint8_t *)guest_at(&v->g, at + 16, 1), 0);
-		CHECK_EQ(len, 513);
+		for (unsigned q = 0; q < 4; q++) {
+			struct buf bufs[] = {{at, 16}, {at + 512, 512}, {at + 16, 1}};
+			*(uint8_t *)guest_at(&v->g, at + 16, 1) = 0xee;
+			REQUIRE(ring_add(&v->d, q, bufs, 1, 2) >= 0);
+			ring_kick(&v->d, q);
+			REQUIRE(ring_wait(&v->d, q, &head, &len));
+			CHECK_EQ(*(uint8_t *)guest_at(&v->g, at + 16, 1), 0);
+			CHECK_EQ(len, 513);
+		}
 	} else if (v->kind == CONSOLE) {
 		REQUIRE(ring_add(&v->d, 1, &(struct buf){at, 100}, 1, 0) >= 0);
 		ring_kick(&v->d, 1);

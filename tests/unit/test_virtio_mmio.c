@@ -83,7 +83,6 @@ static void echo_destroy(struct virtio_dev *dev)
 static const struct virtio_type echo_type = {
         .name = "echo",
         .id = 77,
-        .queue_count = QUEUES,
         .queue_size_max = 64,
         .config_size = CONFIG_BYTES,
         .activate = echo_activate,
@@ -102,7 +101,7 @@ static struct echo *echo_open(struct guest *g, struct driver *d)
 	struct echo *echo = calloc(1, sizeof(*echo));
 	for (unsigned i = 0; i < CONFIG_BYTES; i++)
 		echo->config[i] = (uint8_t)(0xa0 + i);
-	if (virtio_init(&echo->dev, &echo_type, &g->env, 1ull << 3, &err) < 0)
+	if (virtio_init(&echo->dev, &echo_type, &g->env, QUEUES, 1ull << 3, &err) < 0)
 		return NULL;
 	drv_open(d, g, &echo->dev);
 	return echo;
