@@ -393,6 +393,38 @@ static void test_host_errors(void)
 	guest_close(&t.g);
 }
 
+/*
+ * EIO of the host: reads and writes of our own memory at an address where nothing is fail with it. The descriptor takes
+ * the disk's place once that is open, for it is no file of any size.
+ */
+static void test_eio(void)
+{
+	struct disk t;
+	uint32_t used;
+	int fd = disk_file();
+	REQUIRE(fd >= 0 && ftruncate(fd, DISK_BYTES) == 0);
+	REQUIRE(disk_open_on(&t, fd, &(struct blk_options){0}, BLK_FEATURES));
+	int bad = open("/proc/self/mem", O_RDWR | O_CLOEXEC), good = dup(fd);
+	uint8_t byte;
+	REQUIRE(bad >= 0 && good >= 0 && pread(bad, &byte, 1, 0) < 0 && errno == EIO);
+	REQUIRE(dup3(bad, fd, O_CLOEXEC) == fd);
+	uint64_t area = guest_alloc(&t.g, 8192, 4096);
+	struct buf one = {area, 4096}, two[] = {{area, 4096}, {area + 4096, 4096}};
+	for (unsigned i = 0; i < 200; i++) { /* more than the queue is long: none is lost */
+		CHECK_EQ(request(&t, VIRTIO_BLK_T_IN, 0, &one, 1, &used), VIRTIO_BLK_S_IOERR);
+		CHECK_EQ(used, 0);
+		CHECK_EQ(request(&t, VIRTIO_BLK_T_OUT, 8, two, 2, &used), VIRTIO_BLK_S_IOERR);
+		CHECK_EQ(used, 1);
+		CHECK_EQ(request(&t, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, NULL), VIRTIO_BLK_S_IOERR);
+	}
+	CHECK(!drv_failed(&t.d));
+	REQUIRE(dup3(good, fd, O_CLOEXEC) == fd);
+	round_trip(&t, 3);
+	close(bad);
+	close(good);
+	disk_close(&t);
+}
+
 static void test_flush_modes(void)
 {
 	struct disk t;
@@ -669,4 +701,4 @@ TEST_MAIN("virtio_blk", {"identity", test_identity}, {"round_trip", test_round_t
         {"ranges_fallback", test_ranges_fallback}, {"host_errors", test_host_errors}, {"flush_modes", test_flush_modes},
         {"batch", test_batch}, {"reset_in_flight", test_reset_in_flight}, {"same_head_twice", test_same_head_twice},
         {"queues", test_queues}, {"queues_refused", test_queues_refused}, {"queues_broken", test_queues_broken},
-        {"reset_queues", test_reset_queues})
+        {"reset_queues", test_reset_queues}, {"eio", test_eio})
