@@ -153,9 +153,17 @@ WISP_API const char *wisp_get_errno_name(int errnum);
 #define WISP_BOOT_TIMEOUT_MS_DEFAULT 30000
 #define WISP_STOP_GRACE_MS_DEFAULT 10000
 
+/* What a disk's data goes through on the host, and what the guest's flush (fsync, a journal's barrier) means there. */
+enum wisp_cache {
+	WISP_CACHE_WRITEBACK = 0, /* the host's page cache; what was flushed is on stable storage */
+	WISP_CACHE_DIRECT = 1,    /* past the page cache (O_DIRECT), where the file system can; the same promise */
+	WISP_CACHE_UNSAFE = 2,    /* the page cache, and flushes do nothing: for data that may be lost with the host */
+};
+
 struct wisp_disk {
 	const char *path; /* a file or block device, shown to the guest as a raw disk: /dev/vdb and so on */
 	bool read_only;
+	enum wisp_cache cache;
 };
 
 struct wisp_create_options {

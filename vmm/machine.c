@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/mmio.h"
 #include "virtio/vsock.h"
@@ -141,6 +140,7 @@ static int add_disk(struct machine *m, const struct machine_disk *disk, struct e
 {
 	struct blk_options options = {.fd = disk->fd,
 	        .readonly = disk->readonly,
+	        .cache = disk->cache,
 	        .queues = m->cpus < VIRTIO_QUEUES_MAX ? m->cpus : VIRTIO_QUEUES_MAX};
 	memcpy(options.id, disk->serial, sizeof(options.id));
 	struct virtio_dev *dev;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "virtio/blk.h"
 #include "vmm/err.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
@@ -28,8 +29,10 @@ enum machine_end {
 };
 
 struct machine_disk {
-	int fd; /* raw sectors; the machine owns it from machine_create on, whether that succeeds or not */
+	int fd; /* raw sectors, opened as `cache` wants it; the machine owns it from machine_create on, whether that
+	           succeeds or not */
 	bool readonly;
+	enum blk_cache cache;
 	char serial[21]; /* "" for none */
 };
 

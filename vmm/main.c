@@ -43,7 +43,7 @@ struct arguments {
 	unsigned boot_timeout_s;
 	bool detach, ephemeral, traced;
 	size_t disk_count;
-	char *disk[MACHINE_DISKS_MAX]; /* PATH[,ro] */
+	char *disk[MACHINE_DISKS_MAX]; /* PATH,ro|rw,cache=MODE */
 	struct machine_options machine;
 };
 
@@ -311,23 +311,35 @@ static int parse(struct arguments *a, struct trace *trace, int argc, char **argv
 
 /* --- life --- */
 
-static int open_disk(struct machine_options *o, const char *text, bool readonly, struct err *err)
+static int open_disk(struct machine_options *o, const char *path, bool readonly, enum blk_cache cache, struct err *err)
 {
-	char path[PATH_MAX];
-	size_t len = strlen(text);
-	if (len > 3 && strcmp(text + len - 3, ",ro") == 0) {
-		len -= 3;
-		readonly = true;
-	}
-	if (len >= sizeof(path))
-		return err_set(err, ENAMETOOLONG, "the disk's path is too long: %.64s...", text);
-	memcpy(path, text, len);
-	path[len] = '\0';
-	int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | (cache == BLK_DIRECT ? O_DIRECT : 0) | O_CLOEXEC);
+	if (fd < 0 && errno == EINVAL && cache == BLK_DIRECT)
+		return err_set(
+		        err, EINVAL, "cannot open disk %s past the page cache: its file system has no O_DIRECT", path);
 	if (fd < 0)
 		return err_set(err, errno, "cannot open disk %s: %s", path, strerror(errno));
-	o->disk[o->disk_count++] = (struct machine_disk){.fd = fd, .readonly = readonly};
+	o->disk[o->disk_count++] = (struct machine_disk){.fd = fd, .readonly = readonly, .cache = cache};
 	return 0;
+}
+
+/* `text` is PATH,ro|rw,cache=MODE, nothing left out: whatever stands before that is the path. */
+static int open_disk_option(struct machine_options *o, char *text, bool readonly, struct err *err)
+{
+	static const char *const modes[] = {
+	        [BLK_WRITEBACK] = "cache=writeback", [BLK_DIRECT] = "cache=direct", [BLK_UNSAFE] = "cache=unsafe"};
+	unsigned count = sizeof(modes) / sizeof(modes[0]), cache = 0;
+	char *mode = strrchr(text, ',');
+	if (mode)
+		*mode++ = '\0';
+	char *access = mode ? strrchr(text, ',') : NULL;
+	if (access)
+		*access++ = '\0';
+	while (access && cache < count && strcmp(mode, modes[cache]) != 0)
+		cache++;
+	if (!access || cache == count || (strcmp(access, "ro") != 0 && strcmp(access, "rw") != 0))
+		return err_set(err, EINVAL, "--disk wants PATH,ro|rw,cache=writeback|direct|unsafe, not \"%s\"", text);
+	return open_disk(o, text, readonly || strcmp(access, "ro") == 0, (enum blk_cache)cache, err);
 }
 
 /* The root first, then what lies over it, then the others: the agent is told letters, users count from there. */
@@ -338,18 +350,18 @@ static int open_disks(struct arguments *a, char *agent_args, size_t size, struct
 	int ret = 0;
 	int used = snprintf(agent_args, size, "host=%s", a->host);
 	if (a->disk_count > 0) {
-		ret = open_disk(o, a->disk[0], readonly, err);
+		ret = open_disk_option(o, a->disk[0], readonly, err);
 		used += snprintf(agent_args + used, size - (size_t)used, " root=vda mode=%s", readonly ? "ro" : "rw");
 	}
 	if (ret == 0 && a->overlay) {
-		ret = open_disk(o, a->overlay, false, err);
+		ret = open_disk(o, a->overlay, false, BLK_WRITEBACK, err);
 		snprintf(agent_args + used, size - (size_t)used, " overlay=vd%c", (char)('a' + o->disk_count - 1));
 	}
 	for (size_t i = 1; i < a->disk_count && ret == 0; i++) {
 		if (o->disk_count == MACHINE_DISKS_MAX)
 			ret = err_set(err, EINVAL, "too many disks (at most %u)", MACHINE_DISKS_MAX);
 		else
-			ret = open_disk(o, a->disk[i], false, err);
+			ret = open_disk_option(o, a->disk[i], false, err);
 	}
 	if (a->traced)
 		strncat(agent_args, " stamps=1", size - strlen(agent_args) - 1);

@@ -31,6 +31,33 @@ t_extra_disks() {
 	equal "vdc is read-only" "$(tail -n 1 out)" 1
 }
 
+# Written and flushed with each cache mode, read back with the next after a restart.
+t_cache_modes() {
+	truncate -s 16M disk
+	local mode last=writeback number=0
+	for mode in writeback direct unsafe writeback; do
+		wisp run -c 2 --disk ./disk,cache=$mode -- sh -c "
+			set -e
+			if [ $number -gt 0 ]; then dd if=/dev/vdb bs=64k skip=$number count=1 2>/dev/null | grep -q 'by $last'; fi
+			(echo 'by $mode'; head -c 65000 /dev/zero) | dd of=/dev/vdb bs=64k seek=$((number + 1)) conv=fsync 2>/dev/null
+			echo \$(cat /sys/block/vdb/queue/write_cache), \$(ls /sys/block/vdb/mq | wc -l) queues" \
+			</dev/null >out 2>err || fail "$mode after $last: $(cat err)"
+		# Who is not promised that a flush works is not told of a cache to flush.
+		if [ $mode = unsafe ]; then
+			equal "$mode" "$(cat out)" "write through, 2 queues"
+		else
+			equal "$mode" "$(cat out)" "write back, 2 queues"
+		fi
+		last=$mode number=$((number + 1))
+		equal "$mode on the host" "$(dd if=disk bs=64k skip=$number count=1 2>/dev/null | head -n 1)" "by $mode"
+	done
+	wisp run --disk ./disk,ro,cache=direct -- sh -c 'dd if=/dev/vdb bs=64k skip=1 count=1 2>/dev/null | head -n 1' \
+		</dev/null >out 2>err || fail "$(cat err)"
+	equal "read-only and direct" "$(cat out)" "by writeback"
+	expect 125 "no O_DIRECT" wisp run --disk /proc/version,ro,cache=direct -- true
+	expect 125 "writeback, direct or unsafe" wisp run --disk ./disk,cache=fast -- true
+}
+
 # A GiB through virtio-blk: written, synced, dropped from the guest's cache, read back.
 t_a_gib_survives() {
 	truncate -s 1100M disk

@@ -212,6 +212,10 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "echo junk >junk; run ./junk -- true", 125, "no image");
 	expect_error(&c, "run --rw -- true", 125, "ext4");
 	expect_error(&c, "run --disk /no/disk -- true", 125, "/no/disk");
+	expect_error(&c, "run --disk /no/d,isk,ro,cache=unsafe -- true", 125, "/no/d,isk as a read-only disk");
+	expect_error(&c, "run --disk /no/disk,cache=none -- true", 125, "writeback, direct or unsafe");
+	expect_error(&c, "run --disk ,ro -- true", 125, "no path");
+	expect_error(&c, "run --disk /proc/version,cache=direct,ro -- true", 125, "no O_DIRECT");
 	expect_error(&c, "run -t -- true </dev/null", 125, "terminal");
 	expect_error(&c, "WISP_STATE=$DIR/$(printf 'x%.0s' $(seq 120)) run -- true", 125, "too long");
 	expect_error(&c, "WISP_LIBDIR=/no/lib wisp run -- true", 125, "/no/lib");

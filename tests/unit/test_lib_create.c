@@ -69,7 +69,7 @@ static void the_monitor_gets_its_arguments(void)
 	REQUIRE(make_place(&p));
 	snprintf(disk, sizeof(disk), "%s/disk", p.dir);
 	write_file(p.dir, "disk", "data");
-	struct wisp_disk disks[] = {{disk, false}, {disk, true}};
+	struct wisp_disk disks[] = {{.path = disk}, {.path = disk, .read_only = true, .cache = WISP_CACHE_UNSAFE}};
 	p.options.disks = disks;
 	p.options.disk_count = 2;
 	p.options.memory_mib = 96;
@@ -83,7 +83,8 @@ static void the_monitor_gets_its_arguments(void)
 	        "--dir\n%s/box\n--lock-fd\n3\n--status-fd\n4\n--kernel\n%s\n--initramfs\n%s/"
 	        "initramfs.cpio\n--cpus\n1\n--memory\n"
 	        "96\n--disk\n%s/"
-	        "base.squashfs,ro\n--disk\n%s\n--disk\n%s,ro\n--mode\nro\n--host\nhost\n--boot-timeout\n2\n"
+	        "base.squashfs,ro,cache=writeback\n--disk\n%s,rw,cache=writeback\n--disk\n%s,ro,cache=unsafe\n"
+	        "--mode\nro\n--host\nhost\n--boot-timeout\n2\n"
 	        "--console\n--ephemeral\n",
 	        p.root, p.kernel, p.lib, p.lib, disk, disk);
 	CHECK_STR(text, wanted);
@@ -400,10 +401,14 @@ static void bad_options_are_refused(void)
 	p.options.libdir = "/no/lib";
 	expect_refusal(&p, WISP_ERR_SETUP, "/no/lib");
 	p.options = good;
-	struct wisp_disk disk = {"/no/disk", false};
+	struct wisp_disk disk = {.path = "/no/disk"};
 	p.options.disks = &disk;
 	p.options.disk_count = 1;
 	expect_refusal(&p, WISP_ERR_SYSTEM, "/no/disk");
+	disk = (struct wisp_disk){.path = "/proc/version", .read_only = true, .cache = WISP_CACHE_DIRECT};
+	expect_refusal(&p, WISP_ERR_INVALID, "O_DIRECT");
+	disk.cache = (enum wisp_cache)3;
+	expect_refusal(&p, WISP_ERR_INVALID, "cache mode 3");
 	p.options = good;
 	p.options.writable = true;
 	expect_refusal(&p, WISP_ERR_IMAGE, "only ext4");

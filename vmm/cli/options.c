@@ -75,16 +75,42 @@ static bool take_memory(struct cli_args *args, const char *text, char *why)
 	return cli_parse_memory(text, &args->memory_mib, why);
 }
 
+static bool parse_cache(const char *text, enum wisp_cache *cache, char *why)
+{
+	static const char *const modes[] = {
+	        [WISP_CACHE_WRITEBACK] = "writeback", [WISP_CACHE_DIRECT] = "direct", [WISP_CACHE_UNSAFE] = "unsafe"};
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(text, modes[i]) == 0) {
+			*cache = (enum wisp_cache)i;
+			return true;
+		}
+	}
+	snprintf(why, CLI_WHY_SIZE, "cache is writeback, direct or unsafe");
+	return false;
+}
+
+/* What follows the path, from the end: a comma that begins no option is the path's own. */
 static bool take_disk(struct cli_args *args, const char *text, char *why)
 {
-	size_t length = strlen(text);
-	bool read_only = length > 3 && strcmp(text + length - 3, ",ro") == 0;
-	char *path = strndup(text, read_only ? length - 3 : length);
+	struct wisp_disk disk = {0};
+	char *path = strdup(text), *option;
 	if (!path) {
 		snprintf(why, CLI_WHY_SIZE, "out of memory");
 		return false;
 	}
-	args->disks[args->disk_count++] = (struct wisp_disk){.path = path, .read_only = read_only};
+	while ((option = strrchr(path, ','))) {
+		if (strcmp(option, ",ro") == 0) {
+			disk.read_only = true;
+		} else if (strncmp(option, ",cache=", 7) != 0) {
+			break;
+		} else if (!parse_cache(option + 7, &disk.cache, why)) {
+			free(path);
+			return false;
+		}
+		*option = '\0';
+	}
+	disk.path = path;
+	args->disks[args->disk_count++] = disk;
 	return true;
 }
 
@@ -205,7 +231,10 @@ static bool take_since(struct cli_args *args, const char *text, char *why)
 const struct cli_option cli_machine_options[] = {
         {"cpus", "N", "virtual CPUs; default 1", take_cpus, 'c'},
         {"memory", "SIZE", "memory: MiB, or a number and M or G; default 256", take_memory, 'm'},
-        {"disk", "PATH[,ro]", "a further disk, /dev/vdb and so on in the guest; may be repeated", take_disk, 0},
+        {"disk", "PATH[,ro][,cache=MODE]",
+                "a further disk, /dev/vdb and so on in the guest; MODE is writeback (the default), direct (past the "
+                "host's page cache) or unsafe (flushes do nothing); may be repeated",
+                take_disk, 0},
         {"rw", NULL, "let the guest write to an ext4 IMAGE itself; else changes vanish with the sandbox", take_writable,
                 0},
         {"overlay", "PATH", "a disk file that takes the changes to IMAGE, instead of memory", take_overlay, 0},

@@ -127,7 +127,20 @@ static int check_own_file(const char *path, int mode, const char *what, struct w
 	return 0;
 }
 
-static int check_disk(const char *path, bool read_only, struct wisp_error *error)
+/* Asked by opening: file systems differ, and so do their files. */
+static int check_direct(const char *path, struct wisp_error *error)
+{
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	else if (errno == EINVAL)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "cannot use %s past the page cache: its file system has no O_DIRECT: use writeback, or unsafe",
+		        path);
+	return fd < 0 ? lib_fail_errno(error, errno, "cannot open the disk %s", path) : 0;
+}
+
+static int check_disk(const char *path, bool read_only, enum wisp_cache cache, struct wisp_error *error)
 {
 	struct stat st;
 	if (stat(path, &st) < 0 || access(path, read_only ? R_OK : R_OK | W_OK) < 0)
@@ -135,32 +148,32 @@ static int check_disk(const char *path, bool read_only, struct wisp_error *error
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return lib_fail(
 		        error, WISP_ERR_INVALID, EINVAL, "%s is no file or block device: it cannot be a disk", path);
-	size_t length = strlen(path);
-	if (!read_only && length > 3 && strcmp(path + length - 3, ",ro") == 0)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: its name may not end in ',ro'", path);
-	return 0;
+	return cache == WISP_CACHE_DIRECT ? check_direct(path, error) : 0;
 }
 
 static int prepare_disks(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
 	for (size_t i = 0; i < options->disk_count; i++) {
-		const char *given = options->disks[i].path;
-		if (!given || !given[0])
+		struct wisp_disk disk = options->disks[i];
+		if (!disk.path || !disk.path[0])
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "disk %zu has no path", i + 1);
-		const char *path = keep_path(creation, lib_absolute(given));
-		if (!path)
+		if (disk.cache > WISP_CACHE_UNSAFE)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: there is no cache mode %d",
+			        disk.path, (int)disk.cache);
+		disk.path = keep_path(creation, lib_absolute(disk.path));
+		if (!disk.path)
 			return lib_no_memory(error);
-		int r = check_disk(path, options->disks[i].read_only, error);
+		int r = check_disk(disk.path, disk.read_only, disk.cache, error);
 		if (r < 0)
 			return r;
-		creation->disks[i] = (struct wisp_disk){.path = path, .read_only = options->disks[i].read_only};
+		creation->disks[i] = disk;
 	}
 	if (options->overlay) {
 		creation->launch.overlay = keep_path(creation, lib_absolute(options->overlay));
 		if (!creation->launch.overlay)
 			return lib_no_memory(error);
-		return check_disk(creation->launch.overlay, false, error);
+		return check_disk(creation->launch.overlay, false, WISP_CACHE_WRITEBACK, error);
 	}
 	return 0;
 }

@@ -45,6 +45,15 @@ static void add_option(struct args *args, const char *name, const char *value)
 	add(args, "%s", value);
 }
 
+/* With all options always there, so that no path reads like one. */
+static void add_disk(struct args *args, const char *path, bool read_only, enum wisp_cache cache)
+{
+	static const char *const modes[] = {
+	        [WISP_CACHE_WRITEBACK] = "writeback", [WISP_CACHE_DIRECT] = "direct", [WISP_CACHE_UNSAFE] = "unsafe"};
+	add(args, "--disk");
+	add(args, "%s,%s,cache=%s", path, read_only ? "ro" : "rw", modes[cache]);
+}
+
 static void make_args(const struct launch *launch, struct args *args)
 {
 	add(args, "%s", launch->helper);
@@ -59,12 +68,9 @@ static void make_args(const struct launch *launch, struct args *args)
 	add(args, "%u", launch->cpus);
 	add(args, "--memory");
 	add(args, "%u", launch->memory_mib);
-	add(args, "--disk");
-	add(args, "%s%s", launch->image, launch->writable ? "" : ",ro");
-	for (size_t i = 0; i < launch->disk_count; i++) {
-		add(args, "--disk");
-		add(args, "%s%s", launch->disks[i].path, launch->disks[i].read_only ? ",ro" : "");
-	}
+	add_disk(args, launch->image, !launch->writable, WISP_CACHE_WRITEBACK);
+	for (size_t i = 0; i < launch->disk_count; i++)
+		add_disk(args, launch->disks[i].path, launch->disks[i].read_only, launch->disks[i].cache);
 	add_option(args, "--mode", launch->writable ? "rw" : "ro");
 	if (launch->overlay)
 		add_option(args, "--overlay", launch->overlay);
