@@ -217,6 +217,11 @@ $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -static -s $< -o $@
+# By hand: figures behind a decision in docs/VIRTIO.md.
+$(B)/bench/io_uring: tests/bench/io_uring.c
+	@mkdir -p $(@D)
+	echo "  CC $@"
+	$(CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE $< -luring -o $@
 $(B)/bench/nothing:
 	@mkdir -p $(@D)
 	echo 'int main(void) { return 0; }' | $(MUSL_CC) -O2 -static -s -x c - -o $@
