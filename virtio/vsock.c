@@ -230,8 +230,10 @@ static void put_data(struct conn *conn)
 	uint32_t left = n > 0 ? (uint32_t)n : 0;
 	if (n < 0 || (left < total && !conn->ending))
 		conn->readable = false; /* all there was: the poll tells of more */
-	if (n == 0 || (n < 0 && errno != EAGAIN))
+	if (n == 0 || (n < 0 && errno != EAGAIN)) {
 		conn->host_eof = true;
+		host_ended(conn);
+	}
 	unsigned used = 0;
 	for (uint32_t sum = 0; used < chains && sum < left; used++)
 		sum += room[used];
@@ -369,22 +371,25 @@ static void accepted(struct conn *conn)
 
 static void shut_down(struct conn *conn, uint32_t flags)
 {
-	if (flags & VIRTIO_VSOCK_SHUTDOWN_SEND && !conn->guest_eof) {
-		conn->guest_eof = true;
-		host_end(conn);
-	}
-	if (flags & VIRTIO_VSOCK_SHUTDOWN_RCV && !conn->guest_deaf) {
-		conn->guest_deaf = true;
-		host_deafen(conn);
-	}
+	bool ends = flags & VIRTIO_VSOCK_SHUTDOWN_SEND && !conn->guest_eof;
+	bool deafens = flags & VIRTIO_VSOCK_SHUTDOWN_RCV && !conn->guest_deaf;
+	conn->guest_eof |= ends;
+	conn->guest_deaf |= deafens;
 	if (conn->guest_eof && conn->guest_deaf) {
-		/* A clean end (5.10.6.5). The answer does not wait for a host that reads slowly: what is kept follows.
+		/*
+		 * A clean end (5.10.6.5). The answer does not wait for a host that reads slowly: what is kept follows.
+		 * Both ways end in one step: a host that sees one end must not find the other open.
 		 */
 		say_reset(conn);
 		host_finish(conn);
-	} else {
-		conn_wake(conn);
+		host_deafen(conn);
+		return;
 	}
+	if (ends)
+		host_end(conn);
+	if (deafens)
+		host_deafen(conn);
+	conn_wake(conn);
 }
 
 static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, struct virtq_chain *chain)

@@ -184,6 +184,9 @@ void conn_put(struct conn *conn);
  */
 bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t len);
 
+/* The end of the host's stream was read: looks whether that is the end of the other way too. */
+void host_ended(struct conn *conn);
+
 /* The guest sends no more: the host sees the end after the last byte. */
 void host_end(struct conn *conn);
 

@@ -199,6 +199,14 @@ bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t le
 	return true;
 }
 
+/* The poll tells of a closed socket in its own time. The guest is to hear of both ends at once. */
+void host_ended(struct conn *conn)
+{
+	struct pollfd p = {.fd = conn->fd};
+	if (!conn->host_deaf && poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR))
+		deaf(conn);
+}
+
 void host_end(struct conn *conn)
 {
 	if (conn->fd >= 0 && conn->buffer_len == 0)

@@ -2,8 +2,34 @@
 /* The socket device between a driver in this process and real Unix sockets. */
 #include "tests/unit/guest_net.h"
 
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* The device's calls, with a look in between: what a client on another processor would see, or do. */
+static void (*after_shutdown)(void), (*after_readv)(ssize_t);
+static int looked_at;
+
+int shutdown(int fd, int how)
+{
+	int ret = (int)syscall(SYS_shutdown, fd, how);
+	if (after_shutdown)
+		after_shutdown();
+	return ret;
+}
+
+ssize_t readv(int fd, const struct iovec *iov, int count)
+{
+	ssize_t n = syscall(SYS_readv, fd, iov, count);
+	if (after_readv)
+		after_readv(n);
+	return n;
+}
+
+/* What one read of a socket takes at most: 8 receive buffers without their headers. */
+#define BATCH_BYTES (8 * (RX_BYTES - HEADER))
 
 static void test_identity(void)
 {
@@ -160,10 +186,8 @@ static void test_client_leaves(void)
 	int fd = open_stream(&t, &s, 7);
 	REQUIRE(fd >= 0);
 	close(fd);
-	unsigned flags = 0;
-	while (flags != 3 && expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN))
-		flags = p.hdr.flags;
-	CHECK_EQ(flags, 3);
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	CHECK_EQ(p.hdr.flags, 3);
 	CHECK(send_data(&t, &s, "nobody hears", 12)); /* no SIGPIPE, nothing breaks */
 	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0));
 
@@ -186,9 +210,66 @@ static void test_client_leaves(void)
 	CHECK(post_raw(&t, &hdr, "late", 4, 0));
 	close(fd);
 	REQUIRE(ring_wait(&t.d, TX, &head, &len));
-	flags = 0;
+	unsigned flags = 0;
 	while (flags != 3 && expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN))
 		flags = p.hdr.flags;
+	net_close(&t);
+}
+
+/* Who sees the end of a stream finds it ended both ways. */
+static void send_after_end(void)
+{
+	struct pollfd p = {.fd = looked_at, .events = POLLRDHUP};
+	if (poll(&p, 1, 0) > 0 && p.revents & POLLRDHUP)
+		CHECK(send(looked_at, "x", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
+}
+
+static void leave_after_data(ssize_t n)
+{
+	if (n > 0 && looked_at >= 0) {
+		close(looked_at);
+		looked_at = -1;
+	}
+}
+
+/* The end of both ways is one event to the other side, as the close of a socket is: there is no moment of half of it.
+ */
+static void test_ends_at_once(void)
+{
+	struct net t;
+	struct stream s;
+	struct packet p;
+	char text[16];
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &s, 7);
+	REQUIRE(fd >= 0);
+	CHECK(send_data(&t, &s, "A", 1));
+	looked_at = fd;
+	after_shutdown = send_after_end;
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND | VIRTIO_VSOCK_SHUTDOWN_RCV));
+	after_shutdown = NULL;
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RST));
+	CHECK_EQ(client_read(&t, fd, text, sizeof(text)), 1);
+	CHECK(client_closed(&t, fd));
+	close(fd);
+
+	/* A client that leaves between the reading of its last bytes and of its end: its socket is read on, because
+	 * the bytes filled the room that there was for them. */
+	looked_at = open_stream(&t, &s, 8);
+	REQUIRE(looked_at >= 0);
+	int bytes = BATCH_BYTES;
+	uint8_t block[BATCH_BYTES];
+	fill(block, 0, sizeof(block));
+	CHECK_EQ(send(looked_at, block, sizeof(block), MSG_NOSIGNAL), bytes);
+	after_readv = leave_after_data;
+	while (bytes > 0) {
+		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+		bytes -= (int)p.hdr.len;
+	}
+	after_readv = NULL;
+	REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_SHUTDOWN));
+	CHECK_EQ(p.hdr.flags, VIRTIO_VSOCK_SHUTDOWN_SEND | VIRTIO_VSOCK_SHUTDOWN_RCV);
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RST, 0));
 	net_close(&t);
 }
 
@@ -690,8 +771,8 @@ static void test_transport_reset(void)
 
 TEST_MAIN("virtio_vsock", {"identity", test_identity}, {"both_ways", test_both_ways},
         {"half_close_by_host", test_half_close_by_host}, {"half_close_by_guest", test_half_close_by_guest},
-        {"client_leaves", test_client_leaves}, {"refused", test_refused}, {"early", test_early},
-        {"before_driver", test_before_driver}, {"from_guest", test_from_guest}, {"slow_host", test_slow_host},
-        {"no_credit", test_no_credit}, {"bad_packets", test_bad_packets}, {"starved", test_starved},
-        {"many", test_many}, {"fair", test_fair}, {"no_descriptors", test_no_descriptors},
+        {"client_leaves", test_client_leaves}, {"ends_at_once", test_ends_at_once}, {"refused", test_refused},
+        {"early", test_early}, {"before_driver", test_before_driver}, {"from_guest", test_from_guest},
+        {"slow_host", test_slow_host}, {"no_credit", test_no_credit}, {"bad_packets", test_bad_packets},
+        {"starved", test_starved}, {"many", test_many}, {"fair", test_fair}, {"no_descriptors", test_no_descriptors},
         {"transport_reset", test_transport_reset})
