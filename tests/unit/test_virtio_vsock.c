@@ -639,56 +639,114 @@ static void test_starved(void)
 	net_close(&t);
 }
 
+/* --- thousands at once --- */
+
+enum { MANY = 2000, LOUD = 0, DEAF = 1, QUIET = 2 };
+
+struct many {
+	struct net t;
+	struct rlimit limit; /* as it was */
+	int fd[MANY];
+	struct stream s[MANY]; /* of guest port i */
+};
+
+static bool many_allowed(struct many *m)
+{
+	getrlimit(RLIMIT_NOFILE, &m->limit);
+	struct rlimit more = m->limit;
+	more.rlim_cur = more.rlim_max < 8192 ? more.rlim_max : 8192;
+	setrlimit(RLIMIT_NOFILE, &more);
+	return more.rlim_cur >= 2 * MANY + 64; /* both ends are here */
+}
+
+/* All of them ask before the first is answered. */
+static void many_open(struct many *m)
+{
+	struct packet p;
+	char line[32];
+	for (unsigned i = 0; i < MANY; i++) {
+		m->fd[i] = client_connect(m->t.path);
+		for (unsigned tries = 0; m->fd[i] < 0 && tries < 100; tries++) { /* the backlog is full */
+			loop_step(m->t.g.loop, 1);
+			m->fd[i] = client_connect(m->t.path);
+		}
+		REQUIRE(m->fd[i] >= 0);
+		snprintf(line, sizeof(line), "CONNECT %u\n", i);
+		say_line(m->fd[i], line);
+	}
+	for (unsigned i = 0; i < MANY; i++) {
+		REQUIRE(expect(&m->t, &p, VIRTIO_VSOCK_OP_REQUEST));
+		REQUIRE(p.hdr.dst_port < MANY && m->s[p.hdr.dst_port].host_port == 0);
+		m->s[p.hdr.dst_port] = (struct stream){
+		        .guest_port = p.hdr.dst_port, .host_port = p.hdr.src_port, .peer_alloc = p.hdr.buf_alloc};
+	}
+	for (unsigned i = 0; i < MANY; i++)
+		CHECK(send_op(&m->t, &m->s[i], VIRTIO_VSOCK_OP_RESPONSE, 0));
+	for (unsigned i = 0; i < MANY; i++)
+		CHECK(client_read(&m->t, m->fd[i], line, sizeof(line)) > 0);
+}
+
+/*
+ * Two thousand streams, of which one never ends and one has a client that never reads, and the guest sent it all that
+ * it may. Everybody else is heard, both ways, about as soon as if those were not there.
+ */
 static void test_many(void)
 {
-	enum { COUNT = 1000 };
-	struct net t;
+	static struct many m;
+	static uint8_t block[32768];
 	struct packet p;
-	static int fds[COUNT];
-	static uint32_t host_port[COUNT];
-	struct rlimit limit = {0}, more;
-	getrlimit(RLIMIT_NOFILE, &limit);
-	more = limit;
-	more.rlim_cur = limit.rlim_max < 4096 ? limit.rlim_max : 4096;
-	setrlimit(RLIMIT_NOFILE, &more);
-	if (more.rlim_cur < 2 * COUNT + 64)
+	memset(&m, 0, sizeof(m));
+	if (!many_allowed(&m))
 		SKIP("not enough file descriptors");
-	REQUIRE(net_open(&t));
-	for (unsigned i = 0; i < COUNT; i++) {
-		fds[i] = client_connect(t.path);
-		for (unsigned tries = 0; fds[i] < 0 && tries < 100; tries++) { /* the backlog is full */
-			loop_step(t.g.loop, 1);
-			fds[i] = client_connect(t.path);
+	REQUIRE(net_open(&m.t));
+	many_open(&m);
+	REQUIRE(!test_failed);
+
+	struct stream *deaf = &m.s[DEAF];
+	while (deaf->peer_alloc - (deaf->sent - deaf->peer_fwd) >= sizeof(block)) {
+		CHECK(send_data(&m.t, deaf, block, sizeof(block)));
+		while (take(&m.t, &p))
+			deaf->peer_fwd = p.hdr.fwd_cnt;
+	}
+	int much = 1 << 20;
+	setsockopt(m.fd[LOUD], SOL_SOCKET, SO_SNDBUF, &much, sizeof(much));
+	m.s[LOUD].alloc = 1u << 30;
+	CHECK(send_op(&m.t, &m.s[LOUD], VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0));
+
+	unsigned loud = 0, heard = 0;
+	while (heard < MANY - QUIET) {
+		while (send(m.fd[LOUD], block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			;
+		REQUIRE(expect(&m.t, &p, VIRTIO_VSOCK_OP_RW));
+		if (p.hdr.dst_port == LOUD) {
+			loud++;
+			for (unsigned i = QUIET; loud == RX_BUFFERS && i < MANY; i++) /* it is in full flow */
+				CHECK_EQ(send(m.fd[i], &i, sizeof(i), MSG_NOSIGNAL), sizeof(i));
+			continue;
 		}
-		REQUIRE(fds[i] >= 0);
-		char line[32];
-		snprintf(line, sizeof(line), "CONNECT %u\n", i);
-		say_line(fds[i], line);
-	}
-	for (unsigned i = 0; i < COUNT; i++) {
-		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_REQUEST));
-		REQUIRE(p.hdr.dst_port < COUNT);
-		host_port[p.hdr.dst_port] = p.hdr.src_port;
-	}
-	for (unsigned i = 0; i < COUNT; i++) {
-		struct stream s = {.guest_port = i, .host_port = host_port[i]};
-		CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_RESPONSE, 0));
-	}
-	for (unsigned i = 0; i < COUNT; i++) {
-		char line[64];
-		CHECK(client_read(&t, fds[i], line, sizeof(line)) > 0);
-		CHECK_EQ(send(fds[i], &i, sizeof(i), MSG_NOSIGNAL), sizeof(i));
-	}
-	for (unsigned i = 0; i < COUNT; i++) {
 		unsigned value;
-		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
 		memcpy(&value, p.data, sizeof(value));
-		CHECK_EQ(value, p.hdr.dst_port);
+		CHECK(p.hdr.len == sizeof(value) && value == p.hdr.dst_port && value >= QUIET);
+		CHECK_EQ(m.s[value].fwd_cnt, 0); /* once each */
+		m.s[value].fwd_cnt = p.hdr.len;
+		heard++;
 	}
-	for (unsigned i = 0; i < COUNT; i++)
-		close(fds[i]);
-	net_close(&t);
-	setrlimit(RLIMIT_NOFILE, &limit);
+	printf("# %u streams were heard beside %u packets of the one that does not end\n", heard, loud);
+	CHECK(loud >= RX_BUFFERS && loud < MANY); /* its turns are of 8 packets, and as many as anybody's */
+
+	for (unsigned i = QUIET; i < MANY; i++) {
+		unsigned value = 0;
+		CHECK(send_data(&m.t, &m.s[i], &i, sizeof(i)));
+		while (take(&m.t, &p))
+			;
+		CHECK_EQ(recv(m.fd[i], &value, sizeof(value), MSG_DONTWAIT), sizeof(value));
+		CHECK_EQ(value, i);
+	}
+	CHECK(!drv_failed(&m.t.d));
+	for (unsigned i = 0; i < MANY; i++)
+		close(m.fd[i]);
+	net_close(&m.t);
+	setrlimit(RLIMIT_NOFILE, &m.limit);
 }
 
 /* Everybody has its turn: a stream without end, and with all the credit it wants, does not hold up another. */
