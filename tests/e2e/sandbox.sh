@@ -110,6 +110,26 @@ t_ends_are_reported_as_what_they_are() {
 	expect 125 "not ready after 1 s" wisp run --kernel "$area/tests/payload.elf" --boot-timeout 1s -- true
 }
 
+# A guest that prints without end: two logs of a MiB, the monitor as large as before, and everything else goes on.
+t_console_flood_is_bounded() {
+	local dir=$WISP_STATE/box pid before after file
+	check create wisp create -q -n box -m 96
+	pid=$(pgrep -x wisp-vmm)
+	before=$(awk '/^VmSize/ {print $2}' "/proc/$pid/status")
+	check "the flood begins" wisp exec -d box -- sh -c 'while :; do yes flooooooooooooooooooooood >/dev/hvc0; done' >/dev/null
+	# The emulated host takes a minute for a MiB of this; test_hostile_devices fills the files.
+	wait_until sh -c 'test "$(wc -c <"$1")" -gt 30000' sh "$dir/console.log" || fail "no flood: $(ls -l "$dir")"
+	equal "an execution beside it" "$(wisp exec box -- echo through </dev/null)" through
+	after=$(awk '/^VmSize/ {print $2}' "/proc/$pid/status")
+	[ "$after" -le $((before + 1024)) ] || fail "the monitor grew from $before to $after KiB"
+	[ "$(awk '/^VmHWM/ {print $2}' "/proc/$pid/status")" -le $(((96 + 16) * 1024)) ] || fail "it holds more than its guest"
+	for file in "$dir"/console.log*; do
+		[ "$(stat -c %s "$file")" -le 1048576 ] || fail "$file has $(stat -c %s "$file") bytes"
+	done
+	check stop wisp stop box
+	check rm wisp rm box
+}
+
 t_sigkill_leaves_nothing() {
 	wisp run -- sleep 1000 </dev/null >out 2>err &
 	local pid=$!

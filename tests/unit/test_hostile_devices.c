@@ -6,11 +6,14 @@
 #include "tests/unit/guest_net.h"
 
 #include <linux/virtio_blk.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "vmm/execlog.h"
 
 #define ROUNDS 2000u
 #define QUEUE_SIZE 8u
@@ -152,5 +155,116 @@ static void buffered_bytes(void)
 	net_close(&t);
 }
 
+#define LOG_LIMIT (1u << 20)
+#define FLOOD_BYTES (256ull << 20)
+#define ROUND_BYTES 65536u
+
+struct flood {
+	struct capped_file log;
+	uint64_t total;
+};
+
+static void to_log(void *context, const void *data, size_t len)
+{
+	struct flood *f = context;
+	f->total += len;
+	capped_write(&f->log, data, len);
+}
+
+static long resident_kib(void)
+{
+	long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+	if (file && fscanf(file, "%*d %ld", &pages) != 1)
+		pages = 0;
+	if (file)
+		fclose(file);
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/*
+ * A guest that prints without end, by chains that name the same MiB 128 times, into a log as the monitor has it. It
+ * costs no memory, two files of the limit, and of each round of the loop a share: a stream of the socket device that
+ * goes through the same loop never waits more than a few rounds.
+ */
+static void console_flood(void)
+{
+	static struct net t;
+	static struct driver d;
+	static struct packet p;
+	struct flood f = {0};
+	struct stream s;
+	struct virtio_dev *dev;
+	struct stat st;
+	char dir[] = "/tmp/wisp-test-XXXXXX", path[64], old[64], byte;
+	uint16_t head;
+	uint32_t len;
+	REQUIRE(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/log", dir);
+	snprintf(old, sizeof(old), "%s/log.1", dir);
+	REQUIRE(capped_open(&f.log, path, LOG_LIMIT, NULL) == 0);
+	REQUIRE(net_open(&t));
+	REQUIRE(console_create(&dev, &t.g.env, &(struct console_options){.output = to_log, .context = &f}, NULL) == 0);
+	drv_open(&d, &t.g, dev);
+	REQUIRE(drv_start(&d, RING_FEATURES_ALL, 128));
+	struct buf bufs[128];
+	uint64_t text = guest_alloc(&t.g, 1u << 20, 4096);
+	memset(guest_at(&t.g, text, 1u << 20), 'y', 1u << 20);
+	for (unsigned i = 0; i < 128; i++)
+		bufs[i] = (struct buf){text, 1u << 20};
+	int fd = open_stream(&t, &s, 7);
+	REQUIRE(fd >= 0);
+
+	size_t heap = 0;
+	long resident = 0;
+	unsigned rounds = 0, waited = 0, longest = 0, echoes = 0;
+	uint64_t before = 0;
+	say_line(fd, "x");
+	while (f.total < FLOOD_BYTES && !test_failed) {
+		while (ring_used(&d, 1, &head, &len))
+			;
+		if (d.ring[1].free_count == 128) {
+			REQUIRE(ring_add(&d, 1, bufs, 128, 0) >= 0);
+			ring_kick(&d, 1);
+		}
+		loop_step(t.g.loop, 100);
+		CHECK(f.total - before <= 2 * ROUND_BYTES); /* that of a new kick, and that of the round */
+		before = f.total;
+		waited++;
+		while (ring_used(&t.d, TX, &head, &len))
+			;
+		while (take(&t, &p)) { /* and back, and again */
+			s.fwd_cnt += p.hdr.op == VIRTIO_VSOCK_OP_RW;
+			struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_RW, 1);
+			if (p.hdr.op == VIRTIO_VSOCK_OP_RW)
+				CHECK(post_raw(&t, &hdr, "x", 1, 0));
+		}
+		if (recv(fd, &byte, 1, MSG_DONTWAIT) == 1) {
+			longest = waited > longest ? waited : longest;
+			waited = 0;
+			echoes++;
+			say_line(fd, "x");
+		}
+		if (++rounds == 64) { /* everything has been used once */
+			resident = resident_kib(); /* first: what stdio keeps is counted */
+			heap = mallinfo2().uordblks;
+		}
+	}
+	printf("# %llu MiB in %u rounds, %u echoes beside, the longest in %u rounds\n",
+	        (unsigned long long)f.total >> 20, rounds, echoes, longest);
+	CHECK_EQ(mallinfo2().uordblks, heap);
+	CHECK(resident_kib() <= resident + 512);
+	CHECK(echoes > 100 && longest <= 16 && waited <= 16);
+	CHECK(stat(path, &st) == 0 && st.st_size <= LOG_LIMIT);
+	CHECK(stat(old, &st) == 0 && st.st_size <= LOG_LIMIT);
+	drv_close(&d);
+	close(fd);
+	net_close(&t);
+	capped_close(&f.log);
+	unlink(path);
+	unlink(old);
+	rmdir(dir);
+}
+
 TEST_MAIN("hostile_devices", {"block_errors", block_errors}, {"console_errors", console_errors},
-        {"socket_errors", socket_errors}, {"buffered_bytes", buffered_bytes})
+        {"socket_errors", socket_errors}, {"buffered_bytes", buffered_bytes}, {"console_flood", console_flood})
