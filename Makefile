@@ -211,12 +211,15 @@ check: deps
 quick: all tests
 	tests/run lint unit
 
-# Programs that search for inputs, in build-fuzz/tests/fuzz: tests/fuzz/README.md says how they are run.
+# Programs that search for inputs, in build-fuzz/tests/fuzz: tests/fuzz/README.md says how they are run. FUZZ_CC=afl-clang-fast
+# makes the same for AFL++, in build-afl.
+FUZZ_CC ?= clang
+FUZZ_B := $(if $(findstring afl,$(FUZZ_CC)),build-afl,build-fuzz)
 .PHONY: fuzz fuzz-programs
 fuzz-programs: $(FUZZ)
 fuzz:
-	command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang libclang-rt-14-dev" >&2; exit 1; }
-	$(MAKE) B=build-fuzz CC=clang SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option -Wno-gnu" fuzz-programs
+	command -v $(FUZZ_CC) >/dev/null || { echo "make fuzz needs $(FUZZ_CC): apt-get install clang libclang-rt-14-dev, or afl++" >&2; exit 1; }
+	$(MAKE) B=$(FUZZ_B) CC=$(FUZZ_CC) SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option -Wno-gnu" fuzz-programs
 
 # --- benchmarks: beside peers, in one run, where Linux boots ---
 
@@ -275,4 +278,4 @@ install: all guest man
 	    '$(PREFIX)' '$(VERSION)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wisp.pc
 
 clean:
-	rm -rf build build-address build-thread build-fuzz
+	rm -rf build build-address build-thread build-fuzz build-afl
