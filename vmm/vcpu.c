@@ -31,21 +31,18 @@ static const char *const counters[VCPU_COUNTERS] = {
 static void find_counters(struct vcpu *vcpu)
 {
 	struct kvm_stats_header header;
-	union {
-		struct kvm_stats_desc desc;
-		char bytes[256];
-	} d;
-	if (vcpu->stats_fd <= 0 || pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header) ||
-	        sizeof(d.desc) + header.name_size >= sizeof(d))
+	char all[16384]; /* descriptors, of which KVM has some fifty, in one read */
+	if (vcpu->stats_fd <= 0 || pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header))
 		return;
-	size_t step = sizeof(d.desc) + header.name_size;
-	for (uint32_t i = 0; i < header.num_desc; i++) {
-		if (pread(vcpu->stats_fd, &d, step, (off_t)(header.desc_offset + i * step)) != (ssize_t)step)
-			return;
-		d.bytes[step] = '\0';
+	size_t step = sizeof(struct kvm_stats_desc) + header.name_size;
+	ssize_t size = pread(vcpu->stats_fd, all, sizeof(all), header.desc_offset);
+	for (size_t i = 0; i < header.num_desc && (ssize_t)((i + 1) * step) <= size; i++) {
+		struct kvm_stats_desc desc;
+		const char *name = all + i * step + sizeof(desc);
+		memcpy(&desc, all + i * step, sizeof(desc));
 		for (size_t w = 0; w < VCPU_COUNTERS; w++) {
-			if (strcmp(d.desc.name, counters[w]) == 0)
-				vcpu->stats_at[w] = (off_t)header.data_offset + d.desc.offset;
+			if (strncmp(name, counters[w], header.name_size) == 0)
+				vcpu->stats_at[w] = (off_t)header.data_offset + desc.offset;
 		}
 	}
 }
