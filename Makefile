@@ -35,7 +35,7 @@ W := $(B)/lib/wisp
 PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(B)/lib/libwisp.so $(B)/lib/libwisp.a
 GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 
-.PHONY: man all guest deps run check quick bench lint format install clean
+.PHONY: man all guest deps run check quick bench ablation lint format install clean
 all: $(PROGRAMS) $(W)/initramfs.cpio
 guest: $(GUEST)
 
@@ -242,6 +242,12 @@ $(B)/bench/reboot.cpio: $(B)/bench/reboot
 bench: deps
 	$(MAKE) all guest $(B)/bench/timeit $(B)/bench/nothing $(B)/bench/reboot.cpio
 	tests/emuhost/on-kvm tests/bench/run $(B)
+
+# KERNELS="NAME=PATH ..." adds kernels of other configurations: see kernel-config/README.md.
+ablation: deps
+	$(MAKE) all guest
+	tests/bench/ablation variants $(B)
+	tests/emuhost/on-kvm --timeout 3000 --env KERNELS="$(KERNELS)" tests/bench/ablation run $(B)
 
 lint: all tests
 	tests/lint
