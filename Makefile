@@ -24,7 +24,7 @@ ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now
 vmm_src := $(filter-out vmm/main.c,$(wildcard vmm/*.c))
 virtio_src := $(wildcard virtio/*.c)
 lib_src := $(wildcard vmm/lib/*.c)
-cli_src := $(wildcard vmm/cli/*.c)
+cli_src := $(filter-out vmm/cli/bench_guest.c,$(wildcard vmm/cli/*.c))
 agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c))
 unit_src := $(wildcard tests/unit/*.c)
 fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
@@ -32,7 +32,7 @@ fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 W := $(B)/lib/wisp
-PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(B)/lib/libwisp.so $(B)/lib/libwisp.a
+PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
 GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 
 .PHONY: man all guest deps run check quick bench ablation lint format install clean
@@ -129,6 +129,12 @@ $(W)/initramfs.cpio: $(B)/agent/init
 	@mkdir -p $(@D)
 	touch -d @0 $<
 	cd $(<D) && echo init | cpio --quiet -o -H newc -R 0:0 --reproducible > $(abspath $@)
+
+# What wisp bench runs in the guest.
+$(W)/bench-guest: vmm/cli/bench_guest.c vmm/cli/bench_guest.h
+	@mkdir -p $(@D)
+	echo "  CC $@"
+	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $< -o $@
 
 $(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config kernel-config/*.c)
 	@mkdir -p $(@D)
@@ -275,7 +281,7 @@ install: all guest man
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
 	install $(B)/lib/libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/ && ln -sf libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/libwisp.so
 	install -m 644 $(B)/lib/libwisp.a $(DESTDIR)$(PREFIX)/lib/
-	install $(W)/wisp-vmm $(DESTDIR)$(PREFIX)/lib/wisp/
+	install $(W)/wisp-vmm $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/

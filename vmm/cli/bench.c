@@ -15,15 +15,17 @@ struct kind {
 	const char *name;
 	int (*run)(struct bench *bench);
 	size_t runs, warmup; /* by default */
-	bool stages, configs;
+	bool stages, configs, peers;
 };
 
 static const struct kind kinds[] = {
-        {"boot", bench_run_boot, 10, 1, true, false},
-        {"compare", bench_run_boot, 20, 1, true, true},
-        {"floor", bench_run_floor, 100, 3, true, false},
-        {"exec", bench_run_exec, 100, 3, false, false},
-        {"density", bench_run_density, 8, 1, false, false},
+        {"boot", bench_run_boot, 10, 1, true, false, false},
+        {"compare", bench_run_boot, 20, 1, true, true, false},
+        {"floor", bench_run_floor, 100, 3, true, false, false},
+        {"exec", bench_run_exec, 100, 3, false, false, false},
+        {"density", bench_run_density, 8, 1, false, false, false},
+        {"blk", bench_run_blk, 10, 1, false, false, true},
+        {"vsock", bench_run_vsock, 10, 1, false, false, true},
 };
 
 uint64_t bench_now(void)
@@ -64,12 +66,15 @@ struct bench_metric *bench_add_metric(
         struct bench *bench, const char *name, const char *unit, const char *what, size_t count)
 {
 	struct bench_metric *metric = &bench->metric[bench->metric_count];
-	int64_t *values = calloc(count, sizeof(*values));
+	bool peer = bench->args->bench.peer;
+	int64_t *values = calloc(count, (peer ? 2 : 1) * sizeof(*values));
 	if (bench->metric_count == BENCH_METRICS_MAX || !values) {
 		free(values);
 		return NULL;
 	}
-	*metric = (struct bench_metric){.name = name, .unit = unit, .what = what, .values = values};
+	*metric = (struct bench_metric){
+	        .unit = unit, .what = what, .per = "", .values = values, .peer = peer ? values + count : NULL};
+	snprintf(metric->name, sizeof(metric->name), "%s", name);
 	bench->metric_count++;
 	return metric;
 }
@@ -78,8 +83,7 @@ struct bench_metric *bench_add_metric(
 
 static const struct cli_option *const config_options[] = {cli_machine_options, cli_bench_config_options, NULL};
 
-/* Words as a shell splits them, quotes and all, in place. At most `most`. */
-static int split(char *text, char **words, int most)
+int bench_split_words(char *text, char **words, int most)
 {
 	int count = 0;
 	while (*text) {
@@ -149,11 +153,11 @@ static int add_parsed(struct bench *bench, const struct cli_args *base, const ch
 {
 	static const struct cli_verb verb = {
 	        .name = "bench", .synopsis = "[IMAGE]", .options = config_options, .most = 1};
-	char *argv[66] = {NULL}, *copy = strdup(words);
+	char *argv[BENCH_WORDS_MAX + 2] = {NULL}, *copy = strdup(words);
 	struct bench_config *config = add_config(bench, label, words);
 	if (!config || !copy)
 		return CLI_EXIT_FAILED;
-	int argc = 1 + split(copy, argv + 1, 64), code;
+	int argc = 1 + bench_split_words(copy, argv + 1, BENCH_WORDS_MAX), code;
 	if ((code = cli_parse(&verb, argc, argv, &config->args)) != 0)
 		return code;
 	inherit(&config->args, base);
@@ -204,6 +208,11 @@ static int add_configs(struct bench *bench, const struct kind *kind)
 		                     : cli_fail("bench %s: --a and --b are of wisp bench compare", kind->name);
 	if (args->bench.sweep && strcmp(kind->name, "boot") != 0)
 		return cli_fail("bench %s: --sweep is of wisp bench boot", kind->name);
+	if (!kind->peers && (args->bench.peer || args->bench.peer_cid || args->bench.overwrite))
+		return cli_fail(
+		        "bench %s: --peer, --peer-cid and --overwrite are of wisp bench blk and vsock", kind->name);
+	if (kind->peers && args->bench.cold)
+		return cli_fail("bench %s: its sandbox is running: leave --cold", kind->name);
 	if (args->bench.sweep)
 		return add_sweep(bench, &base);
 	if (kind->configs) {
@@ -308,8 +317,8 @@ int cli_bench(struct cli_args *args)
 {
 	const struct kind *kind = find_kind(args->operands[0]);
 	if (!kind)
-		return cli_fail(
-		        "bench: there is no benchmark '%s': boot, compare, floor, exec or density", args->operands[0]);
+		return cli_fail("bench: there is no benchmark '%s': boot, compare, floor, exec, density, blk or vsock",
+		        args->operands[0]);
 	struct bench *bench = calloc(1, sizeof(*bench));
 	if (!bench)
 		return cli_fail("out of memory");

@@ -7,7 +7,10 @@
  *	bench.c           the verb: options, configurations, dispatch
  *	bench_boot.c      boot, compare: sandboxes from creation to gone
  *	bench_floor.c     floor: the monitor alone, with a payload of six instructions
- *	bench_exec.c      exec, density
+ *	bench_exec.c, bench_density.c    exec, density
+ *	bench_blk.c, bench_vsock.c       blk, vsock
+ *	bench_side.c      for those two: a sandbox and a peer, measured alike
+ *	bench_guest.c     the program that they run in the guest: not a part of the command
  *	bench_stats.c     percentiles, bootstrap
  *	bench_stages.c    the stages, their order and owners; the monitor's trace
  *	bench_manifest.c  what was measured on what
@@ -20,7 +23,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
+#include "vmm/cli/bench_guest.h"
 #include "vmm/cli/cli.h"
 
 /* ---- bench_stats.c ---- */
@@ -37,6 +42,8 @@ struct bench_summary {
 int64_t bench_percentile(const int64_t *sorted, size_t n, unsigned per_mille);
 /* Sorts `values`. */
 void bench_summarize(int64_t *values, size_t n, struct bench_summary *summary);
+/* Leaves them in the order of the runs; `room` is for as many. */
+void bench_summarize_copy(const int64_t *values, size_t n, int64_t *room, struct bench_summary *summary);
 
 struct bench_ratio {
 	double ratio, low, high; /* of the medians, and its 95 % confidence interval */
@@ -148,12 +155,15 @@ struct bench_config {
 
 /* Beside stages: values of one kind. */
 struct bench_metric {
-	const char *name, *unit, *what; /* unit: "ns", "KiB", "kB/s", "1/ks" (in 1000 s) */
+	char name[32];
+	const char *unit, *what; /* unit: "ns", "KiB", "kB/s", "1/ks" (in 1000 s), "milli" (thousandths) */
+	const char *per;         /* what follows `what`: "a request" */
 	int64_t *values;
-	size_t count;
+	int64_t *peer; /* with --peer, of the peer, else NULL */
+	size_t count, peer_count;
 };
 
-#define BENCH_METRICS_MAX 8u
+#define BENCH_METRICS_MAX 24u
 #define BENCH_CONFIGS_MAX 16u
 
 struct bench {
@@ -175,7 +185,7 @@ bool bench_poll_signal(struct bench *bench, int ms);
 /* To a terminal, where the work is. */
 void bench_progress(const struct bench *bench, const char *what, size_t done, size_t all);
 void bench_fail_run(struct bench_config *config, size_t run, const char *text);
-/* Room for the values of one more metric; NULL without memory. */
+/* Room for the values of one more metric, at most bench->runs; NULL without memory. */
 struct bench_metric *bench_add_metric(
         struct bench *bench, const char *name, const char *unit, const char *what, size_t count);
 /* A config's samples as values, in `to`, of config->count; the result is how many there are. */
@@ -186,11 +196,76 @@ size_t bench_collect_exits(const struct bench_config *config, enum bench_stage s
 /* The run whose time to the last stage of importance (first_byte, else the last) is the median. NULL: no sample. */
 const struct bench_sample *bench_median_run(const struct bench_config *config);
 
+/* ---- bench_side.c ---- */
+
+/* A guest that runs bench-guest, and what it says. */
+struct bench_side {
+	const char *name;
+	struct wisp_sandbox *sandbox; /* NULL: the peer */
+	struct wisp_session *session; /* of the program, while it runs */
+	pid_t pid;                    /* of the monitor; 0: not known */
+	int out;                      /* the peer's console, while it runs */
+	const uint8_t *data;          /* of the session's latest event, what is not in `text` yet */
+	size_t held;
+	char text[1024]; /* from the beginning of a line */
+	size_t length;
+	int64_t exits; /* when that line's first byte came: what the rest of it costs is not the measurement's */
+	bool ended;
+	char last[200]; /* the latest line that was not bench-guest's */
+};
+
+/* An operation of one run. -1: not known. */
+struct bench_result {
+	uint64_t requests, bytes, ns, p99_ns;
+	int64_t exits, interrupts;
+};
+
+enum bench_line_type { BENCH_LINE_BEGIN = 1, BENCH_LINE_END, BENCH_LINE_READY, BENCH_LINE_FAIL };
+struct bench_guest_line {
+	enum bench_line_type type;
+	char name[64]; /* of the operation; what failed, and why */
+	struct bench_result result;
+	int64_t exits; /* KVM's until then; -1 */
+};
+/* False if the line is none of bench-guest's. `exits` is not set. */
+bool bench_parse_guest_line(const char *text, struct bench_guest_line *line);
+
+/* What BENCH_RESULT_METRICS metrics show: a rate in `unit`, p99, exits and interrupts `per`. The first, or NULL. */
+#define BENCH_RESULT_METRICS 4u
+struct bench_metric *bench_add_results(
+        struct bench *bench, const char *name, const char *unit, const char *what, const char *per);
+void bench_add_result(struct bench_metric *first, bool peer, const struct bench_result *result);
+
+/* Boots, and sends the program. 0, also when a signal came (then there is no sandbox); else after a message. */
+int bench_open_sandbox_side(struct bench *bench, struct bench_side *side);
+/*
+ * Runs and measures each side in turns: the sandbox's program with `words` as its arguments, the peer's command as it
+ * is. `measure` gets it started, and whether its results count.
+ */
+int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *const *words,
+        int (*measure)(struct bench *bench, struct bench_side *side, bool counts));
+/* The next of bench-guest's lines; false when there are no more, a signal came, or after a message. */
+bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_guest_line *line);
+/* Says why a side ended early, unless it was a signal (then 0). */
+int bench_fail_side(const struct bench *bench, const struct bench_side *side, const struct bench_guest_line *line);
+/* wisp's median to the peer's; both rooms are for bench->runs. False without samples of both. */
+bool bench_compare_peer(
+        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio);
+/* KVM's exits of a process's first machine, from debugfs; -1 where it cannot be read. */
+int64_t bench_count_exits(pid_t pid);
+
+#define BENCH_PEER_CID 3u /* by default */
+#define BENCH_WORDS_MAX 64
+/* Words as a shell splits them, quotes and all, in place. At most `most`. */
+int bench_split_words(char *text, char **words, int most);
+
 /* The kinds: 0, or an exit code after a message. */
 int bench_run_boot(struct bench *bench);
 int bench_run_floor(struct bench *bench);
 int bench_run_exec(struct bench *bench);
 int bench_run_density(struct bench *bench);
+int bench_run_blk(struct bench *bench);
+int bench_run_vsock(struct bench *bench);
 /* A sandbox of the configuration, ready; NULL after a message, or when a signal came. */
 struct wisp_sandbox *bench_boot_sandbox(
         struct bench *bench, const struct bench_config *config, struct wisp_error *error);

@@ -112,17 +112,23 @@ static void put_config(
 	cli_json_close(json, '}');
 }
 
-static void put_ratio(struct cli_json *json, const char *name, int64_t *a, size_t a_count, int64_t *b, size_t b_count)
+/* In millionths: numbers that every reader of JSON keeps exact. */
+static void put_ratio(struct cli_json *json, const struct bench_ratio *ratio)
+{
+	cli_json_number(json, "ratio_ppm", (int64_t)(ratio->ratio * 1e6 + 0.5));
+	cli_json_number(json, "low_ppm", (int64_t)(ratio->low * 1e6 + 0.5));
+	cli_json_number(json, "high_ppm", (int64_t)(ratio->high * 1e6 + 0.5));
+}
+
+static void put_comparison_of(
+        struct cli_json *json, const char *name, int64_t *a, size_t a_count, int64_t *b, size_t b_count)
 {
 	struct bench_ratio ratio;
 	if (!bench_compare(a, a_count, b, b_count, &ratio))
 		return;
 	cli_json_open(json, NULL, '{');
 	cli_json_string(json, "name", name);
-	/* In millionths: numbers that every reader of JSON keeps exact. */
-	cli_json_number(json, "ratio_ppm", (int64_t)(ratio.ratio * 1e6 + 0.5));
-	cli_json_number(json, "low_ppm", (int64_t)(ratio.low * 1e6 + 0.5));
-	cli_json_number(json, "high_ppm", (int64_t)(ratio.high * 1e6 + 0.5));
+	put_ratio(json, &ratio);
 	cli_json_close(json, '}');
 }
 
@@ -132,33 +138,55 @@ static void put_comparison(struct cli_json *json, const struct bench *bench, int
 	cli_json_open(json, "comparison", '[');
 	for (size_t i = 0; i < BENCH_SPANS; i++) {
 		size_t n = bench_collect_span(a, &bench_spans[i], values);
-		put_ratio(json, bench_spans[i].name, values, n, others, bench_collect_span(b, &bench_spans[i], others));
+		put_comparison_of(
+		        json, bench_spans[i].name, values, n, others, bench_collect_span(b, &bench_spans[i], others));
 	}
 	for (size_t i = 0; i < BENCH_STAGES; i++) {
 		size_t n = bench_collect_took(a, i, values);
-		put_ratio(json, bench_stages[i].name, values, n, others, bench_collect_took(b, i, others));
+		put_comparison_of(json, bench_stages[i].name, values, n, others, bench_collect_took(b, i, others));
 	}
 	cli_json_close(json, ']');
 }
 
-static void put_metrics(struct cli_json *json, const struct bench *bench)
+static void put_samples(struct cli_json *json, const int64_t *samples, size_t count, int64_t *values)
 {
-	cli_json_open(json, "metrics", '[');
-	for (size_t i = 0; i < bench->metric_count; i++) {
-		const struct bench_metric *metric = &bench->metric[i];
-		struct bench_summary summary;
-		cli_json_open(json, NULL, '{');
-		cli_json_string(json, "name", metric->name);
-		cli_json_string(json, "unit", metric->unit);
-		cli_json_string(json, "what", metric->what);
-		cli_json_open(json, "samples", '[');
-		for (size_t v = 0; v < metric->count; v++)
-			cli_json_number(json, NULL, metric->values[v]);
-		cli_json_close(json, ']');
-		bench_summarize(metric->values, metric->count, &summary);
-		put_summary(json, "summary", &summary);
+	struct bench_summary summary;
+	cli_json_open(json, "samples", '[');
+	for (size_t i = 0; i < count; i++)
+		cli_json_number(json, NULL, samples[i]);
+	cli_json_close(json, ']');
+	bench_summarize_copy(samples, count, values, &summary);
+	put_summary(json, "summary", &summary);
+}
+
+static void put_metric(struct cli_json *json, const struct bench_metric *metric, int64_t *values, int64_t *others)
+{
+	struct bench_ratio ratio;
+	cli_json_open(json, NULL, '{');
+	cli_json_string(json, "name", metric->name);
+	cli_json_string(json, "unit", metric->unit);
+	cli_json_string(json, "what", metric->what);
+	if (metric->per[0])
+		cli_json_string(json, "per", metric->per);
+	put_samples(json, metric->values, metric->count, values);
+	if (metric->peer) {
+		cli_json_open(json, "peer", '{');
+		put_samples(json, metric->peer, metric->peer_count, values);
 		cli_json_close(json, '}');
 	}
+	if (bench_compare_peer(metric, values, others, &ratio)) {
+		cli_json_open(json, "wisp_to_peer", '{');
+		put_ratio(json, &ratio);
+		cli_json_close(json, '}');
+	}
+	cli_json_close(json, '}');
+}
+
+static void put_metrics(struct cli_json *json, const struct bench *bench, int64_t *values, int64_t *others)
+{
+	cli_json_open(json, "metrics", '[');
+	for (size_t i = 0; i < bench->metric_count; i++)
+		put_metric(json, &bench->metric[i], values, others);
 	cli_json_close(json, ']');
 }
 
@@ -175,7 +203,7 @@ void bench_write_json(const struct bench *bench, FILE *to)
 		cli_json_string(&json, "percentiles", "linear interpolation of ranks (type 7)");
 		bench_json_manifest(bench->manifest, &json);
 		if (bench->metric_count > 0)
-			put_metrics(&json, bench);
+			put_metrics(&json, bench, values, others);
 		cli_json_open(&json, "configurations", '[');
 		for (size_t i = 0; i < bench->config_count && bench->metric_count == 0; i++)
 			put_config(&json, bench, &bench->config[i], values);
@@ -214,12 +242,15 @@ static void csv_sample(const struct bench_config *config, const struct bench_sam
 void bench_write_csv(const struct bench *bench, FILE *to)
 {
 	if (bench->metric_count > 0)
-		fputs("metric,unit,sample,value\n", to);
+		fputs("metric,unit,sample,value,of\n", to);
 	for (size_t i = 0; i < bench->metric_count; i++) {
 		const struct bench_metric *metric = &bench->metric[i];
 		for (size_t v = 0; v < metric->count; v++)
-			fprintf(to, "%s,%s,%zu,%lld\n", metric->name, metric->unit, v + 1,
+			fprintf(to, "%s,%s,%zu,%lld,wisp\n", metric->name, metric->unit, v + 1,
 			        (long long)metric->values[v]);
+		for (size_t v = 0; v < metric->peer_count; v++)
+			fprintf(to, "%s,%s,%zu,%lld,peer\n", metric->name, metric->unit, v + 1,
+			        (long long)metric->peer[v]);
 	}
 	if (bench->metric_count > 0)
 		return;

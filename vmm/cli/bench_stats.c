@@ -39,6 +39,12 @@ void bench_summarize(int64_t *values, size_t n, struct bench_summary *summary)
 	summary->max = values[n - 1];
 }
 
+void bench_summarize_copy(const int64_t *values, size_t n, int64_t *room, struct bench_summary *summary)
+{
+	memcpy(room, values, n * sizeof(*room));
+	bench_summarize(room, n, summary);
+}
+
 /* splitmix64 (Steele, Lea and Flood): any seed is a good one. */
 static uint64_t next_random(uint64_t *state)
 {

@@ -160,21 +160,45 @@ static void print_comparison(const struct bench *bench, int64_t *values, int64_t
 
 /* ---- Metrics ---- */
 
-static void print_metrics(const struct bench *bench)
+struct unit {
+	const char *name, *shown;
+	double scale;
+};
+
+static const struct unit units[] = {
+        {"ns", "ms", 1e6}, {"KiB", "KiB", 1}, {"kB/s", "MB/s", 1e3}, {"1/ks", "1/s", 1e3}, {"milli", "", 1e3}};
+
+static const struct unit *find_unit(const char *name)
+{
+	const struct unit *unit = units;
+	while (strcmp(unit->name, name) != 0)
+		unit++;
+	return unit;
+}
+
+static void print_metrics(const struct bench *bench, int64_t *values, int64_t *others)
 {
 	FILE *to = bench->text;
-	fprintf(to, "\n%-16s %-5s | %9s %9s %9s %9s %9s %9s\n", "", "", "min", "p50", "p90", "p95", "p99", "max");
+	fprintf(to, "\n%-22s %-4s | %9s %9s %9s %9s %9s %9s\n", "", "", "min", "p50", "p90", "p95", "p99", "max");
 	for (size_t i = 0; i < bench->metric_count; i++) {
 		const struct bench_metric *metric = &bench->metric[i];
+		const struct unit *unit = find_unit(metric->unit);
 		struct bench_summary summary;
-		bool ns = strcmp(metric->unit, "ns") == 0, kib = strcmp(metric->unit, "KiB") == 0;
-		const char *unit = ns ? "ms" : kib ? "KiB" : strcmp(metric->unit, "kB/s") == 0 ? "MB/s" : "1/s";
-		bench_summarize(metric->values, metric->count, &summary);
+		struct bench_ratio ratio;
+		bench_summarize_copy(metric->values, metric->count, values, &summary);
 		if (metric->count == 0)
 			continue;
-		fprintf(to, "%-16s %-5s |", metric->name, unit);
-		print_summary(to, &summary, ns ? 1e6 : kib ? 1 : 1e3);
-		fprintf(to, "  %s (%zu)\n", metric->what, metric->count);
+		fprintf(to, "%-22s %-4s |", metric->name, unit->shown);
+		print_summary(to, &summary, unit->scale);
+		fprintf(to, "  %s%s%s (%zu)\n", metric->what, metric->per[0] ? " " : "", metric->per, metric->count);
+		if (metric->peer_count == 0)
+			continue;
+		bench_summarize_copy(metric->peer, metric->peer_count, values, &summary);
+		fprintf(to, "%22s %-4s |", "the peer's", unit->shown);
+		print_summary(to, &summary, unit->scale);
+		if (bench_compare_peer(metric, values, others, &ratio))
+			fprintf(to, "  wisp / peer %.2f [%.2f, %.2f]", ratio.ratio, ratio.low, ratio.high);
+		fprintf(to, " (%zu)\n", metric->peer_count);
 	}
 }
 
@@ -185,7 +209,7 @@ void bench_print_text(const struct bench *bench)
 	if (bench->interrupted)
 		fputs("interrupted: these are the runs until then\n", bench->text);
 	if (values && others && bench->metric_count > 0)
-		print_metrics(bench);
+		print_metrics(bench, values, others);
 	else if (values && others) {
 		for (size_t i = 0; i < bench->config_count; i++)
 			print_config(bench, &bench->config[i], values);

@@ -54,9 +54,9 @@ struct cli_args {
 
 	/* of benchmarks; the texts of --a, --b and --sweep are looked at by the verb */
 	struct {
-		uint64_t runs, warmup, parallel;
-		bool has_warmup, cold, untraced;
-		const char *json, *csv, *svg, *perfetto, *payload, *symbols, *sweep, *a, *b;
+		uint64_t runs, warmup, parallel, peer_cid;
+		bool has_warmup, cold, untraced, overwrite;
+		const char *json, *csv, *svg, *perfetto, *payload, *symbols, *sweep, *a, *b, *peer;
 	} bench;
 
 	bool json, quiet, force, live, watch, help;

@@ -100,7 +100,7 @@ static void print_bash(void)
 	      "}')\" -- "
 	      "\"$cur\")) ;;\n"
 	      "	shell) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$cur\")) ;;\n"
-	      "	bench) COMPREPLY=($(compgen -W 'boot compare floor exec density' -- \"$cur\")) ;;\n"
+	      "	bench) COMPREPLY=($(compgen -W 'boot compare floor exec density blk vsock' -- \"$cur\")) ;;\n"
 	      "	verb) COMPREPLY=($(compgen -W \"$verbs\" -- \"$cur\")) ;;\n"
 	      "	path)\n"
 	      "		compopt -o nospace\n"
@@ -163,7 +163,7 @@ static void print_zsh(void)
 	        [CLI_SHELL] = "shell:(bash zsh fish)",
 	        [CLI_PATH] = "path:_wisp_paths",
 	        [CLI_VERB] = "verb:_wisp_verbs",
-	        [CLI_BENCH] = "benchmark:(boot compare floor exec density)",
+	        [CLI_BENCH] = "benchmark:(boot compare floor exec density blk vsock)",
 	};
 	fputs("#compdef wisp\n# zsh completion of wisp, made by `wisp completion zsh`\n"
 	      "_wisp_sandboxes() { local -a names; names=(${(f)\"$(wisp ls -q 2>/dev/null)\"}); compadd -a names }\n"
@@ -229,7 +229,7 @@ static void print_fish(void)
 	        [CLI_SHELL] = "-fa 'bash zsh fish'",
 	        [CLI_PATH] = "-Fa '(wisp ls -q 2>/dev/null)'",
 	        [CLI_VERB] = NULL,
-	        [CLI_BENCH] = "-fa 'boot compare floor exec density'",
+	        [CLI_BENCH] = "-fa 'boot compare floor exec density blk vsock'",
 	};
 	fputs("# fish completion of wisp, made by `wisp completion fish`\ncomplete -c wisp -f\n", stdout);
 	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++) {

@@ -167,6 +167,7 @@ BENCH_TEXT(perfetto, perfetto)
 BENCH_TEXT(payload, payload)
 BENCH_TEXT(symbols, symbols)
 BENCH_TEXT(sweep, sweep)
+BENCH_TEXT(peer, peer)
 
 static bool take_a(struct cli_args *args, const char *text, char *why)
 {
@@ -196,6 +197,24 @@ static bool take_untraced(struct cli_args *args, const char *text, char *why)
 	(void)why;
 	args->bench.untraced = true;
 	return true;
+}
+
+static bool take_overwrite(struct cli_args *args, const char *text, char *why)
+{
+	(void)text;
+	(void)why;
+	args->bench.overwrite = true;
+	return true;
+}
+
+/* 0 to 2 are not a guest's. */
+static bool take_peer_cid(struct cli_args *args, const char *text, char *why)
+{
+	if (!cli_parse_count(text, UINT32_MAX - 1, &args->bench.peer_cid, why))
+		return false;
+	if (args->bench.peer_cid < 3)
+		snprintf(why, CLI_WHY_SIZE, "give 3 or more");
+	return args->bench.peer_cid >= 3;
 }
 
 static bool take_some(const char *text, uint64_t *value, char *why)
@@ -330,7 +349,8 @@ const struct cli_option cli_cp_options[] = {
 };
 
 const struct cli_option cli_bench_options[] = {
-        {"runs", "N", "how often; default 10 (boot), 20 (compare), 100 (floor, exec), 8 (density)", take_runs, 'n'},
+        {"runs", "N", "how often; default 10 (boot, blk, vsock), 20 (compare), 100 (floor, exec), 8 (density)",
+                take_runs, 'n'},
         {"warmup", "N", "runs before those that count; default 1", take_warmup, 0},
         {"cold", NULL, "drop the host's page cache before each run; needs root", take_cold, 0},
         {"a", "OPTIONS", "compare: what the first configuration has of its own, quoted as one word", take_a, 0},
@@ -338,6 +358,9 @@ const struct cli_option cli_bench_options[] = {
         {"sweep", "NAME=V,V...", "boot: a configuration for each value of vcpus or memory", take_sweep, 0},
         {"parallel", "N", "density: how many boot at once; default: the host's processors", take_parallel, 'j'},
         {"payload", "PATH", "floor: write the payload there too, for another monitor to boot", take_payload, 0},
+        {"overwrite", NULL, "blk: write to the disk of --disk too, which destroys what is on it", take_overwrite, 0},
+        {"peer", "COMMAND", "blk, vsock: measure this monitor too, whose init is bench-guest", take_peer, 0},
+        {"peer-cid", "N", "vsock: the context id of the peer's guest; default 3", take_peer_cid, 0},
         {"json", "PATH", "write everything, with every sample; - is standard output, here and below", take_bench_json,
                 0},
         {"csv", "PATH", "write a line for each stage of each run", take_csv, 0},

@@ -173,18 +173,30 @@ const struct cli_verb cli_verbs[] = {
         },
         {
                 .name = "bench",
-                .synopsis = "boot|compare|floor|exec|density [IMAGE] [-- COMMAND [ARG...]]",
+                .synopsis = "boot|compare|floor|exec|density|blk|vsock [IMAGE] [-- COMMAND [ARG...]]",
                 .summary = "Measure this host and these sandboxes",
-                .details = "boot: sandboxes from creation to gone, with a time for every stage, those inside the "
-                           "guest's kernel too; the first command is COMMAND, else echo. compare: two configurations "
-                           "in turns, with the ratio of their medians and its 95 % interval. floor: the monitor alone, "
-                           "with a payload of six instructions; on any /dev/kvm. exec: round trips into a running "
-                           "sandbox, and its output's throughput. density: how fast sandboxes start together, and what "
-                           "memory each needs beside the guest's.\n\n"
-                           "  wisp bench boot -n 50 --svg boot.svg --json boot.json\n"
-                           "  wisp bench boot --sweep memory=128,512,2G --csv -\n"
-                           "  wisp bench compare -n 20 --a '-m 128' --b '-m 1G --kernel ./vmlinux'\n"
-                           "  wisp bench floor",
+                .details =
+                        "boot: sandboxes from creation to gone, with a time for every stage, those inside the "
+                        "guest's kernel too; the first command is COMMAND, else echo. compare: two configurations "
+                        "in turns, with the ratio of their medians and its 95 % interval. floor: the monitor alone, "
+                        "with a payload of six instructions; on any /dev/kvm. exec: round trips into a running "
+                        "sandbox, and its output's throughput. density: how fast sandboxes start together, and what "
+                        "memory each needs beside the guest's. blk: a disk as the guest sees it, past its page "
+                        "cache: 4 KiB anywhere, one and 32 requests at once, and 1 MiB in sequence; the disk is the "
+                        "first of --disk, which is only read unless --overwrite is given, else a temporary file. "
+                        "vsock: bytes to and from the guest, and connections that echo and close. Where KVM's "
+                        "counts can be read (/sys/kernel/debug, as root), exits for each request are printed "
+                        "too.\n\n"
+                        "blk and vsock measure another monitor in the same run, in turns, with --peer: a command, "
+                        "split into words as a shell does, whose standard output is its guest's console and whose "
+                        "guest's init is the file bench-guest of wisp's libdir. Words for it on the kernel's command "
+                        "line say what to do: 'blk /dev/vda', 'blk /dev/vda write' or 'vsock'.\n\n"
+                        "  wisp bench boot -n 50 --svg boot.svg --json boot.json\n"
+                        "  wisp bench boot --sweep memory=128,512,2G --csv -\n"
+                        "  wisp bench compare -n 20 --a '-m 128' --b '-m 1G --kernel ./vmlinux'\n"
+                        "  wisp bench floor\n"
+                        "  wisp bench blk --disk /srv/disk.img --overwrite --json blk.json\n"
+                        "  wisp bench vsock --peer 'qemu-system-x86_64 ...' --peer-cid 42",
                 .options = bench_options,
                 .operands = {CLI_BENCH, CLI_IMAGE},
                 .least = 1,

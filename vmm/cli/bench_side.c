@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wisp bench blk and vsock: the two sides that are measured, a sandbox and, with --peer, the guest of another monitor.
+ * Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a session, the peer's from
+ * its console, which is the standard output of its command.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/cli/bench.h"
+#include "vmm/cli/guest.h"
+
+#define PROGRAM "/tmp/bench-guest"
+/* Of silence, after which a side is given up: longer than any boot or measurement. */
+#define SILENCE_MS 120000
+#define END_MS 5000 /* of a killed program */
+
+/* ---- Exits ---- */
+
+int64_t bench_count_exits(pid_t pid)
+{
+	static const char root[] = "/sys/kernel/debug/kvm";
+	char prefix[24], path[sizeof(root) + NAME_MAX + 8];
+	long long exits = -1;
+	struct dirent *found;
+	DIR *dir = opendir(root);
+	snprintf(prefix, sizeof(prefix), "%d-", (int)pid);
+	while (dir && exits < 0 && (found = readdir(dir))) {
+		if (strncmp(found->d_name, prefix, strlen(prefix)) != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/exits", root, found->d_name);
+		FILE *file = fopen(path, "re");
+		if (file && fscanf(file, "%lld", &exits) != 1)
+			exits = -1;
+		if (file)
+			fclose(file);
+	}
+	if (dir)
+		closedir(dir);
+	return exits;
+}
+
+/* ---- A sandbox with the program in it ---- */
+
+static int send_program(struct wisp_sandbox *sandbox)
+{
+	static const char *const argv[] = {"sh", "-c", "cat >" PROGRAM " && chmod 755 " PROGRAM, NULL};
+	char path[PATH_MAX], chunk[65536];
+	struct guest guest;
+	const char *libdir = cli_libdir();
+	snprintf(path, sizeof(path), "%s/bench-guest", libdir ? libdir : "");
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return cli_fail("bench: cannot open %s: %s: check the installation", path, strerror(errno));
+	if (!guest_start(&guest, sandbox, argv, "root", true)) {
+		fclose(file);
+		return CLI_EXIT_FAILED;
+	}
+	size_t n;
+	while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0 && guest_write(&guest, chunk, n))
+		;
+	bool failed = ferror(file);
+	fclose(file);
+	int code = guest_finish(&guest, "bench: sending " PROGRAM);
+	return code || !failed ? code : cli_fail("bench: cannot read %s", path);
+}
+
+int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
+{
+	struct wisp_error error;
+	struct wisp_sandbox_info *info;
+	*side = (struct bench_side){.name = "wisp", .out = -1};
+	side->sandbox = bench_boot_sandbox(bench, &bench->config[0], &error);
+	if (!side->sandbox)
+		return bench->interrupted ? 0 : CLI_EXIT_FAILED;
+	if (wisp_inspect_sandbox(cli_state_root(), wisp_get_sandbox_name(side->sandbox), &info, NULL) == 0) {
+		side->pid = info->pid;
+		wisp_free_sandbox_info(info);
+	}
+	return send_program(side->sandbox);
+}
+
+/* ---- Programs ---- */
+
+static int start_session(struct bench_side *side, const char *const *words)
+{
+	const char *argv[6] = {PROGRAM};
+	struct wisp_exec_options options = {.size = sizeof(options), .user = "root", .cwd = "/"};
+	struct wisp_error error;
+	for (size_t i = 0; words[i]; i++)
+		argv[i + 1] = words[i];
+	if (wisp_exec_stream(side->sandbox, argv, &options, &side->session, &error) < 0)
+		return cli_fail_error(&error);
+	return 0;
+}
+
+/* In the child: dies with us; signals are not blocked; no input, and its output is ours to read. */
+static void exec_peer(const struct bench *bench, int out)
+{
+	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->args->bench.peer);
+	sigset_t none;
+	sigemptyset(&none);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	int in = open("/dev/null", O_RDONLY);
+	if (copy && in >= 0 && dup2(in, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0) {
+		bench_split_words(copy, argv, BENCH_WORDS_MAX);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		if (argv[0])
+			execvp(argv[0], argv);
+	}
+	cli_fail("bench: cannot start the peer '%s': %s", bench->args->bench.peer, strerror(errno));
+	_exit(CLI_EXIT_NOT_FOUND);
+}
+
+static int start_peer(const struct bench *bench, struct bench_side *side)
+{
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
+	side->pid = fork();
+	if (side->pid == 0)
+		exec_peer(bench, fds[1]);
+	close(fds[1]);
+	side->out = fds[0];
+	return side->pid > 0 ? 0 : cli_fail("bench: cannot fork: %s", strerror(errno));
+}
+
+static int start_side(const struct bench *bench, struct bench_side *side, const char *const *words)
+{
+	side->length = side->held = 0;
+	side->exits = -1;
+	side->ended = false;
+	return side->sandbox ? start_session(side, words) : start_peer(bench, side);
+}
+
+static void stop_side(struct bench_side *side)
+{
+	if (side->session) {
+		/* Until it is gone: the next one listens on the same port. */
+		const struct wisp_event *event;
+		wisp_kill_session(side->session, NULL);
+		while (wisp_recv_event(side->session, END_MS, &event, NULL) == 0 && event->type != WISP_EVENT_DONE)
+			;
+		wisp_close_session(side->session);
+		side->session = NULL;
+	} else if (!side->sandbox && side->pid > 0) {
+		kill(side->pid, SIGKILL);
+		while (waitpid(side->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		side->pid = 0;
+	}
+	if (side->out >= 0)
+		close(side->out);
+	side->out = -1;
+}
+
+/* ---- Lines ---- */
+
+/* More of the session's output, as read() would have it; -1 after a message. */
+static ssize_t receive(struct bench_side *side, char *to, size_t size)
+{
+	const struct wisp_event *event;
+	struct wisp_error error;
+	/* An event lives until the next call: what does not fit is taken up again. */
+	while (side->held == 0) {
+		int r = wisp_recv_event(side->session, 0, &event, &error);
+		if (r == -EAGAIN) {
+			errno = EAGAIN;
+			return -1;
+		}
+		if (r < 0) {
+			cli_fail_error(&error);
+			return -1;
+		}
+		if (event->type == WISP_EVENT_DONE)
+			return 0;
+		if (event->type == WISP_EVENT_FAILED) {
+			cli_fail("bench: %s", event->message);
+			errno = EIO;
+			return -1;
+		}
+		if (event->type == WISP_EVENT_STDOUT) {
+			side->data = event->data;
+			side->held = event->length;
+		}
+	}
+	size_t n = side->held < size ? side->held : size;
+	memcpy(to, side->data, n);
+	side->data += n;
+	side->held -= n;
+	return (ssize_t)n;
+}
+
+/* True when there may be something to read; false when a signal came, or after a message. */
+static bool wait_some(struct bench *bench, const struct bench_side *side)
+{
+	struct pollfd pfds[2] = {
+	        {.events = POLLIN, .fd = side->session ? wisp_get_session_fd(side->session) : side->out},
+	        {.events = POLLIN, .fd = bench->signal_fd}};
+	int n = poll(pfds, 2, SILENCE_MS);
+	if (n == 0)
+		cli_fail("bench: %s has not said a word for %d s", side->name, SILENCE_MS / 1000);
+	return n > 0 && !(pfds[1].revents && bench_poll_signal(bench, 0));
+}
+
+/* Reads what has come: false at the end of it, however that came. */
+static bool fill(struct bench *bench, struct bench_side *side)
+{
+	bool fresh = side->length == 0;
+	char *to = side->text + side->length;
+	size_t room = sizeof(side->text) - 1 - side->length;
+	if (side->held == 0 && !wait_some(bench, side))
+		return false;
+	ssize_t n = side->session ? receive(side, to, room) : read(side->out, to, room);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (fresh)
+		side->exits = bench_count_exits(side->pid);
+	side->length += (size_t)n;
+	return n > 0;
+}
+
+bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_guest_line *line)
+{
+	while (!side->ended) {
+		char *end = memchr(side->text, '\n', side->length);
+		if (!end && side->length == sizeof(side->text) - 1)
+			side->length = 0; /* no line of ours is so long */
+		if (!end) {
+			side->ended = !fill(bench, side);
+			continue;
+		}
+		*end = '\0';
+		bool ours = bench_parse_guest_line(side->text, line);
+		if (!ours && side->text[0])
+			snprintf(side->last, sizeof(side->last), "%.*s", (int)strcspn(side->text, "\r"), side->text);
+		side->length -= (size_t)(end + 1 - side->text);
+		memmove(side->text, end + 1, side->length);
+		line->exits = line->type == BENCH_LINE_BEGIN ? bench_count_exits(side->pid) : side->exits;
+		if (ours)
+			return true;
+	}
+	return false;
+}
+
+bool bench_parse_guest_line(const char *text, struct bench_guest_line *line)
+{
+	unsigned long long v[5];
+	int used = 0;
+	/* A console's first words may share its line. */
+	const char *at = strstr(text, BENCH_GUEST_MARK);
+	*line = (struct bench_guest_line){0};
+	if (!at)
+		return false;
+	at += strlen(BENCH_GUEST_MARK);
+	size_t length = strcspn(at, "\r");
+	if (length == 5 && strncmp(at, "ready", 5) == 0) {
+		line->type = BENCH_LINE_READY;
+		return true;
+	}
+	if (strncmp(at, "fail ", 5) == 0) {
+		line->type = BENCH_LINE_FAIL;
+		snprintf(line->name, sizeof(line->name), "%.*s", (int)length - 5, at + 5);
+		return true;
+	}
+	if (sscanf(at, "begin %63s%n", line->name, &used) == 1 && used == (int)length) {
+		line->type = BENCH_LINE_BEGIN;
+		return true;
+	}
+	if (sscanf(at, "end %63s " BENCH_GUEST_END_FORMAT "%n", line->name, &v[0], &v[1], &v[2], &v[3], &v[4], &used) !=
+	                6 ||
+	        used != (int)length || v[0] == 0 || v[2] == 0)
+		return false;
+	line->type = BENCH_LINE_END;
+	line->result = (struct bench_result){
+	        .requests = v[0], .bytes = v[1], .ns = v[2], .p99_ns = v[3], .interrupts = (int64_t)v[4], .exits = -1};
+	return true;
+}
+
+/* ---- Results ---- */
+
+struct bench_metric *bench_add_results(
+        struct bench *bench, const char *name, const char *unit, const char *what, const char *per)
+{
+	static const struct {
+		const char *suffix, *unit, *what;
+	} others[BENCH_RESULT_METRICS - 1] = {
+	        {"p99", "ns", "99 of 100 took at most so long, in each run"},
+	        {"exits", "milli", "KVM's exits"},
+	        {"interrupts", "milli", "interrupts of the guest's virtio devices"},
+	};
+	char text[32];
+	struct bench_metric *first = bench_add_metric(bench, name, unit, what, bench->runs);
+	for (size_t i = 0; first && i < BENCH_RESULT_METRICS - 1; i++) {
+		snprintf(text, sizeof(text), "%s %s", name, others[i].suffix);
+		struct bench_metric *metric =
+		        bench_add_metric(bench, text, others[i].unit, others[i].what, bench->runs);
+		if (!metric)
+			return NULL;
+		metric->per = i > 0 ? per : "";
+	}
+	return first;
+}
+
+static void add_value(struct bench_metric *metric, bool peer, int64_t value)
+{
+	if (peer)
+		metric->peer[metric->peer_count++] = value;
+	else
+		metric->values[metric->count++] = value;
+}
+
+void bench_add_result(struct bench_metric *first, bool peer, const struct bench_result *r)
+{
+	bool bytes = strcmp(first->unit, "kB/s") == 0;
+	double rate = bytes ? (double)r->bytes * 1e6 / (double)r->ns : (double)r->requests * 1e12 / (double)r->ns;
+	add_value(first, peer, (int64_t)rate);
+	if (r->p99_ns > 0)
+		add_value(first + 1, peer, (int64_t)r->p99_ns);
+	if (r->exits >= 0)
+		add_value(first + 2, peer, r->exits * 1000 / (int64_t)r->requests);
+	if (r->interrupts >= 0)
+		add_value(first + 3, peer, r->interrupts * 1000 / (int64_t)r->requests);
+}
+
+bool bench_compare_peer(
+        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio)
+{
+	if (metric->peer_count == 0)
+		return false;
+	memcpy(room, metric->peer, metric->peer_count * sizeof(*room));
+	memcpy(other_room, metric->values, metric->count * sizeof(*room));
+	return bench_compare(room, metric->peer_count, other_room, metric->count, ratio);
+}
+
+/* ---- Runs ---- */
+
+int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *const *words,
+        int (*measure)(struct bench *bench, struct bench_side *side, bool counts))
+{
+	struct bench_side peer = {.name = "the peer", .out = -1};
+	struct bench_side *sides[2] = {wisp, bench->args->bench.peer ? &peer : NULL};
+	size_t all = bench->warmup + bench->runs;
+	int code = 0;
+	for (size_t i = 0; i < all && code == 0 && !bench_poll_signal(bench, 0); i++) {
+		bench_progress(bench, "run", i, all);
+		for (size_t s = 0; s < 2 && sides[s] && code == 0 && !bench->interrupted; s++) {
+			code = start_side(bench, sides[s], words);
+			if (code == 0)
+				code = measure(bench, sides[s], i >= bench->warmup);
+			stop_side(sides[s]);
+		}
+	}
+	return code;
+}
+
+int bench_fail_side(const struct bench *bench, const struct bench_side *side, const struct bench_guest_line *line)
+{
+	if (bench->interrupted)
+		return 0;
+	if (line->type == BENCH_LINE_FAIL)
+		return cli_fail("bench: the guest of %s says: %s", side->name, line->name);
+	return cli_fail("bench: %s ended early%s%s%s", side->name, side->last[0] ? "; its last words: '" : "",
+	        side->last, side->last[0] ? "'" : "");
+}
