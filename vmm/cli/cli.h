@@ -115,6 +115,8 @@ bool cli_parse_time(const char *text, int64_t *realtime_ns, char *why);
 /* help.c */
 void cli_print_help(const struct cli_verb *verb, FILE *to);
 void cli_print_usage(FILE *to);
+/* Says that there is no such verb, and what may have been meant. */
+int cli_fail_verb(const char *given);
 /* The nearest of the names to a mistyped one, or NULL. */
 const char *cli_suggest(const char *text, const char *best, size_t *distance, const char *candidate);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* --help, from the tables. */
+/* --help, from the tables; the verbs help and version. */
 #include <string.h>
 
 #include "vmm/cli/cli.h"
@@ -74,4 +74,37 @@ void cli_print_usage(FILE *to)
 	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
 		fprintf(to, "  %-12s%s\n", verb->name, verb->summary);
 	fputs("\nwisp VERB --help says more.\n", to);
+}
+
+int cli_fail_verb(const char *given)
+{
+	const char *best = NULL;
+	size_t distance = 3;
+	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
+		best = cli_suggest(given, best, &distance, verb->name);
+	if (best)
+		return cli_fail("there is no verb '%s': did you mean %s?", given, best);
+	return cli_fail("there is no verb '%s': see wisp --help", given);
+}
+
+int cli_help(struct cli_args *args)
+{
+	if (args->operand_count == 0) {
+		cli_print_usage(stdout);
+		return 0;
+	}
+	const struct cli_verb *verb = cli_find_verb(args->operands[0]);
+	if (!verb)
+		return cli_fail_verb(args->operands[0]);
+	cli_print_help(verb, stdout);
+	return 0;
+}
+
+int cli_version(struct cli_args *args)
+{
+	if (args->json)
+		printf("{\"version\":\"%s\"}\n", wisp_get_version());
+	else
+		printf("wisp %s\n", wisp_get_version());
+	return 0;
 }

@@ -5,45 +5,12 @@
 
 #include "vmm/cli/cli.h"
 
-static int fail_verb(const char *given)
-{
-	const char *best = NULL;
-	size_t distance = 3;
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
-		best = cli_suggest(given, best, &distance, verb->name);
-	if (best)
-		return cli_fail("there is no verb '%s': did you mean %s?", given, best);
-	return cli_fail("there is no verb '%s': see wisp --help", given);
-}
-
 /* Output that could not be written is a failure: a full disk must not look like success. */
 static int flush(int code)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return code;
 	return code ? code : cli_fail("cannot write standard output: %s", strerror(errno));
-}
-
-int cli_help(struct cli_args *args)
-{
-	if (args->operand_count == 0) {
-		cli_print_usage(stdout);
-		return 0;
-	}
-	const struct cli_verb *verb = cli_find_verb(args->operands[0]);
-	if (!verb)
-		return fail_verb(args->operands[0]);
-	cli_print_help(verb, stdout);
-	return 0;
-}
-
-int cli_version(struct cli_args *args)
-{
-	if (args->json)
-		printf("{\"version\":\"%s\"}\n", wisp_get_version());
-	else
-		printf("wisp %s\n", wisp_get_version());
-	return 0;
 }
 
 int main(int argc, char **argv)
@@ -60,7 +27,7 @@ int main(int argc, char **argv)
 		name = "version";
 	const struct cli_verb *verb = cli_find_verb(name);
 	if (!verb)
-		return fail_verb(name);
+		return cli_fail_verb(name);
 	cli_set_places();
 	int code = cli_parse(verb, argc - 1, argv + 1, &args);
 	if (code == 0 && args.help)
