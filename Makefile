@@ -60,6 +60,8 @@ $(B)/libvmm.a: $(call obj,$(vmm_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
 $(B)/libagent.a: $(call obj,$(agent_src))
 	rm -f $@ && ar rcs $@ $^
+$(B)/libcli.a: $(call obj,$(filter-out vmm/cli/main.c,$(cli_src)))
+	rm -f $@ && ar rcs $@ $^
 
 # --- the host's side ---
 
@@ -100,7 +102,7 @@ $(B)/lib/libwisp.so.0: $(call obj,$(lib_src)) vmm/lib/libwisp.map
 $(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
 	ln -sf libwisp.so.0 $@
 
-$(B)/bin/wisp: $(call obj,$(cli_src)) $(B)/lib/libwisp.a
+$(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
@@ -160,7 +162,7 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
                   -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
 
 # Unit tests: one program a file, each linked with all modules.
-archives := $(B)/lib/libwisp.a $(B)/libvmm.a $(B)/libagent.a
+archives := $(B)/libcli.a $(B)/lib/libwisp.a $(B)/libvmm.a $(B)/libagent.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
 	echo "  LD $@"

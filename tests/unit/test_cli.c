@@ -225,12 +225,45 @@ static void what_users_get_wrong(void)
 	end(&c);
 }
 
+static void what_benchmarks_refuse(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect_error(&c, "wisp bench boat", 125, "no benchmark 'boat'");
+	expect_error(&c, "wisp bench", 125, "missing");
+	expect_error(&c, "wisp bench boot -n 0", 125, "give 1 to 100000");
+	expect_error(&c, "wisp bench blk -n 100001", 125, "more than 100000");
+	expect_error(&c, "wisp bench vsock -n x", 125, "no whole number");
+	expect_error(&c, "wisp bench density -j 0", 125, "give 1 to 100000");
+	expect_error(&c, "wisp bench exec --json /no/folder/x", 125, "cannot write /no/folder/x");
+	expect_error(&c, "wisp bench exec --csv ''", 125, "empty");
+	expect_error(&c, "wisp bench exec --json - --csv -", 125, "only one of the outputs");
+	expect_error(&c, "wisp bench blk --svg x", 125, "draw stages");
+	expect_error(&c, "wisp bench boot --peer true", 125, "--peer");
+	expect_error(&c, "wisp bench exec --overwrite", 125, "--overwrite");
+	expect_error(&c, "wisp bench vsock --peer-cid 2", 125, "give 3 or more");
+	expect_error(&c, "wisp bench blk --cold", 125, "--cold");
+	expect_error(&c, "wisp bench compare", 125, "--a or --b");
+	expect_error(&c, "wisp bench boot --a '-m 64'", 125, "wisp bench compare");
+	expect_error(&c, "wisp bench boot --sweep disks=1", 125, "--sweep");
+	expect_error(&c, "TMPDIR=/no/folder wisp bench blk", 125, "/no/folder");
+	expect_error(&c, "wisp bench blk --disk /no/disk", 125, "/no/disk");
+	expect_error(&c, "wisp bench vsock --kernel /no/kernel", 125, "/no/kernel");
+	expect_error(&c, "wisp bench exec --kernel /no/kernel --json j; code=$?; test -s j && echo written; exit $code",
+	        125, "/no/kernel");
+	expect_error(&c, "wisp bench vsock --kernel \"$READY\"", 125, "bench-guest");
+	remove_all(c.state);
+	end(&c);
+}
+
 static void help_is_everywhere(void)
 {
 	static struct cli c;
 	if (!begin(&c))
 		return;
-	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp stop rm doctor completion version help; "
+	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp stop rm doctor bench completion version "
+	       "help; "
 	       "do wisp $v "
 	       "--help || echo FAILED; wisp help $v >/dev/null || echo FAILED; done; wisp --help; wisp -h >/dev/null");
 	CHECK_EQ(c.code, 0);
@@ -517,6 +550,7 @@ int main(int argc, char **argv)
 	        {"options_of_an_execution", options_of_an_execution},
 	        {"a_sandbox_lives", a_sandbox_lives},
 	        {"what_users_get_wrong", what_users_get_wrong},
+	        {"what_benchmarks_refuse", what_benchmarks_refuse},
 	        {"help_is_everywhere", help_is_everywhere},
 	        {"completions_are_scripts", completions_are_scripts},
 	        {"doctor_says_it", doctor_says_it},
