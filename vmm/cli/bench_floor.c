@@ -142,7 +142,7 @@ static int run_once(const struct cli_args *args, const char *dir, struct bench_s
 	uint64_t begin;
 	int r = start(args, dir, &pid, &begin);
 	if (r != 0) {
-		snprintf(why, size, "cannot start wisp-vmm: %s", strerror(r));
+		snprintf(why, size, "cannot start %s: %s", args->helper ? args->helper : "wisp-vmm", strerror(r));
 		return -1;
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -103,7 +103,8 @@ static int start_session(struct bench_side *side, const char *const *words)
 	return 0;
 }
 
-/* In the child: dies with us; signals are not blocked; no input, and its output is ours to read. */
+/* In the child: dies with us; signals are not blocked; no input, and its output is ours to read. Returns if it failed.
+ */
 static void exec_peer(const struct bench *bench, int out)
 {
 	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->args->bench.peer);
@@ -111,27 +112,39 @@ static void exec_peer(const struct bench *bench, int out)
 	sigemptyset(&none);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	int in = open("/dev/null", O_RDONLY);
-	if (copy && in >= 0 && dup2(in, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0) {
-		bench_split_words(copy, argv, BENCH_WORDS_MAX);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		if (argv[0])
-			execvp(argv[0], argv);
-	}
-	cli_fail("bench: cannot start the peer '%s': %s", bench->args->bench.peer, strerror(errno));
-	_exit(CLI_EXIT_NOT_FOUND);
+	if (!copy || in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+		return;
+	errno = ENOENT;
+	bench_split_words(copy, argv, BENCH_WORDS_MAX);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (argv[0])
+		execvp(argv[0], argv);
 }
 
 static int start_peer(const struct bench *bench, struct bench_side *side)
 {
-	int fds[2];
-	if (pipe2(fds, O_CLOEXEC) < 0)
+	int out[2], failed[2], error = 0;
+	if (pipe2(out, O_CLOEXEC) < 0)
 		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
+	side->out = out[0];
+	if (pipe2(failed, O_CLOEXEC) < 0) {
+		close(out[1]);
+		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
+	}
 	side->pid = fork();
-	if (side->pid == 0)
-		exec_peer(bench, fds[1]);
-	close(fds[1]);
-	side->out = fds[0];
-	return side->pid > 0 ? 0 : cli_fail("bench: cannot fork: %s", strerror(errno));
+	if (side->pid == 0) {
+		exec_peer(bench, out[1]);
+		error = errno;
+		_exit(write(failed[1], &error, sizeof(error)) < 0);
+	}
+	error = side->pid < 0 ? errno : 0;
+	close(out[1]);
+	close(failed[1]);
+	/* A program that was started has closed it. */
+	if (side->pid > 0 && read(failed[0], &error, sizeof(error)) < 0)
+		error = errno;
+	close(failed[0]);
+	return error ? cli_fail("bench: cannot start the peer '%s': %s", bench->args->bench.peer, strerror(error)) : 0;
 }
 
 static int start_side(const struct bench *bench, struct bench_side *side, const char *const *words)
