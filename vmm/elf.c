@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEGMENTS_MAX 64
@@ -57,6 +58,24 @@ static int check_header(int fd, const char *name, const Elf64_Ehdr *h, const str
 	return 0;
 }
 
+/*
+ * The text of a kernel, 4 MB of it, is not copied but mapped, a page table's work: its pages are the page cache's and
+ * all sandboxes' until the guest patches them. Smaller segments would cost more in huge pages of RAM than they save.
+ * Returns how much of the segment is in place.
+ */
+#define MAP_MIN (1u << 20)
+
+static uint64_t map_text(int fd, const Elf64_Phdr *p, const struct gmem *gmem)
+{
+	struct stat st;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), len = p->p_filesz & ~(page - 1);
+	if (!(p->p_flags & PF_X) || p->p_flags & PF_W || len < MAP_MIN || (p->p_offset | p->p_paddr) & (page - 1))
+		return 0;
+	if (fstat(fd, &st) < 0 || p->p_offset > (uint64_t)st.st_size || len > (uint64_t)st.st_size - p->p_offset)
+		return 0; /* reading says so */
+	return gmem_map_file(gmem, gpa(p->p_paddr), len, fd, p->p_offset) == 0 ? len : 0;
+}
+
 static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const struct elf_limits *limits,
         const struct gmem *gmem, struct err *err)
 {
@@ -71,7 +90,8 @@ static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const str
 	if (!to)
 		return err_set(err, EFAULT, "kernel %s has a segment outside memory", name);
 	/* What follows the file's part is zero already: the memory is new. */
-	int ret = read_at(fd, to, p->p_filesz, p->p_offset);
+	uint64_t done = map_text(fd, p, gmem);
+	int ret = read_at(fd, to + done, p->p_filesz - done, p->p_offset + done);
 	if (ret < 0)
 		return err_set(
 		        err, -ret, "kernel %s %s", name, ret == -EIO ? "is truncated or unreadable" : "cannot be read");

@@ -7,6 +7,10 @@
 
 #define HUGE_PAGE (2ull << 20)
 
+#ifndef MADV_POPULATE_READ /* musl 1.2.3 */
+#define MADV_POPULATE_READ 22
+#endif
+
 /*
  * Reserved at a multiple of 2 MiB, as guest addresses of regions are: only then can KVM map huge pages, and a boot
  * takes a hundred faults instead of thousands. Kernels before 6.7 do not align by themselves.
@@ -48,6 +52,26 @@ int gmem_create(struct gmem *gmem, uint64_t size, uint64_t hole_start, uint64_t 
 	if (ret < 0)
 		gmem_destroy(gmem);
 	return ret;
+}
+
+int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uint64_t offset)
+{
+	void *host = gmem_ptr(gmem, addr, len);
+	if (!host)
+		return -EFAULT;
+	/* Elsewhere first: a file that cannot be mapped must not cost the RAM that is there. */
+	void *pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, (off_t)offset);
+	if (pages == MAP_FAILED)
+		return -errno;
+	madvise(pages, len, MADV_DONTDUMP);
+	if (mremap(pages, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, host) == MAP_FAILED) {
+		int ret = -errno;
+		munmap(pages, len);
+		return ret;
+	}
+	/* The host's page table in one go, not fault by fault. A hint: Linux before 5.14 does not have it. */
+	madvise(host, len, MADV_POPULATE_READ);
+	return 0;
 }
 
 void gmem_destroy(struct gmem *gmem)

@@ -43,6 +43,14 @@ struct gmem {
  */
 int gmem_create(struct gmem *gmem, uint64_t size, uint64_t hole_start, uint64_t hole_end, struct err *err);
 
+/*
+ * Replaces RAM by `len` bytes of a file from `offset` on, all of them multiples of the page size: pages of the host's
+ * page cache, shared until the guest writes to them, which changes the guest's memory alone. The caller has seen that
+ * the file is that long; who shortens it later, or writes to it, does so to the guest. Before KVM knows the memory. 0
+ * or -errno, then the RAM is as it was.
+ */
+int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uint64_t offset);
+
 /* Releases the memory. Takes a zeroed or destroyed object. Nothing may be in flight that points into it. */
 void gmem_destroy(struct gmem *gmem);
 

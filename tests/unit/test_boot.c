@@ -70,6 +70,39 @@ static void a_kernel_is_loaded_where_it_wants(void)
 	gmem_destroy(&g);
 }
 
+/* The text of a kernel is the file's own pages, as long as nobody writes to them, and in the guest alone. */
+static void large_text_is_mapped_and_stays_the_files(void)
+{
+	enum { OFFSET = 8192, TEXT = 2 * MIB + 100 };
+	struct gmem g;
+	struct err err = {0};
+	struct elf_image image;
+	struct file f = good_file();
+	struct elf_limits limits = {.machine = EM_X86_64, .lowest = MIB, .highest = RAM};
+	f.segment[0].p_flags = PF_R | PF_X;
+	f.segment[0].p_offset = OFFSET;
+	f.segment[0].p_filesz = TEXT;
+	f.segment[0].p_memsz = TEXT + 8192;
+	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+	REQUIRE(ftruncate(fd, OFFSET + TEXT) == 0 && pwrite(fd, &f, sizeof(f), 0) == (ssize_t)sizeof(f));
+	CHECK(pwrite(fd, "first", 5, OFFSET) == 5 && pwrite(fd, "last", 4, OFFSET + TEXT - 4) == 4);
+	CHECK_EQ(elf_load(fd, "k", &limits, &g, &image, &err), 0);
+	uint8_t *p = gmem_ptr(&g, gpa(2 * MIB), TEXT + 8192);
+	REQUIRE(p);
+	CHECK(memcmp(p, "first", 5) == 0 && memcmp(p + TEXT - 4, "last", 4) == 0 && p[TEXT] == 0);
+	/* Mapped: it is the file that is seen. Written to: it is not. */
+	char byte;
+	CHECK(pwrite(fd, "F", 1, OFFSET) == 1 && p[0] == 'F');
+	p[1] = 'X';
+	CHECK(pread(fd, &byte, 1, OFFSET + 1) == 1 && byte == 'i');
+	/* A file that ends before: refused, not mapped past its end. */
+	CHECK_EQ(ftruncate(fd, OFFSET + TEXT / 2), 0);
+	CHECK(elf_load(fd, "k", &limits, &g, &image, &err) < 0 && strstr(err.text, "truncated"));
+	close(fd);
+	gmem_destroy(&g);
+}
+
 static void lies_are_refused(void)
 {
 	struct gmem g;
@@ -209,6 +242,7 @@ static void the_zero_page_describes_the_machine(void)
 }
 
 TEST_MAIN("boot", {"a_kernel_is_loaded_where_it_wants", a_kernel_is_loaded_where_it_wants},
+        {"large_text_is_mapped_and_stays_the_files", large_text_is_mapped_and_stays_the_files},
         {"lies_are_refused", lies_are_refused}, {"a_bzimage_is_named", a_bzimage_is_named},
         {"the_mp_table_adds_up", the_mp_table_adds_up},
         {"the_first_gib_is_mapped_onto_itself", the_first_gib_is_mapped_onto_itself},
