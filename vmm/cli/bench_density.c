@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wisp bench density: how fast sandboxes start beside each other, and what their monitors need of the host's memory. */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,29 +86,63 @@ static int start_all(struct bench *bench, struct crowd *crowd, struct wisp_error
 	return r;
 }
 
+#define MAPPINGS_MAX 512
+#define RAM_ALIGN (2u << 20)
+
+struct mapping {
+	uint64_t start, end;
+	int64_t pss; /* KiB */
+};
+
+static size_t read_mappings(int32_t pid, struct mapping *map)
+{
+	char path[64], line[512];
+	size_t count = 0;
+	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
+	FILE *file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		struct mapping next = {0};
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &next.start, &next.end) == 2 && count < MAPPINGS_MAX)
+			map[count++] = next;
+		else if (count > 0)
+			sscanf(line, "Pss: %" SCNd64 " kB", &map[count - 1].pss);
+	}
+	if (file)
+		fclose(file);
+	return count;
+}
+
+/* Mappings from `first` on without a gap that make up exactly `size` bytes: how many, 0 if they do not. */
+static size_t tile(const struct mapping *map, size_t count, size_t first, uint64_t size)
+{
+	if (map[first].start % RAM_ALIGN != 0)
+		return 0;
+	for (size_t i = first; i < count && (i == first || map[i].start == map[i - 1].end); i++) {
+		if (map[i].end - map[first].start == size)
+			return i + 1 - first;
+	}
+	return 0;
+}
+
 /*
- * A monitor's proportional memory in KiB, without the guest's RAM: by far its largest mappings. False if it is not to
- * be read.
+ * A monitor's proportional memory in KiB, and apart from it the guest's RAM: a part of that size below 3 GiB, one
+ * above, each in several mappings when the kernel's text is mapped into it. False if it is not to be read.
  */
 static bool read_memory(int32_t pid, uint64_t guest_kib, int64_t *beside_kib, int64_t *guest_used_kib)
 {
-	char path[64], line[512];
-	unsigned long size = 0, pss;
-	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return false;
+	static const uint64_t low_kib = 3u << 20;
+	struct mapping *map = calloc(MAPPINGS_MAX, sizeof(*map));
+	size_t count = map ? read_mappings(pid, map) : 0;
 	*beside_kib = *guest_used_kib = 0;
-	/* Above 3 GiB it is in two parts. */
-	uint64_t part = guest_kib > 3u << 20 ? 1u << 20 : guest_kib;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "Size: %lu kB", &size) == 1)
-			continue;
-		if (sscanf(line, "Pss: %lu kB", &pss) == 1)
-			*(size >= part ? guest_used_kib : beside_kib) += (int64_t)pss;
+	for (size_t i = 0, ram = 0; i<count; i++, ram -= ram> 0) {
+		if (ram == 0)
+			ram = tile(map, count, i, (guest_kib < low_kib ? guest_kib : low_kib) << 10);
+		if (ram == 0 && guest_kib > low_kib)
+			ram = tile(map, count, i, (guest_kib - low_kib) << 10);
+		*(ram > 0 ? guest_used_kib : beside_kib) += map[i].pss;
 	}
-	fclose(file);
-	return true;
+	free(map);
+	return *guest_used_kib > 0;
 }
 
 static void measure_memory(struct bench *bench, const struct crowd *crowd)
