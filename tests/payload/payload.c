@@ -104,7 +104,7 @@ static bool boot_is_right(const struct boot_params *params, const char *cmdline)
 	const char *mp = (const char *)0xf0000;
 	return params->hdr.boot_flag == 0xaa55 && params->hdr.header == 0x53726448 && memory > 0x1e00000 &&
 	       seed->type == 9 && seed->len == 32 && starts_with(mp, "_MP_") && starts_with(mp + 16, "PCMP") &&
-	       find(cmdline, "virtio_mmio.device=4K@0xd0000000:5");
+	       find(cmdline, "virtio_mmio.device=4K@0xd0000000:1");
 }
 
 void payload(const struct boot_params *params)
