@@ -241,6 +241,8 @@ static void what_benchmarks_refuse(void)
 	expect_error(&c, "wisp bench exec --json - --csv -", 125, "only one of the outputs");
 	expect_error(&c, "wisp bench blk --svg x", 125, "draw stages");
 	expect_error(&c, "wisp bench boot --peer true", 125, "--peer");
+	expect_error(&c, "wisp bench vsock --stream 1G", 125, "--stream");
+	expect_error(&c, "wisp bench exec --stream x", 125, "--stream");
 	expect_error(&c, "wisp bench exec --overwrite", 125, "--overwrite");
 	expect_error(&c, "wisp bench vsock --peer-cid 2", 125, "give 3 or more");
 	expect_error(&c, "wisp bench blk --cold", 125, "--cold");

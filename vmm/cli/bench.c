@@ -208,6 +208,8 @@ static int add_configs(struct bench *bench, const struct kind *kind)
 		                     : cli_fail("bench %s: --a and --b are of wisp bench compare", kind->name);
 	if (args->bench.sweep && strcmp(kind->name, "boot") != 0)
 		return cli_fail("bench %s: --sweep is of wisp bench boot", kind->name);
+	if (args->bench.stream_mib && strcmp(kind->name, "exec") != 0)
+		return cli_fail("bench %s: --stream is of wisp bench exec", kind->name);
 	if (!kind->peers && (args->bench.peer || args->bench.peer_cid || args->bench.overwrite))
 		return cli_fail(
 		        "bench %s: --peer, --peer-cid and --overwrite are of wisp bench blk and vsock", kind->name);

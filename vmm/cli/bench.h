@@ -7,7 +7,7 @@
  *	bench.c           the verb: options, configurations, dispatch
  *	bench_boot.c      boot, compare: sandboxes from creation to gone
  *	bench_floor.c     floor: the monitor alone, with a payload of six instructions
- *	bench_exec.c, bench_density.c    exec, density
+ *	bench_exec.c, bench_density.c    exec, density; bench_stream.c: the streams of exec
  *	bench_blk.c, bench_vsock.c       blk, vsock
  *	bench_side.c      for those two: a sandbox and a peer, measured alike
  *	bench_guest.c     the program that they run in the guest: not a part of the command
@@ -161,6 +161,7 @@ struct bench_metric {
 	int64_t *values;
 	int64_t *peer; /* with --peer, of the peer, else NULL */
 	size_t count, peer_count;
+	const struct bench_metric *reference; /* what it is measured against in the same sandbox, or NULL */
 };
 
 #define BENCH_METRICS_MAX 24u
@@ -236,6 +237,9 @@ struct bench_metric *bench_add_results(
         struct bench *bench, const char *name, const char *unit, const char *what, const char *per);
 void bench_add_result(struct bench_metric *first, bool peer, const struct bench_result *result);
 
+#define BENCH_PROGRAM "/tmp/bench-guest"
+/* Puts bench-guest there. 0, or an exit code after a message. */
+int bench_send_program(struct wisp_sandbox *sandbox);
 /* Boots, and sends the program. 0, also when a signal came (then there is no sandbox); else after a message. */
 int bench_open_sandbox_side(struct bench *bench, struct bench_side *side);
 /*
@@ -266,6 +270,11 @@ int bench_run_exec(struct bench *bench);
 int bench_run_density(struct bench *bench);
 int bench_run_blk(struct bench *bench);
 int bench_run_vsock(struct bench *bench);
+/* Of exec: `runs` of each stream, of `mib` each. */
+int bench_run_streams(struct bench *bench, struct wisp_sandbox *sandbox, size_t runs, uint32_t mib);
+/* The metric's median to its reference's; both rooms are for bench->runs. False without samples of both. */
+bool bench_compare_reference(
+        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio);
 /* A sandbox of the configuration, ready; NULL after a message, or when a signal came. */
 struct wisp_sandbox *bench_boot_sandbox(
         struct bench *bench, const struct bench_config *config, struct wisp_error *error);

@@ -7,8 +7,8 @@
 #include "vmm/cli/bench.h"
 
 #define FLOOR_BATCH 20     /* programs a sample of the guest's own floor */
-#define STREAM_MIB 64      /* a sample of the throughput */
-#define STREAM_RUNS_MAX 10 /* of that size */
+#define STREAM_MIB 64      /* a run of a stream, by default */
+#define STREAM_RUNS_MAX 10 /* of them: they are long */
 
 /* A program's run through the library: 0 or -errno. */
 static int64_t time_exec(struct wisp_sandbox *sandbox, const char *const *argv, struct wisp_error *error)
@@ -59,32 +59,6 @@ static int64_t time_guest(struct wisp_sandbox *sandbox, struct wisp_error *error
 	return all > loop ? (all - loop) / FLOOR_BATCH : 0;
 }
 
-/* Bytes a second of a program's standard output, received and dropped here; in kB/s, for its digits. */
-static int64_t time_stream(struct wisp_sandbox *sandbox, struct wisp_error *error)
-{
-	static const char *const argv[] = {"dd", "if=/dev/zero", "bs=65536", "count=1024", NULL};
-	struct wisp_session *session;
-	const struct wisp_event *event;
-	uint64_t begin = 0, end = 0, bytes = 0;
-	int r = wisp_exec_stream(sandbox, argv, NULL, &session, error);
-	while (r == 0 && (r = wisp_recv_event(session, -1, &event, error)) == 0 && event->type != WISP_EVENT_DONE) {
-		if (event->type == WISP_EVENT_FAILED) {
-			*error = (struct wisp_error){.status = WISP_ERR_SYSTEM, .errnum = EIO};
-			snprintf(error->message, sizeof(error->message), "dd: %s", event->message);
-			r = -EIO;
-		}
-		if (event->type != WISP_EVENT_STDOUT)
-			continue;
-		end = bench_now();
-		begin = begin ? begin : end;
-		bytes += event->length;
-	}
-	wisp_close_session(session);
-	if (r < 0)
-		return r;
-	return end > begin ? (int64_t)(bytes * 1000000u / (end - begin)) : 0;
-}
-
 struct operation {
 	const char *name, *unit, *what;
 	int64_t (*time)(struct wisp_sandbox *sandbox, struct wisp_error *error);
@@ -96,7 +70,6 @@ static const struct operation operations[] = {
         {"true", "ns", "connection, fork, exec, wait, exit status", time_true, 0},
         {"sh -c :", "ns", "the same of a shell", time_shell, 0},
         {"guest floor", "ns", "fork, exec, wait inside the guest, by its shell", time_guest, 50},
-        {"stdout", "kB/s", "64 MiB of a program's output, received here", time_stream, STREAM_RUNS_MAX},
 };
 
 static int measure(struct bench *bench, struct wisp_sandbox *sandbox, const struct operation *operation)
@@ -130,6 +103,9 @@ int bench_run_exec(struct bench *bench)
 	int code = sandbox ? 0 : CLI_EXIT_FAILED;
 	for (size_t i = 0; sandbox && i < sizeof(operations) / sizeof(operations[0]); i++)
 		code |= measure(bench, sandbox, &operations[i]);
+	if (sandbox && code == 0)
+		code = bench_run_streams(bench, sandbox, bench->runs < STREAM_RUNS_MAX ? bench->runs : STREAM_RUNS_MAX,
+		        bench->args->bench.stream_mib ? bench->args->bench.stream_mib : STREAM_MIB);
 	wisp_close_sandbox(sandbox);
 	return code;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The program that wisp bench blk and vsock run in the guest (bench_guest.h). Static and small, because it is sent into
- * the guest before each measurement, and because the same file is the init of a peer's guest.
+ * The program that wisp bench blk, vsock and exec run in the guest (bench_guest.h). Static and small, because it is
+ * sent into the guest before each measurement, and because the same file is the init of a peer's guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -271,8 +271,22 @@ static int run_vsock(void)
 	}
 }
 
+/* ---- connect ---- */
+
+/* The command takes this program's place: what it writes is the stream, and nothing is between the two. */
+static int run_connect(char **command)
+{
+	struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = BENCH_GUEST_PORT};
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && dup2(fd, STDOUT_FILENO) >= 0)
+		execvp(command[0], command);
+	return fail("connect");
+}
+
 static int run(int argc, char **argv)
 {
+	if (argc > 2 && strcmp(argv[1], "connect") == 0)
+		return run_connect(argv + 2);
 	bool writes = argc == 4 && strcmp(argv[3], "write") == 0;
 	if (argc == (writes ? 4 : 3) && strcmp(argv[1], "blk") == 0)
 		return run_blk(argv[2], writes);

@@ -5,6 +5,8 @@
  *
  *	bench-guest blk DEVICE [write]    each of bench_guest_ops (those that write only if told to), then the end
  *	bench-guest vsock                 serves one connection after another, until it is killed
+ *	bench-guest connect COMMAND...    runs it with a connection to the host's BENCH_GUEST_PORT as its standard
+ *output
  *
  * The words are none of the kernel's own parameters: on its command line they become arguments of its init.
  *

@@ -174,6 +174,12 @@ static void put_metric(struct cli_json *json, const struct bench_metric *metric,
 		put_samples(json, metric->peer, metric->peer_count, values);
 		cli_json_close(json, '}');
 	}
+	if (bench_compare_reference(metric, values, others, &ratio)) {
+		cli_json_open(json, "to_reference", '{');
+		cli_json_string(json, "name", metric->reference->name);
+		put_ratio(json, &ratio);
+		cli_json_close(json, '}');
+	}
 	if (bench_compare_peer(metric, values, others, &ratio)) {
 		cli_json_open(json, "wisp_to_peer", '{');
 		put_ratio(json, &ratio);

@@ -19,7 +19,6 @@
 #include "vmm/cli/bench.h"
 #include "vmm/cli/guest.h"
 
-#define PROGRAM "/tmp/bench-guest"
 /* Of silence, after which a side is given up: longer than any boot or measurement. */
 #define SILENCE_MS 120000
 #define END_MS 5000 /* of a killed program */
@@ -51,9 +50,9 @@ int64_t bench_count_exits(pid_t pid)
 
 /* ---- A sandbox with the program in it ---- */
 
-static int send_program(struct wisp_sandbox *sandbox)
+int bench_send_program(struct wisp_sandbox *sandbox)
 {
-	static const char *const argv[] = {"sh", "-c", "cat >" PROGRAM " && chmod 755 " PROGRAM, NULL};
+	static const char *const argv[] = {"sh", "-c", "cat >" BENCH_PROGRAM " && chmod 755 " BENCH_PROGRAM, NULL};
 	char path[PATH_MAX], chunk[65536];
 	struct guest guest;
 	const char *libdir = cli_libdir();
@@ -70,7 +69,7 @@ static int send_program(struct wisp_sandbox *sandbox)
 		;
 	bool failed = ferror(file);
 	fclose(file);
-	int code = guest_finish(&guest, "bench: sending " PROGRAM);
+	int code = guest_finish(&guest, "bench: sending " BENCH_PROGRAM);
 	return code || !failed ? code : cli_fail("bench: cannot read %s", path);
 }
 
@@ -86,14 +85,14 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
 		side->pid = info->pid;
 		wisp_free_sandbox_info(info);
 	}
-	return send_program(side->sandbox);
+	return bench_send_program(side->sandbox);
 }
 
 /* ---- Programs ---- */
 
 static int start_session(struct bench_side *side, const char *const *words)
 {
-	const char *argv[6] = {PROGRAM};
+	const char *argv[6] = {BENCH_PROGRAM};
 	struct wisp_exec_options options = {.size = sizeof(options), .user = "root", .cwd = "/"};
 	struct wisp_error error;
 	for (size_t i = 0; words[i]; i++)

@@ -200,6 +200,13 @@ static void print_metrics(const struct bench *bench, int64_t *values, int64_t *o
 			fprintf(to, "  wisp / peer %.2f [%.2f, %.2f]", ratio.ratio, ratio.low, ratio.high);
 		fprintf(to, " (%zu)\n", metric->peer_count);
 	}
+	for (size_t i = 0; i < bench->metric_count; i++) {
+		const struct bench_metric *metric = &bench->metric[i];
+		struct bench_ratio ratio;
+		if (bench_compare_reference(metric, values, others, &ratio))
+			fprintf(to, "\n%s / %s: %.3f of the medians, 95 %% interval [%.3f, %.3f]\n", metric->name,
+			        metric->reference->name, ratio.ratio, ratio.low, ratio.high);
+	}
 }
 
 void bench_print_text(const struct bench *bench)

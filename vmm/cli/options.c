@@ -236,6 +236,11 @@ static bool take_parallel(struct cli_args *args, const char *text, char *why)
 	return take_some(text, &args->bench.parallel, why);
 }
 
+static bool take_stream(struct cli_args *args, const char *text, char *why)
+{
+	return cli_parse_memory(text, &args->bench.stream_mib, why);
+}
+
 static bool take_warmup(struct cli_args *args, const char *text, char *why)
 {
 	args->bench.has_warmup = true;
@@ -357,6 +362,7 @@ const struct cli_option cli_bench_options[] = {
         {"b", "OPTIONS", "compare: and the second; an image may be in it too", take_b, 0},
         {"sweep", "NAME=V,V...", "boot: a configuration for each value of vcpus or memory", take_sweep, 0},
         {"parallel", "N", "density: how many boot at once; default: the host's processors", take_parallel, 'j'},
+        {"stream", "SIZE", "exec: how much goes through a stream in a run, as 64M, the default, or 1G", take_stream, 0},
         {"payload", "PATH", "floor: write the payload there too, for another monitor to boot", take_payload, 0},
         {"overwrite", NULL, "blk: write to the disk of --disk too, which destroys what is on it", take_overwrite, 0},
         {"peer", "COMMAND", "blk, vsock: measure this monitor too, whose init is bench-guest", take_peer, 0},
