@@ -94,7 +94,7 @@ static void failed(struct agent_client *client, uint64_t id, const struct agent_
 	agent_client_queue(client, PROTO_FAILED, &payload, length);
 	agent_client_queue(client, PROTO_DONE, NULL, 0);
 	agent_client_end(client);
-	agent_mirror_event(client->agent, NULL, id, PROTO_FAILED, &payload, length);
+	agent_mirror_failed(client->agent, id, &payload, length);
 }
 
 static void fail_without_memory(struct agent_client *client, uint64_t id)
@@ -148,7 +148,7 @@ static void exec(struct agent_client *client, uint8_t *payload, size_t length)
 	join(client, session, true, 0);
 	struct proto_started started = {
 	        .session = id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
-	agent_mirror_event(agent, session, id, PROTO_STARTED, &started, sizeof(started));
+	agent_mirror_started(session, &started);
 }
 
 static void open_session(struct agent_client *client, const uint8_t *payload)

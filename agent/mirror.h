@@ -2,9 +2,11 @@
 /*
  * What the sessions do, repeated on the control connection for the host's log.
  *
- * It must never hold a session up: events wait in the control connection's queue up to MIRROR_QUEUE_MAX, beyond that
- * they are counted and left out, and a DROPPED event says so as soon as there is room. The last part of the queue is
- * for events without data, so that a flood of output does not cost the log a program's start or end.
+ * It must never hold a session up: events wait in the control connection's queue up to MIRROR_QUEUE_MAX. Output that
+ * does not fit stays in its session's ring and is queued from there when there is room; what the ring overwrites before
+ * that is left out, and a DROPPED event says how much. So a host that reads slowly misses the middle of a flood, never
+ * its end. The last part of the queue is for events without data, so that a flood of output does not cost the log a
+ * program's start.
  *
  * Events are sent when a session ends or fails, when many wait, or MIRROR_DELAY_NS after the first: a short program
  * costs one write, not three, and that after its client was served.
@@ -14,7 +16,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
+
+#include "agent/proto.h"
 
 #define MIRROR_QUEUE_MAX (256u * 1024)
 #define MIRROR_QUEUE_RESERVE (16u * 1024)
@@ -23,12 +26,22 @@
 struct agent;
 struct agent_session;
 
-/* An event without data. For FAILED there is no session: its id alone. */
-void agent_mirror_event(struct agent *agent, struct agent_session *session, uint64_t id, uint8_t type,
-        const void *payload, size_t length);
+/* A program that did not start: there is no session, its id alone. `payload`: struct proto_failed and text. */
+void agent_mirror_failed(struct agent *agent, uint64_t id, const void *payload, size_t length);
 
-/* Output of any length. type: PROTO_STDOUT or PROTO_STDERR. */
-void agent_mirror_output(struct agent_session *session, uint8_t type, const struct iovec *slices, int count);
+void agent_mirror_started(struct agent_session *session, const struct proto_started *started);
+
+/* The session's ring has more than before. */
+void agent_mirror_output(struct agent_session *session);
+
+/* Output that is in no ring. type: PROTO_STDOUT or PROTO_STDERR. */
+void agent_mirror_late(struct agent_session *session, uint8_t type, const void *data, size_t length);
+
+/* It has exited: session->exit_position and the status hold. */
+void agent_mirror_exited(struct agent_session *session);
+
+/* The session's ring is gone, and it will be next: what it has still to say is said now or never. */
+void agent_mirror_forget(struct agent_session *session);
 
 /* The queue became shorter. */
 void agent_mirror_room(struct agent *agent);

@@ -117,9 +117,7 @@ static void plan_output(struct write *plan, const struct agent_client *client, u
 	}
 	if (position < limit || !session->exited)
 		return;
-	struct proto_exited exited = {.code = session->code,
-	        .signal = session->signal,
-	        .flags = session->timed_out ? PROTO_SESSION_TIMEOUT : 0};
+	struct proto_exited exited = agent_session_exited(session);
 	plan->final = (struct final){
 	        .exited_frame = {.length = sizeof(exited), .type = PROTO_EXITED}, .done_frame = {.type = PROTO_DONE}};
 	memcpy(plan->final.exited, &exited, sizeof(exited));

@@ -207,7 +207,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->running);
 	list_init(&agent->ended);
 	list_init(&agent->orphaned);
-	list_init(&agent->mirror_lost);
+	list_init(&agent->mirror_behind);
 	raise_files(agent);
 	int error = open_null(agent);
 	if (!error)

@@ -60,7 +60,7 @@ struct agent {
 	unsigned int ended_count;
 	uint64_t next_session;
 
-	struct list mirror_lost; /* sessions that the control connection is to be told a loss of */
+	struct list mirror_behind; /* sessions that wait for room on the control connection */
 	struct poller_timer mirror_timer;
 
 	struct agent_spawner spawner;

@@ -70,6 +70,7 @@ static bool release(struct agent_session *session)
 	outring_free(&session->ring);
 	if (outputs_open(session))
 		return false;
+	agent_mirror_forget(session);
 	agent_session_free(session);
 	return true;
 }
@@ -115,10 +116,7 @@ static void check_exit(struct agent_session *session)
 	poller_disarm(&session->grace);
 	close_stdin(session);
 	wake_clients(session);
-	struct proto_exited exited = {.code = session->code,
-	        .signal = session->signal,
-	        .flags = session->timed_out ? PROTO_SESSION_TIMEOUT : 0};
-	agent_mirror_event(agent, session, session->id, PROTO_EXITED, &exited, sizeof(exited));
+	agent_mirror_exited(session);
 	list_remove(&session->node);
 	list_append(&agent->ended, &session->node);
 	agent->ended_count++;
@@ -162,24 +160,20 @@ static ssize_t read_to_log(struct session_stream *stream, uint32_t *asked)
 	ssize_t count = read(stream->watch.fd, agent->scratch, sizeof(agent->scratch));
 	if (count < 0)
 		return -errno;
-	struct iovec slice = {agent->scratch, (size_t)count};
 	if (count > 0)
-		agent_mirror_output(stream->session, stream_type(stream), &slice, 1);
+		agent_mirror_late(stream->session, stream_type(stream), agent->scratch, (size_t)count);
 	return count;
 }
 
 static ssize_t read_to_ring(struct session_stream *stream, uint32_t room, uint32_t *asked)
 {
 	struct agent_session *session = stream->session;
-	uint64_t position = session->ring.head;
 	rescue_clients(session, room);
 	ssize_t count = outring_read(&session->ring, stream->watch.fd, stream == &session->streams[1], room, asked);
 	if (count <= 0)
 		return count;
-	struct iovec slices[2];
-	int slice_count = outring_slices(&session->ring, position, (uint32_t)count, slices);
 	wake_clients(session);
-	agent_mirror_output(session, stream_type(stream), slices, slice_count);
+	agent_mirror_output(session);
 	return count;
 }
 
@@ -536,6 +530,13 @@ uint32_t agent_session_flags(const struct agent_session *session)
 	if (session->exited && session->timed_out)
 		flags |= PROTO_SESSION_TIMEOUT;
 	return flags;
+}
+
+struct proto_exited agent_session_exited(const struct agent_session *session)
+{
+	return (struct proto_exited){.code = session->code,
+	        .signal = session->signal,
+	        .flags = session->timed_out ? PROTO_SESSION_TIMEOUT : 0};
 }
 
 /* ended is in another order than that of ids. */

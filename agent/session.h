@@ -72,7 +72,11 @@ struct agent_session {
 	uint32_t signal;
 	uint64_t exit_position; /* of the output's end at that time */
 
-	uint64_t mirror_lost; /* bytes of output that the control connection did not get */
+	/* What the control connection did not get yet, and the place in agent->mirror_behind while it has no room: */
+	uint64_t mirror_position; /* of the ring's output */
+	uint64_t mirror_lost;     /* bytes that it will not get, */
+	bool mirror_missed;       /* which, or that it missed an event, is to be told */
+	bool mirror_exit;         /* EXITED, once the output before it is queued */
 	struct list mirror_node;
 
 	size_t argv_bytes;
@@ -93,6 +97,9 @@ struct agent_session *agent_session_next(struct agent *agent, uint64_t id);
 
 /* enum proto_session_flags, without those of a particular client. */
 uint32_t agent_session_flags(const struct agent_session *session);
+
+/* How it ended, once it has. */
+struct proto_exited agent_session_exited(const struct agent_session *session);
 
 /* The process has ended with this wait status. */
 void agent_session_reaped(struct agent_session *session, int status);

@@ -14,6 +14,9 @@
 
 #include "agent/proto.h"
 
+/* How long nothing is taken once the allowance is used up: some reads' worth is there again then. */
+#define PAUSE_NS 20000000
+
 #define BUFFER_SIZE (sizeof(struct proto_frame) + sizeof(struct proto_event) + PROTO_DATA_MAX)
 
 struct control {
@@ -24,9 +27,13 @@ struct control {
 	int listen_fd;
 	int fd; /* the agent's connection, -1: none (any more) */
 	bool ready;
-	bool closing;              /* nothing is begun any more */
-	bool accepting, receiving; /* the operation is in flight */
-	struct loop_op accept_op, receive_op;
+	bool ending;                        /* the guest was asked to power off */
+	bool closing;                       /* nothing is begun any more */
+	bool accepting, receiving, pausing; /* the operation is in flight */
+	struct loop_op accept_op, receive_op, pause_op;
+	struct __kernel_timespec pause;
+	int64_t allowance; /* bytes that may be taken at once */
+	uint64_t refilled_ns;
 	size_t used;
 	uint8_t buffer[BUFFER_SIZE];
 };
@@ -112,10 +119,43 @@ static void receive(struct control *c)
 	c->receiving = true;
 }
 
-static void receive_more(struct control *c)
+static uint64_t now_ns(void)
 {
-	if (!c->closing)
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The next receive: at once while the allowance lasts, else when there is some again. */
+static void receive_in_turn(struct control *c)
+{
+	if (c->closing)
+		return;
+	uint64_t now = now_ns();
+	/* A quiet day earns no more than an hour, which is far beyond the burst and does not overflow. */
+	uint64_t earned_us = (now - c->refilled_ns) / 1000 < 3600000000u ? (now - c->refilled_ns) / 1000 : 3600000000u;
+	c->allowance += (int64_t)(earned_us * CONTROL_RATE / 1000000);
+	if (c->allowance > CONTROL_BURST)
+		c->allowance = CONTROL_BURST;
+	c->refilled_ns = now;
+	if (c->allowance > 0 || c->ending) {
 		receive(c);
+		return;
+	}
+	c->pause = (struct __kernel_timespec){.tv_nsec = PAUSE_NS};
+	struct io_uring_sqe *sqe = loop_sqe(c->loop);
+	io_uring_prep_timeout(sqe, &c->pause, 0, 0);
+	loop_start(c->loop, sqe, &c->pause_op);
+	c->pausing = true;
+}
+
+static void paused(struct loop_op *op, int res, uint32_t flags)
+{
+	struct control *c = (struct control *)((char *)op - offsetof(struct control, pause_op));
+	(void)flags;
+	c->pausing = false;
+	if (res != -ECANCELED)
+		receive_in_turn(c);
 }
 
 static void received(struct loop_op *op, int res, uint32_t flags)
@@ -126,7 +166,7 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 	if (res == -ECANCELED)
 		return;
 	if (res == -EINTR || res == -EAGAIN) {
-		receive_more(c);
+		receive_in_turn(c);
 		return;
 	}
 	if (res <= 0) {
@@ -134,10 +174,11 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 		return;
 	}
 	c->used += (size_t)res;
+	c->allowance -= res;
 	if (handle_frames(c) < 0)
 		give_up(c, "the guest broke the protocol");
 	else
-		receive_more(c);
+		receive_in_turn(c);
 }
 
 static void accepted(struct loop_op *op, int res, uint32_t flags)
@@ -163,7 +204,7 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 	if (send_frame(c, PROTO_HELLO, &hello, sizeof(hello)) < 0)
 		give_up(c, "the guest does not read");
 	else
-		receive_more(c);
+		receive_in_turn(c);
 }
 
 int control_create(struct control **out, const char *path, const struct control_events *events, struct loop *loop,
@@ -178,6 +219,9 @@ int control_create(struct control **out, const char *path, const struct control_
 	c->fd = -1;
 	c->accept_op.done = accepted;
 	c->receive_op.done = received;
+	c->pause_op.done = paused;
+	c->allowance = CONTROL_BURST;
+	c->refilled_ns = now_ns();
 	c->addr.sun_family = AF_UNIX;
 	int ret;
 	if ((size_t)snprintf(c->addr.sun_path, sizeof(c->addr.sun_path), "%s", path) >= sizeof(c->addr.sun_path)) {
@@ -206,7 +250,20 @@ int control_poweroff(struct control *c)
 {
 	if (c->fd < 0 || !c->ready)
 		return -ENOTCONN;
+	c->ending = true; /* what the log has not got now, it gets soon or never */
 	return send_frame(c, PROTO_POWEROFF, "", 0);
+}
+
+/* What the guest had sent when it ended. That it is ready is no news any more. */
+static void drain(struct control *c)
+{
+	ssize_t n = 1;
+	while (c->fd >= 0 && c->ready && n > 0) {
+		n = recv(c->fd, c->buffer + c->used, BUFFER_SIZE - c->used, MSG_DONTWAIT);
+		c->used += n > 0 ? (size_t)n : 0;
+		if (n > 0 && handle_frames(c) < 0)
+			n = 0;
+	}
 }
 
 void control_destroy(struct control *c)
@@ -219,8 +276,14 @@ void control_destroy(struct control *c)
 		loop_cancel(c->loop, &c->accept_op);
 	if (c->receiving)
 		loop_cancel(c->loop, &c->receive_op);
-	while ((c->accepting || c->receiving) && loop_step(c->loop, -1) >= 0)
+	if (c->pausing) {
+		struct io_uring_sqe *sqe = loop_sqe(c->loop);
+		io_uring_prep_timeout_remove(sqe, (uintptr_t)&c->pause_op, 0);
+		io_uring_sqe_set_data(sqe, NULL);
+	}
+	while ((c->accepting || c->receiving || c->pausing) && loop_step(c->loop, -1) >= 0)
 		;
+	drain(c);
 	if (c->listen_fd >= 0)
 		close(c->listen_fd);
 	if (c->fd >= 0)

@@ -3,6 +3,10 @@
  * The VMM's end of the agent's control connection (docs/PROTOCOL.md): it learns here that the guest is ready, asks it
  * to power off, and receives the events of its sessions. The agent is inside the guest, so what it sends is hostile: a
  * broken frame ends the connection, and the sandbox goes on without its log.
+ *
+ * It is read at a bounded rate, after a burst. A program that writes faster for longer turns
+ * the log over in a moment, and would wait for it half of its time; the agent leaves out the middle of such a flood,
+ * keeps the end, and says how much is missing.
  */
 #ifndef WISP_VMM_CONTROL_H
 #define WISP_VMM_CONTROL_H
@@ -16,6 +20,9 @@
 #include "vmm/loop.h"
 
 struct control;
+
+#define CONTROL_RATE (2u << 20)  /* bytes a second that are taken from the agent */
+#define CONTROL_BURST (8u << 20) /* bytes that may come at once after a quiet time */
 
 struct control_events {
 	void (*ready)(void *context); /* the agent serves; once */

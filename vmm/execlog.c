@@ -90,8 +90,8 @@ void capped_close(struct capped_file *file)
 struct line {
 	struct capped_file *file;
 	size_t used;
-	bool begun; /* a piece is written: the rest belongs into the same file */
-	char text[16384];
+	bool begun;       /* a piece is written: the rest belongs into the same file */
+	char text[98304]; /* a read of binary output whole: one write a line */
 };
 
 static void flush(struct line *line)

@@ -36,6 +36,7 @@ struct log {
 	size_t bytes[2];
 	uint64_t dropped;
 	char text[64]; /* the beginning of its stdout */
+	char tail[9];  /* and the end */
 	struct proto_exited exit;
 	struct proto_failed failure;
 };
@@ -53,6 +54,10 @@ static void log_event(struct log *log, const struct event *event)
 		log->out_of_order += !log->started || event->length == 0;
 		if (log->bytes[0] + event->length < sizeof(log->text) && event->head.type == PROTO_STDOUT)
 			memcpy(log->text + log->bytes[0], event->payload, event->length);
+		for (size_t i = event->length < 8 ? 0 : event->length - 8; i < event->length; i++) {
+			memmove(log->tail, log->tail + 1, 7);
+			log->tail[7] = (char)event->payload[i];
+		}
 		log->bytes[event->head.type == PROTO_STDERR] += event->length;
 		break;
 	case PROTO_DROPPED:
@@ -151,16 +156,16 @@ static void much_output(void)
 static void host_does_not_read(void)
 {
 	START();
-	enum { ROUNDS = 8 };
+	enum { ROUNDS = 8, EACH = 500000 };
 	uint64_t begin = now_ms();
 	struct result results[ROUNDS];
 	for (int i = 0; i < ROUNDS; i++) {
-		results[i] = run(&agent, &SH("head -c 200000 /dev/zero; exit 2"));
+		results[i] = run(&agent, &SH("head -c 500000 /dev/zero; exit 2"));
 		CHECK(ended_with(&results[i], 2));
-		CHECK_EQ(results[i].length[0], 200000);
+		CHECK_EQ(results[i].length[0], EACH);
 	}
 	CHECK(now_ms() - begin < 15000);
-	/* A running session loses something as well, and says so when there is room, without another event. */
+	/* What a running session said meanwhile comes when there is room, without another event. */
 	struct result running = {0};
 	int fd = dial(&agent);
 	send_exec(fd, &SH("head -c 100000 /dev/zero; echo here >&2; sleep 60"));
@@ -168,17 +173,20 @@ static void host_does_not_read(void)
 		REQUIRE(result_step(fd, &running));
 	struct log logs[ROUNDS + 2] = {0};
 	struct event event;
-	while ((logs[ROUNDS + 1].bytes[0] + logs[ROUNDS + 1].bytes[1] + logs[ROUNDS + 1].dropped < 100005) &&
+	int ends = 0;
+	while ((ends < ROUNDS ||
+	               logs[ROUNDS + 1].bytes[0] + logs[ROUNDS + 1].bytes[1] + logs[ROUNDS + 1].dropped < 100005) &&
 	        next_event(&event)) {
 		REQUIRE(event.head.session >= 1 && event.head.session <= ROUNDS + 1);
 		log_event(&logs[event.head.session], &event);
+		ends += event.head.type == PROTO_EXITED;
 		frame_free(&event.frame);
 	}
 	uint64_t dropped = 0;
 	for (int i = 1; i <= ROUNDS; i++) {
 		CHECK_EQ(logs[i].started, 1);
 		CHECK_EQ(logs[i].exited, 1);
-		CHECK_EQ(logs[i].bytes[0] + logs[i].dropped, 200000);
+		CHECK_EQ(logs[i].bytes[0] + logs[i].dropped, EACH);
 		CHECK_EQ(logs[i].out_of_order, 0);
 		dropped += logs[i].dropped;
 		result_free(&results[i - 1]);
@@ -194,6 +202,22 @@ static void host_does_not_read(void)
 	kill_program((long)running.start.pid);
 	close(fd);
 	result_free(&running);
+	STOP();
+}
+
+/* What is missed of a flood is its middle: the end, which says why it ended, stays in the ring until there is room. */
+static void the_end_of_a_flood_is_kept(void)
+{
+	START();
+	struct result result = run(&agent, &SH("head -c 3000000 /dev/zero; printf 'the end!'; exit 9"));
+	CHECK(ended_with(&result, 9));
+	struct log log = read_log(result.start.session);
+	CHECK_EQ(log.bytes[0] + log.dropped, 3000008);
+	CHECK(log.dropped > 0);
+	CHECK_STR(log.tail, "the end!");
+	CHECK_EQ(log.exit.code, 9);
+	CHECK_EQ(log.out_of_order, 0);
+	result_free(&result);
 	STOP();
 }
 
@@ -243,5 +267,5 @@ static void control_is_lost(void)
 }
 
 TEST_MAIN("agent_mirror", {"events", events}, {"failure", failure}, {"much_output", much_output},
-        {"host_does_not_read", host_does_not_read}, {"control_requests", control_requests},
-        {"control_is_lost", control_is_lost})
+        {"host_does_not_read", host_does_not_read}, {"the_end_of_a_flood_is_kept", the_end_of_a_flood_is_kept},
+        {"control_requests", control_requests}, {"control_is_lost", control_is_lost})

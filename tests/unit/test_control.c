@@ -2,6 +2,7 @@
 /* The VMM's end of the control connection: readiness, power-off, a hostile agent, a flood. */
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/proto.h"
@@ -123,5 +124,62 @@ static void who_breaks_the_rules_is_dropped(void)
 	}
 }
 
+static double now_s(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Sends whole frames as fast as they are taken, for so long; one at least. */
+static void flood(int fd, double seconds)
+{
+	static uint8_t frame[sizeof(struct proto_frame) + sizeof(struct proto_event) + PROTO_DATA_MAX];
+	static uint8_t payload[sizeof(struct proto_event) + PROTO_DATA_MAX];
+	size_t len = put_frame(frame, PROTO_EVENT, payload, sizeof(payload)), sent = 0;
+	double begun = now_s();
+	do {
+		ssize_t n = send(fd, frame + sent, len - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n > 0)
+			sent = (sent + (size_t)n) % len;
+		loop_step(loop, n > 0 ? 0 : 10);
+	} while (now_s() - begun < seconds || sent > 0);
+}
+
+static void a_flood_is_taken_at_a_bounded_rate(void)
+{
+	int fd = set_up();
+	REQUIRE(fd >= 0);
+	send_hello(fd, PROTO_VERSION);
+	double begun = now_s();
+	while (event_bytes < CONTROL_BURST - PROTO_DATA_MAX && now_s() - begun < 60)
+		flood(fd, 0); /* the burst is taken as fast as this machine can */
+	CHECK(event_bytes >= CONTROL_BURST - PROTO_DATA_MAX);
+	flood(fd, 0.5);
+	double most = CONTROL_BURST + CONTROL_RATE * (now_s() - begun) + 4 * PROTO_DATA_MAX;
+	CHECK((double)event_bytes <= most);
+	tear_down(fd); /* also while it pauses */
+}
+
+/* What the guest sent before it ended is logged, although the allowance is used up. */
+static void nothing_sent_is_left_at_the_end(void)
+{
+	uint8_t bytes[sizeof(struct proto_frame) + sizeof(struct proto_event) + 5];
+	struct proto_event event = {.session = 7};
+	uint8_t payload[sizeof(event) + 5] = {0};
+	int fd = set_up();
+	REQUIRE(fd >= 0);
+	send_hello(fd, PROTO_VERSION);
+	steps(4);
+	size_t n = put_frame(bytes, PROTO_EVENT, payload, sizeof(payload));
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(send(fd, bytes, n, 0), n);
+	CHECK_EQ(event_bytes, 0);
+	tear_down(fd);
+	CHECK_EQ(event_bytes, 15);
+}
+
 TEST_MAIN("control", {"a_hello_is_readiness_and_poweroff_follows", a_hello_is_readiness_and_poweroff_follows},
-        {"who_breaks_the_rules_is_dropped", who_breaks_the_rules_is_dropped})
+        {"who_breaks_the_rules_is_dropped", who_breaks_the_rules_is_dropped},
+        {"a_flood_is_taken_at_a_bounded_rate", a_flood_is_taken_at_a_bounded_rate},
+        {"nothing_sent_is_left_at_the_end", nothing_sent_is_left_at_the_end})
