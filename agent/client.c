@@ -18,11 +18,11 @@ void agent_client_wake(struct agent_client *client)
 	poller_defer(&client->agent->poller, &client->flush);
 }
 
-void agent_client_queue(struct agent_client *client, uint8_t type, const void *payload, size_t length)
+/* A frame that goes out with the next one, or when something else wakes the connection. */
+static void append_frame(struct agent_client *client, uint8_t type, const void *payload, size_t length)
 {
 	struct proto_frame frame = {.length = (uint32_t)length, .type = type};
 	uint8_t *room = bytes_reserve(&client->out, sizeof(frame) + length);
-	agent_client_wake(client);
 	if (!room) {
 		client->broken = true;
 		return;
@@ -31,6 +31,12 @@ void agent_client_queue(struct agent_client *client, uint8_t type, const void *p
 	if (length)
 		memcpy(room + sizeof(frame), payload, length);
 	client->out.length += sizeof(frame) + length;
+}
+
+void agent_client_queue(struct agent_client *client, uint8_t type, const void *payload, size_t length)
+{
+	append_frame(client, type, payload, length);
+	agent_client_wake(client);
 }
 
 uint64_t agent_client_limit(const struct agent_client *client)
@@ -129,20 +135,30 @@ void agent_client_refuse(struct agent_client *client, enum proto_error_code code
 static void linger_over(struct poller_timer *timer)
 {
 	struct agent_client *client = list_entry(timer, struct agent_client, linger);
-	if (client->state <= CLIENT_REQUEST)
+	struct agent *agent = client->agent;
+	if (client->state < CLIENT_ENDING && !client->greeted) {
+		client->greeted = true;
+		agent_client_wake(client);
+		poller_arm(&agent->poller, timer, poller_now() + agent->patience_ns);
+	} else if (client->state == CLIENT_CLOSING && !client->shut) {
+		client->shut = true;
+		shutdown(client->watch.fd, SHUT_WR);
+		poller_arm(&agent->poller, timer, poller_now() + CLIENT_LINGER_NS);
+	} else if (client->state <= CLIENT_REQUEST) {
 		agent_client_refuse(client, PROTO_ERROR_PROTOCOL, "no request came in time");
-	else
+	} else {
 		agent_client_free(client);
+	}
 }
 
 /*
  * All is sent. The last bytes could be lost by closing now, since a close with something unread resets the
- * connection: end our side, and let the peer close first.
+ * connection: let the peer close first. Most do as soon as they have read the last frame; one that waits for the end of
+ * the stream gets it a little later, which saves the others a packet.
  */
-static void shut(struct agent_client *client)
+static void leave(struct agent_client *client)
 {
 	struct agent *agent = client->agent;
-	shutdown(client->watch.fd, SHUT_WR);
 	list_remove(&client->node);
 	client->state = CLIENT_CLOSING;
 	agent->client_count--;
@@ -150,7 +166,7 @@ static void shut(struct agent_client *client)
 		agent_client_free(list_entry(agent->closing.next, struct agent_client, node));
 	list_append(&agent->closing, &client->node);
 	agent->closing_count++;
-	poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_LINGER_NS);
+	poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_SHUT_NS);
 }
 
 /* ---- Events ---- */
@@ -191,7 +207,7 @@ static void flush_task(struct poller_task *task)
 	if (client->control)
 		agent_mirror_room(client->agent);
 	else if (!error && client->state == CLIENT_ENDING)
-		shut(client);
+		leave(client);
 }
 
 /* One read. False when the connection is at its end. */
@@ -257,11 +273,13 @@ int agent_client_serve(struct agent *agent, int fd, bool control)
 	client->linger.fire = linger_over;
 	client->control = control;
 	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION, .realtime_ns = agent_realtime()};
-	agent_client_queue(client, PROTO_HELLO, &hello, sizeof(hello));
+	/* With the answer to its request, which follows soon, or alone when the client waits for it. */
+	append_frame(client, PROTO_HELLO, &hello, sizeof(hello));
 	list_append(&agent->clients, &client->node);
 	if (!control)
-		poller_arm(&agent->poller, &client->linger, poller_now() + agent->patience_ns);
+		poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_GREET_NS);
 	if (control) {
+		agent_client_wake(client);
 		agent->control = client;
 		agent->mirror_timer.fire = mirror_due;
 	} else if (++agent->client_count > PROTO_CLIENTS_MAX) {

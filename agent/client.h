@@ -20,6 +20,8 @@
 #include "agent/proto.h"
 
 #define CLIENT_CLOSING_MAX 64u                           /* answered connections that the peer has not closed */
+#define CLIENT_GREET_NS (20u * 1000 * 1000)              /* how long our HELLO waits for the client's request */
+#define CLIENT_SHUT_NS (20u * 1000 * 1000)               /* how long an answered peer has to close before we shut */
 #define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull)    /* how long it may take for that */
 #define CLIENT_PATIENCE_NS (30u * 1000 * 1000 * 1000ull) /* until it has a session, or all of a list */
 
@@ -32,7 +34,7 @@ enum client_state {
 	CLIENT_SESSION,
 	CLIENT_LIST,
 	CLIENT_ENDING,  /* everything is queued; close once it is sent */
-	CLIENT_CLOSING, /* our side is shut; the peer's end is awaited */
+	CLIENT_CLOSING, /* everything is sent; the peer's end is awaited */
 };
 
 struct agent_client {
@@ -43,6 +45,8 @@ struct agent_client {
 	struct poller_timer linger; /* runs but in a session: nobody keeps one of the few places for nothing */
 	enum client_state state;
 	bool control;
+	bool greeted;     /* our HELLO waits for nothing any more */
+	bool shut;        /* our side is, while CLIENT_CLOSING */
 	bool awaits_room; /* EPOLLOUT is watched for */
 	struct bytes in;  /* the beginning of a frame whose rest is to come */
 	struct bytes out;

@@ -61,6 +61,10 @@ static pid_t serve(const char *dir, const char *ok, const struct script *script,
 	int fd = accept(listener, NULL, NULL);
 	if (read(fd, buffer, 13) != 13 || memcmp(buffer, "CONNECT 1024\n", 13) != 0)
 		_exit(1);
+	/* Greeting and request are there at once: nothing waits for the answer to CONNECT. */
+	const size_t greeting = sizeof(struct proto_frame) + sizeof(struct proto_hello) + sizeof(struct proto_frame);
+	if (recv(fd, buffer, greeting, MSG_WAITALL) != (ssize_t)greeting)
+		_exit(2);
 	send(fd, ok, strlen(ok), MSG_NOSIGNAL);
 	for (size_t at = 0; at < script->length; at += step) {
 		size_t length = script->length - at < step ? script->length - at : step;

@@ -83,14 +83,14 @@ struct conn {
 	int64_t deadline_ns;
 };
 
-/* Connects and shakes hands with the VMM. `deadline_ns` is the execution's; connecting has a limit of its own too. */
+/* Connects to the VMM. `deadline_ns` is the execution's; connecting has a limit of its own too. */
 int conn_open(const char *dir, const char *name, int64_t deadline_ns, struct conn **conn, struct wisp_error *error);
 void conn_ref(struct conn *conn);
 void conn_unref(struct conn *conn);
 /* The session's handle is gone: nothing can be sent or received any more. */
 void conn_close(struct conn *conn);
 
-/* HELLO and the request; waits until they are sent. */
+/* Asks the VMM for the agent, and the agent for `request`; waits until that is sent and the agent has accepted. */
 int conn_ask(
         struct conn *conn, enum conn_request request, const void *payload, size_t length, struct wisp_error *error);
 

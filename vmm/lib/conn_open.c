@@ -188,18 +188,11 @@ static int64_t connect_deadline(const struct conn *conn)
 
 int conn_open(const char *dir, const char *name, int64_t deadline_ns, struct conn **out, struct wisp_error *error)
 {
-	static const char line[] = "CONNECT 1024\n";
-	_Static_assert(PROTO_PORT_AGENT == 1024, "the line above");
 	struct conn *conn = conn_new(name);
 	if (!conn)
 		return lib_no_memory(error);
 	conn->deadline_ns = deadline_ns;
-	int64_t deadline = connect_deadline(conn);
-	int r = connect_socket(conn, dir, deadline, error);
-	if (r == 0)
-		r = send_all(conn, line, strlen(line), deadline, error);
-	if (r == 0)
-		r = take_ok(conn, deadline, error);
+	int r = connect_socket(conn, dir, connect_deadline(conn), error);
 	if (r < 0) {
 		conn_unref(conn);
 		return r;
@@ -215,27 +208,33 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	struct {
+		char line[13]; /* for the VMM, which takes it out of the stream */
 		struct proto_frame hello_frame;
 		struct proto_hello hello;
 		struct proto_frame frame;
-	} head = {
+	} __attribute__((packed)) head = {
+	        .line = {'C', 'O', 'N', 'N', 'E', 'C', 'T', ' ', '1', '0', '2', '4', '\n'},
 	        .hello_frame = {.length = sizeof(struct proto_hello), .type = PROTO_HELLO},
 	        .hello = {.magic = PROTO_MAGIC,
 	                .version = PROTO_VERSION,
 	                .realtime_ns = (uint64_t)(now.tv_sec * NS_PER_S + now.tv_nsec)},
 	        .frame = {.length = (uint32_t)length, .type = (uint8_t)types[request]},
 	};
-	_Static_assert(sizeof(head) == 2 * sizeof(struct proto_frame) + sizeof(struct proto_hello), "no padding");
+	_Static_assert(PROTO_PORT_AGENT == 1024, "the line above");
 	conn->request = request;
-	/* One write where it fits: the guest wakes up once. */
+	/* One write where it fits: the request is at the VMM when the guest has accepted, and the guest wakes up once.
+	 */
 	char *whole = malloc(sizeof(head) + length);
 	if (!whole)
 		return lib_no_memory(error);
 	memcpy(whole, &head, sizeof(head));
 	if (length > 0)
 		memcpy(whole + sizeof(head), payload, length);
-	int r = send_all(conn, whole, sizeof(head) + length, connect_deadline(conn), error);
+	int64_t deadline = connect_deadline(conn);
+	int r = send_all(conn, whole, sizeof(head) + length, deadline, error);
 	free(whole);
+	if (r == 0)
+		r = take_ok(conn, deadline, error);
 	if (r == 0)
 		conn_check(conn);
 	return r;
