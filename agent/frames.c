@@ -78,7 +78,8 @@ static void join(struct agent_client *client, struct agent_session *session, boo
 	list_append(&session->clients, &client->session_node);
 	struct proto_started started = {.session = session->id,
 	        .pid = (uint32_t)session->pid,
-	        .flags = agent_session_flags(session) | (writer ? PROTO_SESSION_WRITER : 0)};
+	        .flags = agent_session_flags(session) | (writer ? PROTO_SESSION_WRITER : 0),
+	        .replay = session->ring.head - position};
 	agent_client_queue(client, PROTO_STARTED, &started, sizeof(started));
 }
 

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
-#define PROTO_VERSION 1u
+#define PROTO_VERSION 2u
 
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to once, as soon as it serves */
@@ -134,6 +134,7 @@ struct proto_started {
 	uint64_t session; /* counts from 1, never reused while the guest runs */
 	uint32_t pid;     /* in the guest */
 	uint32_t flags;   /* enum proto_session_flags */
+	uint64_t replay;  /* the first so many bytes of output, those told by DROPPED included, are of the past */
 };
 
 struct proto_dropped {
@@ -220,7 +221,7 @@ _Static_assert(sizeof(struct proto_hello) == 16, "wire format");
 _Static_assert(sizeof(struct proto_exec) == 32, "wire format");
 _Static_assert(sizeof(struct proto_rlimit) == 24, "wire format");
 _Static_assert(sizeof(struct proto_open) == 16, "wire format");
-_Static_assert(sizeof(struct proto_started) == 16, "wire format");
+_Static_assert(sizeof(struct proto_started) == 24, "wire format");
 _Static_assert(sizeof(struct proto_exited) == 12, "wire format");
 _Static_assert(sizeof(struct proto_failed) == 8, "wire format");
 _Static_assert(sizeof(struct proto_session) == 40, "wire format");

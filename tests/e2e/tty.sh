@@ -62,3 +62,21 @@ t_terminal_is_set_back_on_sigterm() {
 	check stop wisp stop box
 	check rm wisp rm box
 }
+
+# tmux answers where the cursor is: once, when the program asks, and not again when its output is shown again.
+t_terminal_queries_are_not_replayed() {
+	check create wisp create -n box >/dev/null
+	terminal 80 24 "wisp exec -t box -- sh -c 'stty -echo -icanon; printf \"up\\033[6n\"; cat -v'"
+	expect_screen '^up\^\[\[1;3R'
+	keys C-]
+	expect_screen 'detached from session'
+	no_terminal
+	terminal 80 24 "wisp attach box 1"
+	expect_screen '^up\^\[\[1;3R'
+	keys 'typed' Enter
+	expect_screen 'typed'
+	equal "answers on the screen" "$(screen | grep -oF 'R' | wc -l)" 1
+	no_terminal
+	check stop wisp stop box
+	check rm wisp rm box
+}

@@ -62,7 +62,8 @@ static void first_frames(void)
 	struct {
 		struct proto_frame frame;
 		struct proto_hello hello;
-	} other = {{.length = sizeof(hello), .type = PROTO_HELLO}, {.magic = PROTO_MAGIC, .version = 2}};
+	} other = {
+	        {.length = sizeof(hello), .type = PROTO_HELLO}, {.magic = PROTO_MAGIC, .version = PROTO_VERSION + 1}};
 	expect_refusal(false, &other, sizeof(other), PROTO_ERROR_VERSION);
 	expect_service();
 	STOP();

@@ -208,6 +208,27 @@ static void detach_and_come_back(void)
 	END(f, t);
 }
 
+/* The terminal answers what is asked now, and not once more what was asked before. */
+static void queries_are_not_replayed(void)
+{
+	BEGIN(f, t);
+	job.script = "printf 'up\\033[6n\\033]11;?\\033\\\\past'; read line; printf 'now\\033[6n!'; read line";
+	REQUIRE(start(&job));
+	CHECK(see(&t, "up\033[6n\033]11;?\033\\past"));
+	type(&t, "\x1d");
+	pthread_join(job.thread, NULL);
+	REQUIRE(job.result == 1);
+	struct job again = {.f = &f, .t = &t, .reattach = job.id};
+	REQUIRE(start(&again));
+	CHECK(see(&t, "uppast"));
+	type(&t, "\r");
+	CHECK(see(&t, "now\033[6n!"));
+	type(&t, "\r");
+	pthread_join(again.thread, NULL);
+	CHECK_EQ(again.status.code, 0);
+	END(f, t);
+}
+
 /* The keys work although the program reads nothing, and the terminal can be left although it shows nothing. */
 static void detach_from_a_deaf_program(void)
 {
@@ -314,8 +335,8 @@ static void hang_up_detaches(void)
 
 TEST_MAIN("lib_attach", {"keys_and_screen", keys_and_screen}, {"the_default_shell", the_default_shell},
         {"control_keys_are_the_guests", control_keys_are_the_guests}, {"the_size_follows", the_size_follows},
-        {"detach_and_come_back", detach_and_come_back}, {"detach_from_a_deaf_program", detach_from_a_deaf_program},
-        {"cancel_ends_it", cancel_ends_it}, {"a_timeout_holds", a_timeout_holds},
-        {"failures_leave_the_terminal_alone", failures_leave_the_terminal_alone},
+        {"detach_and_come_back", detach_and_come_back}, {"queries_are_not_replayed", queries_are_not_replayed},
+        {"detach_from_a_deaf_program", detach_from_a_deaf_program}, {"cancel_ends_it", cancel_ends_it},
+        {"a_timeout_holds", a_timeout_holds}, {"failures_leave_the_terminal_alone", failures_leave_the_terminal_alone},
         {"a_session_without_terminal_is_refused", a_session_without_terminal_is_refused},
         {"hang_up_detaches", hang_up_detaches})

@@ -263,10 +263,10 @@ static void refusals(void)
 		frame(s, PROTO_ERROR, &refusal, sizeof(refusal));
 		expect("refusal", s, codes[i].result, codes[i].status);
 	}
-	struct proto_hello other = {.magic = PROTO_MAGIC, .version = 2};
+	struct proto_hello other = {.magic = PROTO_MAGIC, .version = PROTO_VERSION + 1};
 	s->length = 0;
 	frame(s, PROTO_HELLO, &other, sizeof(other));
-	expect("version 2", s, -EPROTONOSUPPORT, WISP_ERR_VERSION);
+	expect("other version", s, -EPROTONOSUPPORT, WISP_ERR_VERSION);
 	other = (struct proto_hello){.magic = 0x12345678, .version = PROTO_VERSION};
 	s->length = 0;
 	frame(s, PROTO_HELLO, &other, sizeof(other));

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/keys.h"
+#include "vmm/lib/replay.h"
 #include "vmm/lib/session.h"
 
 #define INPUT_SIZE 4096
@@ -30,6 +31,9 @@ struct attach {
 	size_t typed_at, typed_length;
 	const uint8_t *shown; /* of the last event, not written yet */
 	size_t shown_length;
+	const uint8_t *output; /* of the last event, not looked at yet */
+	size_t output_length;
+	struct replay replay;
 	char note[64];
 };
 
@@ -176,10 +180,11 @@ static int take_event(struct attach *attach, struct wisp_exit_status *status, in
 	switch (event->type) {
 	case WISP_EVENT_STDOUT:
 	case WISP_EVENT_STDERR:
-		attach->shown = event->data;
-		attach->shown_length = event->length;
+		attach->output = event->data;
+		attach->output_length = event->length;
 		return 0;
 	case WISP_EVENT_DROPPED:
+		replay_drop(&attach->replay, event->dropped);
 		snprintf(attach->note, sizeof(attach->note), "\r\n[%llu bytes of output were lost here]\r\n",
 		        (unsigned long long)event->dropped);
 		attach->shown = (const uint8_t *)attach->note;
@@ -238,9 +243,11 @@ static int bridge(struct attach *attach, struct wisp_exit_status *status, struct
 			return 1;
 		}
 		if (attach->shown_length == 0) {
-			if (take_event(attach, status, &result, error))
+			if (attach->output_length == 0 && take_event(attach, status, &result, error))
 				return result;
-			if (attach->shown_length > 0) {
+			if (attach->shown_length > 0 ||
+			        replay_next(&attach->replay, &attach->output, &attach->output_length, &attach->shown,
+			                &attach->shown_length)) {
 				show(attach);
 				continue;
 			}
@@ -304,6 +311,8 @@ int wisp_attach_session(struct wisp_session *session, const struct wisp_attach_o
 	if (r < 0)
 		return r;
 	attach.writes = session->conn->writer && session->has_stdin;
+	if (session->conn->replay > session->received)
+		attach.replay.left = session->conn->replay - session->received;
 	session->has_stdin = false;
 	attach.output_fd = open_output(attach.options.output_fd);
 	r = set_raw(&attach, error);

@@ -206,6 +206,7 @@ static bool apply(struct conn *conn, uint8_t type, const uint8_t *payload, size_
 		memcpy(&started, payload, sizeof(started));
 		conn->session = started.session;
 		conn->writer = started.flags & PROTO_SESSION_WRITER;
+		conn->replay = started.replay;
 		if (conn->request == CONN_OPEN) {
 			conn->tty = started.flags & PROTO_SESSION_TTY;
 			if (!conn->writer || !(started.flags & (PROTO_SESSION_STDIN | PROTO_SESSION_TTY)))

@@ -54,7 +54,8 @@ struct conn {
 	bool lost; /* no more can be received: `cause` says why once the frames are used up */
 	struct wisp_error cause;
 	uint64_t session;
-	bool writer; /* STARTED said so */
+	bool writer;     /* STARTED said so */
+	uint64_t replay; /* likewise: how much of the output is of the past */
 
 	/* What has not been sent. */
 	uint8_t *out;

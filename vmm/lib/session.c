@@ -142,12 +142,14 @@ static void fill_event(struct wisp_session *session, const struct conn_event *fr
 		event->type = frame->type == PROTO_STDOUT ? WISP_EVENT_STDOUT : WISP_EVENT_STDERR;
 		event->data = frame->payload;
 		event->length = frame->length;
+		session->received += frame->length;
 		break;
 	case PROTO_DROPPED: {
 		struct proto_dropped dropped;
 		memcpy(&dropped, frame->payload, sizeof(dropped));
 		event->type = WISP_EVENT_DROPPED;
 		event->dropped = dropped.bytes;
+		session->received += dropped.bytes;
 		break;
 	}
 	case PROTO_STDIN_ERROR: {

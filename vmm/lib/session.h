@@ -14,6 +14,7 @@ struct wisp_session {
 	int64_t timeout_ms;
 	bool has_stdin; /* there is a writer to take */
 	bool reattached;
+	uint64_t received; /* bytes of output, with those that were told to be lost */
 };
 
 /* Takes the connection over, also when it fails. */
