@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Clients of the agent that stop in the middle: the places are few, so nobody keeps one for nothing. */
 #include <fcntl.h>
+#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -116,4 +117,34 @@ static void unread_list(void)
 	agent_destroy(&agent);
 }
 
-TEST_MAIN("hostile_agent", {"no_request", no_request}, {"unread_list", unread_list})
+/* A guest that is being stopped starts nothing, and says so. */
+static void late_request(void)
+{
+	static const struct agent_hooks hooks;
+	static struct agent agent;
+	REQUIRE(agent_init(&agent, &hooks, NULL) == 0);
+	agent.stopping = true;
+	int fd = client_of(&agent, false);
+	struct {
+		struct proto_exec exec;
+		char strings[12];
+	} exec = {{.argc = 1}, "\0\0/bin/true"};
+	greet(fd);
+	put(fd, PROTO_EXEC, &exec, sizeof(exec.exec) + sizeof(exec.strings));
+	serve(&agent, 10);
+	struct {
+		struct proto_frame hello_frame;
+		struct proto_hello hello;
+		struct proto_frame frame;
+		struct proto_failed failed;
+	} answer;
+	REQUIRE(recv(fd, &answer, sizeof(answer), 0) == sizeof(answer));
+	CHECK_EQ(answer.frame.type, PROTO_FAILED);
+	CHECK_EQ(answer.failed.kind, PROTO_FAILURE_OTHER);
+	CHECK_EQ(answer.failed.error, ESHUTDOWN);
+	close(fd);
+	serve(&agent, 10);
+	agent_destroy(&agent);
+}
+
+TEST_MAIN("hostile_agent", {"no_request", no_request}, {"unread_list", unread_list}, {"late_request", late_request})
