@@ -9,8 +9,9 @@
  * all but the completion. All that a kick brings is submitted by the loop in one system call, and all that a round of
  * the loop completes is shown to the driver with one interrupt at most.
  *
- * With O_DIRECT the kernel wants buffers aligned as the storage likes. Requests that are not go through a second
- * descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both views coherent.
+ * With O_DIRECT the kernel wants buffers aligned at what the storage likes, 4 KiB at most. Requests that are not go
+ * through a second descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both
+ * views coherent.
  */
 #include "virtio/blk.h"
 
@@ -39,7 +40,7 @@
 /* The part of the config space that this device has: up to secure erase. */
 #define CONFIG_SIZE (offsetof(struct virtio_blk_config, unused1) + 3)
 
-/* What stands in for O_DIRECT's rules where the kernel does not tell them. */
+/* Of buffers, lengths and places in the file: what any storage takes with O_DIRECT. Guests do their I/O in pages. */
 #define DIRECT_ALIGN 4096u
 
 #define ZEROS_SIZE 4096u
@@ -74,7 +75,6 @@ struct blk {
 	int buffered_fd; /* fd itself unless that is O_DIRECT */
 	bool readonly;
 	bool sync_ignored;
-	uint32_t memory_align, offset_align; /* what fd wants; powers of two */
 	uint64_t sectors;
 	struct virtio_blk_config config;
 	char id[VIRTIO_BLK_ID_BYTES];
@@ -140,12 +140,10 @@ static int pick_fd(const struct request *r)
 	const struct blk *blk = r->blk;
 	if (blk->fd == blk->buffered_fd)
 		return blk->fd;
-	uint64_t bits = (r->offset | r->left) & (blk->offset_align - 1);
-	for (unsigned i = 0; i < r->iov_count; i++) {
-		bits |= (uintptr_t)r->iov[i].iov_base & (blk->memory_align - 1);
-		bits |= r->iov[i].iov_len & (blk->offset_align - 1);
-	}
-	return bits == 0 ? blk->fd : blk->buffered_fd;
+	uint64_t bits = r->offset | r->left;
+	for (unsigned i = 0; i < r->iov_count; i++)
+		bits |= (uintptr_t)r->iov[i].iov_base | r->iov[i].iov_len;
+	return bits % DIRECT_ALIGN == 0 ? blk->fd : blk->buffered_fd;
 }
 
 static void transfer(struct request *r)
@@ -516,15 +514,6 @@ static int prepare_direct(struct blk *blk, int fd, bool readonly, struct err *er
 	blk->buffered_fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 	if (blk->buffered_fd < 0)
 		return err_set(err, errno, "cannot open the disk a second time, without O_DIRECT: %s", strerror(errno));
-	blk->memory_align = blk->offset_align = DIRECT_ALIGN;
-#ifdef STATX_DIOALIGN
-	struct statx stx = {0};
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && stx.stx_mask & STATX_DIOALIGN &&
-	        stx.stx_dio_offset_align != 0) {
-		blk->memory_align = stx.stx_dio_mem_align;
-		blk->offset_align = stx.stx_dio_offset_align;
-	}
-#endif
 	return 0;
 }
 
