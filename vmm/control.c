@@ -119,19 +119,12 @@ static void receive(struct control *c)
 	c->receiving = true;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* The next receive: at once while the allowance lasts, else when there is some again. */
 static void receive_in_turn(struct control *c)
 {
 	if (c->closing)
 		return;
-	uint64_t now = now_ns();
+	uint64_t now = loop_now_ns();
 	/* A quiet day earns no more than an hour, which is far beyond the burst and does not overflow. */
 	uint64_t earned_us = (now - c->refilled_ns) / 1000 < 3600000000u ? (now - c->refilled_ns) / 1000 : 3600000000u;
 	c->allowance += (int64_t)(earned_us * CONTROL_RATE / 1000000);
@@ -221,7 +214,7 @@ int control_create(struct control **out, const char *path, const struct control_
 	c->receive_op.done = received;
 	c->pause_op.done = paused;
 	c->allowance = CONTROL_BURST;
-	c->refilled_ns = now_ns();
+	c->refilled_ns = loop_now_ns();
 	c->addr.sun_family = AF_UNIX;
 	int ret;
 	if ((size_t)snprintf(c->addr.sun_path, sizeof(c->addr.sun_path), "%s", path) >= sizeof(c->addr.sun_path)) {

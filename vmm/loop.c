@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 struct loop {
@@ -255,4 +256,11 @@ void loop_call_finish(struct loop *loop, struct loop_call *call)
 	call->finished = true;
 	pthread_cond_broadcast(&loop->finished);
 	pthread_mutex_unlock(&loop->lock);
+}
+
+uint64_t loop_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }

@@ -77,4 +77,7 @@ struct loop_call {
 bool loop_call(struct loop *loop, struct loop_call *call);
 void loop_call_finish(struct loop *loop, struct loop_call *call);
 
+/* Nanoseconds of CLOCK_MONOTONIC, by which the timeouts of operations go. Any thread. */
+uint64_t loop_now_ns(void);
+
 #endif

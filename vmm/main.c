@@ -86,16 +86,9 @@ static void write_log(void *context, enum log_level level, const char *text)
 	capped_write(&v->vmm_log, line, n < sizeof(line) ? n : sizeof(line) - 1);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void log_progress(struct vmm *v, const char *what)
 {
-	log_line(&v->log, LOG_INFO, "%s after %.3f ms", what, (double)(now_ns() - v->begun_ns) / 1e6);
+	log_line(&v->log, LOG_INFO, "%s after %.3f ms", what, (double)(loop_now_ns() - v->begun_ns) / 1e6);
 }
 
 /* To the sandbox's owner, and to its directory for everybody else. */
@@ -483,7 +476,7 @@ int main(int argc, char **argv)
 	struct vmm *v = &vmm;
 	struct err err = {0};
 	char line[600];
-	v->begun_ns = now_ns();
+	v->begun_ns = loop_now_ns();
 	trace_mark(&v->trace, "main", NULL);
 	prctl(PR_SET_NAME, "wisp-vmm");
 	umask(077);
