@@ -80,10 +80,12 @@ static void end_round(struct loop_task *task)
 		kick(&dev->queue[i]);
 	}
 	dev->ending_round = false;
-	for (unsigned i = 0; i < dev->queue_count; i++) {
-		if (!dev->queue[i].pushed)
-			continue;
+	bool any = false;
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		any |= dev->queue[i].pushed;
+	for (unsigned i = 0; i < dev->queue_count && any; i++) {
 		dev->queue[i].pushed = false;
+		dev->queue[i].quiet = 0;
 		wanted |= virtq_publish(&dev->queue[i].vq);
 	}
 	if (wanted && dev->active)
@@ -115,12 +117,12 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 	return 0;
 }
 
-static bool is_quiet(const struct virtio_dev *dev)
+static bool is_idle(const struct virtio_dev *dev)
 {
-	bool quiet = !dev->round_task.queued;
+	bool idle = !dev->round_task.queued && !dev->quiet_armed;
 	for (unsigned i = 0; i < dev->queue_count; i++)
-		quiet &= !dev->queue[i].armed;
-	return quiet;
+		idle &= !dev->queue[i].armed;
+	return idle;
 }
 
 void virtio_destroy(struct virtio_dev *dev)
@@ -133,7 +135,9 @@ void virtio_destroy(struct virtio_dev *dev)
 		if (dev->queue[i].armed)
 			loop_cancel(dev->env.loop, &dev->queue[i].kick_op);
 	}
-	while (drained && !is_quiet(dev))
+	if (dev->quiet_armed)
+		loop_cancel(dev->env.loop, &dev->quiet_op);
+	while (drained && !is_idle(dev))
 		drained = loop_step(dev->env.loop, -1) >= 0;
 	int fds[VIRTIO_QUEUES_MAX + 1] = {dev->irq_fd};
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
@@ -147,15 +151,48 @@ void virtio_destroy(struct virtio_dev *dev)
 	}
 }
 
+static void show_soon(struct virtio_queue *q)
+{
+	q->pushed = true;
+	if (!q->dev->ending_round) /* else it is about to be shown */
+		loop_defer(q->dev->env.loop, &q->dev->round_task);
+}
+
 void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written)
+{
+	if (!dev->active)
+		return;
+	virtq_push(&dev->queue[queue].vq, head, written);
+	show_soon(&dev->queue[queue]);
+}
+
+static void quiet_over(struct loop_op *op, int res, uint32_t flags)
+{
+	struct virtio_dev *dev = container(op, struct virtio_dev, quiet_op);
+	(void)res, (void)flags;
+	dev->quiet_armed = false;
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		if (dev->queue[i].quiet)
+			show_soon(&dev->queue[i]);
+}
+
+void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struct virtq_chain *chain)
 {
 	struct virtio_queue *q = &dev->queue[queue];
 	if (!dev->active)
 		return;
-	virtq_push(&q->vq, head, written);
-	q->pushed = true;
-	if (!dev->ending_round) /* else it is about to be shown */
-		loop_defer(dev->env.loop, &dev->round_task);
+	virtq_push(&q->vq, chain->head, 0);
+	q->quiet += chain->readable + chain->writable > 0 ? chain->readable + chain->writable : 1;
+	if (q->quiet >= q->vq.state.size / 4) {
+		show_soon(q);
+	} else if (!dev->quiet_armed) {
+		struct io_uring_sqe *sqe = loop_sqe(dev->env.loop);
+		io_uring_prep_timeout(sqe, &dev->quiet_delay, 0, 0);
+		dev->quiet_delay = (struct __kernel_timespec){.tv_nsec = VIRTIO_QUIET_MS * 1000000};
+		dev->quiet_op.done = quiet_over;
+		dev->quiet_armed = true;
+		loop_start(dev->env.loop, sqe, &dev->quiet_op);
+	}
 }
 
 void virtio_needs_reset(struct virtio_dev *dev, const char *why)
@@ -264,8 +301,10 @@ void virtio_reset_done(struct virtio_dev *dev)
 	struct loop_call *call = dev->reset_call;
 	assert(call);
 	forget(dev);
-	for (unsigned i = 0; i < dev->queue_count; i++)
+	for (unsigned i = 0; i < dev->queue_count; i++) {
 		dev->queue[i].pushed = dev->queue[i].again = false;
+		dev->queue[i].quiet = 0;
+	}
 	dev->reset_call = NULL;
 	loop_call_finish(dev->env.loop, call);
 }

@@ -2,9 +2,11 @@
 /*
  * Theory of operation of the guest's side.
  *
- * From the guest: each packet of the tx queue is handled at once and completed. Its data goes straight from the guest's
- * buffers into the host's socket; what that does not take is kept, up to what the guest was told it may send ahead, and
- * counts as forwarded (fwd_cnt) only when the socket took it. So one slow reader stops its own stream, and no other.
+ * From the guest: each packet of the tx queue is handled at once, and completed: a small one at leisure, since the
+ * driver only frees it, and an interrupt of its own would cost more than all the rest of it. Its data goes straight
+ * from the guest's buffers into the host's socket; what that does not take is kept, up to what the guest was told it
+ * may send ahead, and counts as forwarded (fwd_cnt) only when the socket took it. So one slow reader stops its own
+ * stream, and no other.
  *
  * To the guest: connections that have something to say stand in a line, `ready`. Each says one thing (a control packet,
  * or what one read of its socket brings) and goes to the end of the line. The read puts the bytes straight into the
@@ -27,6 +29,7 @@ enum { RXQ, TXQ, EVENTQ, QUEUES };
 
 #define F_STREAM 0
 #define HEADER_SIZE ((uint32_t)sizeof(struct virtio_vsock_hdr))
+#define TX_QUIET_MAX 4096u /* bytes of a packet that is given back at leisure */
 #define FIRST_HOST_PORT (1u << 30)
 #define PORT_LENGTH_MAX 11 /* "_4294967295" */
 
@@ -485,9 +488,13 @@ static void take_packets(struct vsock *v)
 	do {
 		/* Each may need a reply. With no room for one the queue waits, and pump kicks it. */
 		while (v->reply_count < REPLIES_MAX && virtio_fetch(&v->dev, TXQ, &v->tx)) {
-			uint16_t head = v->tx.head;
+			uint32_t bytes = v->tx.readable_bytes;
 			handle_packet(v, &v->tx);
-			virtio_complete(&v->dev, TXQ, head, 0);
+			/* The guest's memory of large packets is soon in demand again. */
+			if (bytes > TX_QUIET_MAX)
+				virtio_complete(&v->dev, TXQ, v->tx.head, 0);
+			else
+				virtio_complete_quietly(&v->dev, TXQ, &v->tx);
 		}
 	} while (v->reply_count < REPLIES_MAX && virtio_more(&v->dev, TXQ));
 }

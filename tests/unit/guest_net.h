@@ -167,13 +167,28 @@ static inline bool post_raw(
 	return true;
 }
 
-/* The same, and waits for the completion. */
+/* Waits until the device took what was posted: it gives the buffers back at its leisure. */
+static inline bool wait_taken(struct net *t)
+{
+	long long end = now_ms() + 2000;
+	while (t->d.dev->queue[TX].vq.state.avail_next != t->d.ring[TX].avail_idx) {
+		if (now_ms() > end)
+			return false;
+		loop_step(t->g.loop, 20);
+	}
+	return true;
+}
+
+/* The same, until the device took it. */
 static inline bool send_raw(
         struct net *t, const struct virtio_vsock_hdr *hdr, const void *data, uint32_t len, uint32_t split)
 {
 	uint16_t head;
 	uint32_t used;
-	return post_raw(t, hdr, data, len, split) && ring_wait(&t->d, TX, &head, &used);
+	bool ok = post_raw(t, hdr, data, len, split) && wait_taken(t);
+	while (ok && ring_used(&t->d, TX, &head, &used))
+		;
+	return ok;
 }
 
 static inline bool send_op(struct net *t, const struct stream *s, unsigned op, uint32_t flags)

@@ -806,6 +806,54 @@ static void test_no_descriptors(void)
 	net_close(&t);
 }
 
+/* Buffers of packets that were sent come back without an interrupt of their own. */
+static void test_quiet_completions(void)
+{
+	struct net t;
+	struct stream s;
+	struct packet p;
+	uint16_t head;
+	uint32_t len;
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &s, 5);
+	REQUIRE(fd >= 0);
+	struct virtio_vsock_hdr hdr = header_of(&s, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0);
+
+	/* Not before there is something to say. */
+	REQUIRE(ring_wait(&t.d, TX, &head, &len)); /* the response */
+	drv_interrupts(&t.d);
+	REQUIRE(post_raw(&t, &hdr, NULL, 0, 0) && wait_taken(&t));
+	CHECK(!ring_used(&t.d, TX, &head, &len));
+	CHECK_EQ(drv_interrupts(&t.d), 0);
+	CHECK_EQ(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+	CHECK(expect(&t, &p, VIRTIO_VSOCK_OP_RW));
+	CHECK(ring_used(&t.d, TX, &head, &len));
+	CHECK(drv_interrupts(&t.d) >= 1);
+
+	/* At once when a quarter of the queue waits. */
+	unsigned quarter = t.d.ring[TX].size / 4, back = 0;
+	for (unsigned i = 0; i < quarter; i++)
+		REQUIRE(post_raw(&t, &hdr, NULL, 0, 0));
+	REQUIRE(wait_taken(&t));
+	while (ring_used(&t.d, TX, &head, &len))
+		back++;
+	CHECK_EQ(back, quarter);
+
+	/* After a while in any case. */
+	REQUIRE(post_raw(&t, &hdr, NULL, 0, 0));
+	CHECK(ring_wait(&t.d, TX, &head, &len));
+
+	/* What waits when the device is reset is forgotten with all the rest. */
+	REQUIRE(post_raw(&t, &hdr, NULL, 0, 0) && wait_taken(&t));
+	drv_reset(&t.d);
+	REQUIRE(net_start(&t, RX_BUFFERS));
+	REQUIRE(post_raw(&t, &hdr, NULL, 0, 0));
+	CHECK(ring_wait(&t.d, TX, &head, &len));
+	CHECK(!ring_used(&t.d, TX, &head, &len));
+	close(fd);
+	net_close(&t);
+}
+
 static void test_transport_reset(void)
 {
 	struct net t;
@@ -833,4 +881,4 @@ TEST_MAIN("virtio_vsock", {"identity", test_identity}, {"both_ways", test_both_w
         {"early", test_early}, {"before_driver", test_before_driver}, {"from_guest", test_from_guest},
         {"slow_host", test_slow_host}, {"no_credit", test_no_credit}, {"bad_packets", test_bad_packets},
         {"starved", test_starved}, {"many", test_many}, {"fair", test_fair}, {"no_descriptors", test_no_descriptors},
-        {"transport_reset", test_transport_reset})
+        {"quiet_completions", test_quiet_completions}, {"transport_reset", test_transport_reset})
