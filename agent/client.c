@@ -18,8 +18,7 @@ void agent_client_wake(struct agent_client *client)
 	poller_defer(&client->agent->poller, &client->flush);
 }
 
-/* A frame that goes out with the next one, or when something else wakes the connection. */
-static void append_frame(struct agent_client *client, uint8_t type, const void *payload, size_t length)
+void agent_client_append(struct agent_client *client, uint8_t type, const void *payload, size_t length)
 {
 	struct proto_frame frame = {.length = (uint32_t)length, .type = type};
 	uint8_t *room = bytes_reserve(&client->out, sizeof(frame) + length);
@@ -35,8 +34,14 @@ static void append_frame(struct agent_client *client, uint8_t type, const void *
 
 void agent_client_queue(struct agent_client *client, uint8_t type, const void *payload, size_t length)
 {
-	append_frame(client, type, payload, length);
+	agent_client_append(client, type, payload, length);
 	agent_client_wake(client);
+}
+
+void agent_client_defer(struct agent_client *client)
+{
+	client->greeted = false;
+	poller_arm(&client->agent->poller, &client->linger, poller_now() + CLIENT_GREET_NS);
 }
 
 uint64_t agent_client_limit(const struct agent_client *client)
@@ -139,7 +144,8 @@ static void linger_over(struct poller_timer *timer)
 	if (client->state < CLIENT_ENDING && !client->greeted) {
 		client->greeted = true;
 		agent_client_wake(client);
-		poller_arm(&agent->poller, timer, poller_now() + agent->patience_ns);
+		if (client->state != CLIENT_SESSION)
+			poller_arm(&agent->poller, timer, poller_now() + agent->patience_ns);
 	} else if (client->state == CLIENT_CLOSING && !client->shut) {
 		client->shut = true;
 		shutdown(client->watch.fd, SHUT_WR);
@@ -274,7 +280,7 @@ int agent_client_serve(struct agent *agent, int fd, bool control)
 	client->control = control;
 	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION, .realtime_ns = agent_realtime()};
 	/* With the answer to its request, which follows soon, or alone when the client waits for it. */
-	append_frame(client, PROTO_HELLO, &hello, sizeof(hello));
+	agent_client_append(client, PROTO_HELLO, &hello, sizeof(hello));
 	list_append(&agent->clients, &client->node);
 	if (!control)
 		poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_GREET_NS);

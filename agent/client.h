@@ -19,10 +19,10 @@
 #include "agent/poller.h"
 #include "agent/proto.h"
 
-#define CLIENT_CLOSING_MAX 64u                           /* answered connections that the peer has not closed */
-#define CLIENT_GREET_NS (20u * 1000 * 1000)              /* how long our HELLO waits for the client's request */
-#define CLIENT_SHUT_NS (20u * 1000 * 1000)               /* how long an answered peer has to close before we shut */
-#define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull)    /* how long it may take for that */
+#define CLIENT_CLOSING_MAX 64u                        /* answered connections that the peer has not closed */
+#define CLIENT_GREET_NS (20u * 1000 * 1000)           /* how long our HELLO waits for its request, STARTED for output */
+#define CLIENT_SHUT_NS (20u * 1000 * 1000)            /* how long an answered peer has to close before we shut */
+#define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull) /* how long it may take for that */
 #define CLIENT_PATIENCE_NS (30u * 1000 * 1000 * 1000ull) /* until it has a session, or all of a list */
 
 struct agent;
@@ -42,10 +42,11 @@ struct agent_client {
 	struct list node;
 	struct poller_watch watch;
 	struct poller_task flush;
-	struct poller_timer linger; /* runs but in a session: nobody keeps one of the few places for nothing */
+	struct poller_timer
+	        linger; /* nobody keeps one of the few places for nothing; in a session: agent_client_defer() */
 	enum client_state state;
 	bool control;
-	bool greeted;     /* our HELLO waits for nothing any more */
+	bool greeted;     /* our HELLO, or what agent_client_defer() deferred, waits for nothing any more */
 	bool shut;        /* our side is, while CLIENT_CLOSING */
 	bool awaits_room; /* EPOLLOUT is watched for */
 	struct bytes in;  /* the beginning of a frame whose rest is to come */
@@ -78,7 +79,13 @@ void agent_client_free(struct agent_client *client);
 /* Something is to be sent: it is at the end of this round. */
 void agent_client_wake(struct agent_client *client);
 
-/* Queues a frame; a connection for which there is no memory is closed at the end of this round. */
+/* The same, within CLIENT_GREET_NS: perhaps there is more to send until then. In a session only. */
+void agent_client_defer(struct agent_client *client);
+
+/* Queues a frame that goes out with the next one, or when something else wakes the connection. */
+void agent_client_append(struct agent_client *client, uint8_t type, const void *payload, size_t length);
+
+/* Queues a frame and wakes the connection; one for which there is no memory is closed at the end of this round. */
 void agent_client_queue(struct agent_client *client, uint8_t type, const void *payload, size_t length);
 
 /* Copies the rest of a frame that is under way to where the ring cannot overwrite it. */

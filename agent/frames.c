@@ -64,7 +64,7 @@ static void hello(struct agent_client *client, const uint8_t *payload)
 		agent->hooks->step_clock(agent, hello.realtime_ns);
 }
 
-/* Takes part from a position on. */
+/* Takes part from a position on. STARTED is queued, and wakes nobody yet. */
 static void join(struct agent_client *client, struct agent_session *session, bool writer, uint64_t position)
 {
 	client->state = CLIENT_SESSION;
@@ -80,7 +80,7 @@ static void join(struct agent_client *client, struct agent_session *session, boo
 	        .pid = (uint32_t)session->pid,
 	        .flags = agent_session_flags(session) | (writer ? PROTO_SESSION_WRITER : 0),
 	        .replay = session->ring.head - position};
-	agent_client_queue(client, PROTO_STARTED, &started, sizeof(started));
+	agent_client_append(client, PROTO_STARTED, &started, sizeof(started));
 }
 
 static void failed(struct agent_client *client, uint64_t id, const struct agent_failure *failure)
@@ -141,12 +141,17 @@ static void exec(struct agent_client *client, uint8_t *payload, size_t length)
 		return;
 	}
 	struct agent_session *session = agent_session_start(agent, &request, id, &failure);
+	bool collect = request.exec.flags & PROTO_EXEC_COLLECT;
 	agent_request_free(&request);
 	if (!session) {
 		failed(client, id, &failure);
 		return;
 	}
 	join(client, session, true, 0);
+	if (collect)
+		agent_client_defer(client);
+	else
+		agent_client_wake(client);
 	struct proto_started started = {
 	        .session = id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
 	agent_mirror_started(session, &started);
@@ -176,6 +181,7 @@ static void open_session(struct agent_client *client, const uint8_t *payload)
 	/* Without a replay nothing of the past was lost, so no DROPPED: it begins at the end. */
 	uint64_t position = open.flags & PROTO_OPEN_REPLAY ? 0 : session->ring.head;
 	join(client, session, write, position);
+	agent_client_wake(client);
 	/* What came after the end, of a background child, is for those who come after the end. */
 	if (session->exited)
 		client->limit = session->ring.head;

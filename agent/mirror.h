@@ -21,7 +21,7 @@
 
 #define MIRROR_QUEUE_MAX (256u * 1024)
 #define MIRROR_QUEUE_RESERVE (16u * 1024)
-#define MIRROR_DELAY_NS (2u * 1000 * 1000)
+#define MIRROR_DELAY_NS (20u * 1000 * 1000)
 
 struct agent;
 struct agent_session;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
-#define PROTO_VERSION 2u
+#define PROTO_VERSION 3u
 
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to once, as soon as it serves */
@@ -74,7 +74,8 @@ struct proto_hello {
 
 enum proto_exec_flags {
 	PROTO_EXEC_TTY = 1u << 0,
-	PROTO_EXEC_STDIN = 1u << 1, /* stdin is a pipe fed by STDIN frames; else /dev/null (implied by TTY) */
+	PROTO_EXEC_STDIN = 1u << 1,   /* stdin is a pipe fed by STDIN frames; else /dev/null (implied by TTY) */
+	PROTO_EXEC_COLLECT = 1u << 2, /* nobody looks before the end: STARTED may come some ms late, with more */
 };
 
 #define PROTO_RLIMITS_MAX 16u

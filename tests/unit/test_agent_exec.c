@@ -326,6 +326,30 @@ static void streams_belong_to_the_user(void)
 	STOP();
 }
 
+/* STARTED waits for what follows it, but not for long; it still comes first. */
+static void collected(void)
+{
+	START();
+	struct exec exec = SH("echo out; exit 3");
+	exec.flags = PROTO_EXEC_COLLECT;
+	struct result result = run(&agent, &exec);
+	CHECK(ended_with(&result, 3));
+	CHECK_STR(text(&result, 0), "out\n");
+	result_free(&result);
+
+	exec = (struct exec){.argv = {"sleep", "60"}, .flags = PROTO_EXEC_COLLECT};
+	struct result silent = {0};
+	int fd = dial(&agent);
+	send_exec(fd, &exec);
+	CHECK(await_start(fd, &silent));
+	struct proto_signal kill = {.signal = SIGKILL};
+	send_frame(fd, PROTO_SIGNAL, &kill, sizeof(kill));
+	collect(fd, &silent);
+	CHECK_EQ(silent.exit.signal, SIGKILL);
+	result_free(&silent);
+	STOP();
+}
+
 static void path_lookup(void)
 {
 	char folder[] = "/tmp/wisp-agent-XXXXXX", path[2][80], variable[300];
@@ -402,4 +426,4 @@ TEST_MAIN("agent_exec", {"exit_codes", exit_codes}, {"signals_are_told", signals
         {"signals_reach_the_group", signals_reach_the_group}, {"environment", environment},
         {"working_directory", working_directory}, {"resource_limits", resource_limits},
         {"clean_process", clean_process}, {"streams_belong_to_the_user", streams_belong_to_the_user},
-        {"path_lookup", path_lookup}, {"large_request", large_request})
+        {"collected", collected}, {"path_lookup", path_lookup}, {"large_request", large_request})

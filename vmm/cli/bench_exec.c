@@ -59,37 +59,56 @@ static int64_t time_guest(struct wisp_sandbox *sandbox, struct wisp_error *error
 	return all > loop ? (all - loop) / FLOOR_BATCH : 0;
 }
 
-struct operation {
-	const char *name, *unit, *what;
+/* In turns, so that what disturbs the host disturbs them alike. */
+enum { PING, TRUE, SHELL, FLOOR, OPERATIONS };
+
+static const struct operation {
+	const char *name, *what;
 	int64_t (*time)(struct wisp_sandbox *sandbox, struct wisp_error *error);
-	size_t most; /* runs; 0: as many as asked for */
+} operations[OPERATIONS] = {
+        [PING] = {"ping", "connection, HELLO, answer: no program", time_ping},
+        [TRUE] = {"true", "connection, fork, exec, wait, exit status", time_true},
+        [SHELL] = {"sh -c :", "the same of a shell", time_shell},
+        [FLOOR] = {"guest floor", "fork, exec, wait inside the guest, by its shell", time_guest},
 };
 
-static const struct operation operations[] = {
-        {"ping", "ns", "connection, HELLO, answer: no program", time_ping, 0},
-        {"true", "ns", "connection, fork, exec, wait, exit status", time_true, 0},
-        {"sh -c :", "ns", "the same of a shell", time_shell, 0},
-        {"guest floor", "ns", "fork, exec, wait inside the guest, by its shell", time_guest, 50},
-};
-
-static int measure(struct bench *bench, struct wisp_sandbox *sandbox, const struct operation *operation)
+/* One of each: 0, or an exit code after a message. */
+static int take_turn(struct wisp_sandbox *sandbox, size_t run, int64_t values[OPERATIONS])
 {
 	struct wisp_error error;
-	size_t runs = operation->most && operation->most < bench->runs ? operation->most : bench->runs;
-	size_t warmup = bench->warmup < runs ? bench->warmup : runs;
-	struct bench_metric *metric = bench_add_metric(bench, operation->name, operation->unit, operation->what, runs);
-	if (!metric)
-		return cli_fail("out of memory");
+	for (size_t i = 0; i < OPERATIONS; i++) {
+		values[i] = operations[i].time(sandbox, &error);
+		if (values[i] < 0)
+			return cli_fail("run %zu of %s failed: %s", run, operations[i].name, error.message);
+	}
+	return 0;
+}
+
+/* What `true` is to take at most is a metric as well: then the ratio has an interval like others. */
+static int measure(struct bench *bench, struct wisp_sandbox *sandbox)
+{
+	struct bench_metric *metric[OPERATIONS + 1];
+	for (size_t i = 0; i < OPERATIONS; i++)
+		metric[i] = bench_add_metric(bench, operations[i].name, "ns", operations[i].what, bench->runs);
+	metric[OPERATIONS] =
+	        bench_add_metric(bench, "2 floor + ping", "ns", "what an exec is to take at most", bench->runs);
+	for (size_t i = 0; i <= OPERATIONS; i++)
+		if (!metric[i])
+			return cli_fail("out of memory");
+	metric[TRUE]->reference = metric[OPERATIONS];
+
+	size_t warmup = bench->warmup < bench->runs ? bench->warmup : bench->runs;
 	int code = 0;
-	for (size_t i = 0; i < warmup + runs && !bench_poll_signal(bench, 0); i++) {
-		bench_progress(bench, operation->name, i, warmup + runs);
-		int64_t value = operation->time(sandbox, &error);
-		if (value < 0 && i == 0)
-			return cli_fail("bench: %s: %s", operation->name, error.message);
-		if (value < 0)
-			code = cli_fail("run %zu of %s failed: %s", i + 1, operation->name, error.message);
-		else if (i >= warmup)
-			metric->values[metric->count++] = value;
+	for (size_t i = 0; i < warmup + bench->runs && !bench_poll_signal(bench, 0); i++) {
+		int64_t values[OPERATIONS + 1];
+		bench_progress(bench, "exec", i, warmup + bench->runs);
+		int failed = take_turn(sandbox, i + 1, values);
+		code |= failed;
+		if (failed && i == 0)
+			break;
+		values[OPERATIONS] = 2 * values[FLOOR] + values[PING];
+		for (size_t k = 0; k <= OPERATIONS && i >= warmup && !failed; k++)
+			metric[k]->values[metric[k]->count++] = values[k];
 	}
 	return code;
 }
@@ -100,9 +119,7 @@ int bench_run_exec(struct bench *bench)
 	if (bench->args->bench.cold)
 		return cli_fail("bench exec: its sandbox is running: leave --cold");
 	struct wisp_sandbox *sandbox = bench_boot_sandbox(bench, &bench->config[0], &error);
-	int code = sandbox ? 0 : CLI_EXIT_FAILED;
-	for (size_t i = 0; sandbox && i < sizeof(operations) / sizeof(operations[0]); i++)
-		code |= measure(bench, sandbox, &operations[i]);
+	int code = sandbox ? measure(bench, sandbox) : CLI_EXIT_FAILED;
 	if (sandbox && code == 0)
 		code = bench_run_streams(bench, sandbox, bench->runs < STREAM_RUNS_MAX ? bench->runs : STREAM_RUNS_MAX,
 		        bench->args->bench.stream_mib ? bench->args->bench.stream_mib : STREAM_MIB);

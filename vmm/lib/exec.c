@@ -24,10 +24,10 @@ static uint32_t add_strings(struct lib_string *out, const char *const *strings)
 }
 
 static int build(const struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *options,
-        struct lib_string *out, struct wisp_error *error)
+        uint32_t flags, struct lib_string *out, struct wisp_error *error)
 {
 	struct proto_exec exec = {
-	        .flags = (options->tty ? PROTO_EXEC_TTY : 0) |
+	        .flags = flags | (options->tty ? PROTO_EXEC_TTY : 0) |
 	                 (options->stdin_mode != WISP_STDIN_NULL ? PROTO_EXEC_STDIN : 0),
 	        .rlimit_count = (uint32_t)options->rlimit_count,
 	        .rows = options->rows,
@@ -115,23 +115,31 @@ static int begin(struct wisp_sandbox *sandbox, const struct wisp_exec_options *o
 	return r;
 }
 
-int wisp_exec_stream(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *given,
-        struct wisp_session **session, struct wisp_error *error)
+/* `flags`: PROTO_EXEC_COLLECT or 0. */
+static int start(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *given,
+        uint32_t flags, struct wisp_session **session, struct wisp_error *error)
 {
 	struct wisp_exec_options options;
 	struct lib_string request = {0};
 	*session = NULL;
 	int r = prepare(argv, given, &options, error);
 	if (r == 0)
-		r = build(sandbox, argv, &options, &request, error);
+		r = build(sandbox, argv, &options, flags, &request, error);
 	if (r == 0)
 		r = begin(sandbox, &options, &request, session, error);
 	free(request.text);
 	return r;
 }
 
-int wisp_shell_stream(struct wisp_sandbox *sandbox, const char *script, const char *const *args,
-        const struct wisp_exec_options *options, struct wisp_session **session, struct wisp_error *error)
+int wisp_exec_stream(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *options,
+        struct wisp_session **session, struct wisp_error *error)
+{
+	return start(sandbox, argv, options, 0, session, error);
+}
+
+static int start_shell(struct wisp_sandbox *sandbox, const char *script, const char *const *args,
+        const struct wisp_exec_options *options, uint32_t flags, struct wisp_session **session,
+        struct wisp_error *error)
 {
 	size_t count = 0;
 	*session = NULL;
@@ -147,9 +155,15 @@ int wisp_shell_stream(struct wisp_sandbox *sandbox, const char *script, const ch
 	argv[2] = script;
 	for (size_t i = 0; i < count; i++)
 		argv[3 + i] = args[i];
-	int r = wisp_exec_stream(sandbox, argv, options, session, error);
+	int r = start(sandbox, argv, options, flags, session, error);
 	free(argv);
 	return r;
+}
+
+int wisp_shell_stream(struct wisp_sandbox *sandbox, const char *script, const char *const *args,
+        const struct wisp_exec_options *options, struct wisp_session **session, struct wisp_error *error)
+{
+	return start_shell(sandbox, script, args, options, 0, session, error);
 }
 
 static int finish(struct wisp_session *session, struct wisp_output **output, struct wisp_error *error)
@@ -177,7 +191,7 @@ int wisp_exec(struct wisp_sandbox *sandbox, const char *const *argv, const struc
 	*output = NULL;
 	int r = refuse_pipe(options, error);
 	if (r == 0)
-		r = wisp_exec_stream(sandbox, argv, options, &session, error);
+		r = start(sandbox, argv, options, PROTO_EXEC_COLLECT, &session, error);
 	return r < 0 ? r : finish(session, output, error);
 }
 
@@ -188,6 +202,6 @@ int wisp_shell(struct wisp_sandbox *sandbox, const char *script, const char *con
 	*output = NULL;
 	int r = refuse_pipe(options, error);
 	if (r == 0)
-		r = wisp_shell_stream(sandbox, script, args, options, &session, error);
+		r = start_shell(sandbox, script, args, options, PROTO_EXEC_COLLECT, &session, error);
 	return r < 0 ? r : finish(session, output, error);
 }
