@@ -89,6 +89,30 @@ t_bench_peer() {
 	expect 125 "says: no disk" wisp bench blk -n 1 --disk disk --peer 'echo wisp-bench: fail no disk' --json j
 }
 
+# ... or one that says when its kernel and its init begin.
+t_bench_boot_peer() {
+	cat >peer <<-'END'
+		#!/bin/sh
+		echo 'wisp-bench: begin kernel'
+		sleep 0.2
+		printf 'a kernel speaks\r\nwisp-bench: begin init\r\n'
+		exec sleep 1000
+	END
+	chmod 755 peer
+	measure boot -n 2 --peer ./peer
+	has first-byte 2
+	has kernel 2
+	check "the ratio" grep -q '"name":"kernel",.*"wisp_to_peer":{"ratio_ppm":[0-9]' j
+	check "is printed" grep -q "the peer's .* wisp / peer " out
+	check "the peer's kernel takes 0.2 s" grep -qE '"name":"kernel",.*"peer":\{"samples":\[([2-9][0-9]{8}|[0-9]{10,}),' j
+	check "no peer is left" sh -c '! pgrep -x sleep'
+	measure boot -n 1 --peer 'echo wisp-bench: begin init'
+	has first-byte 1
+	check "a kernel that says nothing is not compared" sh -c '! grep -A1 "^kernel " out | grep -q "the peer.s"'
+	expect 125 "the peer ended early" wisp bench boot -n 1 --warmup 0 --peer 'echo wisp-bench: begin kernel'
+	expect 125 "says: no" wisp bench boot -n 1 --warmup 0 --peer 'echo wisp-bench: fail no'
+}
+
 t_bench_mistakes() {
 	local name
 	echo junk >junk

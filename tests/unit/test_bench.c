@@ -181,6 +181,33 @@ static void results_are_rates(void)
 	end_bench();
 }
 
+/* ---- A peer's lines ---- */
+
+static void lines_have_times(void)
+{
+	struct bench_side side = {.name = "the peer", .out = -1};
+	struct bench_guest_line kernel = {0}, init = {0}, more = {0};
+	begin_bench("sh -c 'sleep 0.1; echo wisp-bench: begin kernel; sleep 0.2; printf wisp-; sleep 0.1; "
+	            "printf \"bench: begin init\\nwisp-bench: begin more\\n\"; exec sleep 100'");
+	bench.signal_fd = -1;
+	uint64_t before = bench_now();
+	REQUIRE(bench_start_peer(&bench, &side) == 0);
+	REQUIRE(bench_read_side(&bench, &side, &kernel) && bench_read_side(&bench, &side, &init));
+	REQUIRE(bench_read_side(&bench, &side, &more));
+	uint64_t after = bench_now();
+	bench_stop_side(&side);
+	CHECK_STR(kernel.name, "kernel");
+	CHECK_STR(init.name, "init");
+	CHECK(side.began >= before && kernel.at >= side.began + 100000000 && init.at >= kernel.at + 200000000);
+	/* A line's time is its first byte's: that of `more` came with the end of `init`. */
+	CHECK(more.at >= init.at + 100000000 && more.at <= after);
+	CHECK_EQ(kernel.exits, -1);
+	bench.args->bench.peer = "/no/peer";
+	CHECK_EQ(bench_start_peer(&bench, &side), 125);
+	bench_stop_side(&side);
+	end_bench();
+}
+
 /* True if the brackets and strings of a JSON text match, and it is one value. */
 static bool balanced(const char *text)
 {
@@ -296,4 +323,5 @@ static void stages_are_written(void)
 TEST_MAIN("bench", {"percentiles_are_type_7", percentiles_are_type_7}, {"summaries", summaries},
         {"ratios_have_intervals", ratios_have_intervals}, {"traces_are_read", traces_are_read},
         {"lines_of_guests", lines_of_guests}, {"words", words}, {"results_are_rates", results_are_rates},
-        {"metrics_are_written", metrics_are_written}, {"stages_are_written", stages_are_written})
+        {"lines_have_times", lines_have_times}, {"metrics_are_written", metrics_are_written},
+        {"stages_are_written", stages_are_written})

@@ -240,7 +240,14 @@ static void what_benchmarks_refuse(void)
 	expect_error(&c, "wisp bench exec --csv ''", 125, "empty");
 	expect_error(&c, "wisp bench exec --json - --csv -", 125, "only one of the outputs");
 	expect_error(&c, "wisp bench blk --svg x", 125, "draw stages");
-	expect_error(&c, "wisp bench boot --peer true", 125, "--peer");
+	expect_error(&c, "wisp bench exec --peer true", 125, "--peer");
+	expect_error(&c, "wisp bench compare --a '-m 64' --peer true", 125, "--peer");
+	expect_error(&c, "wisp bench boot --peer true --untraced", 125, "--untraced");
+	expect_error(&c, "wisp bench boot --peer true --sweep vcpus=1,2", 125, "--sweep");
+	expect_error(&c, "wisp bench boot --peer true --symbols x", 125, "--symbols");
+	expect_error(&c, "wisp bench boot --overwrite", 125, "--overwrite");
+	expect_error(&c, "wisp bench boot --peer-cid 4", 125, "--peer-cid");
+	expect_error(&c, "wisp bench boot --peer true --kernel /no/kernel", 125, "/no/kernel");
 	expect_error(&c, "wisp bench vsock --stream 1G", 125, "--stream");
 	expect_error(&c, "wisp bench exec --stream x", 125, "--stream");
 	expect_error(&c, "wisp bench exec --overwrite", 125, "--overwrite");

@@ -15,17 +15,17 @@ struct kind {
 	const char *name;
 	int (*run)(struct bench *bench);
 	size_t runs, warmup; /* by default */
-	bool stages, configs, peers;
+	bool stages, configs, peers, devices;
 };
 
 static const struct kind kinds[] = {
-        {"boot", bench_run_boot, 10, 1, true, false, false},
-        {"compare", bench_run_boot, 20, 1, true, true, false},
-        {"floor", bench_run_floor, 100, 3, true, false, false},
-        {"exec", bench_run_exec, 100, 3, false, false, false},
-        {"density", bench_run_density, 8, 1, false, false, false},
-        {"blk", bench_run_blk, 10, 1, false, false, true},
-        {"vsock", bench_run_vsock, 10, 1, false, false, true},
+        {"boot", bench_run_boot, 10, 1, true, false, true, false},
+        {"compare", bench_run_boot, 20, 1, true, true, false, false},
+        {"floor", bench_run_floor, 100, 3, true, false, false, false},
+        {"exec", bench_run_exec, 100, 3, false, false, false, false},
+        {"density", bench_run_density, 8, 1, false, false, false, false},
+        {"blk", bench_run_blk, 10, 1, false, false, true, true},
+        {"vsock", bench_run_vsock, 10, 1, false, false, true, true},
 };
 
 uint64_t bench_now(void)
@@ -210,10 +210,15 @@ static int add_configs(struct bench *bench, const struct kind *kind)
 		return cli_fail("bench %s: --sweep is of wisp bench boot", kind->name);
 	if (args->bench.stream_mib && strcmp(kind->name, "exec") != 0)
 		return cli_fail("bench %s: --stream is of wisp bench exec", kind->name);
-	if (!kind->peers && (args->bench.peer || args->bench.peer_cid || args->bench.overwrite))
-		return cli_fail(
-		        "bench %s: --peer, --peer-cid and --overwrite are of wisp bench blk and vsock", kind->name);
-	if (kind->peers && args->bench.cold)
+	if (!kind->peers && args->bench.peer)
+		return cli_fail("bench %s: --peer is of wisp bench boot, blk and vsock", kind->name);
+	if (!kind->devices && (args->bench.peer_cid || args->bench.overwrite))
+		return cli_fail("bench %s: --peer-cid and --overwrite are of wisp bench vsock and blk", kind->name);
+	if (args->bench.peer && (args->bench.sweep || args->bench.untraced || args->bench.symbols))
+		return cli_fail("bench %s: what is measured beside a peer is always the same: leave --sweep, "
+		                "--untraced and --symbols",
+		        kind->name);
+	if (kind->devices && args->bench.cold)
 		return cli_fail("bench %s: its sandbox is running: leave --cold", kind->name);
 	if (args->bench.sweep)
 		return add_sweep(bench, &base);
@@ -332,7 +337,9 @@ int cli_bench(struct cli_args *args)
 	if (code == 0) {
 		code = kind->run(bench);
 		bench_progress(bench, "", 0, 0);
-		size_t measured = bench->metric_count;
+		size_t measured = 0;
+		for (size_t i = 0; i < bench->metric_count; i++)
+			measured += bench->metric[i].count + bench->metric[i].peer_count;
 		for (size_t i = 0; i < bench->config_count; i++)
 			measured += bench->config[i].count;
 		int written = measured > 0 ? write_outputs(bench) : 0;

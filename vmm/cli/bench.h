@@ -6,10 +6,11 @@
  *
  *	bench.c           the verb: options, configurations, dispatch
  *	bench_boot.c      boot, compare: sandboxes from creation to gone
+ *	bench_peer.c      boot --peer: a sandbox's boot and another monitor's
  *	bench_floor.c     floor: the monitor alone, with a payload of six instructions
  *	bench_exec.c, bench_density.c    exec, density; bench_stream.c: the streams of exec
  *	bench_blk.c, bench_vsock.c       blk, vsock
- *	bench_side.c      for those two: a sandbox and a peer, measured alike
+ *	bench_side.c      for those: a sandbox and a peer, measured alike
  *	bench_guest.c     the program that they run in the guest: not a part of the command
  *	bench_stats.c     percentiles, bootstrap
  *	bench_stages.c    the stages, their order and owners; the monitor's trace
@@ -206,11 +207,14 @@ struct bench_side {
 	struct wisp_session *session; /* of the program, while it runs */
 	pid_t pid;                    /* of the monitor; 0: not known */
 	int out;                      /* the peer's console, while it runs */
+	uint64_t began;               /* when the peer was started: just before its exec() */
 	const uint8_t *data;          /* of the session's latest event, what is not in `text` yet */
 	size_t held;
 	char text[1024]; /* from the beginning of a line */
 	size_t length;
-	int64_t exits; /* when that line's first byte came: what the rest of it costs is not the measurement's */
+	uint64_t read_at; /* when the latest bytes came */
+	uint64_t at;      /* when that line's first byte came */
+	int64_t exits;    /* then: what the rest of it costs is not the measurement's */
 	bool ended;
 	char last[200]; /* the latest line that was not bench-guest's */
 };
@@ -227,8 +231,9 @@ struct bench_guest_line {
 	char name[64]; /* of the operation; what failed, and why */
 	struct bench_result result;
 	int64_t exits; /* KVM's until then; -1 */
+	uint64_t at;   /* when its first byte came */
 };
-/* False if the line is none of bench-guest's. `exits` is not set. */
+/* False if the line is none of bench-guest's. `exits` and `at` are not set. */
 bool bench_parse_guest_line(const char *text, struct bench_guest_line *line);
 
 /* What BENCH_RESULT_METRICS metrics show: a rate in `unit`, p99, exits and interrupts `per`. The first, or NULL. */
@@ -248,6 +253,10 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side);
  */
 int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *const *words,
         int (*measure)(struct bench *bench, struct bench_side *side, bool counts));
+/* Starts the command of --peer. 0, or an exit code after a message. */
+int bench_start_peer(const struct bench *bench, struct bench_side *side);
+/* Ends what a side runs. */
+void bench_stop_side(struct bench_side *side);
 /* The next of bench-guest's lines; false when there are no more, a signal came, or after a message. */
 bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_guest_line *line);
 /* Says why a side ended early, unless it was a signal (then 0). */
@@ -262,6 +271,19 @@ int64_t bench_count_exits(pid_t pid);
 #define BENCH_WORDS_MAX 64
 /* Words as a shell splits them, quotes and all, in place. At most `most`. */
 int bench_split_words(char *text, char **words, int most);
+
+/* ---- bench_boot.c, bench_peer.c ---- */
+
+/*
+ * A sandbox of the configuration, from creation to gone, with the first command. 0; or -errno with the error; when a
+ * signal came, 0 with bench->interrupted. Without breakpoints the sample lacks the stages inside the guest's kernel.
+ */
+int bench_boot_once(
+        struct bench *bench, const struct bench_config *config, struct bench_sample *sample, struct wisp_error *error);
+/* For --cold: 0 or -errno. */
+int bench_drop_caches(void);
+/* boot with --peer */
+int bench_run_boot_peer(struct bench *bench);
 
 /* The kinds: 0, or an exit code after a message. */
 int bench_run_boot(struct bench *bench);

@@ -59,7 +59,7 @@ static int find_symbols(struct bench_config *config)
 	return 0;
 }
 
-static int drop_caches(void)
+int bench_drop_caches(void)
 {
 	sync();
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
@@ -126,8 +126,7 @@ static int read_trace(const char *dir, struct bench_sample *sample, struct wisp_
 	return good ? 0 : fail_text(error, EIO, "the monitor left no trace of its stages");
 }
 
-/* From creation to gone. 0; or -errno with the error; when a signal came, 0 with bench->interrupted. */
-static int run_once(
+int bench_boot_once(
         struct bench *bench, const struct bench_config *config, struct bench_sample *sample, struct wisp_error *error)
 {
 	static const char *const echo[] = {"echo", "first", NULL};
@@ -135,7 +134,7 @@ static int run_once(
 	struct wisp_create_options options;
 	struct wisp_sandbox *sandbox;
 	char dir[PATH_MAX], name[WISP_NAME_MAX + 1];
-	int r = bench->args->bench.cold ? drop_caches() : 0;
+	int r = bench->args->bench.cold ? bench_drop_caches() : 0;
 	if (r < 0)
 		return fail_text(error, -r, "cannot drop the page cache");
 	cli_fill_create_options(args, false, &options);
@@ -173,7 +172,7 @@ static int run_round(struct bench *bench, size_t round)
 		struct bench_config *config = &bench->config[round % 2 ? bench->config_count - 1 - i : i];
 		struct bench_sample sample = {.run = round < bench->warmup ? 0 : round - bench->warmup + 1};
 		struct wisp_error error;
-		int r = run_once(bench, config, &sample, &error);
+		int r = bench_boot_once(bench, config, &sample, &error);
 		if (bench->interrupted)
 			break;
 		if (r < 0 && !config->booted)
@@ -192,6 +191,8 @@ int bench_run_boot(struct bench *bench)
 {
 	int code = 0;
 	size_t rounds = bench->warmup + bench->runs;
+	if (bench->args->bench.peer)
+		return bench_run_boot_peer(bench);
 	for (size_t i = 0; i < bench->config_count && code == 0; i++) {
 		if (!bench->config[i].args.bench.untraced)
 			code = find_symbols(&bench->config[i]);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -283,6 +284,20 @@ static int run_connect(char **command)
 	return fail("connect");
 }
 
+/* ---- boot ---- */
+
+/* One instruction and one exit, where a console would need a driver, a device node and an exit a byte. */
+static bool say_by_port(void)
+{
+	static const char line[] = BENCH_GUEST_MARK "begin " BENCH_GUEST_INIT "\n";
+	const char *at = line;
+	size_t left = sizeof(line) - 1;
+	if (ioperm(BENCH_GUEST_SERIAL, 1, 1) < 0)
+		return false;
+	__asm__ volatile("rep outsb" : "+S"(at), "+c"(left) : "d"(BENCH_GUEST_SERIAL), "m"(line));
+	return true;
+}
+
 static int run(int argc, char **argv)
 {
 	if (argc > 2 && strcmp(argv[1], "connect") == 0)
@@ -313,7 +328,13 @@ int main(int argc, char **argv)
 	if (getpid() != 1)
 		return run(argc, argv);
 	/* Without a word of what to do: the boot itself is what is measured. */
-	if (argc > 1) {
+	if (argc == 2 && strcmp(argv[1], "boot") == 0) {
+		if (!say_by_port()) {
+			be_init();
+			say("begin " BENCH_GUEST_INIT);
+		}
+		sleep(1); /* the host counts what it took, while this machine is there */
+	} else if (argc > 1) {
 		be_init();
 		run(argc, argv);
 	}

@@ -5,10 +5,15 @@
  *
  *	bench-guest blk DEVICE [write]    each of bench_guest_ops (those that write only if told to), then the end
  *	bench-guest vsock                 serves one connection after another, until it is killed
+ *	bench-guest boot                  as an init: says that it runs, with the first thing that it does
  *	bench-guest connect COMMAND...    runs it with a connection to the host's BENCH_GUEST_PORT as its standard
  *output
  *
  * The words are none of the kernel's own parameters: on its command line they become arguments of its init.
+ *
+ * For wisp bench boot, the kernel of a peer's guest says when it is entered: "begin kernel", by an entry point that
+ * tests/bench/entry adds to it; and `boot` says "begin init". Both write to the first serial port themselves, so that
+ * the guest needs no driver of it.
  *
  * It writes lines that begin with BENCH_GUEST_MARK: "begin NAME"; "end NAME" and the fields of BENCH_GUEST_END_FORMAT;
  * "ready" when vsock is served; "fail" and a reason. Anything else, a kernel's words for instance, is not for us.
@@ -21,6 +26,9 @@
 #include <stdint.h>
 
 #define BENCH_GUEST_MARK "wisp-bench: "
+#define BENCH_GUEST_SERIAL 0x3f8
+#define BENCH_GUEST_KERNEL "kernel" /* what begins */
+#define BENCH_GUEST_INIT "init"
 /* Requests, bytes, nanoseconds, the 99th percentile of a request's nanoseconds, interrupts of virtio devices. */
 #define BENCH_GUEST_END_FORMAT "%llu %llu %llu %llu %llu"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench blk and vsock: the two sides that are measured, a sandbox and, with --peer, the guest of another monitor.
- * Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a session, the peer's from
- * its console, which is the standard output of its command.
+ * wisp bench blk, vsock and boot: the two sides that are measured, a sandbox and, with --peer, the guest of another
+ * monitor. Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a session, the
+ * peer's from its console, which is the standard output of its command. (Of boot, only the peer is a side.)
  */
 #include <dirent.h>
 #include <errno.h>
@@ -90,6 +90,13 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
 
 /* ---- Programs ---- */
 
+static void begin_side(struct bench_side *side)
+{
+	side->length = side->held = 0;
+	side->exits = -1;
+	side->ended = false;
+}
+
 static int start_session(struct bench_side *side, const char *const *words)
 {
 	const char *argv[6] = {BENCH_PROGRAM};
@@ -102,10 +109,18 @@ static int start_session(struct bench_side *side, const char *const *words)
 	return 0;
 }
 
-/* In the child: dies with us; signals are not blocked; no input, and its output is ours to read. Returns if it failed.
+struct start {
+	uint64_t at;
+	int error;
+};
+
+/*
+ * In the child: dies with us; signals are not blocked; no input, and its output is ours to read. Says when exec() was
+ * called; returns if it failed.
  */
-static void exec_peer(const struct bench *bench, int out)
+static void exec_peer(const struct bench *bench, int out, int started)
 {
+	struct start start = {0};
 	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->args->bench.peer);
 	sigset_t none;
 	sigemptyset(&none);
@@ -116,45 +131,49 @@ static void exec_peer(const struct bench *bench, int out)
 	errno = ENOENT;
 	bench_split_words(copy, argv, BENCH_WORDS_MAX);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (argv[0])
+	start.at = bench_now();
+	if (argv[0] && write(started, &start, sizeof(start)) == sizeof(start))
 		execvp(argv[0], argv);
 }
 
-static int start_peer(const struct bench *bench, struct bench_side *side)
+int bench_start_peer(const struct bench *bench, struct bench_side *side)
 {
-	int out[2], failed[2], error = 0;
+	struct start start = {0};
+	int out[2], started[2], error;
+	begin_side(side);
 	if (pipe2(out, O_CLOEXEC) < 0)
 		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
 	side->out = out[0];
-	if (pipe2(failed, O_CLOEXEC) < 0) {
+	if (pipe2(started, O_CLOEXEC) < 0) {
 		close(out[1]);
 		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
 	}
 	side->pid = fork();
 	if (side->pid == 0) {
-		exec_peer(bench, out[1]);
-		error = errno;
-		_exit(write(failed[1], &error, sizeof(error)) < 0);
+		exec_peer(bench, out[1], started[1]);
+		start.error = errno;
+		_exit(write(started[1], &start, sizeof(start)) < 0);
 	}
 	error = side->pid < 0 ? errno : 0;
 	close(out[1]);
-	close(failed[1]);
+	close(started[1]);
 	/* A program that was started has closed it. */
-	if (side->pid > 0 && read(failed[0], &error, sizeof(error)) < 0)
-		error = errno;
-	close(failed[0]);
+	while (side->pid > 0 && read(started[0], &start, sizeof(start)) == sizeof(start))
+		error = start.error;
+	side->began = start.at;
+	close(started[0]);
 	return error ? cli_fail("bench: cannot start the peer '%s': %s", bench->args->bench.peer, strerror(error)) : 0;
 }
 
 static int start_side(const struct bench *bench, struct bench_side *side, const char *const *words)
 {
-	side->length = side->held = 0;
-	side->exits = -1;
-	side->ended = false;
-	return side->sandbox ? start_session(side, words) : start_peer(bench, side);
+	if (!side->sandbox)
+		return bench_start_peer(bench, side);
+	begin_side(side);
+	return start_session(side, words);
 }
 
-static void stop_side(struct bench_side *side)
+void bench_stop_side(struct bench_side *side)
 {
 	if (side->session) {
 		/* Until it is gone: the next one listens on the same port. */
@@ -235,8 +254,11 @@ static bool fill(struct bench *bench, struct bench_side *side)
 	ssize_t n = side->session ? receive(side, to, room) : read(side->out, to, room);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (fresh)
+	side->read_at = bench_now();
+	if (fresh) {
+		side->at = side->read_at;
 		side->exits = bench_count_exits(side->pid);
+	}
 	side->length += (size_t)n;
 	return n > 0;
 }
@@ -258,6 +280,8 @@ bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_
 		side->length -= (size_t)(end + 1 - side->text);
 		memmove(side->text, end + 1, side->length);
 		line->exits = line->type == BENCH_LINE_BEGIN ? bench_count_exits(side->pid) : side->exits;
+		line->at = side->at;
+		side->at = side->read_at; /* of what is left in `text`: it came with the end of this line */
 		if (ours)
 			return true;
 	}
@@ -369,7 +393,7 @@ int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *co
 			code = start_side(bench, sides[s], words);
 			if (code == 0)
 				code = measure(bench, sides[s], i >= bench->warmup);
-			stop_side(sides[s]);
+			bench_stop_side(sides[s]);
 		}
 	}
 	return code;
