@@ -207,7 +207,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 
 .PHONY: tests tests-tsan
 tests: $(UNIT) $(B)/bin/wisp $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
-       $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN))
+       $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN)
 
 check: deps
@@ -234,7 +234,8 @@ fuzz:
 $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
-	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -static -s $< -o $@
+	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -I. -static -s $< -o $@
+$(B)/bench/entry: vmm/cli/bench_guest.h
 # By hand: figures behind a decision in docs/VIRTIO.md.
 $(B)/bench/io_uring: tests/bench/io_uring.c
 	@mkdir -p $(@D)
@@ -248,8 +249,13 @@ $(B)/bench/guest.cpio: $(W)/bench-guest
 	mkdir -p $(@D)/guest.d && cp $< $(@D)/guest.d/init
 	cd $(@D)/guest.d && echo init | cpio --quiet -o -H newc > ../guest.cpio
 
+# What a peer boots beside wisp's own kernel: for `make bench` alone, since it takes minutes to build.
+$(B)/bench/vmlinux-naive: kernel-config/build tests/bench/naive.config
+	@mkdir -p $(@D)
+	kernel=$$(kernel-config/build tiny tests/bench/naive.config) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
+
 bench: deps
-	$(MAKE) all guest $(B)/bench/timeit $(B)/bench/nothing $(B)/bench/guest.cpio
+	$(MAKE) all guest $(addprefix $(B)/bench/,timeit nothing guest.cpio entry vmlinux-naive)
 	tests/emuhost/on-kvm tests/bench/run $(B)
 
 # KERNELS="NAME=PATH ..." adds kernels of other configurations: see kernel-config/README.md.

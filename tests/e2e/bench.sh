@@ -113,6 +113,20 @@ t_bench_boot_peer() {
 	expect 125 "says: no" wisp bench boot -n 1 --warmup 0 --peer 'echo wisp-bench: fail no'
 }
 
+# A kernel with tests/bench/entry's entry point, and bench-guest as its init, say so in another monitor.
+t_bench_boot_qemu() {
+	command -v qemu-system-x86_64 >/dev/null || return 0
+	expect 1 "cannot be read" "$area/bench/entry" none kernel
+	head -c 4096 /dev/zero >zeros
+	expect 1 "not an ELF file" "$area/bench/entry" zeros kernel
+	"$area/bench/entry" "$LIB/vmlinux-up" kernel || fail "no entry point"
+	measure boot -n 1 --peer "qemu-system-x86_64 -M microvm,acpi=off,pit=off,pic=off,rtc=off -accel kvm -cpu host -m 128
+		-nodefaults -display none -no-reboot -serial stdio -kernel kernel -initrd $area/bench/guest.cpio
+		-append 'quiet reboot=t panic=-1 boot'"
+	has kernel 1
+	equal "ratios in $(cat out)" "$(grep -c "wisp / peer" out)" 3
+}
+
 t_bench_mistakes() {
 	local name
 	echo junk >junk
