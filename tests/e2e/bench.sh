@@ -59,12 +59,23 @@ t_bench_blk() {
 	expect 125 "No space left" wisp bench blk -n 1 --disk small
 }
 
+# System calls are counted where tracefs is: then of each monitor.
+counts_syscalls() {
+	[ -d /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing 2>/dev/null
+	[ -r /sys/kernel/tracing/events/raw_syscalls/sys_enter/id ]
+}
+
 t_bench_vsock() {
 	measure vsock -n 2
 	has to-host 2
 	has to-guest 2
 	has connections 2
 	has "connections interrupts" 2
+	if counts_syscalls; then
+		measure vsock -n 1
+		has "connections syscalls" 1
+		has "to-guest syscalls" 1
+	fi
 }
 
 # A peer is any command whose output is that of bench-guest.
@@ -81,6 +92,10 @@ t_bench_peer() {
 	chmod 755 peer
 	measure blk -n 2 --disk disk --peer ./peer
 	has read-1m 2
+	if counts_syscalls; then
+		measure blk -n 2 --disk disk --peer ./peer
+		check "the peer's system calls" grep -q '"name":"read-1m syscalls",[^{]*"samples":[^{]*{"n":2,[^{]*{"samples":\[[0-9]' j
+	fi
 	check "the ratio" grep -q '"wisp_to_peer":{"ratio_ppm":[0-9]' j
 	check "is printed" grep -q "the peer's .* wisp / peer " out
 	check "no peer is left" sh -c '! pgrep -x sleep'

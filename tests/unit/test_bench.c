@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wisp bench: its arithmetic, what it reads of monitors and guests, and what it writes for programs. */
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "tests/unit/test.h"
 #include "vmm/cli/bench.h"
 
@@ -103,7 +107,8 @@ static void lines_of_guests(void)
 	CHECK_EQ(line.type, BENCH_LINE_END);
 	CHECK_STR(line.name, "write-1m");
 	CHECK(line.result.requests == 10 && line.result.bytes == 20 && line.result.ns == 30);
-	CHECK(line.result.p99_ns == 40 && line.result.interrupts == 50 && line.result.exits == -1);
+	CHECK(line.result.p99_ns == 40 && line.result.interrupts == 50);
+	CHECK(line.result.exits == -1 && line.result.syscalls == -1);
 	REQUIRE(bench_parse_guest_line("wisp-bench: ready\r", &line));
 	CHECK_EQ(line.type, BENCH_LINE_READY);
 	REQUIRE(bench_parse_guest_line("wisp-bench: fail /dev/vdb: No such file or directory\r", &line));
@@ -150,22 +155,30 @@ static void results_are_rates(void)
 	struct bench_metric *rate = bench_add_results(&bench, "read-4k-1", "1/ks", "requests", "a request");
 	struct bench_metric *bytes = bench_add_results(&bench, "read-1m", "kB/s", "bytes", "a request");
 	REQUIRE(rate && bytes && bench.metric_count == 2 * BENCH_RESULT_METRICS);
-	struct bench_result result = {
-	        .requests = 2000, .bytes = 8192000, .ns = 500000000, .p99_ns = 123456, .exits = 5000, .interrupts = -1};
+	struct bench_result result = {.requests = 2000,
+	        .bytes = 8192000,
+	        .ns = 500000000,
+	        .p99_ns = 123456,
+	        .exits = 5000,
+	        .interrupts = -1,
+	        .syscalls = 3000};
 	bench_add_result(rate, false, &result);
 	CHECK_EQ(rate[0].values[0], 4000000); /* 4000 a second, in 1000 s */
 	CHECK_EQ(rate[1].values[0], 123456);
 	CHECK_EQ(rate[2].values[0], 2500); /* 2.5 each */
 	CHECK_EQ(rate[3].count, 0);        /* not known */
-	result.exits = -1;
+	CHECK_EQ(rate[4].values[0], 1500);
+	result.exits = result.syscalls = -1;
 	result.interrupts = 2000;
 	bench_add_result(bytes, true, &result);
 	CHECK_EQ(bytes[0].peer[0], 16384); /* kB/s */
 	CHECK_EQ(bytes[2].peer_count, 0);
 	CHECK_EQ(bytes[3].peer[0], 1000);
+	CHECK_EQ(bytes[4].peer_count, 0);
 	CHECK_EQ(bytes[0].count, 0);
 	CHECK_STR(rate[1].name, "read-4k-1 p99");
 	CHECK_STR(rate[2].per, "a request");
+	CHECK_STR(rate[4].name, "read-4k-1 syscalls");
 	int64_t room[3], other[3];
 	struct bench_ratio ratio;
 	CHECK(!bench_compare_peer(rate, room, other, &ratio)); /* nothing of the peer */
@@ -201,11 +214,53 @@ static void lines_have_times(void)
 	CHECK(side.began >= before && kernel.at >= side.began + 100000000 && init.at >= kernel.at + 200000000);
 	/* A line's time is its first byte's: that of `more` came with the end of `init`. */
 	CHECK(more.at >= init.at + 100000000 && more.at <= after);
-	CHECK_EQ(kernel.exits, -1);
+	CHECK(kernel.counts.exits == -1 && kernel.counts.syscalls == -1);
 	bench.args->bench.peer = "/no/peer";
 	CHECK_EQ(bench_start_peer(&bench, &side), 125);
 	bench_stop_side(&side);
 	end_bench();
+}
+
+static void counts_are_of_the_time_between(void)
+{
+	struct bench_counts before = {.exits = 100, .syscalls = -1}, after = {.exits = 130, .syscalls = 50};
+	struct bench_result result = {.exits = 7, .syscalls = 7};
+	bench_set_counts(&result, &before, &after);
+	CHECK(result.exits == 30 && result.syscalls == -1); /* not known at first */
+	before = (struct bench_counts){.exits = 130, .syscalls = 20};
+	after.exits = -1;
+	bench_set_counts(&result, &before, &after);
+	CHECK(result.exits == -1 && result.syscalls == 30);
+}
+
+static void *call_a_hundred(void *unused)
+{
+	for (unsigned i = 0; i < 100; i++)
+		syscall(SYS_getppid);
+	return unused;
+}
+
+/* Where the kernel counts them for us, also those of a thread that began later. (A sanitizer may have one as well.) */
+static void system_calls_are_counted(void)
+{
+	struct bench_syscalls syscalls = {0};
+	pthread_t thread;
+	CHECK_EQ(bench_count_syscalls(&syscalls), -1);
+	bench_watch_syscalls(&syscalls, -1);
+	CHECK_EQ(bench_count_syscalls(&syscalls), -1); /* no such process */
+	bench_watch_syscalls(&syscalls, getpid());
+	int64_t before = bench_count_syscalls(&syscalls);
+	if (before < 0)
+		SKIP("this kernel counts no system calls for us");
+	call_a_hundred(NULL);
+	int64_t after = bench_count_syscalls(&syscalls);
+	CHECK(after - before > 100 && after - before < 200); /* and those that read the counter */
+	REQUIRE(pthread_create(&thread, NULL, call_a_hundred, NULL) == 0);
+	pthread_join(thread, NULL);
+	int64_t last = bench_count_syscalls(&syscalls);
+	CHECK(last - after > 100 && last - after < 250);
+	bench_unwatch_syscalls(&syscalls);
+	CHECK_EQ(bench_count_syscalls(&syscalls), -1);
 }
 
 /* True if the brackets and strings of a JSON text match, and it is one value. */
@@ -323,5 +378,6 @@ static void stages_are_written(void)
 TEST_MAIN("bench", {"percentiles_are_type_7", percentiles_are_type_7}, {"summaries", summaries},
         {"ratios_have_intervals", ratios_have_intervals}, {"traces_are_read", traces_are_read},
         {"lines_of_guests", lines_of_guests}, {"words", words}, {"results_are_rates", results_are_rates},
-        {"lines_have_times", lines_have_times}, {"metrics_are_written", metrics_are_written},
+        {"lines_have_times", lines_have_times}, {"counts_are_of_the_time_between", counts_are_of_the_time_between},
+        {"system_calls_are_counted", system_calls_are_counted}, {"metrics_are_written", metrics_are_written},
         {"stages_are_written", stages_are_written})

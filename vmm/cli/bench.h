@@ -11,6 +11,7 @@
  *	bench_exec.c, bench_density.c    exec, density; bench_stream.c: the streams of exec
  *	bench_blk.c, bench_vsock.c       blk, vsock
  *	bench_side.c      for those: a sandbox and a peer, measured alike
+ *	bench_count.c     what a monitor costs its host: exits, system calls
  *	bench_guest.c     the program that they run in the guest: not a part of the command
  *	bench_stats.c     percentiles, bootstrap
  *	bench_stages.c    the stages, their order and owners; the monitor's trace
@@ -165,7 +166,7 @@ struct bench_metric {
 	const struct bench_metric *reference; /* what it is measured against in the same sandbox, or NULL */
 };
 
-#define BENCH_METRICS_MAX 24u
+#define BENCH_METRICS_MAX 30u
 #define BENCH_CONFIGS_MAX 16u
 
 struct bench {
@@ -198,6 +199,28 @@ size_t bench_collect_exits(const struct bench_config *config, enum bench_stage s
 /* The run whose time to the last stage of importance (first_byte, else the last) is the median. NULL: no sample. */
 const struct bench_sample *bench_median_run(const struct bench_config *config);
 
+/* ---- bench_count.c ---- */
+
+/* Of a monitor until now. -1: not known. */
+struct bench_counts {
+	int64_t exits, syscalls;
+};
+
+#define BENCH_WATCHED_MAX 64u
+/* Counters of the system calls of a process's threads, and of all that they start. Zeroed: none. */
+struct bench_syscalls {
+	int fd[BENCH_WATCHED_MAX];
+	pid_t thread[BENCH_WATCHED_MAX];
+	size_t count;
+};
+/* Begins to count where the kernel lets us (perf's tracepoints: root, and tracefs mounted); else nothing. */
+void bench_watch_syscalls(struct bench_syscalls *syscalls, pid_t pid);
+void bench_unwatch_syscalls(struct bench_syscalls *syscalls);
+/* Since they are watched; -1 if they are not. */
+int64_t bench_count_syscalls(const struct bench_syscalls *syscalls);
+/* KVM's exits of a process's first machine, from debugfs; -1 where it cannot be read. */
+int64_t bench_count_exits(pid_t pid);
+
 /* ---- bench_side.c ---- */
 
 /* A guest that runs bench-guest, and what it says. */
@@ -214,7 +237,8 @@ struct bench_side {
 	size_t length;
 	uint64_t read_at; /* when the latest bytes came */
 	uint64_t at;      /* when that line's first byte came */
-	int64_t exits;    /* then: what the rest of it costs is not the measurement's */
+	struct bench_syscalls syscalls;
+	struct bench_counts counts; /* then: what the rest of it costs is not the measurement's */
 	bool ended;
 	char last[200]; /* the latest line that was not bench-guest's */
 };
@@ -222,7 +246,7 @@ struct bench_side {
 /* An operation of one run. -1: not known. */
 struct bench_result {
 	uint64_t requests, bytes, ns, p99_ns;
-	int64_t exits, interrupts;
+	int64_t exits, interrupts, syscalls;
 };
 
 enum bench_line_type { BENCH_LINE_BEGIN = 1, BENCH_LINE_END, BENCH_LINE_READY, BENCH_LINE_FAIL };
@@ -230,16 +254,19 @@ struct bench_guest_line {
 	enum bench_line_type type;
 	char name[64]; /* of the operation; what failed, and why */
 	struct bench_result result;
-	int64_t exits; /* KVM's until then; -1 */
-	uint64_t at;   /* when its first byte came */
+	struct bench_counts counts; /* until then */
+	uint64_t at;                /* when its first byte came */
 };
-/* False if the line is none of bench-guest's. `exits` and `at` are not set. */
+/* False if the line is none of bench-guest's. `counts` and `at` are not set. */
 bool bench_parse_guest_line(const char *text, struct bench_guest_line *line);
 
-/* What BENCH_RESULT_METRICS metrics show: a rate in `unit`, p99, exits and interrupts `per`. The first, or NULL. */
-#define BENCH_RESULT_METRICS 4u
+/* What BENCH_RESULT_METRICS metrics show: a rate in `unit`, p99, exits, interrupts and system calls `per`. The first,
+ * or NULL. */
+#define BENCH_RESULT_METRICS 5u
 struct bench_metric *bench_add_results(
         struct bench *bench, const char *name, const char *unit, const char *what, const char *per);
+/* What was counted between two moments; where one of them is not known, -1. */
+void bench_set_counts(struct bench_result *r, const struct bench_counts *before, const struct bench_counts *after);
 void bench_add_result(struct bench_metric *first, bool peer, const struct bench_result *result);
 
 #define BENCH_PROGRAM "/tmp/bench-guest"
@@ -264,8 +291,7 @@ int bench_fail_side(const struct bench *bench, const struct bench_side *side, co
 /* wisp's median to the peer's; both rooms are for bench->runs. False without samples of both. */
 bool bench_compare_peer(
         const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio);
-/* KVM's exits of a process's first machine, from debugfs; -1 where it cannot be read. */
-int64_t bench_count_exits(pid_t pid);
+struct bench_counts bench_count_side(const struct bench_side *side);
 
 #define BENCH_PEER_CID 3u /* by default */
 #define BENCH_WORDS_MAX 64

@@ -45,17 +45,17 @@ static struct bench_metric *find_metric(struct bench *bench, const char *name)
 static int measure(struct bench *bench, struct bench_side *side, bool counts)
 {
 	struct bench_guest_line line = {0};
-	int64_t exits = -1;
+	struct bench_counts counted = {-1, -1};
 	size_t done = 0, wanted = bench->metric_count / BENCH_RESULT_METRICS;
 	/* Whether a guest ends after the last one is its own matter. */
 	while (done < wanted && bench_read_side(bench, side, &line) && line.type != BENCH_LINE_FAIL) {
 		struct bench_metric *metric = find_metric(bench, line.name);
 		if (line.type == BENCH_LINE_BEGIN)
-			exits = line.exits;
+			counted = line.counts;
 		if (line.type != BENCH_LINE_END || !metric)
 			continue;
 		done++;
-		line.result.exits = exits >= 0 && line.exits >= 0 ? line.exits - exits : -1;
+		bench_set_counts(&line.result, &counted, &line.counts);
 		if (counts)
 			bench_add_result(metric, !side->sandbox, &line.result);
 	}
@@ -95,6 +95,7 @@ int bench_run_blk(struct bench *bench)
 		unlink(path); /* the monitor has it open */
 	if (code == 0 && wisp.sandbox)
 		code = run(bench, &wisp, writes);
+	bench_unwatch_syscalls(&wisp.syscalls);
 	wisp_close_sandbox(wisp.sandbox);
 	return code;
 }

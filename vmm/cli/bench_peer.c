@@ -47,7 +47,7 @@ static int measure_wisp(struct bench *bench, const struct metrics *metrics, size
 
 static int measure_peer(struct bench *bench, struct bench_side *peer, const struct metrics *metrics, size_t run)
 {
-	struct bench_guest_line line = {0}, entered = {.exits = -1};
+	struct bench_guest_line line = {0}, entered = {.counts.exits = -1};
 	while (bench_read_side(bench, peer, &line) && line.type != BENCH_LINE_FAIL) {
 		if (line.type != BENCH_LINE_BEGIN)
 			continue;
@@ -60,8 +60,8 @@ static int measure_peer(struct bench *bench, struct bench_side *peer, const stru
 		add_value(metrics->first_byte, true, (int64_t)(line.at - peer->began));
 		if (entered.at)
 			add_value(metrics->kernel, true, (int64_t)(line.at - entered.at));
-		if (entered.exits >= 0 && line.exits >= 0)
-			add_value(metrics->exits, true, (line.exits - entered.exits) * 1000);
+		if (entered.counts.exits >= 0 && line.counts.exits >= 0)
+			add_value(metrics->exits, true, (line.counts.exits - entered.counts.exits) * 1000);
 		return 0;
 	}
 	return bench_fail_side(bench, peer, &line);

@@ -4,7 +4,6 @@
  * monitor. Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a session, the
  * peer's from its console, which is the standard output of its command. (Of boot, only the peer is a side.)
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,31 +21,6 @@
 /* Of silence, after which a side is given up: longer than any boot or measurement. */
 #define SILENCE_MS 120000
 #define END_MS 5000 /* of a killed program */
-
-/* ---- Exits ---- */
-
-int64_t bench_count_exits(pid_t pid)
-{
-	static const char root[] = "/sys/kernel/debug/kvm";
-	char prefix[24], path[sizeof(root) + NAME_MAX + 8];
-	long long exits = -1;
-	struct dirent *found;
-	DIR *dir = opendir(root);
-	snprintf(prefix, sizeof(prefix), "%d-", (int)pid);
-	while (dir && exits < 0 && (found = readdir(dir))) {
-		if (strncmp(found->d_name, prefix, strlen(prefix)) != 0)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s/exits", root, found->d_name);
-		FILE *file = fopen(path, "re");
-		if (file && fscanf(file, "%lld", &exits) != 1)
-			exits = -1;
-		if (file)
-			fclose(file);
-	}
-	if (dir)
-		closedir(dir);
-	return exits;
-}
 
 /* ---- A sandbox with the program in it ---- */
 
@@ -83,6 +57,7 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
 		return bench->interrupted ? 0 : CLI_EXIT_FAILED;
 	if (wisp_inspect_sandbox(cli_state_root(), wisp_get_sandbox_name(side->sandbox), &info, NULL) == 0) {
 		side->pid = info->pid;
+		bench_watch_syscalls(&side->syscalls, side->pid);
 		wisp_free_sandbox_info(info);
 	}
 	return bench_send_program(side->sandbox);
@@ -93,7 +68,7 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
 static void begin_side(struct bench_side *side)
 {
 	side->length = side->held = 0;
-	side->exits = -1;
+	side->counts = (struct bench_counts){-1, -1};
 	side->ended = false;
 }
 
@@ -167,8 +142,11 @@ int bench_start_peer(const struct bench *bench, struct bench_side *side)
 
 static int start_side(const struct bench *bench, struct bench_side *side, const char *const *words)
 {
-	if (!side->sandbox)
-		return bench_start_peer(bench, side);
+	if (!side->sandbox) {
+		int code = bench_start_peer(bench, side);
+		bench_watch_syscalls(&side->syscalls, side->pid);
+		return code;
+	}
 	begin_side(side);
 	return start_session(side, words);
 }
@@ -188,6 +166,7 @@ void bench_stop_side(struct bench_side *side)
 		while (waitpid(side->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 		side->pid = 0;
+		bench_unwatch_syscalls(&side->syscalls);
 	}
 	if (side->out >= 0)
 		close(side->out);
@@ -257,7 +236,7 @@ static bool fill(struct bench *bench, struct bench_side *side)
 	side->read_at = bench_now();
 	if (fresh) {
 		side->at = side->read_at;
-		side->exits = bench_count_exits(side->pid);
+		side->counts = bench_count_side(side);
 	}
 	side->length += (size_t)n;
 	return n > 0;
@@ -279,7 +258,7 @@ bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_
 			snprintf(side->last, sizeof(side->last), "%.*s", (int)strcspn(side->text, "\r"), side->text);
 		side->length -= (size_t)(end + 1 - side->text);
 		memmove(side->text, end + 1, side->length);
-		line->exits = line->type == BENCH_LINE_BEGIN ? bench_count_exits(side->pid) : side->exits;
+		line->counts = line->type == BENCH_LINE_BEGIN ? bench_count_side(side) : side->counts;
 		line->at = side->at;
 		side->at = side->read_at; /* of what is left in `text`: it came with the end of this line */
 		if (ours)
@@ -317,8 +296,13 @@ bool bench_parse_guest_line(const char *text, struct bench_guest_line *line)
 	        used != (int)length || v[0] == 0 || v[2] == 0)
 		return false;
 	line->type = BENCH_LINE_END;
-	line->result = (struct bench_result){
-	        .requests = v[0], .bytes = v[1], .ns = v[2], .p99_ns = v[3], .interrupts = (int64_t)v[4], .exits = -1};
+	line->result = (struct bench_result){.requests = v[0],
+	        .bytes = v[1],
+	        .ns = v[2],
+	        .p99_ns = v[3],
+	        .interrupts = (int64_t)v[4],
+	        .exits = -1,
+	        .syscalls = -1};
 	return true;
 }
 
@@ -333,6 +317,7 @@ struct bench_metric *bench_add_results(
 	        {"p99", "ns", "99 of 100 took at most so long, in each run"},
 	        {"exits", "milli", "KVM's exits"},
 	        {"interrupts", "milli", "interrupts of the guest's virtio devices"},
+	        {"syscalls", "milli", "system calls of the monitor's threads"},
 	};
 	char text[32];
 	struct bench_metric *first = bench_add_metric(bench, name, unit, what, bench->runs);
@@ -366,6 +351,8 @@ void bench_add_result(struct bench_metric *first, bool peer, const struct bench_
 		add_value(first + 2, peer, r->exits * 1000 / (int64_t)r->requests);
 	if (r->interrupts >= 0)
 		add_value(first + 3, peer, r->interrupts * 1000 / (int64_t)r->requests);
+	if (r->syscalls >= 0)
+		add_value(first + 4, peer, r->syscalls * 1000 / (int64_t)r->requests);
 }
 
 bool bench_compare_peer(
@@ -376,6 +363,12 @@ bool bench_compare_peer(
 	memcpy(room, metric->peer, metric->peer_count * sizeof(*room));
 	memcpy(other_room, metric->values, metric->count * sizeof(*room));
 	return bench_compare(room, metric->peer_count, other_room, metric->count, ratio);
+}
+
+void bench_set_counts(struct bench_result *r, const struct bench_counts *before, const struct bench_counts *after)
+{
+	r->exits = before->exits >= 0 && after->exits >= 0 ? after->exits - before->exits : -1;
+	r->syscalls = before->syscalls >= 0 && after->syscalls >= 0 ? after->syscalls - before->syscalls : -1;
 }
 
 /* ---- Runs ---- */

@@ -68,16 +68,15 @@ static int open_socket(const struct bench *bench, const struct bench_side *side)
 	return -1;
 }
 
-/* "OK 1073741824\n" */
+/* "OK 1073741824\n", which comes in one piece, and not one byte of what follows it. */
 static bool read_ok(int fd)
 {
-	char c = '\0', first = '\0';
-	while (c != '\n') {
-		if (!receive_all(fd, &c, 1))
-			return false;
-		first = first ? first : c;
-	}
-	return first == 'O';
+	char line[24];
+	ssize_t n = recv(fd, line, sizeof(line), MSG_PEEK);
+	const char *end = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
+	if (n >= 0)
+		errno = ECONNRESET;
+	return end && receive_all(fd, line, (size_t)(end + 1 - line)) && line[0] == 'O';
 }
 
 /* Connects and sends a request: the descriptor, or -1 with errno. */
@@ -182,12 +181,14 @@ static int measure(struct bench *bench, struct bench_side *side, bool counts)
 		return bench_fail_side(bench, side, &line);
 	for (size_t i = 0; i < 3 && !bench_poll_signal(bench, 0); i++) {
 		struct bench_result result;
-		int64_t interrupts = count_interrupts(bench, side), exits = bench_count_exits(side->pid);
+		int64_t interrupts = count_interrupts(bench, side);
+		struct bench_counts before = bench_count_side(side);
 		if (!operations[i](bench, side, &result))
 			return cli_fail("bench: %s of %s: %s", names[i], side->name, strerror(errno));
-		int64_t exits_after = bench_count_exits(side->pid), after = count_interrupts(bench, side);
-		result.exits = exits >= 0 && exits_after >= 0 ? exits_after - exits : -1;
-		result.interrupts = interrupts >= 0 && after >= 0 ? after - interrupts : -1;
+		struct bench_counts after = bench_count_side(side);
+		int64_t interrupts_after = count_interrupts(bench, side);
+		bench_set_counts(&result, &before, &after);
+		result.interrupts = interrupts >= 0 && interrupts_after >= 0 ? interrupts_after - interrupts : -1;
 		if (counts)
 			bench_add_result(&bench->metric[i * BENCH_RESULT_METRICS], !side->sandbox, &result);
 	}
@@ -207,6 +208,7 @@ int bench_run_vsock(struct bench *bench)
 		code = cli_fail("out of memory");
 	if (code == 0 && wisp.sandbox)
 		code = bench_run_sides(bench, &wisp, words, measure);
+	bench_unwatch_syscalls(&wisp.syscalls);
 	wisp_close_sandbox(wisp.sandbox);
 	return code;
 }
