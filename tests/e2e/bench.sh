@@ -76,6 +76,8 @@ t_bench_vsock() {
 		has "connections syscalls" 1
 		has "to-guest syscalls" 1
 	fi
+	measure vsock -n 1 --cycles 20
+	has connections 1
 }
 
 # A peer is any command whose output is that of bench-guest.

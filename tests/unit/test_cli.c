@@ -252,6 +252,8 @@ static void what_benchmarks_refuse(void)
 	expect_error(&c, "wisp bench exec --stream x", 125, "--stream");
 	expect_error(&c, "wisp bench exec --overwrite", 125, "--overwrite");
 	expect_error(&c, "wisp bench vsock --peer-cid 2", 125, "give 3 or more");
+	expect_error(&c, "wisp bench vsock --cycles 0", 125, "give 1 to 100000");
+	expect_error(&c, "wisp bench blk --cycles 5", 125, "--cycles");
 	expect_error(&c, "wisp bench blk --cold", 125, "--cold");
 	expect_error(&c, "wisp bench compare", 125, "--a or --b");
 	expect_error(&c, "wisp bench boot --a '-m 64'", 125, "wisp bench compare");

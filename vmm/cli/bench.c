@@ -210,6 +210,8 @@ static int add_configs(struct bench *bench, const struct kind *kind)
 		return cli_fail("bench %s: --sweep is of wisp bench boot", kind->name);
 	if (args->bench.stream_mib && strcmp(kind->name, "exec") != 0)
 		return cli_fail("bench %s: --stream is of wisp bench exec", kind->name);
+	if (args->bench.cycles && strcmp(kind->name, "vsock") != 0)
+		return cli_fail("bench %s: --cycles is of wisp bench vsock", kind->name);
 	if (!kind->peers && args->bench.peer)
 		return cli_fail("bench %s: --peer is of wisp bench boot, blk and vsock", kind->name);
 	if (!kind->devices && (args->bench.peer_cid || args->bench.overwrite))

@@ -16,7 +16,7 @@
 
 #define MEASURE_NS (BENCH_GUEST_MS * 1000000ull)
 #define CHUNK (64u << 10)
-#define CYCLES_MAX 100000u
+#define CYCLES_MAX 100000u /* and of --cycles */
 #define PATIENCE_S 30
 
 static const char *const names[] = {"to-host", "to-guest", "connections"};
@@ -148,13 +148,14 @@ static bool stream_to_guest(const struct bench *bench, const struct bench_side *
 
 static bool connections(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
 {
+	uint64_t wanted = bench->args->bench.cycles;
 	int64_t *took = calloc(CYCLES_MAX, sizeof(*took));
 	struct bench_guest_request echo = {0};
 	struct bench_summary summary;
 	uint64_t begin = bench_now(), last = begin;
 	size_t cycles = 0;
 	bool good = took;
-	while (good && last - begin < MEASURE_NS && cycles < CYCLES_MAX) {
+	while (good && (wanted ? cycles < wanted : last - begin < MEASURE_NS && cycles < CYCLES_MAX)) {
 		int fd = request(bench, side, BENCH_GUEST_ECHO, cycles);
 		good = fd >= 0 && receive_all(fd, &echo, sizeof(echo)) && echo.number == cycles;
 		if (fd >= 0)

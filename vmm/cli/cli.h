@@ -54,7 +54,7 @@ struct cli_args {
 
 	/* of benchmarks; the texts of --a, --b and --sweep are looked at by the verb */
 	struct {
-		uint64_t runs, warmup, parallel, peer_cid;
+		uint64_t runs, warmup, parallel, peer_cid, cycles;
 		uint32_t stream_mib;
 		bool has_warmup, cold, untraced, overwrite;
 		const char *json, *csv, *svg, *perfetto, *payload, *symbols, *sweep, *a, *b, *peer;

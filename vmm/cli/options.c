@@ -236,6 +236,11 @@ static bool take_parallel(struct cli_args *args, const char *text, char *why)
 	return take_some(text, &args->bench.parallel, why);
 }
 
+static bool take_cycles(struct cli_args *args, const char *text, char *why)
+{
+	return take_some(text, &args->bench.cycles, why);
+}
+
 static bool take_stream(struct cli_args *args, const char *text, char *why)
 {
 	return cli_parse_memory(text, &args->bench.stream_mib, why);
@@ -367,6 +372,7 @@ const struct cli_option cli_bench_options[] = {
         {"overwrite", NULL, "blk: write to the disk of --disk too, which destroys what is on it", take_overwrite, 0},
         {"peer", "COMMAND", "boot, blk, vsock: measure this monitor too, whose init is bench-guest", take_peer, 0},
         {"peer-cid", "N", "vsock: the context id of the peer's guest; default 3", take_peer_cid, 0},
+        {"cycles", "N", "vsock: so many connections in a run, in place of half a second of them", take_cycles, 0},
         {"json", "PATH", "write everything, with every sample; - is standard output, here and below", take_bench_json,
                 0},
         {"csv", "PATH", "write a line for each stage of each run", take_csv, 0},
