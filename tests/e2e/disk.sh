@@ -58,6 +58,39 @@ t_cache_modes() {
 	expect 125 "writeback, direct or unsafe" wisp run --disk ./disk,cache=fast -- true
 }
 
+# Four processors, four queues: each is used by the processes of its own, all at once.
+t_queue_for_each_processor() {
+	[ "$(nproc)" -ge 4 ] || {
+		skipped="this host has $(nproc) processors, the case wants 4"
+		return
+	}
+	truncate -s 64M disk
+	wisp run -c 4 --disk ./disk -- sh -c '
+		set -e
+		cat >/tmp/diskcheck && chmod +x /tmp/diskcheck
+		ls /sys/block/vdb/mq | tr "\n" " "
+		for cpu in 0 1 2 3; do
+			taskset $((1 << cpu)) sh -c "
+				set -e
+				for part in 0 1 2 3; do /tmp/diskcheck write /dev/vdb 4 \$(($cpu * 16 + part * 4)); done" &
+			jobs="$jobs $!"
+		done
+		for job in $jobs; do wait $job; done
+		echo 3 >/proc/sys/vm/drop_caches
+		jobs=
+		for cpu in 0 1 2 3; do
+			taskset $((1 << (3 - cpu))) sh -c "
+				set -e
+				for part in 0 1 2 3; do /tmp/diskcheck read /dev/vdb 4 \$(($cpu * 16 + part * 4)); done" &
+			jobs="$jobs $!"
+		done
+		for job in $jobs; do wait $job; done
+		for queue in /sys/block/vdb/mq/*; do cat $queue/cpu_list; done | tr "\n" " "
+		echo same' <"$area/tests/diskcheck" >out 2>err || fail "$(cat err)"
+	equal "a queue for each" "$(cat out)" "0 1 2 3 0 1 2 3 same"
+	check "the host finds the same" "$area/tests/diskcheck" read disk 4 44
+}
+
 # A GiB through virtio-blk: written, synced, dropped from the guest's cache, read back.
 t_a_gib_survives() {
 	truncate -s 1100M disk

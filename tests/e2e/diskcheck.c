@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * diskcheck write|read PATH MIB: fills a file or disk with numbers that are nowhere the same, and syncs; or reads it
- * back and compares. For the guest; exits 0 when all is well, and says where it is not.
+ * diskcheck write|read PATH MIB [FIRST]: fills a file or disk, from MiB FIRST on, with numbers that are nowhere the
+ * same, and syncs; or reads it back and compares. For the guest; exits 0 when all is well, and says where it is not.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -29,14 +29,14 @@ static int fail(const char *what, uint64_t number)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4)
+	if (argc != 4 && argc != 5)
 		return 2;
 	int writes = strcmp(argv[1], "write") == 0;
-	uint64_t count = strtoull(argv[3], NULL, 10);
+	uint64_t first = argc == 5 ? strtoull(argv[4], NULL, 10) : 0, count = first + strtoull(argv[3], NULL, 10);
 	int fd = open(argv[2], writes ? O_WRONLY | O_CREAT : O_RDONLY, 0600);
-	if (fd < 0)
-		return fail("cannot open", 0);
-	for (uint64_t n = 0; n < count; n++) {
+	if (fd < 0 || lseek(fd, (off_t)(first * BLOCK), SEEK_SET) < 0)
+		return fail("cannot open", first);
+	for (uint64_t n = first; n < count; n++) {
 		fill(n);
 		if (writes && write(fd, block, BLOCK) != (ssize_t)BLOCK)
 			return fail("cannot write", n);
