@@ -67,11 +67,22 @@ static void kicked(struct loop_op *op, int res, uint32_t flags)
 	kick(q);
 }
 
+/* Quiet completions too. True when the driver asked for an interrupt for any of them. */
+static bool publish_all(struct virtio_dev *dev)
+{
+	bool wanted = false;
+	for (unsigned i = 0; i < dev->queue_count; i++) {
+		dev->queue[i].pushed = false;
+		dev->queue[i].quiet = 0;
+		wanted |= virtq_publish(&dev->queue[i].vq);
+	}
+	return wanted;
+}
+
 /* What is still to do when a round of the loop ends: late kicks, then one look of the driver at all completions. */
 static void end_round(struct loop_task *task)
 {
 	struct virtio_dev *dev = container(task, struct virtio_dev, round_task);
-	bool wanted = false;
 	dev->ending_round = true;
 	for (unsigned i = 0; i < dev->queue_count; i++) {
 		if (!dev->queue[i].again)
@@ -83,11 +94,8 @@ static void end_round(struct loop_task *task)
 	bool any = false;
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		any |= dev->queue[i].pushed;
-	for (unsigned i = 0; i < dev->queue_count && any; i++) {
-		dev->queue[i].pushed = false;
-		dev->queue[i].quiet = 0;
-		wanted |= virtq_publish(&dev->queue[i].vq);
-	}
+	bool wanted = (any && publish_all(dev)) || dev->asked;
+	dev->asked = dev->raised = false;
 	if (wanted && dev->active)
 		interrupt(dev, VIRTIO_MMIO_INT_VRING);
 }
@@ -193,6 +201,17 @@ void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struc
 		dev->quiet_armed = true;
 		loop_start(dev->env.loop, sqe, &dev->quiet_op);
 	}
+}
+
+void virtio_show(struct virtio_dev *dev)
+{
+	if (!dev->active || !publish_all(dev))
+		return;
+	if (!dev->raised)
+		interrupt(dev, VIRTIO_MMIO_INT_VRING);
+	else
+		dev->asked = true;
+	dev->raised = true;
 }
 
 void virtio_needs_reset(struct virtio_dev *dev, const char *why)
@@ -305,6 +324,7 @@ void virtio_reset_done(struct virtio_dev *dev)
 		dev->queue[i].pushed = dev->queue[i].again = false;
 		dev->queue[i].quiet = 0;
 	}
+	dev->asked = dev->raised = false;
 	dev->reset_call = NULL;
 	loop_call_finish(dev->env.loop, call);
 }

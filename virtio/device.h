@@ -99,6 +99,7 @@ struct virtio_dev {
 	bool destroying;              /* kicks are not listened for any more */
 	struct loop_call *reset_call; /* who waits for the end of the reset */
 	bool ending_round;            /* round_task runs */
+	bool raised, asked; /* in this round virtio_show raised an interrupt; and is to raise one more at its end */
 	struct loop_task round_task;
 	struct loop_op quiet_op; /* a timeout: when quiet completions are shown at the latest */
 	bool quiet_armed;
@@ -147,6 +148,12 @@ void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint
  */
 #define VIRTIO_QUIET_MS 10
 void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struct virtq_chain *chain);
+
+/*
+ * For a device in the middle of much work, right after a completion: the driver sees now what was completed, and begins
+ * with that. Its first interrupt of a round is at once, for all others there is one in the end.
+ */
+void virtio_show(struct virtio_dev *dev);
 
 /*
  * For a device: the driver broke a rule. Logged once; nothing is served until the driver resets the device (section

@@ -248,6 +248,9 @@ static void put_data(struct conn *conn)
 		left -= len;
 		put_packet(conn, &v->batch[i], VIRTIO_VSOCK_OP_RW, 0, len);
 	}
+	/* A full batch is of a stream: the guest wakes up, and works on it, while the next is filled. */
+	if (used == BATCH_MAX)
+		virtio_show(&v->dev);
 }
 
 /* Says one thing, into the chain at hand in batch[0]. */

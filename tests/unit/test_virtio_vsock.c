@@ -597,6 +597,59 @@ static void test_bad_packets(void)
 	net_close(&t);
 }
 
+/* Drains what both rings show, and the interrupts for it. */
+static unsigned interrupts_so_far(struct net *t)
+{
+	struct packet p;
+	uint16_t head;
+	uint32_t len;
+	while (take(t, &p))
+		;
+	while (ring_used(&t->d, TX, &head, &len))
+		;
+	return drv_interrupts(&t->d);
+}
+
+static struct net *streaming;
+static unsigned reads, seen_early;
+
+static void look_between_reads(ssize_t n)
+{
+	(void)n;
+	uint16_t used = __atomic_load_n(&streaming->d.ring[RX].used[1], __ATOMIC_SEQ_CST);
+	if (++reads == 2)
+		seen_early = (uint16_t)(used - streaming->d.ring[RX].used_seen);
+}
+
+/* A stream's first packets are shown while the next ones are read; two interrupts are for all of them. */
+static void test_shown_early(void)
+{
+	enum { BYTES = 5 * BATCH_BYTES };
+	struct net t;
+	struct stream s;
+	static uint8_t block[BYTES];
+	REQUIRE(net_open(&t));
+	int fd = open_stream(&t, &s, 7), much = 1 << 20;
+	REQUIRE(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &much, sizeof(much));
+	s.alloc = 1u << 30;
+	CHECK(send_op(&t, &s, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0));
+	guest_settle(&t.g, 20);
+	interrupts_so_far(&t);
+	CHECK_EQ(send(fd, block, BYTES, MSG_NOSIGNAL), BYTES);
+	streaming = &t;
+	reads = seen_early = 0;
+	after_readv = look_between_reads;
+	while (reads < 2)
+		loop_step(t.g.loop, 20);
+	after_readv = NULL;
+	guest_settle(&t.g, 20);
+	CHECK_EQ(seen_early, 8);
+	CHECK_EQ(interrupts_so_far(&t), 1); /* the driver asked for no other: it has not looked */
+	close(fd);
+	net_close(&t);
+}
+
 /* No rx buffers, and more resets to send than the device keeps: the tx queue waits, and goes on later. */
 static void test_starved(void)
 {
@@ -880,5 +933,6 @@ TEST_MAIN("virtio_vsock", {"identity", test_identity}, {"both_ways", test_both_w
         {"client_leaves", test_client_leaves}, {"ends_at_once", test_ends_at_once}, {"refused", test_refused},
         {"early", test_early}, {"before_driver", test_before_driver}, {"from_guest", test_from_guest},
         {"slow_host", test_slow_host}, {"no_credit", test_no_credit}, {"bad_packets", test_bad_packets},
-        {"starved", test_starved}, {"many", test_many}, {"fair", test_fair}, {"no_descriptors", test_no_descriptors},
-        {"quiet_completions", test_quiet_completions}, {"transport_reset", test_transport_reset})
+        {"shown_early", test_shown_early}, {"starved", test_starved}, {"many", test_many}, {"fair", test_fair},
+        {"no_descriptors", test_no_descriptors}, {"quiet_completions", test_quiet_completions},
+        {"transport_reset", test_transport_reset})
