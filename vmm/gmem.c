@@ -35,8 +35,13 @@ static int add_region(struct gmem *gmem, uint64_t start, uint64_t size, struct e
 	if (!host)
 		return err_set(err, errno, "cannot reserve %llu MiB of guest memory: %s (ask for less with --memory)",
 		        (unsigned long long)size >> 20, strerror(errno));
-	/* Fewer faults at boot and a smaller second-level page table; merely a hint, so its failure is nobody's. */
-	madvise(host, size, MADV_HUGEPAGE);
+	/*
+	 * Fewer faults at boot and a smaller second-level page table; merely a hint, so its failure is nobody's. Not
+	 * where a machine's memory begins: of the first 2 MiB a boot touches a few pages, and clearing the rest costs
+	 * the start 0.1 ms and every sandbox the memory.
+	 */
+	uint64_t low = start == 0 && size > HUGE_PAGE ? HUGE_PAGE : 0;
+	madvise((uint8_t *)host + low, size - low, MADV_HUGEPAGE);
 	madvise(host, size, MADV_DONTDUMP);
 	gmem->region[gmem->count++] = (struct gmem_region){.start = start, .size = size, .host = host};
 	return 0;
