@@ -224,7 +224,6 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	if (pwrite(vmm->lock_fd, text, strlen(text), 0) < 0)
 		_exit(1);
 	write_file(vmm->dir, "console.log", "Linux version 0\n");
-	fake_say(vmm, "booting\n");
 	if (kernel_is(vmm, "fake-error"))
 		fake_end(vmm, "error the kernel is fake\n");
 	if (kernel_is(vmm, "fake-panic"))

@@ -93,9 +93,7 @@ int32_t state_pid(int dir_fd)
 void state_parse(const char *line, struct state *state)
 {
 	*state = (struct state){.kind = STATE_NONE};
-	if (strncmp(line, "booting", 7) == 0) {
-		state->kind = STATE_BOOTING;
-	} else if (strncmp(line, "ready", 5) == 0) {
+	if (strncmp(line, "ready", 5) == 0) {
 		state->kind = STATE_READY;
 	} else if (strncmp(line, "exit ", 5) == 0) {
 		state->kind = STATE_EXIT;

@@ -32,7 +32,7 @@ int32_t state_pid(int dir_fd);
 
 /* What the file `state` says. *text, if not NULL, is to be freed by the caller. */
 struct state {
-	enum { STATE_NONE, STATE_BOOTING, STATE_READY, STATE_EXIT } kind;
+	enum { STATE_NONE, STATE_READY, STATE_EXIT } kind;
 	enum wisp_end end;
 	char *text;
 };
