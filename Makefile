@@ -208,7 +208,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 .PHONY: tests tests-tsan
 tests: $(UNIT) $(B)/bin/wisp $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
-tests-tsan: $(UNIT_TSAN)
+tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine
 
 check: deps
 	$(MAKE) all guest debian tests vsock_test

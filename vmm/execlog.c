@@ -22,19 +22,38 @@ static int create(const char *path)
 	return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
+int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
 {
 	*file = (struct capped_file){.limit = limit};
+	pthread_mutex_init(&file->lock, NULL);
 	if ((size_t)snprintf(file->path, sizeof(file->path), "%s", path) >= sizeof(file->path))
 		return err_set(err, ENAMETOOLONG, "the path %s is too long", path);
-	file->fd = create(path);
-	if (file->fd < 0) {
-		int errnum = errno;
-		file->fd = 0;
-		return err_set(err, errnum, "cannot create %s: %s", path, strerror(errnum));
-	}
-	pthread_mutex_init(&file->lock, NULL);
+	file->fd = -1;
 	return 0;
+}
+
+/* With the lock held. */
+static int create_once(struct capped_file *file)
+{
+	if (file->fd < 0)
+		file->fd = create(file->path);
+	return file->fd < 0 ? -errno : 0;
+}
+
+int capped_create(struct capped_file *file, struct err *err)
+{
+	pthread_mutex_lock(&file->lock);
+	int ret = create_once(file);
+	if (ret < 0)
+		file->fd = 0;
+	pthread_mutex_unlock(&file->lock);
+	return ret < 0 ? err_set(err, -ret, "cannot create %s: %s", file->path, strerror(-ret)) : 0;
+}
+
+int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
+{
+	int ret = capped_prepare(file, path, limit, err);
+	return ret < 0 ? ret : capped_create(file, err);
 }
 
 static void rotate(struct capped_file *file)
@@ -54,9 +73,11 @@ static void rotate(struct capped_file *file)
 
 static void append(struct capped_file *file, const void *data, size_t len, bool may_rotate)
 {
-	if (file->fd <= 0)
-		return;
 	pthread_mutex_lock(&file->lock);
+	if (create_once(file) < 0 || file->fd == 0) {
+		pthread_mutex_unlock(&file->lock);
+		return;
+	}
 	if (may_rotate && file->size + len > file->limit && file->size > 0)
 		rotate(file);
 	ssize_t n = write(file->fd, data, len);
@@ -77,9 +98,8 @@ void capped_continue(struct capped_file *file, const void *data, size_t len)
 
 void capped_close(struct capped_file *file)
 {
-	if (file->fd <= 0)
-		return;
-	close(file->fd);
+	if (file->fd > 0)
+		close(file->fd);
 	pthread_mutex_destroy(&file->lock);
 	*file = (struct capped_file){0};
 }

@@ -16,13 +16,19 @@
 /* A file that starts anew when it is full; the one before is kept as "<path>.1". Any thread. */
 struct capped_file {
 	pthread_mutex_t lock;
-	int fd;
+	int fd;               /* 0: none; -1: to be created by the first write */
 	uint64_t size, limit; /* bytes */
 	char path[256];
 };
 
 /* Creates or empties `path` (mode 0600). 0 or -errno with `err`. */
 int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
+/*
+ * The same in two steps, for a file that others may write to between them: the first write creates it then, and
+ * capped_create what nobody has written to. 0 or -errno with `err`.
+ */
+int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
+int capped_create(struct capped_file *file, struct err *err);
 /* Appends all or, when the disk is full, less: a log's loss never stops a guest. */
 void capped_write(struct capped_file *file, const void *data, size_t len);
 /* The same for what must not be parted from the piece before: never starts the file anew, so it may exceed the limit.

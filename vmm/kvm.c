@@ -45,7 +45,7 @@ static int add_memory(struct kvm *kvm, const struct gmem *gmem, struct err *err)
 	return 0;
 }
 
-static int create_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err)
+static int check_device(struct kvm *kvm, struct err *err)
 {
 	int version = ioctl(kvm->dev_fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION)
@@ -55,25 +55,35 @@ static int create_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err)
 	if (size < (int)sizeof(struct kvm_run))
 		return err_set(err, EIO, "/dev/kvm states no usable size for its vCPU area");
 	kvm->run_size = (size_t)size;
-	do
-		kvm->vm_fd = ioctl(kvm->dev_fd, KVM_CREATE_VM, 0);
-	while (kvm->vm_fd < 0 && errno == EINTR);
-	if (kvm->vm_fd < 0)
-		return err_set(err, errno, "KVM cannot create a virtual machine: %s", strerror(errno));
-	int ret = add_memory(kvm, gmem, err);
-	return ret < 0 ? ret : kvm_arch_create_irqchip(kvm->vm_fd, err);
+	return 0;
 }
 
-int kvm_create(struct kvm *kvm, const struct gmem *gmem, struct err *err)
+int kvm_open(struct kvm *kvm, struct err *err)
 {
 	*kvm = (struct kvm){.dev_fd = -1, .vm_fd = -1};
 	kvm->dev_fd = open_device(err);
 	if (kvm->dev_fd < 0)
 		return kvm->dev_fd;
-	int ret = create_vm(kvm, gmem, err);
+	int ret = check_device(kvm, err);
 	if (ret < 0)
 		kvm_destroy(kvm);
 	return ret;
+}
+
+int kvm_create_vm(struct kvm *kvm, struct err *err)
+{
+	do
+		kvm->vm_fd = ioctl(kvm->dev_fd, KVM_CREATE_VM, 0);
+	while (kvm->vm_fd < 0 && errno == EINTR);
+	if (kvm->vm_fd < 0)
+		return err_set(err, errno, "KVM cannot create a virtual machine: %s", strerror(errno));
+	return 0;
+}
+
+int kvm_furnish_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err)
+{
+	int ret = add_memory(kvm, gmem, err);
+	return ret < 0 ? ret : kvm_arch_create_irqchip(kvm->vm_fd, err);
 }
 
 void kvm_destroy(struct kvm *kvm)

@@ -18,14 +18,19 @@ struct kvm {
 	size_t run_size; /* bytes of a vCPU's shared struct kvm_run */
 };
 
-/*
- * Opens /dev/kvm and creates a VM with `gmem` as its memory and, after it, the interrupt controllers (in this order: a
- * memory slot set after they are there waits for an SRCU grace period, 6 ms against 0.1 ms).
- * 0, or -errno with `err` saying what the host lacks. `gmem` must outlive the VM.
- */
-int kvm_create(struct kvm *kvm, const struct gmem *gmem, struct err *err);
+/* Opens /dev/kvm: 0, or -errno with `err` saying what the host lacks. */
+int kvm_open(struct kvm *kvm, struct err *err);
 
-/* Closes everything. Takes a zeroed (never created) or destroyed object; no vCPU of it may still run. */
+/* Creates a VM, as yet of nothing. On any thread; others may read dev_fd meanwhile. 0, or -errno with `err`. */
+int kvm_create_vm(struct kvm *kvm, struct err *err);
+
+/*
+ * Gives it `gmem` as its memory and, after it, the interrupt controllers (in this order: a memory slot set after they
+ * are there waits for an SRCU grace period, 6 ms against 0.1 ms). 0, or -errno with `err`. `gmem` must outlive the VM.
+ */
+int kvm_furnish_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err);
+
+/* Closes everything. Takes a zeroed (never opened) or destroyed object; no vCPU of it may still run. */
 void kvm_destroy(struct kvm *kvm);
 
 /* An interrupt line that the eventfd raises (an edge): 0 or -errno. */

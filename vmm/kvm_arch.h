@@ -12,6 +12,7 @@
 #include "vmm/bus.h"
 #include "vmm/err.h"
 
+struct kvm_cpuid2;
 struct kvm_run;
 
 int kvm_arch_create_irqchip(int vm_fd, struct err *err);
@@ -27,11 +28,17 @@ struct kvm_entry {
 	uint64_t descriptors; /* x86-64: the GDT */
 };
 
+/* What KVM supports on this host, to be freed with free(). Wants no VM. 0, or -errno with `err`. */
+int kvm_arch_read_cpuid(int kvm_fd, struct kvm_cpuid2 **cpuid, struct err *err);
+
 /*
- * CPUID, MSRs and registers of vCPU `index` of `count`. `entry` is NULL for all but the first. 0, or -errno with `err`.
+ * Makes vCPU `index` of `count` the processor that the guest is shown; what is particular to the vCPU is written into
+ * `cpuid`, which serves the next one as well. 0, or -errno with `err`.
  */
-int kvm_arch_setup_vcpu(
-        int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err);
+int kvm_arch_set_processor(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err);
+
+/* The registers with which the first vCPU begins. 0, or -errno with `err`. */
+int kvm_arch_set_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *err);
 
 /* Does the exit in `run` belong to the architecture (port I/O)? Then it is carried out on `ports`. */
 bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports);

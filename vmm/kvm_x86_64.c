@@ -137,29 +137,22 @@ static void fix_features(struct kvm_cpuid_entry2 *e, unsigned index, unsigned co
 	}
 }
 
-static int setup_cpuid(int kvm_fd, int vcpu_fd, unsigned index, unsigned count, struct err *err)
+int kvm_arch_read_cpuid(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
 	if (!cpuid)
-		return err_set(err, ENOMEM, "out of memory for the vCPU's CPUID");
+		return err_set(err, ENOMEM, "out of memory for the vCPUs' CPUID");
 	cpuid->nent = CPUID_ENTRIES;
-	int ret = 0;
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
-		ret = err_set(err, errno, "KVM does not tell its CPUID: %s", strerror(errno));
-		goto out;
+		int ret = err_set(err, errno, "KVM does not tell its CPUID: %s", strerror(errno));
+		free(cpuid);
+		return ret;
 	}
-	for (unsigned i = 0; i < cpuid->nent; i++) {
-		fix_features(&cpuid->entries[i], index, count);
-		fix_topology(&cpuid->entries[i], index, count);
-	}
-	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
-		ret = err_set(err, errno, "KVM refused the CPUID of vCPU %u: %s", index, strerror(errno));
-out:
-	free(cpuid);
-	return ret;
+	*out = cpuid;
+	return 0;
 }
 
-static int setup_msrs(int vcpu_fd, unsigned index, struct err *err)
+static int set_msrs(int vcpu_fd, unsigned index, struct err *err)
 {
 	struct {
 		struct kvm_msrs head;
@@ -191,8 +184,19 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool cod
 	};
 }
 
+int kvm_arch_set_processor(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		fix_features(&cpuid->entries[i], index, count);
+		fix_topology(&cpuid->entries[i], index, count);
+	}
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
+		return err_set(err, errno, "KVM refused the CPUID of vCPU %u: %s", index, strerror(errno));
+	return set_msrs(vcpu_fd, index, err);
+}
+
 /* Long mode, paging on, flat segments, interrupts off: Linux's 64-bit boot protocol. */
-static int setup_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *err)
+int kvm_arch_set_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *err)
 {
 	struct kvm_sregs sregs;
 	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
@@ -214,17 +218,6 @@ static int setup_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *e
 	if (ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0)
 		return err_set(err, errno, "KVM refused the vCPU's registers: %s", strerror(errno));
 	return 0;
-}
-
-int kvm_arch_setup_vcpu(
-        int kvm_fd, int vcpu_fd, unsigned index, unsigned count, const struct kvm_entry *entry, struct err *err)
-{
-	int ret = setup_cpuid(kvm_fd, vcpu_fd, index, count, err);
-	if (ret == 0)
-		ret = setup_msrs(vcpu_fd, index, err);
-	if (ret == 0 && entry)
-		ret = setup_entry(vcpu_fd, entry, err);
-	return ret;
 }
 
 bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,9 +33,28 @@ _Static_assert(BOOT_IRQ(DEVICES_MAX - 1) < IOAPIC_PINS_MAX, "a pin for every dev
  */
 #define KERNEL_ARGS "reboot=k,panic_warm panic=-1 tsc=reliable quiet loglevel=3"
 
+/* How far the loop's thread is; KVM's half waits for it where it needs something of the other. */
+enum progress {
+	BEGUN,
+	MEMORY_MAPPED,
+	CPUID_READ,
+	BUILT, /* and to be started */
+	GIVEN_UP,
+};
+
 struct machine {
+	bool kvm_begun;       /* atomic */
+	pthread_mutex_t lock; /* guards what follows, and orders what one thread has made for the other */
+	pthread_cond_t changed;
+	enum progress progress;
+	bool kvm_over; /* the VM and its vCPUs are ready, or: */
+	struct err kvm_err;
+
 	struct gmem gmem;
 	struct kvm kvm;
+	struct kvm_cpuid2 *cpuid;
+	struct kvm_entry entry;
+	struct trace *trace;
 	struct bus memory_bus, port_bus;
 	struct platform platform;
 	struct ioapic ioapic;
@@ -114,6 +134,35 @@ static void transport_access(void *context, uint64_t offset, void *data, unsigne
 static uint64_t device_addr(unsigned index)
 {
 	return BOOT_MMIO_ADDR + (uint64_t)index * VIRTIO_MMIO_WINDOW;
+}
+
+/* --- the two halves of the start --- */
+
+static void advance(struct machine *m, enum progress to)
+{
+	pthread_mutex_lock(&m->lock);
+	m->progress = to;
+	pthread_cond_broadcast(&m->changed);
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* 0, or -ECANCELED: nothing will be started. */
+static int await(struct machine *m, enum progress wanted)
+{
+	pthread_mutex_lock(&m->lock);
+	while (m->progress < wanted)
+		pthread_cond_wait(&m->changed, &m->lock);
+	int ret = m->progress == GIVEN_UP ? -ECANCELED : 0;
+	pthread_mutex_unlock(&m->lock);
+	return ret;
+}
+
+static void await_kvm(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	while (!m->kvm_over)
+		pthread_cond_wait(&m->changed, &m->lock);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* --- devices: each is created by name; the order gives addresses, interrupts and the disks' letters --- */
@@ -205,7 +254,7 @@ static int make_cmdline(
 	return 0;
 }
 
-static int load_guest(struct machine *m, const struct machine_options *o, struct kvm_entry *entry, struct err *err)
+static int load_guest(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	char cmdline[BOOT_CMDLINE_MAX];
 	int ret = make_cmdline(m, o, cmdline, sizeof(cmdline), err);
@@ -216,23 +265,65 @@ static int load_guest(struct machine *m, const struct machine_options *o, struct
 	        .cmdline = cmdline,
 	        .cpus = o->cpus,
 	        .pins = m->ioapic.pins};
-	return boot_load(&config, &m->gmem, entry, err);
+	return boot_load(&config, &m->gmem, &m->entry, err);
 }
 
-static int create_vcpus(struct machine *m, struct trace *trace, const struct kvm_entry *entry, struct err *err)
+/* --- KVM's half --- */
+
+static int create_vm(struct machine *m, struct err *err)
 {
-	for (unsigned i = 0; i < m->cpus; i++) {
-		m->vcpu[i].memory_bus = &m->memory_bus;
-		m->vcpu[i].port_bus = &m->port_bus;
-		m->vcpu[i].ended = vcpu_ended;
-		m->vcpu[i].context = m;
-		m->vcpu[i].trace = trace;
-		int ret = vcpu_create(&m->vcpu[i], &m->kvm, i, m->cpus, i == 0 ? entry : NULL, err);
-		if (ret < 0)
-			return ret;
-	}
-	return 0;
+	int ret = kvm_create_vm(&m->kvm, err);
+	if (ret == 0)
+		ret = await(m, MEMORY_MAPPED);
+	if (ret == 0)
+		ret = kvm_furnish_vm(&m->kvm, &m->gmem, err);
+	trace_mark(m->trace, "vm_created", "");
+	for (unsigned i = 0; i < m->cpus && ret == 0; i++)
+		ret = vcpu_create(&m->vcpu[i], &m->kvm, err);
+	if (ret == 0)
+		ret = await(m, CPUID_READ);
+	for (unsigned i = 0; i < m->cpus && ret == 0; i++)
+		ret = kvm_arch_set_processor(m->vcpu[i].fd, m->cpuid, i, m->cpus, err);
+	for (unsigned i = 0; i < m->cpus && ret == 0; i++)
+		vcpu_start_tracing(&m->vcpu[i]);
+	if (ret == 0)
+		ret = await(m, BUILT);
+	for (unsigned i = 0; i < m->devices && ret == 0; i++)
+		ret = bind_device(m, i, err);
+	if (ret == 0)
+		ret = kvm_arch_set_entry(m->vcpu[0].fd, &m->entry, err);
+	trace_mark(m->trace, "vcpu_ready", NULL);
+	return ret;
 }
+
+/* On the first vCPU's thread, which then runs it: that is one thread less to be woken. */
+static bool prepare_kvm(void *context)
+{
+	struct machine *m = context;
+	struct err err = {0};
+	__atomic_store_n(&m->kvm_begun, true, __ATOMIC_RELAXED);
+	int ret = create_vm(m, &err);
+	pthread_mutex_lock(&m->lock);
+	m->kvm_err = err;
+	m->kvm_over = true;
+	pthread_cond_broadcast(&m->changed);
+	pthread_mutex_unlock(&m->lock);
+	return ret == 0;
+}
+
+static void init_vcpus(struct machine *m)
+{
+	for (unsigned i = 0; i < m->cpus; i++)
+		m->vcpu[i] = (struct vcpu){.index = i,
+		        .memory_bus = &m->memory_bus,
+		        .port_bus = &m->port_bus,
+		        .ended = vcpu_ended,
+		        .prepare = i == 0 ? prepare_kvm : NULL,
+		        .context = m,
+		        .trace = m->trace};
+}
+
+/* --- all of it --- */
 
 static int check_options(const struct machine_options *o, struct err *err)
 {
@@ -258,66 +349,70 @@ static int set_breakpoints(struct machine *m, struct trace *trace, struct err *e
 	return 0;
 }
 
-/* In the order that KVM makes cheapest (see kvm_create); all that can fail for the user's fault comes early. */
-static int build(struct machine *m, const struct machine_options *o, struct err *err)
-{
-	struct kvm_entry entry;
-	int ret = gmem_create(&m->gmem, o->memory_mib << 20, BOOT_HOLE_START, BOOT_HOLE_END, err);
-	trace_mark(o->trace, "memory_mapped", NULL);
-	if (ret == 0)
-		ret = add_devices(m, o, err);
-	if (ret == 0)
-		ret = add_ioapic(m, o->serial, err);
-	trace_mark(o->trace, "devices_created", NULL);
-	if (ret == 0)
-		ret = load_guest(m, o, &entry, err);
-	trace_mark(o->trace, "kernel_loaded", NULL);
-	if (ret == 0)
-		ret = set_breakpoints(m, o->trace, err);
-	if (ret == 0)
-		ret = platform_init(&m->platform, &m->port_bus, o->serial, o->console, o->context, err);
-	if (ret == 0)
-		ret = kvm_create(&m->kvm, &m->gmem, err);
-	trace_mark(o->trace, "vm_created", NULL);
-	for (unsigned i = 0; i < m->devices && ret == 0; i++)
-		ret = bind_device(m, i, err);
-	if (ret == 0)
-		ret = create_vcpus(m, o->trace, &entry, err);
-	trace_mark(o->trace, "vcpu_ready", NULL);
-	return ret;
-}
-
 int machine_create(struct machine **out, const struct machine_options *o, struct err *err)
 {
-	struct machine *m = NULL;
 	int ret = check_options(o, err);
-	if (ret == 0 && !(m = calloc(1, sizeof(*m))))
-		ret = err_set(err, ENOMEM, "out of memory for the machine");
-	if (ret < 0) {
-		for (size_t i = 0; i < o->disk_count && i < MACHINE_DISKS_MAX; i++)
-			close(o->disk[i].fd);
+	if (ret < 0)
 		return ret;
-	}
+	struct machine *m = calloc(1, sizeof(*m));
+	if (!m)
+		return err_set(err, ENOMEM, "out of memory for the machine");
+	pthread_mutex_init(&m->lock, NULL);
+	pthread_cond_init(&m->changed, NULL);
 	m->cpus = o->cpus;
 	m->ended = o->ended;
 	m->context = o->context;
-	m->platform.event = platform_event;
-	m->platform.event_context = m;
-	m->platform.trace = o->trace;
-	m->env = (struct virtio_env){.gmem = &m->gmem, .loop = o->loop, .log = o->log};
-	ret = build(m, o, err);
+	m->trace = o->trace;
+	init_vcpus(m);
+	ret = kvm_open(&m->kvm, err);
+	if (ret == 0)
+		ret = vcpu_start(&m->vcpu[0], err);
+	if (ret == 0)
+		ret = gmem_create(&m->gmem, o->memory_mib << 20, BOOT_HOLE_START, BOOT_HOLE_END, err);
+	trace_mark(o->trace, "memory_mapped", "");
+	if (ret == 0) {
+		advance(m, MEMORY_MAPPED);
+		if (!__atomic_load_n(&m->kvm_begun, __ATOMIC_RELAXED))
+			vcpu_send_away(&m->vcpu[0]);
+		ret = kvm_arch_read_cpuid(m->kvm.dev_fd, &m->cpuid, err);
+	}
 	if (ret < 0) {
 		machine_destroy(m);
 		return ret;
 	}
+	advance(m, CPUID_READ);
 	*out = m;
 	return 0;
+}
+
+int machine_build(struct machine *m, const struct machine_options *o, struct err *err)
+{
+	m->platform.event = platform_event;
+	m->platform.event_context = m;
+	m->platform.trace = m->trace;
+	m->env = (struct virtio_env){.gmem = &m->gmem, .loop = o->loop, .log = o->log};
+	int ret = add_devices(m, o, err);
+	if (ret == 0)
+		ret = add_ioapic(m, o->serial, err);
+	trace_mark(m->trace, "devices_created", "");
+	if (ret == 0)
+		ret = load_guest(m, o, err);
+	trace_mark(m->trace, "kernel_loaded", "");
+	if (ret == 0)
+		ret = set_breakpoints(m, m->trace, err);
+	if (ret == 0)
+		ret = platform_init(&m->platform, &m->port_bus, o->serial, o->console, o->context, err);
+	return ret;
 }
 
 int machine_start(struct machine *m, struct err *err)
 {
 	int ret = 0;
-	for (unsigned i = m->cpus; i-- > 0 && ret == 0;)
+	advance(m, BUILT);
+	await_kvm(m);
+	if (m->kvm_err.errnum)
+		ret = err_set(err, m->kvm_err.errnum, "%s", m->kvm_err.text);
+	for (unsigned i = 1; i < m->cpus && ret == 0; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
 	return ret;
 }
@@ -326,6 +421,10 @@ void machine_destroy(struct machine *m)
 {
 	if (!m)
 		return;
+	if (m->vcpu[0].started) {
+		advance(m, GIVEN_UP);
+		await_kvm(m);
+	}
 	/* First all are told, then each is waited for: they may wait for one another. */
 	for (unsigned i = 0; i < m->cpus; i++)
 		vcpu_stop(&m->vcpu[i]);
@@ -338,5 +437,8 @@ void machine_destroy(struct machine *m)
 		virtio_destroy(m->device[i]);
 	}
 	gmem_destroy(&m->gmem);
+	free(m->cpuid);
+	pthread_cond_destroy(&m->changed);
+	pthread_mutex_destroy(&m->lock);
 	free(m);
 }

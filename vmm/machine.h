@@ -2,6 +2,9 @@
 /*
  * The composition root: builds a machine of memory, KVM, vCPUs and devices, in the right order, runs it, takes it
  * apart.
+ *
+ * Half of a start is KVM's, and needs nothing of the other half but memory: the VM, its interrupt controllers and its
+ * vCPUs are created on the first vCPU's thread, while the loop's thread makes the devices and loads the kernel.
  */
 #ifndef WISP_VMM_MACHINE_H
 #define WISP_VMM_MACHINE_H
@@ -29,7 +32,7 @@ enum machine_end {
 };
 
 struct machine_disk {
-	int fd; /* raw sectors, opened as `cache` wants it; the machine owns it from machine_create on, whether that
+	int fd; /* raw sectors, opened as `cache` wants it; the machine owns it from machine_build on, whether that
 	           succeeds or not */
 	bool readonly;
 	enum blk_cache cache;
@@ -54,18 +57,24 @@ struct machine_options {
 	void *context;
 	const struct log *log;
 	struct trace *trace; /* NULL: not traced; outlives the machine */
-	struct loop *loop;   /* outlives the machine; its thread calls create, start and destroy */
+	struct loop *loop;   /* outlives the machine; its thread calls all that follows */
 };
 
 struct machine;
 
-/* Builds it, ready to run. Strings are not kept. 0 or -errno with `err` set. */
+/*
+ * Begins: guest memory, and KVM on a thread of its own. Of the options only cpus, memory, trace, `ended` and `context`
+ * need to be filled in by now. 0 or -errno with `err` set.
+ */
 int machine_create(struct machine **machine, const struct machine_options *options, struct err *err);
 
-/* Lets the vCPUs run: 0 or -errno with `err` set (then only machine_destroy is left to call). */
+/* The devices, and the guest's software in its memory. Neither options nor strings are kept. 0 or -errno with `err`. */
+int machine_build(struct machine *machine, const struct machine_options *options, struct err *err);
+
+/* Waits until KVM's part is done, and lets the vCPUs run: 0 or -errno with `err` set. */
 int machine_start(struct machine *machine, struct err *err);
 
-/* Stops at once whatever runs, releases everything, removes the sockets. Takes NULL. */
+/* Stops at once whatever runs, releases everything, removes the sockets. After any of these failed, too. Takes NULL. */
 void machine_destroy(struct machine *machine);
 
 #endif

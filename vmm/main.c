@@ -362,19 +362,28 @@ static int open_disks(struct arguments *a, char *agent_args, size_t size, struct
 	return ret;
 }
 
-static int open_logs(struct vmm *v, struct err *err)
+static int prepare_logs(struct vmm *v, struct err *err)
 {
+	const char *dir = v->args.dir;
 	char path[256];
-	snprintf(path, sizeof(path), "%s/vmm.log", v->args.dir);
-	int ret = capped_open(&v->vmm_log, path, VMM_LOG_MAX, err);
-	snprintf(path, sizeof(path), "%s/console.log", v->args.dir);
+	snprintf(path, sizeof(path), "%s/vmm.log", dir);
+	int ret = capped_prepare(&v->vmm_log, path, VMM_LOG_MAX, err);
+	snprintf(path, sizeof(path), "%s/console.log", dir);
 	if (ret == 0)
-		ret = capped_open(&v->console_log, path, CONSOLE_LOG_MAX, err);
-	snprintf(path, sizeof(path), "%s/exec.log", v->args.dir);
+		ret = capped_prepare(&v->console_log, path, CONSOLE_LOG_MAX, err);
+	snprintf(path, sizeof(path), "%s/exec.log", dir);
 	if (ret == 0)
-		ret = capped_open(&v->exec_log, path, EXEC_LOG_MAX, err);
+		ret = capped_prepare(&v->exec_log, path, EXEC_LOG_MAX, err);
 	v->log = (struct log){.write = write_log, .context = v};
 	return ret;
+}
+
+static int create_logs(struct vmm *v, struct err *err)
+{
+	int ret = capped_create(&v->vmm_log, err);
+	if (ret == 0)
+		ret = capped_create(&v->console_log, err);
+	return ret < 0 ? ret : capped_create(&v->exec_log, err);
 }
 
 /* Everything the loop listens to besides the devices. */
@@ -401,37 +410,41 @@ static int start_watching(struct vmm *v, struct err *err)
 	return 0;
 }
 
+/* The machine, and what the loop listens to. KVM is at work on its own thread from machine_create on. */
 static int build(struct vmm *v, struct err *err)
 {
-	struct arguments *a = &v->args;
-	char agent_args[256], vsock_path[256], control_path[280];
-	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
-	snprintf(vsock_path, sizeof(vsock_path), "%s/vsock.sock", a->dir);
-	snprintf(control_path, sizeof(control_path), "%s_1024", vsock_path);
-	int ret = open_logs(v, err);
+	struct machine_options *o = &v->args.machine;
+	char agent_args[256], vsock_path[256];
+	snprintf(vsock_path, sizeof(vsock_path), "%s/vsock.sock", v->args.dir);
+	v->echo_console = o->serial;
+	o->vsock_path = vsock_path;
+	o->console = on_console;
+	o->ended = on_machine_end;
+	o->context = v;
+	o->log = &v->log;
+	o->trace = v->args.traced ? &v->trace : NULL;
+	int ret = machine_create(&v->machine, o, err);
 	if (ret == 0)
 		ret = loop_create(&v->loop, LOOP_ENTRIES, err);
+	o->loop = v->loop;
 	if (ret == 0)
 		ret = start_watching(v, err);
 	if (ret == 0)
-		ret = control_create(&v->control, control_path, &events, v->loop, &v->log, err);
+		ret = open_disks(&v->args, agent_args, sizeof(agent_args), err);
 	if (ret == 0)
-		ret = open_disks(a, agent_args, sizeof(agent_args), err);
-	if (ret < 0)
-		return ret;
-	v->echo_console = a->machine.serial;
-	a->machine.vsock_path = vsock_path;
-	a->machine.console = on_console;
-	a->machine.ended = on_machine_end;
-	a->machine.context = v;
-	a->machine.log = &v->log;
-	a->machine.loop = v->loop;
-	a->machine.trace = a->traced ? &v->trace : NULL;
-	ret = machine_create(&v->machine, &a->machine, err);
-	if (ret < 0)
-		return ret;
-	log_progress(v, "the machine is built");
-	return machine_start(v->machine, err);
+		ret = machine_build(v->machine, o, err);
+	return ret < 0 ? ret : machine_start(v->machine, err);
+}
+
+/* What is not needed before the agent runs, while its kernel boots. */
+static int await_agent(struct vmm *v, struct err *err)
+{
+	char path[280];
+	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
+	snprintf(path, sizeof(path), "%s/vsock.sock_1024", v->args.dir);
+	int ret = create_logs(v, err);
+	log_progress(v, "the machine runs");
+	return ret < 0 ? ret : control_create(&v->control, path, &events, v->loop, &v->log, err);
 }
 
 /* The owner has its answer from the first process at once; the second is nobody's child. */
@@ -461,10 +474,12 @@ static int run(struct vmm *v, struct err *err)
 	int ret = v->args.detach ? daemonise(err) : 0;
 	if (ret == 0)
 		ret = sandbox_dir_write_pid(v->args.lock_fd, err);
-	if (ret == 0) {
-		sandbox_dir_write_state(v->args.dir, "booting");
+	if (ret == 0)
+		ret = prepare_logs(v, err);
+	if (ret == 0)
 		ret = build(v, err);
-	}
+	if (ret == 0)
+		ret = await_agent(v, err);
 	if (ret == 0 && (ret = loop_run(v->loop)) < 0)
 		err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
 	return ret;

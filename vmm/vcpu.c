@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* Interrupts KVM_RUN and system calls; its handler does nothing. */
@@ -82,8 +84,10 @@ static bool meet_breakpoint(struct vcpu *vcpu)
 	return kvm_arch_go_to(vcpu->fd, addr) == 0;
 }
 
-static void start_tracing(struct vcpu *vcpu)
+void vcpu_start_tracing(struct vcpu *vcpu)
 {
+	if (!vcpu->trace)
+		return;
 	int fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
 	vcpu->stats_fd = fd > 0 ? fd : 0;
 	find_counters(vcpu);
@@ -93,22 +97,18 @@ static void start_tracing(struct vcpu *vcpu)
 	}
 }
 
-int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
-        struct err *err)
+int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err)
 {
-	vcpu->index = index;
-	vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, index);
+	vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, vcpu->index);
 	if (vcpu->fd < 0)
-		return err_set(err, errno, "KVM cannot create vCPU %u: %s", index, strerror(errno));
+		return err_set(err, errno, "KVM cannot create vCPU %u: %s", vcpu->index, strerror(errno));
 	vcpu->run_size = kvm->run_size;
 	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	if (vcpu->run == MAP_FAILED) {
 		vcpu->run = NULL;
-		return err_set(err, errno, "cannot map vCPU %u: %s", index, strerror(errno));
+		return err_set(err, errno, "cannot map vCPU %u: %s", vcpu->index, strerror(errno));
 	}
-	if (vcpu->trace)
-		start_tracing(vcpu);
-	return kvm_arch_setup_vcpu(kvm->dev_fd, vcpu->fd, index, count, entry, err);
+	return 0;
 }
 
 static void end(struct vcpu *vcpu, enum vcpu_end why, const char *text)
@@ -154,6 +154,11 @@ static bool handle_exit(struct vcpu *vcpu)
 static void *vcpu_thread(void *context)
 {
 	struct vcpu *vcpu = context;
+	char name[16];
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	prctl(PR_SET_NAME, name);
+	if (vcpu->prepare && !vcpu->prepare(vcpu->context))
+		return NULL;
 	if (vcpu->index == 0)
 		mark(vcpu, "first_run");
 	while (!__atomic_load_n(&vcpu->stop, __ATOMIC_ACQUIRE)) {
@@ -190,10 +195,21 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
 	if (ret != 0)
 		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", vcpu->index, strerror(ret));
 	vcpu->started = true;
-	char name[16];
-	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-	pthread_setname_np(vcpu->thread, name);
 	return 0;
+}
+
+void vcpu_send_away(struct vcpu *vcpu)
+{
+	cpu_set_t all, others;
+	if (pthread_getaffinity_np(pthread_self(), sizeof(all), &all) != 0)
+		return;
+	others = all;
+	CPU_CLR((size_t)sched_getcpu(), &others);
+	if (CPU_COUNT(&others) == 0)
+		return;
+	/* The first moves it, and by the second it is free to go anywhere again. */
+	pthread_setaffinity_np(vcpu->thread, sizeof(others), &others);
+	pthread_setaffinity_np(vcpu->thread, sizeof(all), &all);
 }
 
 void vcpu_stop(struct vcpu *vcpu)
@@ -201,8 +217,9 @@ void vcpu_stop(struct vcpu *vcpu)
 	if (!vcpu->started)
 		return;
 	__atomic_store_n(&vcpu->stop, true, __ATOMIC_RELEASE);
-	/* Seen by the next KVM_RUN even when the signal comes just before it. */
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+	/* Seen by the next KVM_RUN even when the signal comes just before it. None is there where `prepare` failed. */
+	if (vcpu->run)
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
 	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 

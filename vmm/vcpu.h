@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vCPU's thread: runs the guest, carries out its bus accesses, and tells the machine when it ends and why.
+ * A vCPU's thread: runs the guest, carries out its bus accesses, and tells the machine when it ends and why. The first
+ * one's sets up the VM before (machine.c).
  */
 #ifndef WISP_VMM_VCPU_H
 #define WISP_VMM_VCPU_H
@@ -32,6 +33,8 @@ struct vcpu {
 	/* Called at most once, on the vCPU's thread, when it ends by itself. */
 	void (*ended)(void *context, enum vcpu_end end, const char *text);
 	void *context;
+	/* Called first on the vCPU's thread; false: there is nothing to run. It may create the vCPU. NULL: nothing. */
+	bool (*prepare)(void *context);
 	struct trace *trace;           /* NULL: not traced */
 	int stats_fd;                  /* with a trace: KVM's counters, 0 where it has none */
 	off_t stats_at[VCPU_COUNTERS]; /* where they are in it, 0: not there */
@@ -40,14 +43,29 @@ struct vcpu {
 	bool stop; /* atomic */
 };
 
-/* Creates vCPU `index` of `count`. The caller has filled in buses and `ended`. 0 or -errno with `err`. */
-int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, unsigned index, unsigned count, const struct kvm_entry *entry,
-        struct err *err);
+/* Creates the vCPU. The caller has filled in `index`, buses, `ended` and `context`. 0 or -errno with `err`. */
+int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err);
+
+/*
+ * From here on KVM's counters are part of vcpu->trace, if there is one. After vcpu_create; no other thread may leave
+ * the counts of a mark to the trace meanwhile.
+ */
+void vcpu_start_tracing(struct vcpu *vcpu);
 
 /* Starts the thread: 0 or -errno with `err`. */
 int vcpu_start(struct vcpu *vcpu, struct err *err);
 
-/* Makes the thread leave the guest for good; returns at once. Any thread but its own; may be repeated. */
+/*
+ * Has the thread run on another processor than the caller's, where there is one that it may use. For a thread that is
+ * still to begin: there are schedulers that leave it where its parent runs, until the next balancing milliseconds
+ * later.
+ */
+void vcpu_send_away(struct vcpu *vcpu);
+
+/*
+ * Makes the thread leave the guest for good; returns at once. Any thread but its own; not before `prepare` is over; may
+ * be repeated.
+ */
 void vcpu_stop(struct vcpu *vcpu);
 
 /* Waits for the thread (vcpu_stop first) and releases everything. Takes a half-created or zeroed object. */

@@ -128,6 +128,17 @@ static void bad_paths_say_so(void)
 	capped_close(&file);
 	CHECK(capped_open(&file, in_dir("exec.log"), 10, NULL) == 0);
 	capped_close(&file);
+	/* In two steps: what is written between them is kept, and what cannot be created is said, though not by a
+	 * write. */
+	CHECK(capped_prepare(&file, in_dir("exec.log"), 10, NULL) == 0);
+	capped_write(&file, "x", 1);
+	CHECK(capped_create(&file, NULL) == 0);
+	CHECK_STR(slurp("exec.log"), "x");
+	capped_close(&file);
+	CHECK(capped_prepare(&file, "/nonexistent/exec.log", 1, NULL) == 0);
+	capped_write(&file, "x", 1);
+	CHECK(capped_create(&file, NULL) == -ENOENT);
+	capped_close(&file);
 	unlink(in_dir("exec.log"));
 	unlink(in_dir("exec.log.1"));
 	rmdir(dir);
