@@ -36,6 +36,7 @@ static void find_counters(struct vcpu *vcpu)
 	char all[16384]; /* descriptors, of which KVM has some fifty, in one read */
 	if (vcpu->stats_fd <= 0 || pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header))
 		return;
+	vcpu->stats_from = header.data_offset;
 	size_t step = sizeof(struct kvm_stats_desc) + header.name_size;
 	ssize_t size = pread(vcpu->stats_fd, all, sizeof(all), header.desc_offset);
 	for (size_t i = 0; i < header.num_desc && (ssize_t)((i + 1) * step) <= size; i++) {
@@ -53,13 +54,17 @@ static void find_counters(struct vcpu *vcpu)
 static void read_counts(void *context, char *to, size_t size)
 {
 	const struct vcpu *vcpu = context;
+	char values[4096]; /* all of them, of which KVM has less than a KiB, in one read too */
 	size_t used = 0;
 	to[0] = '\0';
+	ssize_t length = vcpu->stats_fd > 0 ? pread(vcpu->stats_fd, values, sizeof(values), vcpu->stats_from) : 0;
 	for (size_t w = 0; w < VCPU_COUNTERS && used + 40 <= size; w++) {
 		uint64_t value;
-		if (vcpu->stats_at[w] > 0 &&
-		        pread(vcpu->stats_fd, &value, sizeof(value), vcpu->stats_at[w]) == sizeof(value))
-			used += (size_t)snprintf(to + used, size - used, ",\"%s\":%" PRIu64, counters[w], value);
+		off_t at = vcpu->stats_at[w] - vcpu->stats_from;
+		if (vcpu->stats_at[w] <= 0 || at + (off_t)sizeof(value) > length)
+			continue;
+		memcpy(&value, values + at, sizeof(value));
+		used += (size_t)snprintf(to + used, size - used, ",\"%s\":%" PRIu64, counters[w], value);
 	}
 }
 

@@ -38,6 +38,7 @@ struct vcpu {
 	struct trace *trace;           /* NULL: not traced */
 	int stats_fd;                  /* with a trace: KVM's counters, 0 where it has none */
 	off_t stats_at[VCPU_COUNTERS]; /* where they are in it, 0: not there */
+	off_t stats_from;              /* where all that it counts begins */
 	pthread_t thread;
 	bool started;
 	bool stop; /* atomic */
