@@ -575,6 +575,11 @@ static void vsock_destroy(struct virtio_dev *dev)
 	free(v);
 }
 
+int vsock_listen(struct virtio_dev *dev, struct err *err)
+{
+	return host_listen(to_vsock(dev), err);
+}
+
 static const struct virtio_type vsock_type = {
         .name = "vsock",
         .id = VIRTIO_ID_VSOCK,
@@ -617,8 +622,6 @@ int vsock_create(
 	ret = virtio_init(&v->dev, &vsock_type, env, QUEUES, 1ull << F_STREAM, err);
 	if (ret == 0 && getrandom(&v->hash_seed, sizeof(v->hash_seed), 0) != sizeof(v->hash_seed))
 		ret = err_set(err, errno, "no random bytes: %s", strerror(errno));
-	if (ret == 0)
-		ret = host_listen(v, err);
 	if (ret < 0) {
 		virtio_destroy(&v->dev);
 		return ret;

@@ -31,6 +31,9 @@ struct vsock_options {
 int vsock_create(
         struct virtio_dev **dev, const struct virtio_env *env, const struct vsock_options *opt, struct err *err);
 
+/* Lets clients connect, which the guest need not wait for. Once; 0 or -errno with `err`. Loop's thread. */
+int vsock_listen(struct virtio_dev *dev, struct err *err);
+
 /*
  * The guest was moved or restored: ends all connections, and tells the guest's driver that they are over (section
  * 5.10.6.7). Loop's thread.

@@ -62,6 +62,7 @@ struct machine {
 	struct vcpu vcpu[BOOT_CPUS_MAX];
 	unsigned devices;
 	struct virtio_dev *device[DEVICES_MAX];
+	struct virtio_dev *vsock; /* one of them, or NULL */
 	struct virtio_mmio transport[DEVICES_MAX];
 	struct virtio_env env;
 	void (*ended)(void *context, enum machine_end end, const char *text);
@@ -204,9 +205,8 @@ static int add_disk(struct machine *m, const struct machine_disk *disk, struct e
 static int add_vsock(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	struct vsock_options options = {.cid = GUEST_CID, .socket_path = o->vsock_path};
-	struct virtio_dev *dev;
-	int ret = vsock_create(&dev, &m->env, &options, err);
-	return ret < 0 ? ret : add_device(m, dev, err);
+	int ret = vsock_create(&m->vsock, &m->env, &options, err);
+	return ret < 0 ? ret : add_device(m, m->vsock, err);
 }
 
 static int add_devices(struct machine *m, const struct machine_options *o, struct err *err)
@@ -409,8 +409,10 @@ int machine_start(struct machine *m, struct err *err)
 {
 	int ret = 0;
 	advance(m, BUILT);
+	if (m->vsock) /* while the first vCPU's thread binds the devices */
+		ret = vsock_listen(m->vsock, err);
 	await_kvm(m);
-	if (m->kvm_err.errnum)
+	if (m->kvm_err.errnum && ret == 0)
 		ret = err_set(err, m->kvm_err.errnum, "%s", m->kvm_err.text);
 	for (unsigned i = 1; i < m->cpus && ret == 0; i++)
 		ret = vcpu_start(&m->vcpu[i], err);

@@ -168,7 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	machine_open(&m);
 	fill_address(&address, "");
 	struct vsock_options options = {.cid = CID, .socket_path = address.sun_path};
-	MUST(vsock_create(&m.dev, &m.env, &options, &err) == 0);
+	MUST(vsock_create(&m.dev, &m.env, &options, &err) == 0 && vsock_listen(m.dev, &err) == 0);
 	machine_run(&m, &in, network);
 	hang_up();
 	return 0;

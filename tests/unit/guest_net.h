@@ -56,7 +56,7 @@ static inline bool net_create(struct net *t)
 		return false;
 	snprintf(t->path, sizeof(t->path), "/tmp/wisp-test-vsock-%d-%u", getpid(), counter++);
 	struct vsock_options opt = {.cid = CID, .socket_path = t->path};
-	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0) {
+	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0 || vsock_listen(dev, &err) < 0) {
 		printf("# %s\n", err.text);
 		test_failed = true;
 		return false;

@@ -24,7 +24,7 @@ static bool open_impatient(struct net *t)
 		return false;
 	snprintf(t->path, sizeof(t->path), "/tmp/wisp-test-impatient-%d", getpid());
 	struct vsock_options opt = {.cid = CID, .socket_path = t->path, .patience_ms = PATIENCE_MS};
-	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0)
+	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0 || vsock_listen(dev, &err) < 0)
 		return false;
 	drv_open(&t->d, &t->g, dev);
 	t->rx_area = guest_alloc(&t->g, RX_BUFFERS * RX_BYTES, 4096);

@@ -77,6 +77,8 @@ static bool victim_open(struct victim *v, enum kind kind)
 	} else {
 		snprintf(v->path, sizeof(v->path), "/tmp/wisp-test-hostile-%d", getpid());
 		vsock_create(&dev, &v->g.env, &(struct vsock_options){.cid = 3, .socket_path = v->path}, &err);
+		if (dev && vsock_listen(dev, &err) < 0)
+			printf("# %s\n", err.text);
 	}
 	if (!dev) {
 		printf("# %s\n", err.text);

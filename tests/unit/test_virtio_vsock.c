@@ -44,8 +44,9 @@ static void test_identity(void)
 
 	struct virtio_dev *dev;
 	struct err err = {0};
-	CHECK_EQ(vsock_create(&dev, &t.g.env, &(struct vsock_options){.cid = CID, .socket_path = t.path}, &err),
-	        -EADDRINUSE);
+	REQUIRE(vsock_create(&dev, &t.g.env, &(struct vsock_options){.cid = CID, .socket_path = t.path}, &err) == 0);
+	CHECK_EQ(vsock_listen(dev, &err), -EADDRINUSE);
+	virtio_destroy(dev);
 	CHECK(access(t.path, F_OK) == 0); /* and the other's socket is left alone */
 	char path[] = "/tmp/wisp-test-vsock-x";
 	for (unsigned cid = 0; cid < 3; cid++) {
