@@ -267,6 +267,8 @@ struct bench_metric *bench_add_results(
         struct bench *bench, const char *name, const char *unit, const char *what, const char *per);
 /* What was counted between two moments; where one of them is not known, -1. */
 void bench_set_counts(struct bench_result *r, const struct bench_counts *before, const struct bench_counts *after);
+/* wisp's, or the peer's; one that is not known (below 0) is left out. */
+void bench_add_value(struct bench_metric *metric, bool peer, int64_t value);
 void bench_add_result(struct bench_metric *first, bool peer, const struct bench_result *result);
 
 #define BENCH_PROGRAM "/tmp/bench-guest"

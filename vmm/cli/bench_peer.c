@@ -16,16 +16,6 @@ struct metrics {
 	struct bench_metric *first_byte, *kernel, *exits;
 };
 
-static void add_value(struct bench_metric *metric, bool peer, int64_t value)
-{
-	if (value < 0)
-		return;
-	if (peer)
-		metric->peer[metric->peer_count++] = value;
-	else
-		metric->values[metric->count++] = value;
-}
-
 static int measure_wisp(struct bench *bench, const struct metrics *metrics, size_t run)
 {
 	struct bench_config *config = &bench->config[0];
@@ -37,10 +27,10 @@ static int measure_wisp(struct bench *bench, const struct metrics *metrics, size
 	if (run == 0 || bench->interrupted)
 		return 0;
 	config->samples[config->count++] = sample;
-	add_value(metrics->first_byte, false, bench_span(&sample, &first_byte));
-	add_value(metrics->kernel, false, bench_span(&sample, &kernel));
+	bench_add_value(metrics->first_byte, false, bench_span(&sample, &first_byte));
+	bench_add_value(metrics->kernel, false, bench_span(&sample, &kernel));
 	if (sample.counted[BENCH_FIRST_RUN] && sample.counted[BENCH_INIT_ENTERED])
-		add_value(metrics->exits, false,
+		bench_add_value(metrics->exits, false,
 		        (int64_t)(sample.counts[BENCH_INIT_ENTERED][0] - sample.counts[BENCH_FIRST_RUN][0]) * 1000);
 	return 0;
 }
@@ -57,11 +47,11 @@ static int measure_peer(struct bench *bench, struct bench_side *peer, const stru
 			continue;
 		if (run == 0)
 			return 0;
-		add_value(metrics->first_byte, true, (int64_t)(line.at - peer->began));
+		bench_add_value(metrics->first_byte, true, (int64_t)(line.at - peer->began));
 		if (entered.at)
-			add_value(metrics->kernel, true, (int64_t)(line.at - entered.at));
+			bench_add_value(metrics->kernel, true, (int64_t)(line.at - entered.at));
 		if (entered.counts.exits >= 0 && line.counts.exits >= 0)
-			add_value(metrics->exits, true, (line.counts.exits - entered.counts.exits) * 1000);
+			bench_add_value(metrics->exits, true, (line.counts.exits - entered.counts.exits) * 1000);
 		return 0;
 	}
 	return bench_fail_side(bench, peer, &line);

@@ -332,8 +332,10 @@ struct bench_metric *bench_add_results(
 	return first;
 }
 
-static void add_value(struct bench_metric *metric, bool peer, int64_t value)
+void bench_add_value(struct bench_metric *metric, bool peer, int64_t value)
 {
+	if (value < 0)
+		return;
 	if (peer)
 		metric->peer[metric->peer_count++] = value;
 	else
@@ -344,15 +346,15 @@ void bench_add_result(struct bench_metric *first, bool peer, const struct bench_
 {
 	bool bytes = strcmp(first->unit, "kB/s") == 0;
 	double rate = bytes ? (double)r->bytes * 1e6 / (double)r->ns : (double)r->requests * 1e12 / (double)r->ns;
-	add_value(first, peer, (int64_t)rate);
+	bench_add_value(first, peer, (int64_t)rate);
 	if (r->p99_ns > 0)
-		add_value(first + 1, peer, (int64_t)r->p99_ns);
+		bench_add_value(first + 1, peer, (int64_t)r->p99_ns);
 	if (r->exits >= 0)
-		add_value(first + 2, peer, r->exits * 1000 / (int64_t)r->requests);
+		bench_add_value(first + 2, peer, r->exits * 1000 / (int64_t)r->requests);
 	if (r->interrupts >= 0)
-		add_value(first + 3, peer, r->interrupts * 1000 / (int64_t)r->requests);
+		bench_add_value(first + 3, peer, r->interrupts * 1000 / (int64_t)r->requests);
 	if (r->syscalls >= 0)
-		add_value(first + 4, peer, r->syscalls * 1000 / (int64_t)r->requests);
+		bench_add_value(first + 4, peer, r->syscalls * 1000 / (int64_t)r->requests);
 }
 
 bool bench_compare_peer(
