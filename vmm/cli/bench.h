@@ -229,8 +229,8 @@ struct bench_side {
 	struct wisp_sandbox *sandbox; /* NULL: the peer */
 	struct wisp_session *session; /* of the program, while it runs */
 	pid_t pid;                    /* of the monitor; 0: not known */
-	int out;                      /* the peer's console, while it runs */
-	uint64_t began;               /* when the peer was started: just before its exec() */
+	int out;                      /* a program's console, while it runs */
+	uint64_t began;               /* when it was started: just before its exec() */
 	const uint8_t *data;          /* of the session's latest event, what is not in `text` yet */
 	size_t held;
 	char text[1024]; /* from the beginning of a line */
@@ -282,7 +282,12 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side);
  */
 int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *const *words,
         int (*measure)(struct bench *bench, struct bench_side *side, bool counts));
-/* Starts the command of --peer. 0, or an exit code after a message. */
+/*
+ * Starts a program without input whose descriptor `as` is for us to read, and which dies with us; says in `began` when.
+ * bench_stop_side ends it. 0, or an exit code after a message.
+ */
+int bench_start_program(struct bench_side *side, char *const *argv, int as);
+/* Starts the command of --peer; its standard output is its console. 0, or an exit code after a message. */
 int bench_start_peer(const struct bench *bench, struct bench_side *side);
 /* Ends what a side runs. */
 void bench_stop_side(struct bench_side *side);

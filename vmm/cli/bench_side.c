@@ -89,29 +89,24 @@ struct start {
 	int error;
 };
 
-/*
- * In the child: dies with us; signals are not blocked; no input, and its output is ours to read. Says when exec() was
- * called; returns if it failed.
- */
-static void exec_peer(const struct bench *bench, int out, int started)
+/* In the child: dies with us; signals are not blocked; no input. Says when exec() was called; returns if it failed. */
+static void exec_program(char *const *argv, int as, int out, int started)
 {
 	struct start start = {0};
-	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->args->bench.peer);
 	sigset_t none;
 	sigemptyset(&none);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	int in = open("/dev/null", O_RDONLY);
-	if (!copy || in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+	if (in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, as) < 0)
 		return;
 	errno = ENOENT;
-	bench_split_words(copy, argv, BENCH_WORDS_MAX);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	start.at = bench_now();
 	if (argv[0] && write(started, &start, sizeof(start)) == sizeof(start))
 		execvp(argv[0], argv);
 }
 
-int bench_start_peer(const struct bench *bench, struct bench_side *side)
+int bench_start_program(struct bench_side *side, char *const *argv, int as)
 {
 	struct start start = {0};
 	int out[2], started[2], error;
@@ -125,7 +120,7 @@ int bench_start_peer(const struct bench *bench, struct bench_side *side)
 	}
 	side->pid = fork();
 	if (side->pid == 0) {
-		exec_peer(bench, out[1], started[1]);
+		exec_program(argv, as, out[1], started[1]);
 		start.error = errno;
 		_exit(write(started[1], &start, sizeof(start)) < 0);
 	}
@@ -137,7 +132,19 @@ int bench_start_peer(const struct bench *bench, struct bench_side *side)
 		error = start.error;
 	side->began = start.at;
 	close(started[0]);
-	return error ? cli_fail("bench: cannot start the peer '%s': %s", bench->args->bench.peer, strerror(error)) : 0;
+	return error ? cli_fail("bench: cannot start %s '%s': %s", side->name, argv[0] ? argv[0] : "", strerror(error))
+	             : 0;
+}
+
+int bench_start_peer(const struct bench *bench, struct bench_side *side)
+{
+	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->args->bench.peer);
+	if (!copy)
+		return cli_fail("out of memory");
+	bench_split_words(copy, argv, BENCH_WORDS_MAX);
+	int code = bench_start_program(side, argv, STDOUT_FILENO);
+	free(copy);
+	return code;
 }
 
 static int start_side(const struct bench *bench, struct bench_side *side, const char *const *words)
