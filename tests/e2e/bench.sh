@@ -144,6 +144,27 @@ t_bench_boot_qemu() {
 	equal "ratios in $(cat out)" "$(grep -c "wisp / peer" out)" 3
 }
 
+# The payload says to any monitor that it runs, as such a kernel does.
+t_bench_floor_peer() {
+	measure floor -n 2 --payload p --peer "sh -c 'echo first words; echo wisp-bench: begin kernel; exec sleep 1000'"
+	has to_signal 2
+	check "the ratio" grep -q '"wisp_to_peer":{"ratio_ppm":[0-9]' j
+	check "is printed" grep -q "the peer's .* wisp / peer " out
+	check "no peer is left" sh -c '! pgrep -x sleep'
+	if command -v qemu-system-x86_64 >/dev/null; then
+		measure floor -n 1 --payload p --peer "qemu-system-x86_64 -M microvm,acpi=off -accel tcg -m 32 -nodefaults
+			-display none -serial stdio -kernel p"
+		has to_signal 1
+		check "the payload speaks in it" grep -q "the peer's .* wisp / peer " out
+	fi
+	expect 125 "the peer ended early; its last words: 'no room'" wisp bench floor -n 1 --peer 'echo no room'
+	expect 125 "says: no" wisp bench floor -n 1 --peer 'echo wisp-bench: fail no'
+	expect 125 "cannot start the peer './none'" wisp bench floor -n 1 --peer ./none
+	expect 125 "there are no stages" wisp bench floor -n 1 --peer true --svg s.svg
+	expect 125 "are of wisp bench vsock and blk" wisp bench floor -n 1 --peer true --peer-cid 5
+	expect 125 "/no/vmm" wisp bench floor -n 1 --vmm /no/vmm --peer true
+}
+
 t_bench_mistakes() {
 	local name
 	echo junk >junk

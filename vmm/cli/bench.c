@@ -21,7 +21,7 @@ struct kind {
 static const struct kind kinds[] = {
         {"boot", bench_run_boot, 10, 1, true, false, true, false},
         {"compare", bench_run_boot, 20, 1, true, true, false, false},
-        {"floor", bench_run_floor, 100, 3, true, false, false, false},
+        {"floor", bench_run_floor, 100, 3, true, false, true, false},
         {"exec", bench_run_exec, 100, 3, false, false, false, false},
         {"density", bench_run_density, 8, 1, false, false, false, false},
         {"blk", bench_run_blk, 10, 1, false, false, true, true},
@@ -213,7 +213,7 @@ static int add_configs(struct bench *bench, const struct kind *kind)
 	if (args->bench.cycles && strcmp(kind->name, "vsock") != 0)
 		return cli_fail("bench %s: --cycles is of wisp bench vsock", kind->name);
 	if (!kind->peers && args->bench.peer)
-		return cli_fail("bench %s: --peer is of wisp bench boot, blk and vsock", kind->name);
+		return cli_fail("bench %s: --peer is of wisp bench boot, floor, blk and vsock", kind->name);
 	if (!kind->devices && (args->bench.peer_cid || args->bench.overwrite))
 		return cli_fail("bench %s: --peer-cid and --overwrite are of wisp bench vsock and blk", kind->name);
 	if (args->bench.peer && (args->bench.sweep || args->bench.untraced || args->bench.symbols))
@@ -257,6 +257,8 @@ static int open_outputs(struct bench *bench, const struct kind *kind)
 	if (!kind->stages && (args->bench.svg || args->bench.perfetto))
 		return cli_fail(
 		        "bench %s: --svg and --perfetto draw stages, which boot, compare and floor have", kind->name);
+	if (kind->run == bench_run_floor && args->bench.peer && (args->bench.svg || args->bench.perfetto))
+		return cli_fail("bench floor: beside a peer there are no stages: leave --svg and --perfetto");
 	if ((code = open_output(bench, args->bench.json, &bench->json)) ||
 	        (code = open_output(bench, args->bench.csv, &bench->csv)) ||
 	        (code = open_output(bench, args->bench.svg, &bench->svg)))

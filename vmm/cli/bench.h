@@ -7,7 +7,7 @@
  *	bench.c           the verb: options, configurations, dispatch
  *	bench_boot.c      boot, compare: sandboxes from creation to gone
  *	bench_peer.c      boot --peer: a sandbox's boot and another monitor's
- *	bench_floor.c     floor: the monitor alone, with a payload of six instructions
+ *	bench_floor.c     floor: the monitor alone, with a payload of a few instructions
  *	bench_exec.c, bench_density.c    exec, density; bench_stream.c: the streams of exec
  *	bench_blk.c, bench_vsock.c       blk, vsock
  *	bench_side.c      for those: a sandbox and a peer, measured alike

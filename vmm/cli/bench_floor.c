@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench floor: the monitor's own time, from its exec() to its guest's first signal and to its end. The guest is
- * six instructions, so any /dev/kvm runs it natively. It is started as the library starts it, without disks and
- * initramfs.
+ * wisp bench floor: the monitor's own time, from its exec() to its guest's first signal and to its end. The guest is a
+ * few instructions, so any /dev/kvm runs it natively. It is started as the library starts it, without disks and
+ * initramfs. With --peer, another monitor starts the same guest, in turns; both are then seen in the same way: from
+ * exec() to the line that the guest writes to the first serial port, which the monitor passes on to a pipe of ours.
  */
 #include <elf.h>
 #include <errno.h>
@@ -23,8 +24,11 @@
 
 /*
  * The payload as an ELF file: wisp enters it in 64-bit mode at e_entry, monitors that know PVH enter it in 32-bit mode
- * where the note says. The instructions mean the same in both modes.
+ * where the note says. The instructions mean the same in both modes. Without a peer the stamp is the signal, and what
+ * writes to the serial port is passed over.
  */
+#define LINE BENCH_GUEST_MARK "begin " BENCH_GUEST_KERNEL "\n"
+
 struct payload {
 	Elf64_Ehdr header;
 	Elf64_Phdr load, note;
@@ -33,10 +37,12 @@ struct payload {
 		char name[4];
 		uint32_t entry;
 	} pvh;
-	uint8_t code[20];
+	uint8_t say[17], code[20];
+	char line[sizeof(LINE)];
 };
 
-#define CODE_ADDR (PAYLOAD_ADDR + offsetof(struct payload, code))
+#define ADDR_OF(member) (PAYLOAD_ADDR + offsetof(struct payload, member))
+#define BYTES(number) (number) & 0xff, (number) >> 8 & 0xff, (number) >> 16 & 0xff, (number) >> 24
 
 static const struct payload payload = {
         .header =
@@ -45,7 +51,7 @@ static const struct payload payload = {
                         .e_type = ET_EXEC,
                         .e_machine = EM_X86_64,
                         .e_version = EV_CURRENT,
-                        .e_entry = CODE_ADDR,
+                        .e_entry = ADDR_OF(say),
                         .e_phoff = offsetof(struct payload, load),
                         .e_ehsize = sizeof(Elf64_Ehdr),
                         .e_phentsize = sizeof(Elf64_Phdr),
@@ -66,15 +72,23 @@ static const struct payload payload = {
                         .p_type = PT_NOTE,
                         .p_flags = PF_R,
                         .p_offset = offsetof(struct payload, pvh),
-                        .p_vaddr = PAYLOAD_ADDR + offsetof(struct payload, pvh),
-                        .p_paddr = PAYLOAD_ADDR + offsetof(struct payload, pvh),
+                        .p_vaddr = ADDR_OF(pvh),
+                        .p_paddr = ADDR_OF(pvh),
                         .p_filesz = 20,
                         .p_memsz = 20,
                         .p_align = 4,
                 },
         .pvh = {.header = {.n_namesz = 4, .n_descsz = 4, .n_type = XEN_ELFNOTE_PHYS32_ENTRY},
                 .name = "Xen",
-                .entry = CODE_ADDR},
+                .entry = ADDR_OF(say)},
+        .say =
+                {
+                        0xfc,                                                           /* cld */
+                        0xbe, BYTES(ADDR_OF(line)),                                     /* mov $line, %esi */
+                        0xb9, BYTES(sizeof(LINE) - 1),                                  /* mov $size, %ecx */
+                        0x66, 0xba, BENCH_GUEST_SERIAL & 0xff, BENCH_GUEST_SERIAL >> 8, /* mov $0x3f8, %dx */
+                        0xf3, 0x6e,                                                     /* rep outsb */
+                },
         .code =
                 {
                         0x66, 0xba, 0x04, 0x06, /*    mov $0x604, %dx */
@@ -86,12 +100,16 @@ static const struct payload payload = {
                         0xf4,                   /* 1: hlt */
                         0xeb, 0xfd,             /*    jmp 1b */
                 },
+        .line = LINE,
 };
 
-static int write_payload(const char *path)
+static int write_payload(const char *path, bool says)
 {
+	struct payload image = payload;
+	if (!says)
+		image.header.e_entry = ADDR_OF(code);
 	FILE *file = fopen(path, "we");
-	bool written = file && fwrite(&payload, sizeof(payload), 1, file) == 1;
+	bool written = file && fwrite(&image, sizeof(image), 1, file) == 1;
 	if (file)
 		written &= fclose(file) == 0;
 	return written ? 0 : cli_fail("bench: cannot write %s: %s", path, strerror(errno));
@@ -105,31 +123,48 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+/* ---- The monitor alone ---- */
+
+struct command {
+	char helper[PATH_MAX], kernel[PATH_MAX], memory[16], cpus[16];
+	char *argv[12];
+};
+
+/* As the library starts it, and one more option. */
+static void set_command(struct command *command, const struct cli_args *args, const char *dir, const char *option)
+{
+	const char *libdir = cli_libdir();
+	snprintf(command->helper, sizeof(command->helper), "%s/wisp-vmm", libdir ? libdir : "");
+	if (args->helper)
+		snprintf(command->helper, sizeof(command->helper), "%s", args->helper);
+	snprintf(command->kernel, sizeof(command->kernel), "%s/payload", dir);
+	snprintf(command->memory, sizeof(command->memory), "%u",
+	        args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_MIN);
+	snprintf(command->cpus, sizeof(command->cpus), "%u", args->cpus ? args->cpus : 1);
+	union {
+		const char *from[12];
+		char *to[12];
+	} argv = {.from = {command->helper, "--dir", dir, "--kernel", command->kernel, "--memory", command->memory,
+	                  "--cpus", command->cpus, option}};
+	memcpy(command->argv, argv.to, sizeof(command->argv));
+}
+
 /* Starts the monitor; *at is the time just before. Its errors are said on our standard error. */
 static int start(const struct cli_args *args, const char *dir, pid_t *pid, uint64_t *at)
 {
-	char helper[PATH_MAX], kernel[PATH_MAX], memory[16], cpus[16], trace[40];
-	const char *libdir = cli_libdir();
+	struct command command;
+	char trace[40];
 	char *const environment[] = {NULL};
 	posix_spawnattr_t attributes;
 	sigset_t none;
-	snprintf(helper, sizeof(helper), "%s/wisp-vmm", libdir ? libdir : "");
-	if (args->helper)
-		snprintf(helper, sizeof(helper), "%s", args->helper);
-	snprintf(kernel, sizeof(kernel), "%s/payload", dir);
-	snprintf(memory, sizeof(memory), "%u", args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_MIN);
-	snprintf(cpus, sizeof(cpus), "%u", args->cpus ? args->cpus : 1);
+	set_command(&command, args, dir, trace);
 	sigemptyset(&none);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
 	posix_spawnattr_setsigmask(&attributes, &none);
-	union {
-		const char *from[12];
-		char *to[12];
-	} argv = {.from = {helper, "--dir", dir, "--kernel", kernel, "--memory", memory, "--cpus", cpus, trace, NULL}};
 	*at = bench_now();
 	snprintf(trace, sizeof(trace), "--trace=%llu", (unsigned long long)*at);
-	int r = posix_spawn(pid, helper, NULL, &attributes, argv.to, environment);
+	int r = posix_spawn(pid, command.helper, NULL, &attributes, command.argv, environment);
 	posix_spawnattr_destroy(&attributes);
 	return r;
 }
@@ -172,11 +207,8 @@ static int run_once(const struct cli_args *args, const char *dir, struct bench_s
 static int run_all(struct bench *bench, const char *dir)
 {
 	struct bench_config *config = &bench->config[0];
-	char path[PATH_MAX], why[200];
-	snprintf(path, sizeof(path), "%s/payload", dir);
-	int code = write_payload(path);
-	if (code == 0 && bench->args->bench.payload)
-		code = write_payload(bench->args->bench.payload);
+	char why[200];
+	int code = 0;
 	size_t all = bench->warmup + bench->runs;
 	for (size_t i = 0; i < all && code == 0 && !bench_poll_signal(bench, 0); i++) {
 		struct bench_sample sample = {.run = i < bench->warmup ? 0 : i - bench->warmup + 1};
@@ -195,16 +227,61 @@ static int run_all(struct bench *bench, const char *dir)
 	return code ? code : config->failures > 0 ? CLI_EXIT_FAILED : 0;
 }
 
+/* ---- Beside a peer ---- */
+
+static int run_side(struct bench *bench, const struct command *own, struct bench_metric *to_signal, bool counts)
+{
+	struct bench_side side = {.name = own ? "wisp-vmm" : "the peer", .out = -1};
+	struct bench_guest_line line = {0};
+	int code = own ? bench_start_program(&side, own->argv, STDERR_FILENO) : bench_start_peer(bench, &side);
+	while (code == 0 && line.type != BENCH_LINE_BEGIN) {
+		if (!bench_read_side(bench, &side, &line) || line.type == BENCH_LINE_FAIL) {
+			code = bench_fail_side(bench, &side, &line);
+			break;
+		}
+	}
+	if (line.type == BENCH_LINE_BEGIN && counts)
+		bench_add_value(to_signal, !own, (int64_t)(line.at - side.began));
+	/* wisp-vmm ends by itself, and leaves its folder as the next one needs it. */
+	while (code == 0 && own && bench_read_side(bench, &side, &line))
+		;
+	bench_stop_side(&side);
+	return code;
+}
+
+static int run_beside(struct bench *bench, const char *dir)
+{
+	struct bench_metric *to_signal = bench_add_metric(
+	        bench, "to_signal", "ns", "exec() of the monitor to the payload's first byte in a pipe", bench->runs);
+	struct command own;
+	size_t all = bench->warmup + bench->runs;
+	int code = to_signal ? 0 : cli_fail("out of memory");
+	set_command(&own, &bench->config[0].args, dir, "--console");
+	for (size_t i = 0; i < all && code == 0 && !bench_poll_signal(bench, 0); i++) {
+		bench_progress(bench, "run", i, all);
+		code = run_side(bench, &own, to_signal, i >= bench->warmup);
+		if (code == 0 && !bench->interrupted)
+			code = run_side(bench, NULL, to_signal, i >= bench->warmup);
+	}
+	return code;
+}
+
 int bench_run_floor(struct bench *bench)
 {
-	char dir[PATH_MAX];
+	char dir[PATH_MAX - 16], path[PATH_MAX];
+	bool peer = bench->args->bench.peer;
 	const char *tmp = getenv("TMPDIR");
 	if (bench->args->bench.cold)
 		return cli_fail("bench floor: what it measures is warm: leave --cold");
 	snprintf(dir, sizeof(dir), "%s/wisp-floor-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
 	if (!mkdtemp(dir))
 		return cli_fail("bench: cannot make the folder %s: %s", dir, strerror(errno));
-	int code = run_all(bench, dir);
+	snprintf(path, sizeof(path), "%s/payload", dir);
+	int code = write_payload(path, peer);
+	if (code == 0 && bench->args->bench.payload)
+		code = write_payload(bench->args->bench.payload, true);
+	if (code == 0)
+		code = peer ? run_beside(bench, dir) : run_all(bench, dir);
 	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	return code;
 }

@@ -13,7 +13,7 @@
  *
  * For wisp bench boot, the kernel of a peer's guest says when it is entered: "begin kernel", by an entry point that
  * tests/bench/entry adds to it; and `boot` says "begin init". Both write to the first serial port themselves, so that
- * the guest needs no driver of it.
+ * the guest needs no driver of it. "begin kernel" is also what the payload of wisp bench floor says.
  *
  * It writes lines that begin with BENCH_GUEST_MARK: "begin NAME"; "end NAME" and the fields of BENCH_GUEST_END_FORMAT;
  * "ready" when vsock is served; "fail" and a reason. Anything else, a kernel's words for instance, is not for us.

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench blk, vsock and boot: the two sides that are measured, a sandbox and, with --peer, the guest of another
- * monitor. Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a session, the
- * peer's from its console, which is the standard output of its command. (Of boot, only the peer is a side.)
+ * wisp bench blk, vsock, boot and floor: the two sides that are measured, a sandbox and, with --peer, the guest of
+ * another monitor. Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a
+ * session, the peer's from its console, which is the standard output of its command. (Of boot, only the peer is a side;
+ * of floor, both are monitors with a console to read.)
  */
 #include <errno.h>
 #include <fcntl.h>

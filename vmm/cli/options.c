@@ -370,7 +370,7 @@ const struct cli_option cli_bench_options[] = {
         {"stream", "SIZE", "exec: how much goes through a stream in a run, as 64M, the default, or 1G", take_stream, 0},
         {"payload", "PATH", "floor: write the payload there too, for another monitor to boot", take_payload, 0},
         {"overwrite", NULL, "blk: write to the disk of --disk too, which destroys what is on it", take_overwrite, 0},
-        {"peer", "COMMAND", "boot, blk, vsock: measure this monitor too, whose init is bench-guest", take_peer, 0},
+        {"peer", "COMMAND", "boot, floor, blk, vsock: measure this monitor too, in turns", take_peer, 0},
         {"peer-cid", "N", "vsock: the context id of the peer's guest; default 3", take_peer_cid, 0},
         {"cycles", "N", "vsock: so many connections in a run, in place of half a second of them", take_cycles, 0},
         {"json", "PATH", "write everything, with every sample; - is standard output, here and below", take_bench_json,
