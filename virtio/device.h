@@ -137,7 +137,7 @@ void virtio_reset_done(struct virtio_dev *dev);
 
 /*
  * For a device: completes a chain of `queue`. The driver sees it, with at most one interrupt for all, at the end of
- * the loop's round. Does nothing for a device that is not active.
+ * the loop's round, or at virtio_show. Does nothing for a device that is not active.
  */
 void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written);
 

@@ -23,7 +23,9 @@ struct loop {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t finished;
 	struct loop_call *calls; /* newest first */
-	bool ended;
+	unsigned unfinished;     /* calls, waiting to be run or run */
+	bool ended;              /* no more are taken */
+	bool failed;             /* nor can these be finished */
 };
 
 static void run_calls(struct loop *loop)
@@ -208,11 +210,25 @@ int loop_run(struct loop *loop)
 	int ret = 0;
 	while (!__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE) && ret >= 0)
 		ret = loop_step(loop, -1);
+	loop_end(loop);
+	return ret < 0 ? ret : 0;
+}
+
+void loop_end(struct loop *loop)
+{
+	int ret = 0;
 	pthread_mutex_lock(&loop->lock);
 	loop->ended = true;
+	/* None is left behind: the caller's stack, which it lies on, would be gone when it is run or finished after
+	 * all. */
+	while (loop->unfinished > 0 && ret >= 0) {
+		pthread_mutex_unlock(&loop->lock);
+		ret = loop_step(loop, -1);
+		pthread_mutex_lock(&loop->lock);
+	}
+	loop->failed = ret < 0;
 	pthread_cond_broadcast(&loop->finished);
 	pthread_mutex_unlock(&loop->lock);
-	return ret < 0 ? ret : 0;
 }
 
 static void wake(struct loop *loop)
@@ -230,30 +246,33 @@ void loop_stop(struct loop *loop)
 
 bool loop_call(struct loop *loop, struct loop_call *call)
 {
+	bool own = pthread_equal(pthread_self(), loop->thread);
 	call->finished = false;
-	if (pthread_equal(pthread_self(), loop->thread)) {
-		call->run(call);
-		while (!call->finished && loop_step(loop, -1) >= 0)
-			;
-		return call->finished;
-	}
 	pthread_mutex_lock(&loop->lock);
-	if (!loop->ended) {
+	bool taken = own || !loop->ended;
+	if (taken)
+		loop->unfinished++;
+	if (taken && !own) {
 		call->next = loop->calls;
 		loop->calls = call;
 		wake(loop);
 	}
-	while (!call->finished && !loop->ended)
+	while (taken && !own && !call->finished && !loop->failed)
 		pthread_cond_wait(&loop->finished, &loop->lock);
-	bool finished = call->finished;
 	pthread_mutex_unlock(&loop->lock);
-	return finished;
+	if (own) {
+		call->run(call);
+		while (!call->finished && loop_step(loop, -1) >= 0)
+			;
+	}
+	return call->finished;
 }
 
 void loop_call_finish(struct loop *loop, struct loop_call *call)
 {
 	pthread_mutex_lock(&loop->lock);
 	call->finished = true;
+	loop->unfinished--;
 	pthread_cond_broadcast(&loop->finished);
 	pthread_mutex_unlock(&loop->lock);
 }

@@ -39,8 +39,11 @@ void loop_start(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op)
 /* Asks the kernel to cancel `op`; its `done` still comes (usually with -ECANCELED). */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 
-/* Dispatches until loop_stop. 0, or -errno when the ring itself fails. */
+/* Dispatches until loop_stop, then loop_end. 0, or -errno when the ring itself fails. */
 int loop_run(struct loop *loop);
+
+/* No more calls are taken from other threads; returns when those that were are finished. May be repeated. */
+void loop_end(struct loop *loop);
 
 /* One round, for tests and for draining: waits at most `timeout_ms` (-1: for ever). Completions dispatched, or -errno.
  */
@@ -67,7 +70,7 @@ void loop_defer(struct loop *loop, struct loop_task *task);
 /*
  * Runs `run` on the loop's thread and waits until it, or something it started, calls loop_call_finish. From the loop's
  * own thread (never from inside a `done`) it runs at once, and rounds are stepped until it is finished. After the loop
- * ended nothing is run, and false is returned. Any thread.
+ * ended, other threads get false, and nothing is run; so, too, if the ring fails meanwhile. Any thread.
  */
 struct loop_call {
 	void (*run)(struct loop_call *call);

@@ -212,10 +212,14 @@ static int add_vsock(struct machine *m, const struct machine_options *o, struct 
 static int add_devices(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	int ret = 0;
-	size_t disks = 0;
-	for (; disks < o->disk_count && ret == 0; disks++)
+	size_t disks = 0, count = o->disk_count;
+	if (count > MACHINE_DISKS_MAX) {
+		ret = err_set(err, EINVAL, "%zu disks: at most %u", count, MACHINE_DISKS_MAX);
+		count = MACHINE_DISKS_MAX;
+	}
+	for (; disks < count && ret == 0; disks++)
 		ret = add_disk(m, &o->disk[disks], err);
-	for (; disks < o->disk_count; disks++)
+	for (; disks < count; disks++)
 		close(o->disk[disks].fd);
 	if (ret == 0 && o->vsock_path)
 		ret = add_vsock(m, o, err);
@@ -332,8 +336,6 @@ static int check_options(const struct machine_options *o, struct err *err)
 	if (o->memory_mib < MACHINE_MEMORY_MIN_MIB || o->memory_mib > 1u << 20)
 		return err_set(err, EINVAL, "%" PRIu64 " MiB of memory: choose %u MiB to 1 TiB", o->memory_mib,
 		        MACHINE_MEMORY_MIN_MIB);
-	if (o->disk_count > MACHINE_DISKS_MAX)
-		return err_set(err, EINVAL, "%zu disks: at most %u", o->disk_count, MACHINE_DISKS_MAX);
 	return 0;
 }
 
@@ -427,6 +429,9 @@ void machine_destroy(struct machine *m)
 		advance(m, GIVEN_UP);
 		await_kvm(m);
 	}
+	/* A vCPU may wait for the loop, which perhaps never ran. */
+	if (m->env.loop)
+		loop_end(m->env.loop);
 	/* First all are told, then each is waited for: they may wait for one another. */
 	for (unsigned i = 0; i < m->cpus; i++)
 		vcpu_stop(&m->vcpu[i]);

@@ -71,7 +71,10 @@ int machine_create(struct machine **machine, const struct machine_options *optio
 /* The devices, and the guest's software in its memory. Neither options nor strings are kept. 0 or -errno with `err`. */
 int machine_build(struct machine *machine, const struct machine_options *options, struct err *err);
 
-/* Waits until KVM's part is done, and lets the vCPUs run: 0 or -errno with `err` set. */
+/*
+ * Lets the vCPUs run: 0 or -errno with `err` set. The first one runs from the beginning on, also when this fails then;
+ * what it asks of the loop waits for loop_run.
+ */
 int machine_start(struct machine *machine, struct err *err);
 
 /* Stops at once whatever runs, releases everything, removes the sockets. After any of these failed, too. Takes NULL. */

@@ -64,6 +64,7 @@ struct vmm {
 
 	uint64_t begun_ns; /* CLOCK_MONOTONIC */
 	int signal_fd;
+	sigset_t signals;
 	struct signalfd_siginfo signal;
 	char owner_byte;
 	struct __kernel_timespec timer_ts;
@@ -367,7 +368,8 @@ static int prepare_logs(struct vmm *v, struct err *err)
 	const char *dir = v->args.dir;
 	char path[256];
 	snprintf(path, sizeof(path), "%s/vmm.log", dir);
-	int ret = capped_prepare(&v->vmm_log, path, VMM_LOG_MAX, err);
+	/* Emptied before anything is said: the standard error output may be the same file. */
+	int ret = capped_open(&v->vmm_log, path, VMM_LOG_MAX, err);
 	snprintf(path, sizeof(path), "%s/console.log", dir);
 	if (ret == 0)
 		ret = capped_prepare(&v->console_log, path, CONSOLE_LOG_MAX, err);
@@ -380,23 +382,25 @@ static int prepare_logs(struct vmm *v, struct err *err)
 
 static int create_logs(struct vmm *v, struct err *err)
 {
-	int ret = capped_create(&v->vmm_log, err);
-	if (ret == 0)
-		ret = capped_create(&v->console_log, err);
+	int ret = capped_create(&v->console_log, err);
 	return ret < 0 ? ret : capped_create(&v->exec_log, err);
+}
+
+/* From here on they wait for the loop. */
+static void block_signals(struct vmm *v)
+{
+	sigemptyset(&v->signals);
+	sigaddset(&v->signals, SIGTERM);
+	sigaddset(&v->signals, SIGINT);
+	sigaddset(&v->signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &v->signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
 }
 
 /* Everything the loop listens to besides the devices. */
 static int start_watching(struct vmm *v, struct err *err)
 {
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	v->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	v->signal_fd = signalfd(-1, &v->signals, SFD_CLOEXEC);
 	if (v->signal_fd < 0)
 		return err_set(err, errno, "cannot create a signalfd: %s", strerror(errno));
 	v->signal_op.done = on_signal;
@@ -471,6 +475,7 @@ static void write_trace(struct vmm *v)
 /* Everything after this is one end: reported, logged, cleaned up. */
 static int run(struct vmm *v, struct err *err)
 {
+	block_signals(v);
 	int ret = v->args.detach ? daemonise(err) : 0;
 	if (ret == 0)
 		ret = sandbox_dir_write_pid(v->args.lock_fd, err);

@@ -54,7 +54,7 @@ static void find_counters(struct vcpu *vcpu)
 static void read_counts(void *context, char *to, size_t size)
 {
 	const struct vcpu *vcpu = context;
-	char values[4096]; /* all of them, of which KVM has less than a KiB, in one read too */
+	char values[4096]; /* all of them, of which KVM has some KiB, in one read too */
 	size_t used = 0;
 	to[0] = '\0';
 	ssize_t length = vcpu->stats_fd > 0 ? pread(vcpu->stats_fd, values, sizeof(values), vcpu->stats_from) : 0;
@@ -212,7 +212,7 @@ void vcpu_send_away(struct vcpu *vcpu)
 	CPU_CLR((size_t)sched_getcpu(), &others);
 	if (CPU_COUNT(&others) == 0)
 		return;
-	/* The first moves it, and by the second it is free to go anywhere again. */
+	/* The first moves it, and by the second it may go wherever this thread may now. */
 	pthread_setaffinity_np(vcpu->thread, sizeof(others), &others);
 	pthread_setaffinity_np(vcpu->thread, sizeof(all), &all);
 }

@@ -111,7 +111,7 @@ t_bench_boot_peer() {
 	cat >peer <<-'END'
 		#!/bin/sh
 		echo 'wisp-bench: begin kernel'
-		sleep 0.2
+		sleep 0.5
 		printf 'a kernel speaks\r\nwisp-bench: begin init\r\n'
 		exec sleep 1000
 	END
@@ -121,7 +121,7 @@ t_bench_boot_peer() {
 	has kernel 2
 	check "the ratio" grep -q '"name":"kernel",.*"wisp_to_peer":{"ratio_ppm":[0-9]' j
 	check "is printed" grep -q "the peer's .* wisp / peer " out
-	check "the peer's kernel takes 0.2 s" grep -qE '"name":"kernel",.*"peer":\{"samples":\[([2-9][0-9]{8}|[0-9]{10,}),' j
+	check "the peer's kernel takes 0.5 s, or seems to take less for being read late" grep -qE '"name":"kernel",.*"peer":\{"samples":\[([2-9][0-9]{8}|[0-9]{10,}),' j
 	check "no peer is left" sh -c '! pgrep -x sleep'
 	measure boot -n 1 --peer 'echo wisp-bench: begin init'
 	has first-byte 1

@@ -189,6 +189,19 @@ static void nothing_is_left_behind(void)
 	CHECK_EQ(machine_create(&m, &o, NULL), 0);
 	machine_destroy(m);
 	loop_destroy(r.loop);
+	/* Something fails when the guest runs already. */
+	o = options_for(&r, "payload=spin");
+	char taken[] = "/tmp/wisp-test-machine-XXXXXX";
+	close(mkstemp(taken));
+	o.vsock_path = taken;
+	struct err err = {0};
+	CHECK_EQ(machine_create(&m, &o, NULL), 0);
+	CHECK_EQ(machine_build(m, &o, NULL), 0);
+	CHECK_EQ(machine_start(m, &err), -EADDRINUSE);
+	CHECK(strstr(err.text, taken));
+	machine_destroy(m);
+	loop_destroy(r.loop);
+	CHECK_EQ(unlink(taken), 0); /* it was not the machine's */
 	int after = dup(0);
 	close(after);
 	CHECK_EQ(after, before);

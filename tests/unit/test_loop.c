@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The event loop: completions, cancellation, calls from other threads, its end. Also run under TSan. */
 #include <pthread.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #include "tests/unit/test.h"
@@ -127,32 +128,67 @@ static void calls_from_other_threads_run_on_the_loops(void)
 	loop_destroy(loop);
 }
 
-static void never_finishes(struct loop_call *call)
+/* A call that takes a round more than it has when the loop is told to stop. */
+struct slow_call {
+	struct loop_call call;
+	struct loop_task task;
+	struct loop *loop;
+};
+
+static void finish_slow(struct loop_task *task)
 {
-	struct call *c = (struct call *)call;
+	struct slow_call *c = (struct slow_call *)((char *)task - offsetof(struct slow_call, task));
+	loop_call_finish(c->loop, &c->call);
+}
+
+static void begin_slow(struct loop_call *call)
+{
+	struct slow_call *c = (struct slow_call *)call;
+	c->task.run = finish_slow;
+	loop_defer(c->loop, &c->task);
 	loop_stop(c->loop);
 }
 
-static void *stuck_caller(void *context)
+static void *slow_caller(void *context)
 {
-	struct call c = {.call.run = never_finishes, .loop = context};
-	return loop_call(context, &c.call) ? NULL : context;
+	struct slow_call c = {.call.run = begin_slow, .loop = context};
+	return loop_call(context, &c.call) ? context : NULL;
 }
 
-static void the_end_releases_who_waits(void)
+static void the_end_finishes_what_was_begun(void)
 {
 	struct loop *loop;
 	pthread_t thread;
-	void *released;
+	void *finished;
 	REQUIRE(loop_create(&loop, 8, NULL) == 0);
-	pthread_create(&thread, NULL, stuck_caller, loop);
+	pthread_create(&thread, NULL, slow_caller, loop);
 	CHECK_EQ(loop_run(loop), 0);
-	pthread_join(thread, &released);
-	CHECK(released != NULL);
+	pthread_join(thread, &finished);
+	CHECK(finished != NULL);
+	/* And takes no more. */
+	pthread_create(&thread, NULL, slow_caller, loop);
+	pthread_join(thread, &finished);
+	CHECK(finished == NULL);
 	loop_destroy(loop);
+}
+
+/* A loop that never ran leaves nobody waiting, whether they came before its end or after. */
+static void the_end_of_a_loop_that_never_ran(void)
+{
+	for (int i = 0; i < 20; i++) {
+		struct loop *loop;
+		pthread_t thread;
+		REQUIRE(loop_create(&loop, 8, NULL) == 0);
+		pthread_create(&thread, NULL, slow_caller, loop);
+		usleep(i % 2 * 1000);
+		loop_end(loop);
+		pthread_join(thread, NULL);
+		loop_destroy(loop);
+	}
 }
 
 TEST_MAIN("loop", {"operations_complete", operations_complete},
         {"a_cancelled_operation_says_so", a_cancelled_operation_says_so},
         {"calls_from_other_threads_run_on_the_loops", calls_from_other_threads_run_on_the_loops},
-        {"the_end_releases_who_waits", the_end_releases_who_waits})
+        {"the_end_finishes_what_was_begun", the_end_finishes_what_was_begun},
+        {"the_end_of_a_loop_that_never_ran", the_end_of_a_loop_that_never_ran})
