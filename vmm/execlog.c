@@ -17,9 +17,10 @@
 
 /* --- the file --- */
 
-static int create(const char *path)
+/* `emptied`: O_TRUNC or 0. */
+static int create(const char *path, int emptied)
 {
-	return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return open(path, O_WRONLY | O_CREAT | emptied | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
@@ -36,7 +37,7 @@ int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, s
 static int create_once(struct capped_file *file)
 {
 	if (file->fd < 0)
-		file->fd = create(file->path);
+		file->fd = create(file->path, 0);
 	return file->fd < 0 ? -errno : 0;
 }
 
@@ -53,6 +54,8 @@ int capped_create(struct capped_file *file, struct err *err)
 int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
 {
 	int ret = capped_prepare(file, path, limit, err);
+	if (ret == 0)
+		file->fd = create(path, O_TRUNC);
 	return ret < 0 ? ret : capped_create(file, err);
 }
 
@@ -62,7 +65,7 @@ static void rotate(struct capped_file *file)
 	snprintf(old, sizeof(old), "%s.1", file->path);
 	int fd;
 	/* Where that fails the old file is emptied instead: the bound holds in any case. */
-	if (rename(file->path, old) == 0 && (fd = create(file->path)) >= 0) {
+	if (rename(file->path, old) == 0 && (fd = create(file->path, O_TRUNC)) >= 0) {
 		close(file->fd);
 		file->fd = fd;
 	} else if (ftruncate(file->fd, 0) < 0) {

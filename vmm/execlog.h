@@ -25,7 +25,8 @@ struct capped_file {
 int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
 /*
  * The same in two steps, for a file that others may write to between them: the first write creates it then, and
- * capped_create what nobody has written to. 0 or -errno with `err`.
+ * capped_create what nobody has written to. What is in it already stays: it may be our standard error output as well.
+ * 0 or -errno with `err`.
  */
 int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
 int capped_create(struct capped_file *file, struct err *err);

@@ -368,8 +368,7 @@ static int prepare_logs(struct vmm *v, struct err *err)
 	const char *dir = v->args.dir;
 	char path[256];
 	snprintf(path, sizeof(path), "%s/vmm.log", dir);
-	/* Emptied before anything is said: the standard error output may be the same file. */
-	int ret = capped_open(&v->vmm_log, path, VMM_LOG_MAX, err);
+	int ret = capped_prepare(&v->vmm_log, path, VMM_LOG_MAX, err);
 	snprintf(path, sizeof(path), "%s/console.log", dir);
 	if (ret == 0)
 		ret = capped_prepare(&v->console_log, path, CONSOLE_LOG_MAX, err);
@@ -382,7 +381,9 @@ static int prepare_logs(struct vmm *v, struct err *err)
 
 static int create_logs(struct vmm *v, struct err *err)
 {
-	int ret = capped_create(&v->console_log, err);
+	int ret = capped_create(&v->vmm_log, err);
+	if (ret == 0)
+		ret = capped_create(&v->console_log, err);
 	return ret < 0 ? ret : capped_create(&v->exec_log, err);
 }
 

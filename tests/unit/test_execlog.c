@@ -135,6 +135,9 @@ static void bad_paths_say_so(void)
 	CHECK(capped_create(&file, NULL) == 0);
 	CHECK_STR(slurp("exec.log"), "x");
 	capped_close(&file);
+	CHECK(capped_prepare(&file, in_dir("exec.log"), 10, NULL) == 0 && capped_create(&file, NULL) == 0);
+	CHECK_STR(slurp("exec.log"), "x");
+	capped_close(&file);
 	CHECK(capped_prepare(&file, "/nonexistent/exec.log", 1, NULL) == 0);
 	capped_write(&file, "x", 1);
 	CHECK(capped_create(&file, NULL) == -ENOENT);
