@@ -575,11 +575,6 @@ static void vsock_destroy(struct virtio_dev *dev)
 	free(v);
 }
 
-int vsock_listen(struct virtio_dev *dev, struct err *err)
-{
-	return host_listen(to_vsock(dev), err);
-}
-
 static const struct virtio_type vsock_type = {
         .name = "vsock",
         .id = VIRTIO_ID_VSOCK,

@@ -160,8 +160,7 @@ void conn_abort(struct conn *conn);
 
 /* --- vsock_host.c --- */
 
-/* Listens at v->address. 0 or -errno with `err`. */
-int host_listen(struct vsock *v, struct err *err);
+/* vsock_listen is there, too. */
 
 /* Stops listening and removes the socket's path. */
 void host_unlisten(struct vsock *v);

@@ -478,8 +478,9 @@ static void accept_done(struct loop_op *op, int res, uint32_t flags)
 	accept_clients(v);
 }
 
-int host_listen(struct vsock *v, struct err *err)
+int vsock_listen(struct virtio_dev *dev, struct err *err)
 {
+	struct vsock *v = container(dev, struct vsock, dev);
 	const char *path = v->address.sun_path;
 	v->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (v->listen_fd < 0)
@@ -504,14 +505,10 @@ void host_unlisten(struct vsock *v)
 	struct loop *loop = v->dev.env.loop;
 	if (v->accept_armed)
 		loop_cancel(loop, &v->accept_op);
-	if (v->accept_waits) {
-		struct io_uring_sqe *sqe = loop_sqe(loop);
-		io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&v->accept_timer, 0);
-	}
-	if (v->sweeping) {
-		struct io_uring_sqe *sqe = loop_sqe(loop);
-		io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&v->sweep_timer, 0);
-	}
+	if (v->accept_waits)
+		loop_cancel(loop, &v->accept_timer);
+	if (v->sweeping)
+		loop_cancel(loop, &v->sweep_timer);
 	if (v->bound)
 		unlink(v->address.sun_path);
 	v->bound = false;

@@ -269,11 +269,8 @@ void control_destroy(struct control *c)
 		loop_cancel(c->loop, &c->accept_op);
 	if (c->receiving)
 		loop_cancel(c->loop, &c->receive_op);
-	if (c->pausing) {
-		struct io_uring_sqe *sqe = loop_sqe(c->loop);
-		io_uring_prep_timeout_remove(sqe, (uintptr_t)&c->pause_op, 0);
-		io_uring_sqe_set_data(sqe, NULL);
-	}
+	if (c->pausing)
+		loop_cancel(c->loop, &c->pause_op);
 	while ((c->accepting || c->receiving || c->pausing) && loop_step(c->loop, -1) >= 0)
 		;
 	drain(c);

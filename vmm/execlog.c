@@ -17,10 +17,9 @@
 
 /* --- the file --- */
 
-/* `emptied`: O_TRUNC or 0. */
-static int create(const char *path, int emptied)
+static int create(const char *path)
 {
-	return open(path, O_WRONLY | O_CREAT | emptied | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
@@ -37,7 +36,7 @@ int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, s
 static int create_once(struct capped_file *file)
 {
 	if (file->fd < 0)
-		file->fd = create(file->path, 0);
+		file->fd = create(file->path);
 	return file->fd < 0 ? -errno : 0;
 }
 
@@ -51,21 +50,13 @@ int capped_create(struct capped_file *file, struct err *err)
 	return ret < 0 ? err_set(err, -ret, "cannot create %s: %s", file->path, strerror(-ret)) : 0;
 }
 
-int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
-{
-	int ret = capped_prepare(file, path, limit, err);
-	if (ret == 0)
-		file->fd = create(path, O_TRUNC);
-	return ret < 0 ? ret : capped_create(file, err);
-}
-
 static void rotate(struct capped_file *file)
 {
 	char old[sizeof(file->path) + 2];
 	snprintf(old, sizeof(old), "%s.1", file->path);
 	int fd;
 	/* Where that fails the old file is emptied instead: the bound holds in any case. */
-	if (rename(file->path, old) == 0 && (fd = create(file->path, O_TRUNC)) >= 0) {
+	if (rename(file->path, old) == 0 && (fd = create(file->path)) >= 0) {
 		close(file->fd);
 		file->fd = fd;
 	} else if (ftruncate(file->fd, 0) < 0) {

@@ -21,10 +21,8 @@ struct capped_file {
 	char path[256];
 };
 
-/* Creates or empties `path` (mode 0600). 0 or -errno with `err`. */
-int capped_open(struct capped_file *file, const char *path, uint64_t limit, struct err *err);
 /*
- * The same in two steps, for a file that others may write to between them: the first write creates it then, and
+ * In two steps, since others may write to it between them: the first write creates it then, with mode 0600, and
  * capped_create what nobody has written to. What is in it already stays: it may be our standard error output as well.
  * 0 or -errno with `err`.
  */

@@ -249,16 +249,18 @@ bool loop_call(struct loop *loop, struct loop_call *call)
 	bool own = pthread_equal(pthread_self(), loop->thread);
 	call->finished = false;
 	pthread_mutex_lock(&loop->lock);
-	bool taken = own || !loop->ended;
-	if (taken)
-		loop->unfinished++;
-	if (taken && !own) {
+	if (loop->ended && !own) {
+		pthread_mutex_unlock(&loop->lock);
+		return false;
+	}
+	loop->unfinished++;
+	if (!own) {
 		call->next = loop->calls;
 		loop->calls = call;
 		wake(loop);
+		while (!call->finished && !loop->failed)
+			pthread_cond_wait(&loop->finished, &loop->lock);
 	}
-	while (taken && !own && !call->finished && !loop->failed)
-		pthread_cond_wait(&loop->finished, &loop->lock);
 	pthread_mutex_unlock(&loop->lock);
 	if (own) {
 		call->run(call);

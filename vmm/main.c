@@ -142,9 +142,7 @@ static void on_ready(void *context)
 {
 	struct vmm *v = context;
 	v->ready = true;
-	struct io_uring_sqe *sqe = loop_sqe(v->loop);
-	io_uring_prep_timeout_remove(sqe, (uintptr_t)&v->timer_op, 0);
-	io_uring_sqe_set_data(sqe, NULL);
+	loop_cancel(v->loop, &v->timer_op);
 	log_progress(v, "the guest is ready");
 	trace_mark(&v->trace, "ready", NULL);
 	say(v, "ready");

@@ -91,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	snprintf(old, sizeof(old), "%s.1", path);
 	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/wisp-fuzz-control-%d", getpid());
 	unlink(address.sun_path);
-	MUST(capped_open(&log, path, LOG_LIMIT, &err) == 0);
+	MUST(capped_prepare(&log, path, LOG_LIMIT, &err) == 0 && capped_create(&log, &err) == 0);
 	struct control_events events = {.ready = ready, .event = event, .context = &log};
 	MUST(control_create(&control, address.sun_path, &events, the_loop(), NULL, &err) == 0);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

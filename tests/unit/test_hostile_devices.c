@@ -211,7 +211,7 @@ static void console_flood(void)
 	REQUIRE(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(old, sizeof(old), "%s/log.1", dir);
-	REQUIRE(capped_open(&f.log, path, LOG_LIMIT, NULL) == 0);
+	REQUIRE(capped_prepare(&f.log, path, LOG_LIMIT, NULL) == 0 && capped_create(&f.log, NULL) == 0);
 	REQUIRE(net_open(&t));
 	REQUIRE(console_create(&dev, &t.g.env, &(struct console_options){.output = to_log, .context = &f}, NULL) == 0);
 	drv_open(&d, &t.g, dev);

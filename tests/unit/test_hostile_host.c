@@ -27,7 +27,7 @@ static void serial_flood(void)
 	REQUIRE(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(old, sizeof(old), "%s/log.1", dir);
-	REQUIRE(capped_open(&log, path, LOG_LIMIT, NULL) == 0);
+	REQUIRE(capped_prepare(&log, path, LOG_LIMIT, NULL) == 0 && capped_create(&log, NULL) == 0);
 	struct serial serial = {.output = print, .context = &log};
 	for (unsigned i = 0; i < 5 * LOG_LIMIT; i++) {
 		uint8_t byte = (uint8_t)i;
@@ -71,7 +71,8 @@ static void links(void)
 	close(fd);
 	snprintf(path, sizeof(path), "%s/exec.log", dir);
 	REQUIRE(symlink(victim, path) == 0);
-	CHECK_EQ(capped_open(&log, path, LOG_LIMIT, NULL), -ELOOP);
+	CHECK_EQ(capped_prepare(&log, path, LOG_LIMIT, NULL), 0);
+	CHECK_EQ(capped_create(&log, NULL), -ELOOP);
 	capped_close(&log);
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/state.new", dir);
