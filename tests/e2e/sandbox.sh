@@ -70,6 +70,50 @@ END
 	[ $(($(date +%s) - clock)) -le 60 ] || fail "the guest's clock says $clock"
 }
 
+# What a libc might do in another way: names, users, regular expressions, numbers, time zones, UTF-8.
+t_default_image() {
+	busybox --list-full | sort >applets # Debian's own, here
+	{
+		cat <<'END'
+cd /
+missing=
+for applet in \
+END
+		sed 's/$/ \\/' applets
+		cat <<'END'
+; do [ -x "$applet" ] || missing="$missing $applet"; done
+echo "missing:$missing"
+ping -c 1 -W 30 localhost >/dev/null && echo resolved
+su wisp -c 'id -un; id -Gn; cd; pwd'
+chown wisp:users /tmp && ls -ld /tmp | awk '{ print $1, $3, $4 }'
+echo 'one two' | sed 's/\<t\w*\|none/2/; s/\(o\).*/&\1/'
+echo aXb | grep -iE '^(ax|y)+b$'
+printf '%.3f %5s|%x\n' 2.5 ab 255
+TZ=CET-1CEST,M3.5.0,M10.5.0/3 date -d @1720000000 '+%F %T %Z'
+echo 'größer' | LANG=C.UTF-8 wc -m
+sleep 1000 & kill $!; wait $! 2>/dev/null; echo $?
+ps -o pid,comm | grep -c ' init$'
+seq 20000 | sort -rn | tail -n 1
+END
+	} >script
+	wisp run -- sh -s <script >out 2>err || fail "$(cat out err)"
+	equal "nothing is said" "$(cat err)" ""
+	equal "what the image does" "$(cat out)" "missing:
+resolved
+wisp
+wisp users
+/home/wisp
+drwxrwxrwt wisp users
+one 2o
+aXb
+2.500    ab|ff
+2024-07-03 11:46:40 CEST
+7
+143
+1
+1"
+}
+
 t_smp_and_memory() {
 	equal "2 CPUs" "$(wisp run -c 2 -m 256 -- nproc </dev/null)" 2
 	equal "1 CPU" "$(wisp run -- nproc </dev/null)" 1
