@@ -142,7 +142,7 @@ $(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config kernel-con
 	@mkdir -p $(@D)
 	kernel=$$(kernel-config/build $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
-$(W)/base.squashfs: rootfs/build-default
+$(W)/base.squashfs: rootfs/build-default rootfs/build-busybox $(wildcard rootfs/default/etc/*)
 	@mkdir -p $(@D)
 	rootfs/build-default $@
 
