@@ -120,8 +120,6 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 		ok = (dev->queue[i].kick_fd = eventfd(0, EFD_CLOEXEC)) >= 0;
 	if (!ok)
 		return err_set(err, errno, "cannot create an eventfd for %s: %s", type->name, strerror(errno));
-	for (unsigned i = 0; i < queue_count; i++)
-		arm_kick(&dev->queue[i]);
 	return 0;
 }
 
@@ -291,8 +289,12 @@ static void activate(struct loop_call *call)
 	for (unsigned i = 0; i < dev->queue_count && dev->active; i++) {
 		struct virtq *vq = &dev->queue[i].vq;
 		/* A queue that is not ready is left alone (section 4.2.2.1). */
-		if (vq->state.ready && virtq_start(vq, dev->env.gmem, dev->type->queue_size_max, dev->negotiated) < 0)
+		if (!vq->state.ready)
+			continue;
+		if (virtq_start(vq, dev->env.gmem, dev->type->queue_size_max, dev->negotiated) < 0)
 			virtio_fail(dev, vq->broken);
+		else if (!dev->queue[i].armed)
+			arm_kick(&dev->queue[i]);
 	}
 	if (dev->active && dev->type->activate)
 		dev->type->activate(dev);

@@ -120,8 +120,9 @@ static inline unsigned virtio_queues(const struct virtio_dev *dev)
 }
 
 /*
- * For a device's create: fills in the embedded part of a zeroed object, makes the eventfds, begins to listen for kicks.
- * `features` are the device's own; those of the ring and VERSION_1 are added. Loop's thread. 0 or -errno with `err`.
+ * For a device's create: fills in the embedded part of a zeroed object, makes the eventfds. Kicks of a queue are
+ * listened for from when the driver first starts it. `features` are the device's own; those of the ring and VERSION_1
+ * are added. Loop's thread; the loop need not be open. 0 or -errno with `err`.
  */
 int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env,
         unsigned queue_count, uint64_t features, struct err *err);

@@ -13,6 +13,7 @@
 
 struct loop {
 	struct io_uring ring;
+	bool open; /* there is a ring */
 	pthread_t thread;
 	int wake_fd; /* eventfd: another thread queued a call or asked for the end */
 	uint64_t wake_count;
@@ -81,33 +82,36 @@ static int ring_init(struct io_uring *ring, unsigned entries)
 	return ret;
 }
 
-int loop_create(struct loop **out, unsigned entries, struct err *err)
+int loop_create(struct loop **out, struct err *err)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
 	if (!loop)
 		return err_set(err, ENOMEM, "out of memory for the event loop");
-	int ret = ring_init(&loop->ring, entries);
-	if (ret < 0) {
-		free(loop);
-		return err_set(err, -ret, "cannot set up io_uring: %s%s", strerror(-ret),
-		        ret == -EPERM ? " (allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp "
-		                        "profile)"
-		                      : "");
-	}
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (loop->wake_fd < 0) {
-		ret = -errno;
-		io_uring_queue_exit(&loop->ring);
+		int ret = err_set(err, errno, "cannot create an eventfd: %s", strerror(errno));
 		free(loop);
-		return err_set(err, -ret, "cannot create an eventfd: %s", strerror(-ret));
+		return ret;
 	}
 	loop->tasks_end = &loop->tasks;
 	loop->thread = pthread_self();
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->finished, NULL);
 	loop->wake.done = woken;
-	arm_wake(loop);
 	*out = loop;
+	return 0;
+}
+
+int loop_open(struct loop *loop, unsigned entries, struct err *err)
+{
+	int ret = ring_init(&loop->ring, entries);
+	if (ret < 0)
+		return err_set(err, -ret, "cannot set up io_uring: %s%s", strerror(-ret),
+		        ret == -EPERM ? " (allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp "
+		                        "profile)"
+		                      : "");
+	loop->open = true;
+	arm_wake(loop);
 	return 0;
 }
 
@@ -115,7 +119,8 @@ void loop_destroy(struct loop *loop)
 {
 	if (!loop)
 		return;
-	io_uring_queue_exit(&loop->ring);
+	if (loop->open)
+		io_uring_queue_exit(&loop->ring);
 	close(loop->wake_fd);
 	pthread_cond_destroy(&loop->finished);
 	pthread_mutex_destroy(&loop->lock);
@@ -191,6 +196,8 @@ static int dispatch(struct loop *loop)
 int loop_step(struct loop *loop, int timeout_ms)
 {
 	int ret;
+	if (!loop->open)
+		return -ENXIO;
 	if (loop->tasks) {
 		ret = io_uring_submit_and_get_events(&loop->ring);
 	} else if (timeout_ms < 0) {

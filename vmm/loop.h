@@ -22,10 +22,18 @@ struct loop_op {
 	void (*done)(struct loop_op *op, int res, uint32_t flags);
 };
 
-/* 0 and `*loop`, or -errno with `err` set. The ring has `entries` submission entries (more are batched in rounds). */
-int loop_create(struct loop **loop, unsigned entries, struct err *err);
+/*
+ * 0 and `*loop`, or -errno with `err` set. It has no ring yet: what other threads ask of it waits, and its own thread
+ * may do nothing with it but open, end or destroy it.
+ */
+int loop_create(struct loop **loop, struct err *err);
 
-/* Closes the ring; the kernel cancels what is in flight. Takes NULL. Memory that operations point to must still live.
+/* Makes the ring, of `entries` submission entries (more are batched in rounds): 0, or -errno with `err` set. */
+int loop_open(struct loop *loop, unsigned entries, struct err *err);
+
+/*
+ * Closes the ring, if it was opened; the kernel cancels what is in flight. Takes NULL. Memory that operations point to
+ * must still live.
  */
 void loop_destroy(struct loop *loop);
 

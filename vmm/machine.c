@@ -407,12 +407,14 @@ int machine_build(struct machine *m, const struct machine_options *o, struct err
 	return ret;
 }
 
-int machine_start(struct machine *m, struct err *err)
+void machine_start(struct machine *m)
 {
-	int ret = 0;
 	advance(m, BUILT);
-	if (m->vsock) /* while the first vCPU's thread binds the devices */
-		ret = vsock_listen(m->vsock, err);
+}
+
+int machine_serve(struct machine *m, struct err *err)
+{
+	int ret = m->vsock ? vsock_listen(m->vsock, err) : 0;
 	await_kvm(m);
 	if (m->kvm_err.errnum && ret == 0)
 		ret = err_set(err, m->kvm_err.errnum, "%s", m->kvm_err.text);

@@ -57,7 +57,7 @@ struct machine_options {
 	void *context;
 	const struct log *log;
 	struct trace *trace; /* NULL: not traced; outlives the machine */
-	struct loop *loop;   /* outlives the machine; its thread calls all that follows */
+	struct loop *loop;   /* outlives the machine; its thread calls all that follows; open for machine_serve */
 };
 
 struct machine;
@@ -71,11 +71,11 @@ int machine_create(struct machine **machine, const struct machine_options *optio
 /* The devices, and the guest's software in its memory. Neither options nor strings are kept. 0 or -errno with `err`. */
 int machine_build(struct machine *machine, const struct machine_options *options, struct err *err);
 
-/*
- * Lets the vCPUs run: 0 or -errno with `err` set. The first one runs from the beginning on, also when this fails then;
- * what it asks of the loop waits for loop_run.
- */
-int machine_start(struct machine *machine, struct err *err);
+/* Lets the first vCPU run, as soon as KVM's half is done. What it asks of the loop waits for loop_run. */
+void machine_start(struct machine *machine);
+
+/* The rest, beside the first vCPU: sockets listen, the others run. 0, or -errno with `err`, KVM's half's as well. */
+int machine_serve(struct machine *machine, struct err *err);
 
 /* Stops at once whatever runs, releases everything, removes the sockets. After any of these failed, too. Takes NULL. */
 void machine_destroy(struct machine *machine);

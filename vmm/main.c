@@ -413,7 +413,7 @@ static int start_watching(struct vmm *v, struct err *err)
 	return 0;
 }
 
-/* The machine, and what the loop listens to. KVM is at work on its own thread from machine_create on. */
+/* The machine, and a loop that has no ring yet. KVM is at work on its own thread from machine_create on. */
 static int build(struct vmm *v, struct err *err)
 {
 	struct machine_options *o = &v->args.machine;
@@ -428,25 +428,31 @@ static int build(struct vmm *v, struct err *err)
 	o->trace = v->args.traced ? &v->trace : NULL;
 	int ret = machine_create(&v->machine, o, err);
 	if (ret == 0)
-		ret = loop_create(&v->loop, LOOP_ENTRIES, err);
+		ret = loop_create(&v->loop, err);
 	o->loop = v->loop;
-	if (ret == 0)
-		ret = start_watching(v, err);
 	if (ret == 0)
 		ret = open_disks(&v->args, agent_args, sizeof(agent_args), err);
 	if (ret == 0)
 		ret = machine_build(v->machine, o, err);
-	return ret < 0 ? ret : machine_start(v->machine, err);
+	return ret;
 }
 
-/* What is not needed before the agent runs, while its kernel boots. */
-static int await_agent(struct vmm *v, struct err *err)
+/* What the guest does not need for its first steps, beside them: the loop and what it listens to, sockets, logs. */
+static int serve(struct vmm *v, struct err *err)
 {
 	char path[280];
 	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
 	snprintf(path, sizeof(path), "%s/vsock.sock_1024", v->args.dir);
-	int ret = create_logs(v, err);
-	log_progress(v, "the machine runs");
+	machine_start(v->machine);
+	int ret = loop_open(v->loop, LOOP_ENTRIES, err);
+	if (ret == 0)
+		ret = start_watching(v, err);
+	if (ret == 0)
+		ret = machine_serve(v->machine, err);
+	if (ret == 0)
+		ret = create_logs(v, err);
+	if (ret == 0)
+		log_progress(v, "the machine runs");
 	return ret < 0 ? ret : control_create(&v->control, path, &events, v->loop, &v->log, err);
 }
 
@@ -483,7 +489,7 @@ static int run(struct vmm *v, struct err *err)
 	if (ret == 0)
 		ret = build(v, err);
 	if (ret == 0)
-		ret = await_agent(v, err);
+		ret = serve(v, err);
 	if (ret == 0 && (ret = loop_run(v->loop)) < 0)
 		err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
 	return ret;

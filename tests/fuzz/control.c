@@ -31,7 +31,7 @@ static struct loop *the_loop(void)
 	static struct loop *loop;
 	struct err err = {0};
 	if (!loop)
-		MUST(loop_create(&loop, 16, &err) == 0);
+		MUST(loop_create(&loop, &err) == 0 && loop_open(loop, 16, &err) == 0);
 	return loop;
 }
 

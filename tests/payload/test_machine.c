@@ -50,7 +50,7 @@ static void on_limit(struct loop_op *op, int res, uint32_t flags)
 static struct machine_options options_for(struct run *r, const char *name)
 {
 	*r = (struct run){.end = -1, .limit = {.tv_sec = HANG_S}, .limit_op = {.done = on_limit}};
-	loop_create(&r->loop, 64, NULL);
+	loop_create(&r->loop, NULL);
 	return (struct machine_options){.cpus = 1,
 	        .memory_mib = 32,
 	        .kernel_path = payload_path,
@@ -68,13 +68,23 @@ static void run_machine(struct run *r, const struct machine_options *o, unsigned
 	struct machine *m = NULL;
 	struct err err = {0};
 	r->limit.tv_sec = limit_s;
-	struct io_uring_sqe *sqe = loop_sqe(r->loop);
-	io_uring_prep_timeout(sqe, &r->limit, 0, 0);
-	loop_start(r->loop, sqe, &r->limit_op);
-	if (machine_create(&m, o, &err) < 0 || machine_build(m, o, &err) < 0 || machine_start(m, &err) < 0)
-		printf("# %s\n", err.text);
-	else
+	int ret = machine_create(&m, o, &err);
+	if (ret == 0)
+		ret = machine_build(m, o, &err);
+	if (ret == 0) {
+		machine_start(m);
+		ret = loop_open(r->loop, 64, &err);
+	}
+	if (ret == 0) {
+		struct io_uring_sqe *sqe = loop_sqe(r->loop);
+		io_uring_prep_timeout(sqe, &r->limit, 0, 0);
+		loop_start(r->loop, sqe, &r->limit_op);
+		ret = machine_serve(m, &err);
+	}
+	if (ret == 0)
 		loop_run(r->loop);
+	else
+		printf("# %s\n", err.text);
 	machine_destroy(m);
 	loop_destroy(r->loop);
 }
@@ -189,7 +199,14 @@ static void nothing_is_left_behind(void)
 	CHECK_EQ(machine_create(&m, &o, NULL), 0);
 	machine_destroy(m);
 	loop_destroy(r.loop);
-	/* Something fails when the guest runs already. */
+	/* Something fails when the guest runs already: the ring, */
+	o = options_for(&r, "payload=spin");
+	CHECK_EQ(machine_create(&m, &o, NULL), 0);
+	CHECK_EQ(machine_build(m, &o, NULL), 0);
+	machine_start(m);
+	machine_destroy(m);
+	loop_destroy(r.loop);
+	/* or a socket. */
 	o = options_for(&r, "payload=spin");
 	char taken[] = "/tmp/wisp-test-machine-XXXXXX";
 	close(mkstemp(taken));
@@ -197,7 +214,9 @@ static void nothing_is_left_behind(void)
 	struct err err = {0};
 	CHECK_EQ(machine_create(&m, &o, NULL), 0);
 	CHECK_EQ(machine_build(m, &o, NULL), 0);
-	CHECK_EQ(machine_start(m, &err), -EADDRINUSE);
+	machine_start(m);
+	CHECK_EQ(loop_open(r.loop, 64, NULL), 0);
+	CHECK_EQ(machine_serve(m, &err), -EADDRINUSE);
 	CHECK(strstr(err.text, taken));
 	machine_destroy(m);
 	loop_destroy(r.loop);

@@ -48,7 +48,8 @@ static inline bool guest_open(struct guest *g)
 {
 	struct err err = {0};
 	memset(g, 0, sizeof(*g));
-	if (gmem_create(&g->gmem, GUEST_RAM, GUEST_HOLE, GUEST_HIGH, &err) < 0 || loop_create(&g->loop, 64, &err) < 0) {
+	if (gmem_create(&g->gmem, GUEST_RAM, GUEST_HOLE, GUEST_HIGH, &err) < 0 || loop_create(&g->loop, &err) < 0 ||
+	        loop_open(g->loop, 64, &err) < 0) {
 		printf("# %s\n", err.text);
 		test_failed = true;
 		return false;

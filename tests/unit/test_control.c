@@ -36,7 +36,8 @@ static int set_up(void)
 	event_bytes = 0;
 	snprintf(path, sizeof(path), "/tmp/wisp-control-%d", (int)getpid());
 	unlink(path);
-	if (loop_create(&loop, 64, NULL) < 0 || control_create(&control, path, &events, loop, NULL, &err) < 0)
+	if (loop_create(&loop, NULL) < 0 || loop_open(loop, 64, NULL) < 0 ||
+	        control_create(&control, path, &events, loop, NULL, &err) < 0)
 		return -1;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	memcpy(addr.sun_path, path, strlen(path) + 1);

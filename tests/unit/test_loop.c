@@ -24,7 +24,7 @@ static void counted(struct loop_op *op, int res, uint32_t flags)
 static void operations_complete(void)
 {
 	struct loop *loop;
-	REQUIRE(loop_create(&loop, 8, NULL) == 0);
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
 	/* More than the ring has entries: they are submitted in rounds. */
 	static struct counter c[100];
 	for (int i = 0; i < 100; i++) {
@@ -49,7 +49,7 @@ static void a_cancelled_operation_says_so(void)
 	struct loop *loop;
 	int fds[2];
 	char byte;
-	REQUIRE(loop_create(&loop, 8, NULL) == 0 && pipe(fds) == 0);
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0 && pipe(fds) == 0);
 	struct counter c = {.op.done = counted};
 	struct io_uring_sqe *sqe = loop_sqe(loop);
 	io_uring_prep_read(sqe, fds[0], &byte, 1, 0);
@@ -115,7 +115,7 @@ static void calls_from_other_threads_run_on_the_loops(void)
 	struct loop *loop;
 	pthread_t thread;
 	void *fine;
-	REQUIRE(loop_create(&loop, 8, NULL) == 0);
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
 	calls_run = 0;
 	pthread_create(&thread, NULL, stopper, loop);
 	CHECK_EQ(loop_run(loop), 0);
@@ -160,7 +160,7 @@ static void the_end_finishes_what_was_begun(void)
 	struct loop *loop;
 	pthread_t thread;
 	void *finished;
-	REQUIRE(loop_create(&loop, 8, NULL) == 0);
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
 	pthread_create(&thread, NULL, slow_caller, loop);
 	CHECK_EQ(loop_run(loop), 0);
 	pthread_join(thread, &finished);
@@ -172,13 +172,36 @@ static void the_end_finishes_what_was_begun(void)
 	loop_destroy(loop);
 }
 
-/* A loop that never ran leaves nobody waiting, whether they came before its end or after. */
+/* What is asked of a loop before it has its ring is done once it runs; an end that was asked for comes then. */
+static void calls_wait_for_the_ring(void)
+{
+	struct loop *loop;
+	pthread_t thread;
+	void *finished;
+	REQUIRE(loop_create(&loop, NULL) == 0);
+	CHECK_EQ(loop_step(loop, 0), -ENXIO);
+	pthread_create(&thread, NULL, slow_caller, loop);
+	usleep(1000);
+	REQUIRE(loop_open(loop, 8, NULL) == 0);
+	CHECK_EQ(loop_run(loop), 0);
+	pthread_join(thread, &finished);
+	CHECK(finished != NULL);
+	loop_destroy(loop);
+
+	REQUIRE(loop_create(&loop, NULL) == 0);
+	loop_stop(loop);
+	REQUIRE(loop_open(loop, 8, NULL) == 0);
+	CHECK_EQ(loop_run(loop), 0);
+	loop_destroy(loop);
+}
+
+/* A loop that never ran, or never had a ring, leaves nobody waiting, whether they came before its end or after. */
 static void the_end_of_a_loop_that_never_ran(void)
 {
 	for (int i = 0; i < 20; i++) {
 		struct loop *loop;
 		pthread_t thread;
-		REQUIRE(loop_create(&loop, 8, NULL) == 0);
+		REQUIRE(loop_create(&loop, NULL) == 0 && (i % 4 < 2 || loop_open(loop, 8, NULL) == 0));
 		pthread_create(&thread, NULL, slow_caller, loop);
 		usleep(i % 2 * 1000);
 		loop_end(loop);
@@ -191,4 +214,5 @@ TEST_MAIN("loop", {"operations_complete", operations_complete},
         {"a_cancelled_operation_says_so", a_cancelled_operation_says_so},
         {"calls_from_other_threads_run_on_the_loops", calls_from_other_threads_run_on_the_loops},
         {"the_end_finishes_what_was_begun", the_end_finishes_what_was_begun},
+        {"calls_wait_for_the_ring", calls_wait_for_the_ring},
         {"the_end_of_a_loop_that_never_ran", the_end_of_a_loop_that_never_ran})

@@ -404,6 +404,35 @@ static void test_early_buffers(void)
 	echo_close(&g, &d);
 }
 
+/* Kicks are listened for from a queue's first start on, once, however often the driver starts it. */
+static void test_listening(void)
+{
+	struct guest g;
+	struct driver d;
+	uint16_t head;
+	uint32_t len;
+	REQUIRE(echo_open(&g, &d));
+	for (unsigned start = 0; start < 20; start++) {
+		bool second = start >= 10;
+		CHECK_EQ(d.dev->queue[0].armed, start > 0);
+		CHECK_EQ(d.dev->queue[1].armed, start > 10);
+		REQUIRE(drv_negotiate(&d, RING_FEATURES_ALL));
+		drv_queue(&d, 0, 8);
+		if (second)
+			drv_queue(&d, 1, 8);
+		drv_ok(&d);
+		CHECK(d.dev->queue[0].armed);
+		CHECK_EQ(d.dev->queue[1].armed, second);
+		guest_settle(&g, 1);
+		struct buf bufs[] = {{guest_alloc(&g, 8, 8), 8}, {guest_alloc(&g, 8, 8), 8}};
+		CHECK(ring_add(&d, second, bufs, 1, 1) >= 0);
+		ring_kick(&d, second);
+		CHECK(ring_wait(&d, second, &head, &len));
+		drv_reset(&d);
+	}
+	echo_close(&g, &d);
+}
+
 /* A driver that adds as fast as the device takes: a kick ends, and the rest comes with the next round. */
 static void test_budget(void)
 {
@@ -517,4 +546,5 @@ static void test_threads(void)
 
 TEST_MAIN("virtio_mmio", {"registers", test_registers}, {"widths", test_widths}, {"negotiation", test_negotiation},
         {"interrupt", test_interrupt}, {"frozen", test_frozen}, {"bad_rings", test_bad_rings},
-        {"early_buffers", test_early_buffers}, {"budget", test_budget}, {"threads", test_threads})
+        {"early_buffers", test_early_buffers}, {"listening", test_listening}, {"budget", test_budget},
+        {"threads", test_threads})
