@@ -296,7 +296,7 @@ static int create_vm(struct machine *m, struct err *err)
 		ret = bind_device(m, i, err);
 	if (ret == 0)
 		ret = kvm_arch_set_entry(m->vcpu[0].fd, &m->entry, err);
-	trace_mark(m->trace, "vcpu_ready", NULL);
+	trace_mark(m->trace, "vcpu_ready", "");
 	return ret;
 }
 
