@@ -178,28 +178,47 @@ static void free_curves(struct curve *curves, size_t count)
 
 /* ---- One configuration ---- */
 
-static void put_stage(const struct bench_config *config, const struct bench_sample *run, enum bench_stage stage,
-        const struct axis *axis, double y, FILE *to)
+/* A row: the stage in the run that is drawn, and what it took in all. */
+struct stage_row {
+	double start, end; /* ns from the run's beginning */
+	double p5, p50, p95;
+	bool spread; /* the last three are known */
+};
+
+static struct stage_row stage_row(
+        const struct bench_config *config, const struct bench_sample *run, enum bench_stage stage)
 {
-	char text[160];
-	double end = (double)(run->at[stage] - bench_begin(run)), start = end - (double)bench_took(run, stage);
+	double end = (double)(run->at[stage] - bench_begin(run));
+	struct stage_row row = {.start = end - (double)bench_took(run, stage), .end = end};
 	int64_t *values = calloc(config->count + 1, sizeof(*values));
 	size_t n = values ? bench_collect_took(config, stage, values) : 0;
 	struct bench_summary summary;
 	bench_summarize(values, n, &summary);
-	put_text(to, LEFT - 8, y + 15, "text-anchor=\"end\"", bench_stages[stage].name);
-	put_bar(to, x_of(axis, start), x_of(axis, end), y + 4, ROW - 8, owner_colours[bench_stages[stage].owner]);
 	if (n > 0) {
-		double low = x_of(axis, start + (double)bench_percentile(values, n, 50));
-		double high = x_of(axis, start + (double)summary.p95);
+		row.spread = true;
+		row.p5 = (double)bench_percentile(values, n, 50);
+		row.p50 = (double)summary.p50;
+		row.p95 = (double)summary.p95;
+	}
+	free(values);
+	return row;
+}
+
+static void put_stage(const struct stage_row *row, enum bench_stage stage, const struct axis *axis, double y, FILE *to)
+{
+	char text[160];
+	put_text(to, LEFT - 8, y + 15, "text-anchor=\"end\"", bench_stages[stage].name);
+	put_bar(to, x_of(axis, row->start), x_of(axis, row->end), y + 4, ROW - 8,
+	        owner_colours[bench_stages[stage].owner]);
+	if (row->spread) {
+		double low = x_of(axis, row->start + row->p5), high = x_of(axis, row->start + row->p95);
 		put_line(to, low, y + 10.5, high, y + 10.5, "stroke=\"#000000\" stroke-width=\"1.4\"");
 		put_line(to, low, y + 7, low, y + 14, "stroke=\"#000000\" stroke-width=\"1.4\"");
 		put_line(to, high, y + 7, high, y + 14, "stroke=\"#000000\" stroke-width=\"1.4\"");
-		snprintf(text, sizeof(text), "%.3f", (double)summary.p50 / 1e6);
+		snprintf(text, sizeof(text), "%.3f", row->p50 / 1e6);
 		put_text(to, LEFT + PLOT + 60, y + 15, "text-anchor=\"end\"", text);
 		put_text(to, LEFT + PLOT + 70, y + 15, "class=\"small\"", bench_stages[stage].what);
 	}
-	free(values);
 }
 
 static void draw_one(const struct bench *bench, FILE *to)
@@ -209,13 +228,17 @@ static void draw_one(const struct bench *bench, FILE *to)
 	struct axis axis = {.from = 0};
 	struct curve curves[BENCH_SPANS];
 	char title[160];
+	struct stage_row stages[BENCH_STAGES];
 	size_t rows = 0, count = 0;
 	if (!run)
 		return;
 	for (size_t i = 0; i < BENCH_STAGES; i++) {
-		double at = run->at[i] ? (double)(run->at[i] - bench_begin(run)) : 0;
-		axis.to = at > axis.to ? at : axis.to;
-		rows += bench_took(run, i) >= 0;
+		if (bench_took(run, i) < 0)
+			continue;
+		stages[i] = stage_row(config, run, i);
+		axis.to = stages[i].end > axis.to ? stages[i].end : axis.to;
+		axis.to = stages[i].start + stages[i].p95 > axis.to ? stages[i].start + stages[i].p95 : axis.to;
+		rows++;
 	}
 	axis.to *= 1.02;
 	double bottom = HEAD + ROW * (double)rows + 4;
@@ -227,7 +250,7 @@ static void draw_one(const struct bench *bench, FILE *to)
 	size_t row = 0;
 	for (size_t i = 0; i < BENCH_STAGES; i++) {
 		if (bench_took(run, i) >= 0)
-			put_stage(config, run, i, &axis, HEAD + ROW * (double)row++, to);
+			put_stage(&stages[i], i, &axis, HEAD + ROW * (double)row++, to);
 	}
 	for (size_t i = 0; i < BENCH_SPANS; i++)
 		count += add_curve(&curves[count], bench_spans[i].what, config, &bench_spans[i]);
