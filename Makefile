@@ -138,7 +138,7 @@ $(W)/bench-guest: vmm/cli/bench_guest.c vmm/cli/bench_guest.h
 	echo "  CC $@"
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $< -o $@
 
-$(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/*.config kernel-config/*.c)
+$(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/boot.functions kernel-config/*.config kernel-config/*.c)
 	@mkdir -p $(@D)
 	kernel=$$(kernel-config/build $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
