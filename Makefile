@@ -12,6 +12,9 @@ comma := ,
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 
+# The processor that monitor and guest are built for: the name of a folder of vmm/monitor.
+ARCH ?= $(shell uname -m)
+
 CC ?= gcc
 WARN := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wundef \
         -Wformat=2 -Wno-format-nonliteral -Wno-format-truncation -Werror
@@ -21,10 +24,10 @@ ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -fvisibility=hidd
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now
 
-vmm_src := $(filter-out vmm/main.c,$(wildcard vmm/*.c))
+monitor_src := $(filter-out vmm/monitor/main.c,$(wildcard vmm/monitor/*.c vmm/monitor/$(ARCH)/*.c))
 virtio_src := $(wildcard virtio/*.c)
 lib_src := $(wildcard vmm/lib/*.c)
-cli_src := $(filter-out vmm/cli/bench_guest.c,$(wildcard vmm/cli/*.c))
+cli_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/cli/*.c vmm/bench/*.c))
 agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c))
 unit_src := $(wildcard tests/unit/*.c)
 fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
@@ -52,11 +55,11 @@ $(B)/obj/%.o: %.c
 	echo "  CC $@"
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
--include $(patsubst %.c,$(B)/musl/%.d,vmm/main.c $(vmm_src) $(virtio_src))
--include $(patsubst %.c,$(B)/obj/%.d,$(vmm_src) vmm/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) $(fuzz_src) \
+-include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src))
+-include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) $(fuzz_src) \
   tests/payload/test_machine.c tests/agent/agent_host.c tests/e2e/exec_load.c)
 
-$(B)/libvmm.a: $(call obj,$(vmm_src) $(virtio_src))
+$(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
 $(B)/libagent.a: $(call obj,$(agent_src))
 	rm -f $@ && ar rcs $@ $^
@@ -79,12 +82,12 @@ $(B)/musl/%.o: %.c
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) $(CFLAGS) -fstack-protector-strong -MMD -MP -c $< -o $@
 
 ifeq ($(SAN),)
-$(W)/wisp-vmm: $(patsubst %.c,$(B)/musl/%.o,vmm/main.c $(vmm_src) $(virtio_src))
+$(W)/wisp-vmm: $(patsubst %.c,$(B)/musl/%.o,vmm/monitor/main.c $(monitor_src) $(virtio_src))
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(MUSL_CC) $(MUSL_LDFLAGS) $^ "$$($(CC) -print-file-name=liburing.a)" -o $@
 else
-$(W)/wisp-vmm: $(call obj,vmm/main.c) $(B)/libvmm.a
+$(W)/wisp-vmm: $(call obj,vmm/monitor/main.c) $(B)/libmonitor.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
@@ -133,7 +136,7 @@ $(W)/initramfs.cpio: $(B)/agent/init
 	cd $(<D) && echo init | cpio --quiet -o -H newc -R 0:0 --reproducible > $(abspath $@)
 
 # What wisp bench runs in the guest.
-$(W)/bench-guest: vmm/cli/bench_guest.c vmm/cli/bench_guest.h
+$(W)/bench-guest: vmm/bench/guest.c vmm/bench/guest.h
 	@mkdir -p $(@D)
 	echo "  CC $@"
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $< -o $@
@@ -162,7 +165,7 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
                   -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
 
 # Unit tests: one program a file, each linked with all modules.
-archives := $(B)/libcli.a $(B)/lib/libwisp.a $(B)/libvmm.a $(B)/libagent.a
+archives := $(B)/libcli.a $(B)/lib/libwisp.a $(B)/libmonitor.a $(B)/libagent.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
 	echo "  LD $@"
@@ -177,10 +180,10 @@ $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $< $(FUZZ_MAIN) $(archives) -luring -lpthread -lutil -o $@
 
-$(B)/tests/payload/payload.elf: tests/payload/payload.c agent/platform.h
+$(B)/tests/payload/payload.elf: tests/payload/payload.c vmm/shared/platform.h
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $< -o $@
-$(B)/tests/payload/test_machine: $(call obj,tests/payload/test_machine.c) $(B)/libvmm.a
+$(B)/tests/payload/test_machine: $(call obj,tests/payload/test_machine.c) $(B)/libmonitor.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
@@ -235,7 +238,7 @@ $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -I. -static -s $< -o $@
-$(B)/bench/entry: vmm/cli/bench_guest.h
+$(B)/bench/entry: vmm/bench/guest.h
 # By hand: figures behind a decision in docs/VIRTIO.md.
 $(B)/bench/io_uring: tests/bench/io_uring.c
 	@mkdir -p $(@D)

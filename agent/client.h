@@ -17,7 +17,7 @@
 #include "agent/bytes.h"
 #include "agent/list.h"
 #include "agent/poller.h"
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 
 #define CLIENT_CLOSING_MAX 64u                        /* answered connections that the peer has not closed */
 #define CLIENT_GREET_NS (20u * 1000 * 1000)           /* how long our HELLO waits for its request, STARTED for output */

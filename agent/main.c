@@ -11,7 +11,7 @@
 #include <linux/vm_sockets.h>
 
 #include "agent/init.h"
-#include "agent/platform.h"
+#include "vmm/shared/platform.h"
 #include "agent/power.h"
 #include "agent/serve.h"
 

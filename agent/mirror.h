@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 
 #define MIRROR_QUEUE_MAX (256u * 1024)
 #define MIRROR_QUEUE_RESERVE (16u * 1024)

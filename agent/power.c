@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "agent/init.h"
-#include "agent/platform.h"
+#include "vmm/shared/platform.h"
 
 /* Nothing runs any more: stop as soon as those who are connected could be told of the ends of their sessions. */
 static void drain(struct power *power)

@@ -7,7 +7,7 @@
 #include <sys/io.h>
 #include <unistd.h>
 
-#include "agent/platform.h"
+#include "vmm/shared/platform.h"
 
 /* For a kernel without CONFIG_X86_IOPL_IOPERM. */
 static int write_device(uint16_t port, uint8_t value)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "agent/user.h"
 
 #define AGENT_DEFAULTS 5 /* variables that agent_request_environ() may add */

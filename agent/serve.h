@@ -9,7 +9,7 @@
 
 #include "agent/list.h"
 #include "agent/poller.h"
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "agent/spawn.h"
 
 struct agent;

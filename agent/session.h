@@ -18,7 +18,7 @@
 #include "agent/list.h"
 #include "agent/outring.h"
 #include "agent/poller.h"
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "agent/request.h"
 #include "agent/spawn.h"
 

@@ -20,10 +20,10 @@
 #include <stdint.h>
 
 #include "virtio/queue.h"
-#include "vmm/err.h"
-#include "vmm/gmem.h"
-#include "vmm/log.h"
-#include "vmm/loop.h"
+#include "vmm/monitor/err.h"
+#include "vmm/monitor/gmem.h"
+#include "vmm/monitor/log.h"
+#include "vmm/monitor/loop.h"
 
 /* Queues a device: what a block device has at most. */
 #define VIRTIO_QUEUES_MAX 8

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cli/bench_guest.h"
+#include "vmm/bench/guest.h"
 
 #define NOTE_PHYS32_ENTRY 18u
 /* Memory that every machine has and no kernel is loaded to: above the firmware's first megabyte. */

@@ -35,7 +35,7 @@ static double now_ns(clockid_t clock)
 	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
 }
 
-/* As vmm/loop.c has it. */
+/* As vmm/monitor/loop.c has it. */
 static void ring_open(struct io_uring *ring)
 {
 	struct io_uring_params params = {
@@ -152,7 +152,7 @@ static long status_kib(const char *name)
 	return kib;
 }
 
-/* Guest RAM that nobody touched, as vmm/gmem.c maps it. */
+/* Guest RAM that nobody touched, as vmm/monitor/gmem.c maps it. */
 static void measure_memory(size_t mib)
 {
 	struct io_uring ring;

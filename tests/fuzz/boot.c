@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "tests/fuzz/fuzz.h"
-#include "vmm/boot_x86_64.h"
+#include "vmm/monitor/x86_64/boot.h"
 
 #define RAM_BYTES (0x100000u + 0x40000u) /* what lies below a kernel, and 256 KiB for it */
 

@@ -7,10 +7,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "tests/fuzz/fuzz.h"
-#include "vmm/control.h"
-#include "vmm/execlog.h"
+#include "vmm/monitor/control.h"
+#include "vmm/monitor/execlog.h"
 
 #define LOG_LIMIT 4096u
 

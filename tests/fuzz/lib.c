@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "tests/fuzz/fuzz.h"
 #include "vmm/lib/sandbox.h"
 #include "wisp.h"

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/platform.h"
+#include "vmm/shared/platform.h"
 
 #define MMIO_BASE 0xd0000000ull
 #define MMIO_STEP 0x1000ull

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/machine.h"
+#include "vmm/monitor/machine.h"
 
 #define HANG_S 30
 

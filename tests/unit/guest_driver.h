@@ -17,8 +17,8 @@
 #include "tests/unit/test.h"
 #include "virtio/device.h"
 #include "virtio/mmio.h"
-#include "vmm/gmem.h"
-#include "vmm/loop.h"
+#include "vmm/monitor/gmem.h"
+#include "vmm/monitor/loop.h"
 
 #define GUEST_RAM (64ull << 20)
 #define GUEST_HOLE (32ull << 20) /* a gap, and the rest from GUEST_HIGH on */

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/cli/bench.h"
+#include "vmm/bench/bench.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

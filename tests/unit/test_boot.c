@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/boot_x86_64.h"
-#include "vmm/elf.h"
+#include "vmm/monitor/x86_64/boot.h"
+#include "vmm/monitor/elf.h"
 
 #define MIB (1ull << 20)
 #define RAM (64 * MIB)

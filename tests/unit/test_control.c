@@ -5,9 +5,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "tests/unit/test.h"
-#include "vmm/control.h"
+#include "vmm/monitor/control.h"
 
 static struct loop *loop;
 static struct control *control;

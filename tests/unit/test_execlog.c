@@ -4,9 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "tests/unit/test.h"
-#include "vmm/execlog.h"
+#include "vmm/monitor/execlog.h"
 
 static char dir[] = "/tmp/wisp-execlog-XXXXXX";
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest addresses: every range is whole inside RAM or refused, whatever it overflows. */
 #include "tests/unit/test.h"
-#include "vmm/gmem.h"
+#include "vmm/monitor/gmem.h"
 
 #define MIB (1ull << 20)
 

@@ -13,7 +13,7 @@
 
 #include "virtio/blk.h"
 #include "virtio/console.h"
-#include "vmm/execlog.h"
+#include "vmm/monitor/execlog.h"
 
 #define ROUNDS 2000u
 #define QUEUE_SIZE 8u

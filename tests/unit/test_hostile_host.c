@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/boot_x86_64.h"
-#include "vmm/execlog.h"
-#include "vmm/sandbox_dir.h"
-#include "vmm/serial_x86_64.h"
+#include "vmm/monitor/x86_64/boot.h"
+#include "vmm/monitor/execlog.h"
+#include "vmm/monitor/sandbox_dir.h"
+#include "vmm/monitor/x86_64/serial.h"
 
 #define LOG_LIMIT 65536u
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The I/O APIC: what a guest writes, and what reaches KVM of it. */
 #include "tests/unit/test.h"
-#include "vmm/ioapic_x86_64.h"
+#include "vmm/monitor/x86_64/ioapic.h"
 
 #define PINS 4u
 

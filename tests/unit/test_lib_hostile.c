@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a broken or hostile agent can do to the library: end one connection with a clear error, and nothing else. */
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "tests/unit/test_lib.h"
 
 /* What the agent will say, as bytes. */

@@ -5,7 +5,7 @@
  */
 #include <pthread.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "tests/unit/test_lib.h"
 
 static void send_frame(int fd, uint8_t type, const void *payload, size_t length)

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/loop.h"
+#include "vmm/monitor/loop.h"
 
 struct counter {
 	struct loop_op op;

@@ -20,7 +20,7 @@
 #include <pthread.h>
 #include <sys/uio.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "vmm/lib/lib.h"
 
 #define CONN_IN_SIZE (3 * (sizeof(struct proto_frame) + PROTO_DATA_MAX))

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "agent/proto.h"
+#include "vmm/shared/proto.h"
 #include "vmm/lib/lib.h"
 
 int lib_copy_options(void *to, size_t size, const void *from, const char *what, struct wisp_error *error)

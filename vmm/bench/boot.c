@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wisp bench boot and compare: sandboxes as wisp run makes them, from the library's call to the last process reaped. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/bench/bench.h"
+
+/* A file as a string; NULL with errno. */
+static char *read_text(const char *path)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return NULL;
+	if (getdelim(&text, &size, '\0', file) < 0) {
+		free(text);
+		text = NULL;
+	}
+	fclose(file);
+	return text;
+}
+
+/* Where the stages of the guest's kernel are. Without symbols they are left out, and it is said. */
+static int find_symbols(struct bench_config *config)
+{
+	char kernel[PATH_MAX], path[PATH_MAX + 16], *map = NULL;
+	const char *given = config->args.bench.symbols;
+	const char *at = bench_kernel_path(&config->args, kernel, sizeof(kernel));
+	if (given) {
+		map = read_text(given);
+		if (!map)
+			return cli_fail("bench: cannot read the symbols %s: %s", given, strerror(errno));
+	} else {
+		char real[PATH_MAX];
+		snprintf(path, sizeof(path), "%.4090s.map", at);
+		map = read_text(path);
+		if (!map && realpath(at, real)) {
+			char *slash = strrchr(real, '/');
+			*slash = '\0';
+			snprintf(path, sizeof(path), "%.4090s/System.map", real);
+			map = read_text(path);
+		}
+	}
+	size_t found = map ? bench_find_breakpoints(map, &config->breakpoints) : 0;
+	free(map);
+	if (given && found == 0)
+		return cli_fail("bench: there are no symbols of a kernel in %s: give its System.map", given);
+	if (found == 0)
+		fprintf(stderr,
+		        "wisp: note: there is no System.map beside %s: without it (or --symbols) the stages inside the "
+		        "guest's kernel are left out\n",
+		        at);
+	return 0;
+}
+
+int bench_drop_caches(void)
+{
+	sync();
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+	bool dropped = fd >= 0 && write(fd, "3", 1) == 1;
+	int saved = errno;
+	if (fd >= 0)
+		close(fd);
+	return dropped ? 0 : -saved;
+}
+
+static int fail_text(struct wisp_error *error, int errnum, const char *text)
+{
+	*error = (struct wisp_error){.status = WISP_ERR_SYSTEM, .errnum = errnum};
+	snprintf(error->message, sizeof(error->message), "%s", text);
+	return -errnum;
+}
+
+/* The first command, from its request to its end. */
+static int run_command(struct bench *bench, struct wisp_sandbox *sandbox, const char *const *argv,
+        struct bench_sample *sample, struct wisp_error *error)
+{
+	struct wisp_session *session;
+	const struct wisp_event *event;
+	struct wisp_exit_status status = {.code = -1};
+	int r = wisp_exec_stream(sandbox, argv, NULL, &session, error);
+	if (r < 0)
+		return r;
+	for (;;) {
+		r = wisp_recv_event(session, 0, &event, error);
+		if (r == -EAGAIN) {
+			struct pollfd pfds[2] = {{.fd = wisp_get_session_fd(session), .events = POLLIN},
+			        {.fd = bench->signal_fd, .events = POLLIN}};
+			if (poll(pfds, 2, -1) > 0 && pfds[1].revents && bench_poll_signal(bench, 0))
+				break;
+			continue;
+		}
+		if (r < 0 || event->type == WISP_EVENT_DONE)
+			break;
+		if (event->type == WISP_EVENT_FAILED)
+			r = fail_text(error, event->errnum ? event->errnum : EIO, event->message);
+		if (r < 0)
+			break;
+		if ((event->type == WISP_EVENT_STDOUT || event->type == WISP_EVENT_STDERR) &&
+		        sample->at[BENCH_FIRST_BYTE] == 0)
+			sample->at[BENCH_FIRST_BYTE] = bench_now();
+		if (event->type == WISP_EVENT_EXITED) {
+			sample->at[BENCH_EXITED] = bench_now();
+			status = event->status;
+		}
+	}
+	wisp_close_session(session);
+	if (r == 0 && !bench->interrupted && !status.success)
+		return fail_text(error, EIO, "the command failed: a benchmark of failures is none");
+	return r;
+}
+
+static int read_trace(const char *dir, struct bench_sample *sample, struct wisp_error *error)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/trace", dir);
+	char *text = read_text(path);
+	bool good = text && bench_parse_trace(text, sample);
+	free(text);
+	return good ? 0 : fail_text(error, EIO, "the monitor left no trace of its stages");
+}
+
+int bench_boot_once(
+        struct bench *bench, const struct bench_config *config, struct bench_sample *sample, struct wisp_error *error)
+{
+	static const char *const echo[] = {"echo", "first", NULL};
+	const struct cli_args *args = &config->args;
+	struct wisp_create_options options;
+	struct wisp_sandbox *sandbox;
+	char dir[PATH_MAX], name[WISP_NAME_MAX + 1];
+	int r = bench->args->bench.cold ? bench_drop_caches() : 0;
+	if (r < 0)
+		return fail_text(error, -r, "cannot drop the page cache");
+	cli_fill_create_options(args, false, &options);
+	options.trace = !args->bench.untraced;
+	options.keep = options.trace;
+	options.breakpoints = config->breakpoints.list;
+	options.console_fd = 0;
+	sample->at[BENCH_CREATE] = bench_now();
+	r = wisp_create_sandbox(&options, &sandbox, error);
+	if (r < 0)
+		return r;
+	snprintf(dir, sizeof(dir), "%s", wisp_get_sandbox_dir(sandbox));
+	snprintf(name, sizeof(name), "%s", wisp_get_sandbox_name(sandbox));
+	r = cli_wait_ready(sandbox, bench->signal_fd, error);
+	if (r > 0)
+		bench->interrupted = r;
+	if (args->bench.untraced)
+		sample->at[BENCH_READY] = bench_now();
+	if (r == 0)
+		r = run_command(bench, sandbox, args->command ? args->command : echo, sample, error);
+	wisp_close_sandbox(sandbox);
+	sample->at[BENCH_GONE] = bench_now();
+	if (r == 0 && options.trace && !bench->interrupted)
+		r = read_trace(dir, sample, error);
+	if (options.keep)
+		wisp_remove_sandbox(options.state_root, name, NULL);
+	return r > 0 ? 0 : r;
+}
+
+/* A configuration that does not boot at first is not tried again. */
+static int run_round(struct bench *bench, size_t round)
+{
+	for (size_t i = 0; i < bench->config_count && !bench_poll_signal(bench, 0); i++) {
+		/* There and back: what drifts disturbs the first no more than the last. */
+		struct bench_config *config = &bench->config[round % 2 ? bench->config_count - 1 - i : i];
+		struct bench_sample sample = {.run = round < bench->warmup ? 0 : round - bench->warmup + 1};
+		struct wisp_error error;
+		int r = bench_boot_once(bench, config, &sample, &error);
+		if (bench->interrupted)
+			break;
+		if (r < 0 && !config->booted)
+			return cli_fail("bench: the first run%s%s failed: %s", config->label[0] ? " of " : "",
+			        config->label, error.message);
+		if (r < 0)
+			bench_fail_run(config, sample.run, error.message);
+		config->booted = true;
+		if (r == 0 && sample.run > 0)
+			config->samples[config->count++] = sample;
+	}
+	return 0;
+}
+
+int bench_run_boot(struct bench *bench)
+{
+	int code = 0;
+	size_t rounds = bench->warmup + bench->runs;
+	if (bench->args->bench.peer)
+		return bench_run_boot_peer(bench);
+	for (size_t i = 0; i < bench->config_count && code == 0; i++) {
+		if (!bench->config[i].args.bench.untraced)
+			code = find_symbols(&bench->config[i]);
+	}
+	for (size_t round = 0; round < rounds && code == 0 && !bench->interrupted; round++) {
+		bench_progress(bench, "round", round, rounds);
+		code = run_round(bench, round);
+	}
+	for (size_t i = 0; i < bench->config_count && code == 0; i++)
+		code = bench->config[i].failures > 0 ? CLI_EXIT_FAILED : 0;
+	return code;
+}
+
+struct wisp_sandbox *bench_boot_sandbox(
+        struct bench *bench, const struct bench_config *config, struct wisp_error *error)
+{
+	struct wisp_create_options options;
+	struct wisp_sandbox *sandbox;
+	cli_fill_create_options(&config->args, false, &options);
+	options.console_fd = 0;
+	int r = wisp_create_sandbox(&options, &sandbox, error);
+	if (r < 0) {
+		cli_fail_error(error);
+		return NULL;
+	}
+	r = cli_wait_ready(sandbox, bench->signal_fd, error);
+	if (r == 0)
+		return sandbox;
+	if (r > 0)
+		bench->interrupted = r;
+	else
+		cli_fail_error(error);
+	wisp_close_sandbox(sandbox);
+	return NULL;
+}

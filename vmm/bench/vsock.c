@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wisp bench vsock: streams both ways and short connections, between this process and the guest. wisp's guest is behind
+ * a Unix socket, a peer's behind the host's AF_VSOCK.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <linux/vm_sockets.h>
+
+#include "vmm/bench/bench.h"
+
+#define MEASURE_NS (BENCH_GUEST_MS * 1000000ull)
+#define CHUNK (64u << 10)
+#define CYCLES_MAX 100000u /* and of --cycles */
+#define PATIENCE_S 30
+
+static const char *const names[] = {"to-host", "to-guest", "connections"};
+
+/* ---- Connections ---- */
+
+static bool send_all(int fd, const void *data, size_t length)
+{
+	for (const char *at = data; length > 0;) {
+		ssize_t n = send(fd, at, length, MSG_NOSIGNAL);
+		if (n <= 0)
+			return false;
+		at += n;
+		length -= (size_t)n;
+	}
+	return true;
+}
+
+static bool receive_all(int fd, void *data, size_t length)
+{
+	ssize_t n = recv(fd, data, length, MSG_WAITALL);
+	if (n >= 0 && (size_t)n < length)
+		errno = ECONNRESET;
+	return n == (ssize_t)length;
+}
+
+static int open_socket(const struct bench *bench, const struct bench_side *side)
+{
+	struct sockaddr_un unix_addr = {.sun_family = AF_UNIX};
+	struct sockaddr_vm vm_addr = {.svm_family = AF_VSOCK,
+	        .svm_port = BENCH_GUEST_PORT,
+	        .svm_cid = bench->args->bench.peer_cid ? (unsigned)bench->args->bench.peer_cid : BENCH_PEER_CID};
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	bool ours = side->sandbox;
+	int fd = socket(ours ? AF_UNIX : AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (!ours)
+		setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
+	if (ours)
+		snprintf(unix_addr.sun_path, sizeof(unix_addr.sun_path), "%s/vsock.sock",
+		        wisp_get_sandbox_dir(side->sandbox));
+	if ((ours ? connect(fd, (struct sockaddr *)&unix_addr, sizeof(unix_addr))
+	          : connect(fd, (struct sockaddr *)&vm_addr, sizeof(vm_addr))) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* "OK 1073741824\n", which comes in one piece, and not one byte of what follows it. */
+static bool read_ok(int fd)
+{
+	char line[24];
+	ssize_t n = recv(fd, line, sizeof(line), MSG_PEEK);
+	const char *end = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
+	if (n >= 0)
+		errno = ECONNRESET;
+	return end && receive_all(fd, line, (size_t)(end + 1 - line)) && line[0] == 'O';
+}
+
+/* Connects and sends a request: the descriptor, or -1 with errno. */
+static int request(
+        const struct bench *bench, const struct bench_side *side, enum bench_guest_verb verb, uint64_t number)
+{
+	struct {
+		char line[16]; /* right before the request, so that both are one write */
+		struct bench_guest_request request;
+	} message = {.request = {.verb = verb, .number = number}};
+	size_t length = side->sandbox
+	                        ? (size_t)snprintf(message.line, sizeof(message.line), "CONNECT %u\n", BENCH_GUEST_PORT)
+	                        : 0;
+	char *begin = (char *)&message.request - length;
+	memmove(begin, message.line, length);
+	int fd = open_socket(bench, side);
+	if (fd < 0)
+		return -1;
+	if (send_all(fd, begin, length + sizeof(message.request)) && (!side->sandbox || read_ok(fd)))
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+/* -1 where they are not known. */
+static int64_t count_interrupts(const struct bench *bench, const struct bench_side *side)
+{
+	uint64_t count = 0;
+	int fd = request(bench, side, BENCH_GUEST_INTERRUPTS, 0);
+	bool got = fd >= 0 && receive_all(fd, &count, sizeof(count));
+	if (fd >= 0)
+		close(fd);
+	return got ? (int64_t)count : -1;
+}
+
+/* ---- What is measured ---- */
+
+static bool stream(const struct bench *bench, const struct bench_side *side, bool to_guest, struct bench_result *result)
+{
+	char chunk[CHUNK] = {0};
+	uint64_t begin = bench_now(), bytes = 0;
+	int fd = request(bench, side, to_guest ? BENCH_GUEST_RECEIVE : BENCH_GUEST_SEND, 0);
+	bool good = fd >= 0;
+	/* A MiB at least, for what is counted for each. */
+	while (good && (bench_now() - begin < MEASURE_NS || bytes < 1u << 20)) {
+		ssize_t n = to_guest ? send(fd, chunk, CHUNK, MSG_NOSIGNAL) : recv(fd, chunk, CHUNK, 0);
+		good = n > 0;
+		bytes += good ? (size_t)n : 0;
+	}
+	if (good && to_guest)
+		good = shutdown(fd, SHUT_WR) == 0 && receive_all(fd, chunk, 1);
+	*result = (struct bench_result){.requests = bytes >> 20, .bytes = bytes, .ns = bench_now() - begin};
+	if (fd >= 0)
+		close(fd);
+	return good;
+}
+
+static bool stream_to_host(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
+{
+	return stream(bench, side, false, result);
+}
+
+static bool stream_to_guest(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
+{
+	return stream(bench, side, true, result);
+}
+
+static bool connections(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
+{
+	uint64_t wanted = bench->args->bench.cycles;
+	int64_t *took = calloc(CYCLES_MAX, sizeof(*took));
+	struct bench_guest_request echo = {0};
+	struct bench_summary summary;
+	uint64_t begin = bench_now(), last = begin;
+	size_t cycles = 0;
+	bool good = took;
+	while (good && (wanted ? cycles < wanted : last - begin < MEASURE_NS && cycles < CYCLES_MAX)) {
+		int fd = request(bench, side, BENCH_GUEST_ECHO, cycles);
+		good = fd >= 0 && receive_all(fd, &echo, sizeof(echo)) && echo.number == cycles;
+		if (fd >= 0)
+			close(fd);
+		uint64_t now = bench_now();
+		took[cycles++] = (int64_t)(now - last);
+		last = now;
+	}
+	if (good) {
+		bench_summarize(took, cycles, &summary);
+		*result =
+		        (struct bench_result){.requests = cycles, .ns = last - begin, .p99_ns = (uint64_t)summary.p99};
+	}
+	free(took);
+	return good;
+}
+
+static int measure(struct bench *bench, struct bench_side *side, bool counts)
+{
+	static bool (*const operations[])(const struct bench *, const struct bench_side *, struct bench_result *) = {
+	        stream_to_host, stream_to_guest, connections};
+	struct bench_guest_line line = {0};
+	if (!bench_read_side(bench, side, &line) || line.type != BENCH_LINE_READY)
+		return bench_fail_side(bench, side, &line);
+	for (size_t i = 0; i < 3 && !bench_poll_signal(bench, 0); i++) {
+		struct bench_result result;
+		int64_t interrupts = count_interrupts(bench, side);
+		struct bench_counts before = bench_count_side(side);
+		if (!operations[i](bench, side, &result))
+			return cli_fail("bench: %s of %s: %s", names[i], side->name, strerror(errno));
+		struct bench_counts after = bench_count_side(side);
+		int64_t interrupts_after = count_interrupts(bench, side);
+		bench_set_counts(&result, &before, &after);
+		result.interrupts = interrupts >= 0 && interrupts_after >= 0 ? interrupts_after - interrupts : -1;
+		if (counts)
+			bench_add_result(&bench->metric[i * BENCH_RESULT_METRICS], !side->sandbox, &result);
+	}
+	return 0;
+}
+
+int bench_run_vsock(struct bench *bench)
+{
+	static const char *const words[] = {"vsock", NULL};
+	struct bench_side wisp;
+	int code = bench_open_sandbox_side(bench, &wisp);
+	if (code == 0 && wisp.sandbox &&
+	        (!bench_add_results(bench, names[0], "kB/s", "from the guest, received here", "a MiB") ||
+	                !bench_add_results(bench, names[1], "kB/s", "to the guest, until all is there", "a MiB") ||
+	                !bench_add_results(
+	                        bench, names[2], "1/ks", "connect, echo, close: cycles a second", "a cycle")))
+		code = cli_fail("out of memory");
+	if (code == 0 && wisp.sandbox)
+		code = bench_run_sides(bench, &wisp, words, measure);
+	bench_unwatch_syscalls(&wisp.syscalls);
+	wisp_close_sandbox(wisp.sandbox);
+	return code;
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/monitor/control.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/shared/proto.h"
+
+/* How long nothing is taken once the allowance is used up: some reads' worth is there again then. */
+#define PAUSE_NS 20000000
+
+#define BUFFER_SIZE (sizeof(struct proto_frame) + sizeof(struct proto_event) + PROTO_DATA_MAX)
+
+struct control {
+	struct loop *loop;
+	const struct log *log;
+	struct control_events events;
+	struct sockaddr_un addr;
+	int listen_fd;
+	int fd; /* the agent's connection, -1: none (any more) */
+	bool ready;
+	bool ending;                        /* the guest was asked to power off */
+	bool closing;                       /* nothing is begun any more */
+	bool accepting, receiving, pausing; /* the operation is in flight */
+	struct loop_op accept_op, receive_op, pause_op;
+	struct __kernel_timespec pause;
+	int64_t allowance; /* bytes that may be taken at once */
+	uint64_t refilled_ns;
+	size_t used;
+	uint8_t buffer[BUFFER_SIZE];
+};
+
+static void give_up(struct control *c, const char *why)
+{
+	log_line(c->log, LOG_WARN, "control connection: %s; exec.log ends here", why);
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+}
+
+static int send_frame(struct control *c, uint8_t type, const void *payload, uint32_t len)
+{
+	uint8_t bytes[sizeof(struct proto_frame) + sizeof(struct proto_hello)];
+	struct proto_frame frame = {.length = len, .type = type};
+	memcpy(bytes, &frame, sizeof(frame));
+	memcpy(bytes + sizeof(frame), payload, len);
+	/* A few dozen bytes in the connection's life: if they do not fit, the agent does not read. */
+	ssize_t n = send(c->fd, bytes, sizeof(frame) + len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n == (ssize_t)(sizeof(frame) + len) ? 0 : -ENOTCONN;
+}
+
+static int handle_hello(struct control *c, const uint8_t *payload, size_t len)
+{
+	struct proto_hello hello;
+	if (len != sizeof(hello) || c->ready)
+		return -EPROTO;
+	memcpy(&hello, payload, sizeof(hello));
+	if (hello.magic != PROTO_MAGIC || hello.version != PROTO_VERSION)
+		return -EPROTO;
+	c->ready = true;
+	c->events.ready(c->events.context);
+	return 0;
+}
+
+static int handle_event(struct control *c, const uint8_t *payload, size_t len)
+{
+	struct proto_event event;
+	if (!c->ready || len < sizeof(event))
+		return -EPROTO;
+	memcpy(&event, payload, sizeof(event));
+	c->events.event(c->events.context, event.session, event.realtime_ns, event.type, payload + sizeof(event),
+	        len - sizeof(event));
+	return 0;
+}
+
+static int handle_frame(struct control *c, uint8_t type, const uint8_t *payload, size_t len)
+{
+	switch (type) {
+	case PROTO_HELLO: return handle_hello(c, payload, len);
+	case PROTO_EVENT: return handle_event(c, payload, len);
+	case PROTO_DONE: return 0; /* the answer to POWEROFF */
+	default: return -EPROTO;
+	}
+}
+
+/* Takes the whole frames off the buffer's front. */
+static int handle_frames(struct control *c)
+{
+	size_t at = 0;
+	int ret = 0;
+	while (ret == 0 && c->used - at >= sizeof(struct proto_frame)) {
+		struct proto_frame frame;
+		memcpy(&frame, c->buffer + at, sizeof(frame));
+		if (frame.length > BUFFER_SIZE - sizeof(frame) || frame.zero[0] | frame.zero[1] | frame.zero[2])
+			return -EPROTO;
+		if (c->used - at - sizeof(frame) < frame.length)
+			break;
+		ret = handle_frame(c, frame.type, c->buffer + at + sizeof(frame), frame.length);
+		at += sizeof(frame) + frame.length;
+	}
+	c->used -= at;
+	memmove(c->buffer, c->buffer + at, c->used);
+	return ret;
+}
+
+static void receive(struct control *c)
+{
+	struct io_uring_sqe *sqe = loop_sqe(c->loop);
+	io_uring_prep_recv(sqe, c->fd, c->buffer + c->used, BUFFER_SIZE - c->used, 0);
+	loop_start(c->loop, sqe, &c->receive_op);
+	c->receiving = true;
+}
+
+/* The next receive: at once while the allowance lasts, else when there is some again. */
+static void receive_in_turn(struct control *c)
+{
+	if (c->closing)
+		return;
+	uint64_t now = loop_now_ns();
+	/* A quiet day earns no more than an hour, which is far beyond the burst and does not overflow. */
+	uint64_t earned_us = (now - c->refilled_ns) / 1000 < 3600000000u ? (now - c->refilled_ns) / 1000 : 3600000000u;
+	c->allowance += (int64_t)(earned_us * CONTROL_RATE / 1000000);
+	if (c->allowance > CONTROL_BURST)
+		c->allowance = CONTROL_BURST;
+	c->refilled_ns = now;
+	if (c->allowance > 0 || c->ending) {
+		receive(c);
+		return;
+	}
+	c->pause = (struct __kernel_timespec){.tv_nsec = PAUSE_NS};
+	struct io_uring_sqe *sqe = loop_sqe(c->loop);
+	io_uring_prep_timeout(sqe, &c->pause, 0, 0);
+	loop_start(c->loop, sqe, &c->pause_op);
+	c->pausing = true;
+}
+
+static void paused(struct loop_op *op, int res, uint32_t flags)
+{
+	struct control *c = (struct control *)((char *)op - offsetof(struct control, pause_op));
+	(void)flags;
+	c->pausing = false;
+	if (res != -ECANCELED)
+		receive_in_turn(c);
+}
+
+static void received(struct loop_op *op, int res, uint32_t flags)
+{
+	struct control *c = (struct control *)((char *)op - offsetof(struct control, receive_op));
+	(void)flags;
+	c->receiving = false;
+	if (res == -ECANCELED)
+		return;
+	if (res == -EINTR || res == -EAGAIN) {
+		receive_in_turn(c);
+		return;
+	}
+	if (res <= 0) {
+		give_up(c, res == 0 ? "closed by the guest" : strerror(-res));
+		return;
+	}
+	c->used += (size_t)res;
+	c->allowance -= res;
+	if (handle_frames(c) < 0)
+		give_up(c, "the guest broke the protocol");
+	else
+		receive_in_turn(c);
+}
+
+static void accepted(struct loop_op *op, int res, uint32_t flags)
+{
+	struct control *c = (struct control *)((char *)op - offsetof(struct control, accept_op));
+	(void)flags;
+	c->accepting = false;
+	if (res == -ECANCELED)
+		return;
+	if (res < 0) {
+		log_line(c->log, LOG_WARN, "control connection: cannot accept: %s", strerror(-res));
+		return;
+	}
+	c->fd = res;
+	/* The agent connects once: nobody else is listened to. */
+	close(c->listen_fd);
+	c->listen_fd = -1;
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	struct proto_hello hello = {.magic = PROTO_MAGIC,
+	        .version = PROTO_VERSION,
+	        .realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
+	if (send_frame(c, PROTO_HELLO, &hello, sizeof(hello)) < 0)
+		give_up(c, "the guest does not read");
+	else
+		receive_in_turn(c);
+}
+
+int control_create(struct control **out, const char *path, const struct control_events *events, struct loop *loop,
+        const struct log *log, struct err *err)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(err, ENOMEM, "out of memory for the control connection");
+	c->loop = loop;
+	c->log = log;
+	c->events = *events;
+	c->fd = -1;
+	c->accept_op.done = accepted;
+	c->receive_op.done = received;
+	c->pause_op.done = paused;
+	c->allowance = CONTROL_BURST;
+	c->refilled_ns = loop_now_ns();
+	c->addr.sun_family = AF_UNIX;
+	int ret;
+	if ((size_t)snprintf(c->addr.sun_path, sizeof(c->addr.sun_path), "%s", path) >= sizeof(c->addr.sun_path)) {
+		free(c);
+		return err_set(err, ENAMETOOLONG, "the socket's path %s is too long (at most %zu bytes)", path,
+		        sizeof(c->addr.sun_path) - 1);
+	}
+	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&c->addr, sizeof(c->addr)) < 0 ||
+	        chmod(path, 0600) < 0 || listen(c->listen_fd, 1) < 0) {
+		ret = err_set(err, errno, "cannot listen at %s: %s", path, strerror(errno));
+		if (c->listen_fd >= 0)
+			close(c->listen_fd);
+		free(c);
+		return ret;
+	}
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+	io_uring_prep_accept(sqe, c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	loop_start(loop, sqe, &c->accept_op);
+	c->accepting = true;
+	*out = c;
+	return 0;
+}
+
+int control_poweroff(struct control *c)
+{
+	if (c->fd < 0 || !c->ready)
+		return -ENOTCONN;
+	c->ending = true; /* what the log has not got now, it gets soon or never */
+	return send_frame(c, PROTO_POWEROFF, "", 0);
+}
+
+/* What the guest had sent when it ended. That it is ready is no news any more. */
+static void drain(struct control *c)
+{
+	ssize_t n = 1;
+	while (c->fd >= 0 && c->ready && n > 0) {
+		n = recv(c->fd, c->buffer + c->used, BUFFER_SIZE - c->used, MSG_DONTWAIT);
+		c->used += n > 0 ? (size_t)n : 0;
+		if (n > 0 && handle_frames(c) < 0)
+			n = 0;
+	}
+}
+
+void control_destroy(struct control *c)
+{
+	if (!c)
+		return;
+	c->closing = true;
+	/* The kernel writes into this object until the operations are over. */
+	if (c->accepting)
+		loop_cancel(c->loop, &c->accept_op);
+	if (c->receiving)
+		loop_cancel(c->loop, &c->receive_op);
+	if (c->pausing)
+		loop_cancel(c->loop, &c->pause_op);
+	while ((c->accepting || c->receiving || c->pausing) && loop_step(c->loop, -1) >= 0)
+		;
+	drain(c);
+	if (c->listen_fd >= 0)
+		close(c->listen_fd);
+	if (c->fd >= 0)
+		close(c->fd);
+	unlink(c->addr.sun_path);
+	free(c);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * x86-64's boot: where things lie in guest memory, and the tables that Linux's 64-bit boot protocol wants
+ * (Documentation/x86/boot.rst, zero-page.rst; Intel's MultiProcessor Specification 1.4).
+ */
+#ifndef WISP_MONITOR_BOOT_X86_64_H
+#define WISP_MONITOR_BOOT_X86_64_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/monitor/err.h"
+#include "vmm/monitor/gmem.h"
+#include "vmm/monitor/kvm_arch.h"
+
+/* Guest physical layout below 1 MiB: boot tables, each with a page or more of its own. */
+#define BOOT_GDT_ADDR 0x1000u
+#define BOOT_RNG_ADDR 0x2000u    /* setup_data: the seed */
+#define BOOT_PARAMS_ADDR 0x7000u /* the zero page */
+#define BOOT_PML4_ADDR 0x9000u   /* and its two lower levels in the next pages */
+#define BOOT_CMDLINE_ADDR 0x20000u
+#define BOOT_CMDLINE_MAX 2048u     /* Linux's COMMAND_LINE_SIZE, with the NUL */
+#define BOOT_LOW_END 0xa0000u      /* of usable memory below 1 MiB */
+#define BOOT_MPTABLE_ADDR 0xf0000u /* where a BIOS would be: Linux looks here, from the first paragraph on */
+#define BOOT_MPTABLE_END 0x100000u
+#define BOOT_HIGH_ADDR 0x100000u /* kernels from here */
+
+/* Memory-mapped devices, interrupt controllers and firmware live between them. */
+#define BOOT_HOLE_START 0xc0000000ull
+#define BOOT_HOLE_END 0x100000000ull
+#define BOOT_MMIO_ADDR 0xd0000000ull /* virtio-mmio device n: a page each */
+
+/* The interrupt, and I/O APIC pin, of device n. 0 is no interrupt to Linux, 4 is the serial port's. */
+#define BOOT_IRQ(n) ((n) < 3 ? 1 + (n) : 2 + (n))
+#define BOOT_IRQ_SERIAL 4u
+
+struct boot_config {
+	const char *kernel_path;
+	const char *initramfs_path; /* NULL: none */
+	const char *cmdline;
+	unsigned cpus; /* 1 to BOOT_CPUS_MAX */
+	unsigned pins; /* of the I/O APIC: up to IOAPIC_PINS_MAX */
+};
+
+/* What the SMP kernel is configured for. */
+#define BOOT_CPUS_MAX 64u
+
+/* Loads everything into `gmem` and says where the first vCPU begins. 0 or -errno with `err` set. */
+int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err);
+
+/* Why did the guest ask for a reset? True if its kernel panicked: it then left the warm boot flag (reboot=panic_warm).
+ */
+bool boot_panicked(const struct gmem *gmem);
+
+/* Where the kernel's code at a virtual address lies: NULL outside RAM. Holds for kernels that do not relocate
+ * themselves. */
+uint8_t *boot_symbol(const struct gmem *gmem, uint64_t addr);
+#define BOOT_BREAKPOINT ((const uint8_t[]){0xe6, 0x7e}) /* outb %al, $0x7e: see kvm_arch_breakpoint */
+
+/* The parts, for their tests. */
+int boot_write_mptable(const struct gmem *gmem, unsigned cpus, unsigned pins, struct err *err);
+int boot_write_page_tables(const struct gmem *gmem, struct err *err);
+
+#endif

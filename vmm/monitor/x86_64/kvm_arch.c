@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * x86-64 vCPUs: CPUID, MSRs, the registers of a 64-bit Linux entry, and port I/O exits.
+ *
+ * The guest sees what KVM supports on this host, with three corrections: the topology is the machine's own (one thread
+ * a core, one package), nothing of nested virtualization is shown, and the TSC-deadline timer is offered (KVM has it
+ * but leaves announcing it to user space), which lets the guest boot without a PIT.
+ */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vmm/monitor/x86_64/ioapic.h"
+#include "vmm/monitor/kvm_arch.h"
+
+/* Intel needs three pages for real mode and one for its identity map; both below the 32-bit top, away from devices. */
+#define IDENTITY_MAP_ADDR 0xfffbc000ull
+#define TSS_ADDR 0xfffbd000ul
+
+#define CPUID_ENTRIES 256
+
+#define MSR_IA32_MISC_ENABLE 0x1a0
+#define MISC_ENABLE_FAST_STRING 1ull
+#define MSR_MTRR_DEF_TYPE 0x2ff
+#define MTRR_ENABLE (1ull << 11)
+#define MTRR_WRITE_BACK 6ull
+
+#define CR0_PE (1ull << 0)
+#define CR0_ET (1ull << 4)
+#define CR0_PG (1ull << 31)
+#define CR4_PAE (1ull << 5)
+#define EFER_LME (1ull << 8)
+#define EFER_LMA (1ull << 10)
+
+int kvm_arch_create_irqchip(int vm_fd, struct err *err)
+{
+	__u64 identity = IDENTITY_MAP_ADDR;
+	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 || ioctl(vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
+		return err_set(err, errno, "KVM refused its reserved pages: %s", strerror(errno));
+	/* The local APICs are KVM's; the I/O APIC is ours, and there are no 8259s: x86_64/ioapic.h says why. */
+	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS_MAX}};
+	if (ioctl(vm_fd, KVM_ENABLE_CAP, &split) < 0)
+		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s", strerror(errno));
+	return 0;
+}
+
+/* What an I/O APIC would send: Intel's SDM volume 3, sections 10.11 (messages) and 11.12.10 (redirection entries). */
+static struct kvm_irq_routing_msi message(uint64_t entry)
+{
+	enum { LOGICAL = 1 << 2, VECTOR_AND_MODE = 0x7ff };
+	return (struct kvm_irq_routing_msi){
+	        .address_lo = 0xfee00000u | (uint32_t)(entry >> 56) << 12 | (entry >> 11 & 1 ? LOGICAL : 0),
+	        .data = (uint32_t)entry & VECTOR_AND_MODE,
+	};
+}
+
+int kvm_arch_route(int vm_fd, const uint64_t *entry, unsigned pins)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry[IOAPIC_PINS_MAX];
+	} routes = {0};
+	for (unsigned i = 0; i < pins && i < IOAPIC_PINS_MAX; i++) {
+		if (entry[i] & IOAPIC_MASKED)
+			continue;
+		routes.entry[routes.head.nr++] = (struct kvm_irq_routing_entry){
+		        .gsi = i, .type = KVM_IRQ_ROUTING_MSI, .u.msi = message(entry[i])};
+	}
+	return ioctl(vm_fd, KVM_SET_GSI_ROUTING, &routes) < 0 ? -errno : 0;
+}
+
+/* Smallest n with 1 << n >= count: the width of an APIC id field. */
+static unsigned bits_for(unsigned count)
+{
+	unsigned bits = 0;
+	while ((1u << bits) < count)
+		bits++;
+	return bits;
+}
+
+static void fix_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
+{
+	switch (e->function) {
+	case 0x4:        /* Intel's caches */
+	case 0x8000001d: /* AMD's */
+		/* Levels 1 and 2 are a core's own, level 3 is shared by all. */
+		e->eax &= ~(0xfffu << 14);
+		if (((e->eax >> 5) & 7) >= 3)
+			e->eax |= (count - 1) << 14;
+		if (e->function == 0x4) {
+			e->eax &= ~(0x3fu << 26);
+			e->eax |= ((1u << bits_for(count)) - 1) << 26;
+		}
+		break;
+	case 0xb: /* level 0: threads of a core; level 1: cores of the package */
+	case 0x1f:
+		e->edx = index;
+		e->ecx = e->index & 0xff;
+		e->eax = e->ebx = 0;
+		if (e->index == 0) {
+			e->ebx = 1;
+			e->ecx |= 1u << 8;
+		} else if (e->index == 1) {
+			e->eax = bits_for(count);
+			e->ebx = count;
+			e->ecx |= 2u << 8;
+		}
+		break;
+	case 0x80000008: e->ecx = (bits_for(count) << 12) | (count - 1); break;
+	case 0x8000001e:
+		e->eax = index;
+		e->ebx = index; /* core id; one thread a core */
+		e->ecx = 0;
+		break;
+	}
+}
+
+static void fix_features(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
+{
+	switch (e->function) {
+	case 0x1:
+		e->ecx |= (1u << 31) | (1u << 24); /* a hypervisor is there; TSC-deadline timer */
+		e->ecx &= ~(1u << 5);              /* VMX */
+		e->ebx = (index << 24) | (count << 16) | (8u << 8) | (e->ebx & 0xff);
+		e->edx &= ~(1u << 28);
+		if (count > 1)
+			e->edx |= 1u << 28; /* the count in ebx holds */
+		break;
+	case 0xa: /* no performance counters: they cost boot time and tell guests of one another */
+	case 0x8000000a: e->eax = e->ebx = e->ecx = e->edx = 0; break;
+	case 0x80000001:
+		e->ecx &= ~(1u << 2);  /* SVM */
+		e->ecx &= ~(1u << 23); /* core performance counters */
+		break;
+	}
+}
+
+int kvm_arch_read_cpuid(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
+{
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+	if (!cpuid)
+		return err_set(err, ENOMEM, "out of memory for the vCPUs' CPUID");
+	cpuid->nent = CPUID_ENTRIES;
+	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
+		int ret = err_set(err, errno, "KVM does not tell its CPUID: %s", strerror(errno));
+		free(cpuid);
+		return ret;
+	}
+	*out = cpuid;
+	return 0;
+}
+
+static int set_msrs(int vcpu_fd, unsigned index, struct err *err)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[2];
+	} msrs = {
+	        .head.nmsrs = 2,
+	        .entry = {{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+	                {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK}},
+	};
+	int set = ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
+	if (set != (int)msrs.head.nmsrs)
+		return err_set(err, set < 0 ? errno : EINVAL, "KVM refused an MSR of vCPU %u: %s", index,
+		        set < 0 ? strerror(errno) : "not supported by this host");
+	return 0;
+}
+
+static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool code)
+{
+	return (struct kvm_segment){
+	        .base = 0,
+	        .limit = 0xffffffff,
+	        .selector = selector,
+	        .type = type,
+	        .present = 1,
+	        .s = 1,
+	        .l = code,
+	        .db = !code,
+	        .g = 1,
+	};
+}
+
+int kvm_arch_set_processor(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		fix_features(&cpuid->entries[i], index, count);
+		fix_topology(&cpuid->entries[i], index, count);
+	}
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
+		return err_set(err, errno, "KVM refused the CPUID of vCPU %u: %s", index, strerror(errno));
+	return set_msrs(vcpu_fd, index, err);
+}
+
+/* Long mode, paging on, flat segments, interrupts off: Linux's 64-bit boot protocol. */
+int kvm_arch_set_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *err)
+{
+	struct kvm_sregs sregs;
+	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
+		return err_set(err, errno, "KVM does not tell the vCPU's registers: %s", strerror(errno));
+	sregs.cs = flat_segment(0x10, 0xb, true);
+	sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = flat_segment(0x18, 0x3, false);
+	sregs.tr = (struct kvm_segment){.limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1};
+	sregs.gdt.base = entry->descriptors;
+	sregs.gdt.limit = 5 * 8 - 1;
+	sregs.idt.base = 0;
+	sregs.idt.limit = 0;
+	sregs.cr3 = entry->page_table;
+	sregs.cr4 |= CR4_PAE;
+	sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
+	sregs.efer |= EFER_LME | EFER_LMA;
+	if (ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) < 0)
+		return err_set(err, errno, "KVM refused the vCPU's segment registers: %s", strerror(errno));
+	struct kvm_regs regs = {.rip = entry->pc, .rsi = entry->boot_data, .rflags = 2};
+	if (ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0)
+		return err_set(err, errno, "KVM refused the vCPU's registers: %s", strerror(errno));
+	return 0;
+}
+
+bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports)
+{
+	if (run->exit_reason != KVM_EXIT_IO)
+		return false;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
+		bus_access(ports, run->io.port, data, run->io.size, run->io.direction == KVM_EXIT_IO_OUT);
+	return true;
+}
+
+uint64_t kvm_arch_breakpoint(const struct kvm_run *run, int vcpu_fd)
+{
+	bool ours = run->exit_reason == KVM_EXIT_IO && run->io.port == 0x7e && run->io.direction == KVM_EXIT_IO_OUT &&
+	            run->io.size == 1;
+	return ours ? kvm_arch_pc(vcpu_fd) - 2 : 0;
+}
+
+int kvm_arch_go_to(int vcpu_fd, uint64_t pc)
+{
+	struct kvm_regs regs;
+	if (ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0)
+		return -errno;
+	regs.rip = pc;
+	return ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
+}
+
+uint64_t kvm_arch_pc(int vcpu_fd)
+{
+	struct kvm_regs regs;
+	return ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0 ? 0 : regs.rip;
+}
