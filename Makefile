@@ -24,9 +24,10 @@ ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -fvisibility=hidd
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now
 
-monitor_src := $(filter-out vmm/monitor/main.c,$(wildcard vmm/monitor/*.c vmm/monitor/$(ARCH)/*.c))
+shared_src := $(wildcard vmm/shared/*.c)
+monitor_src := $(filter-out vmm/monitor/main.c,$(wildcard vmm/monitor/*.c vmm/monitor/$(ARCH)/*.c)) $(shared_src)
 virtio_src := $(wildcard virtio/*.c)
-lib_src := $(wildcard vmm/lib/*.c)
+lib_src := $(wildcard vmm/lib/*.c) $(shared_src)
 cli_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/cli/*.c vmm/bench/*.c))
 agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c))
 unit_src := $(wildcard tests/unit/*.c)

@@ -219,6 +219,12 @@ struct wisp_create_options {
 	bool trace;
 	const char *const *breakpoints; /* with trace: "NAME=0xADDRESS" of a place in the kernel, each met once; ended
 	                                   by NULL */
+	/*
+	 * Boots `kernel`, a program for the bare machine, alone: no image, no initramfs, no agent, no disks. Such a
+	 * sandbox never becomes ready and takes no commands, so no_wait is required: wait for its end. For
+	 * measurements.
+	 */
+	bool bare;
 };
 
 /*

@@ -55,11 +55,10 @@ static size_t build(struct input *in, uint8_t *file, size_t room)
 	return used + 128;
 }
 
-static int file_of(const void *bytes, size_t len, char path[32])
+static int file_of(const void *bytes, size_t len)
 {
 	int fd = memfd_create("file", MFD_CLOEXEC);
 	MUST(fd >= 0 && write(fd, bytes, len) == (ssize_t)len);
-	snprintf(path, 32, "/proc/self/fd/%d", fd);
 	return fd;
 }
 
@@ -67,10 +66,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
 	struct gmem gmem = {.count = 1, .region[0] = {0, RAM_BYTES, ram()}};
-	struct kvm_entry entry;
+	struct processor_entry entry;
 	struct err err = {0};
 	uint8_t built[1024];
-	char kernel[32], initramfs[32], cmdline[2100];
+	char cmdline[2100];
 	uint8_t kind = in8(&in);
 	size_t cmdline_len = kind & 1 ? in16(&in) % sizeof(cmdline) : 20,
 	       initramfs_len = kind & 2 ? in32(&in) % 0x60000 : 0;
@@ -78,15 +77,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	cmdline[cmdline_len] = '\0';
 	int kernel_fd;
 	if (kind & 4)
-		kernel_fd = file_of(in.at, in.left, kernel); /* raw */
+		kernel_fd = file_of(in.at, in.left); /* raw */
 	else
-		kernel_fd = file_of(built, build(&in, built, sizeof(built)), kernel);
+		kernel_fd = file_of(built, build(&in, built, sizeof(built)));
 	if (kind & 32) /* whatever the headers say, there are bytes for it */
 		MUST(ftruncate(kernel_fd, 65536) == 0);
-	int initramfs_fd = file_of("", 0, initramfs);
+	int initramfs_fd = file_of("", 0);
 	MUST(ftruncate(initramfs_fd, (off_t)initramfs_len) == 0);
-	struct boot_config config = {.kernel_path = kernel,
-	        .initramfs_path = kind & 8 ? initramfs : NULL,
+	struct boot_config config = {.kernel_fd = kernel_fd,
+	        .kernel_name = "kernel",
+	        .initramfs_fd = kind & 8 ? initramfs_fd : -1,
+	        .initramfs_name = "initramfs",
 	        .cmdline = cmdline,
 	        .cpus = kind & 16 ? in8(&in) : 1,
 	        .pins = 4};

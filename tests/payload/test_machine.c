@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The whole machine on a real vCPU, driven by tests/payload/payload.c: its ends, its buses, its boot, its errors. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -47,53 +48,71 @@ static void on_limit(struct loop_op *op, int res, uint32_t flags)
 		loop_stop(r->loop);
 }
 
-static struct machine_options options_for(struct run *r, const char *name)
+/* What a run is made of; the descriptors are closed by run_machine or end_setup. */
+struct setup {
+	struct description description;
+	struct description_fds fds;
+	struct machine_options options;
+};
+
+static int start_limit(void *context, struct err *err)
+{
+	struct run *r = context;
+	(void)err;
+	struct io_uring_sqe *sqe = loop_sqe(r->loop);
+	io_uring_prep_timeout(sqe, &r->limit, 0, 0);
+	loop_start(r->loop, sqe, &r->limit_op);
+	return 0;
+}
+
+static void set_up(struct setup *s, struct run *r, const char *name)
 {
 	*r = (struct run){.end = -1, .limit = {.tv_sec = HANG_S}, .limit_op = {.done = on_limit}};
 	loop_create(&r->loop, NULL);
-	return (struct machine_options){.cpus = 1,
-	        .memory_mib = 32,
-	        .kernel_path = payload_path,
-	        .kernel_args = name,
-	        .agent_args = "",
+	description_init(&s->description);
+	description_init_fds(&s->fds);
+	s->description.flags = DESCRIPTION_BARE;
+	s->description.cpus = 1;
+	s->description.memory_mib = 32;
+	description_set(s->description.kernel_args, sizeof(s->description.kernel_args), name);
+	description_set(s->description.kernel_name, sizeof(s->description.kernel_name), payload_path);
+	s->fds.kernel = open(payload_path, O_RDONLY | O_CLOEXEC);
+	s->options = (struct machine_options){.description = &s->description,
+	        .fds = &s->fds,
 	        .console = on_console,
+	        .begun = start_limit,
 	        .ended = on_end,
 	        .context = r,
 	        .loop = r->loop};
 }
 
+static void end_setup(struct setup *s, struct run *r)
+{
+	loop_destroy(r->loop);
+	description_close_fds(&s->fds);
+}
+
 /* Runs to the machine's end or the limit, in seconds. */
-static void run_machine(struct run *r, const struct machine_options *o, unsigned limit_s)
+static void run_machine(struct setup *s, struct run *r, unsigned limit_s)
 {
 	struct machine *m = NULL;
 	struct err err = {0};
 	r->limit.tv_sec = limit_s;
-	int ret = machine_create(&m, o, &err);
+	int ret = machine_create(&m, &s->options, &err);
 	if (ret == 0)
-		ret = machine_build(m, o, &err);
-	if (ret == 0) {
-		machine_start(m);
-		ret = loop_open(r->loop, 64, &err);
-	}
-	if (ret == 0) {
-		struct io_uring_sqe *sqe = loop_sqe(r->loop);
-		io_uring_prep_timeout(sqe, &r->limit, 0, 0);
-		loop_start(r->loop, sqe, &r->limit_op);
-		ret = machine_serve(m, &err);
-	}
-	if (ret == 0)
-		loop_run(r->loop);
-	else
+		ret = machine_run(m, &err);
+	if (ret < 0)
 		printf("# %s\n", err.text);
 	machine_destroy(m);
-	loop_destroy(r->loop);
+	end_setup(s, r);
 }
 
 static int end_of(const char *name)
 {
 	static struct run r;
-	struct machine_options o = options_for(&r, name);
-	run_machine(&r, &o, HANG_S);
+	static struct setup s;
+	set_up(&s, &r, name);
+	run_machine(&s, &r, HANG_S);
 	return r.end;
 }
 
@@ -107,8 +126,9 @@ static void ends_are_told_apart(void)
 static void triple_fault_is_reported(void)
 {
 	static struct run r;
-	struct machine_options o = options_for(&r, "payload=shutdown");
-	run_machine(&r, &o, HANG_S);
+	static struct setup s;
+	set_up(&s, &r, "payload=shutdown");
+	run_machine(&s, &r, HANG_S);
 	/* A KVM that emulates kernel mode may give up on the fault instead of shutting down: an end all the same. */
 	CHECK(r.end == MACHINE_TRIPLE_FAULT || r.end == MACHINE_ERROR);
 	CHECK(strstr(r.text, "triple fault") || strstr(r.text, "emulate"));
@@ -127,8 +147,9 @@ static void unclaimed_addresses_read_as_ones(void)
 static void emergency_write_reaches_the_console(void)
 {
 	static struct run r;
-	struct machine_options o = options_for(&r, "payload=print");
-	run_machine(&r, &o, HANG_S);
+	static struct setup s;
+	set_up(&s, &r, "payload=print");
+	run_machine(&s, &r, HANG_S);
 	CHECK_EQ(r.end, MACHINE_POWEROFF);
 	CHECK_STR(r.console, "hello from CPL 0\n");
 }
@@ -136,90 +157,99 @@ static void emergency_write_reaches_the_console(void)
 static void a_spinning_guest_is_stopped(void)
 {
 	static struct run r;
-	struct machine_options o = options_for(&r, "payload=spin");
-	run_machine(&r, &o, 1);
+	static struct setup s;
+	set_up(&s, &r, "payload=spin");
+	run_machine(&s, &r, 1);
 	CHECK_EQ(r.end, -1);
 }
 
-static void expect_refusal(const struct machine_options *o, struct run *r, const char *word)
+static void expect_refusal(struct setup *s, struct run *r, const char *word)
 {
 	struct machine *m = NULL;
 	struct err err = {0};
-	CHECK(machine_create(&m, o, &err) < 0 || machine_build(m, o, &err) < 0);
+	CHECK(machine_create(&m, &s->options, &err) < 0 && !m);
 	if (!strstr(err.text, word)) {
 		printf("# \"%s\" does not say \"%s\"\n", err.text, word);
 		test_failed = true;
 	}
-	machine_destroy(m);
-	loop_destroy(r->loop);
+	end_setup(s, r);
 }
 
-static void bad_options_are_refused_with_a_reason(void)
+static void set_kernel(struct setup *s, const char *path)
+{
+	close(s->fds.kernel);
+	s->fds.kernel = open(path, O_RDONLY | O_CLOEXEC);
+	description_set(s->description.kernel_name, sizeof(s->description.kernel_name), path);
+}
+
+static void bad_files_are_refused_with_a_reason(void)
 {
 	static struct run r;
-	struct machine_options o = options_for(&r, "");
-	o.kernel_path = "/nonexistent/vmlinux";
-	expect_refusal(&o, &r, "cannot open kernel /nonexistent/vmlinux");
-	o = options_for(&r, "");
-	o.kernel_path = "/etc/passwd";
-	expect_refusal(&o, &r, "not an ELF file");
-	o = options_for(&r, "");
-	o.kernel_path = "/tmp";
-	expect_refusal(&o, &r, "not a regular file");
-	o = options_for(&r, "");
-	o.memory_mib = 4;
-	expect_refusal(&o, &r, "MiB of memory: choose");
-	o = options_for(&r, "");
-	o.cpus = 1000;
-	expect_refusal(&o, &r, "vCPUs: choose");
-	o = options_for(&r, "");
-	o.initramfs_path = "/dev/null";
-	expect_refusal(&o, &r, "not a regular file");
-	static char args[4096];
+	static struct setup s;
+	set_up(&s, &r, "");
+	set_kernel(&s, "/etc/passwd");
+	expect_refusal(&s, &r, "kernel /etc/passwd is not an ELF file");
+	set_up(&s, &r, "");
+	set_kernel(&s, "/tmp");
+	expect_refusal(&s, &r, "kernel /tmp is not a regular file");
+	set_up(&s, &r, "");
+	s.fds.initramfs = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	expect_refusal(&s, &r, "not a regular file");
+	static char args[DESCRIPTION_KERNEL_ARGS_MAX];
 	memset(args, 'x', sizeof(args) - 1);
-	o = options_for(&r, args);
-	expect_refusal(&o, &r, "command line");
+	set_up(&s, &r, args);
+	expect_refusal(&s, &r, "command line");
 }
 
-/* Not one descriptor is left of a machine, whether it ran or was refused. */
+static int fail_to_begin(void *context, struct err *err)
+{
+	(void)context;
+	return err_set(err, EIO, "could not begin");
+}
+
+/* Not one descriptor is left of a machine, whether it ran, was refused, or failed half-way. */
 static void nothing_is_left_behind(void)
 {
+	static struct run r;
+	static struct setup s;
+	struct machine *m = NULL;
+	struct err err = {0};
 	int before = dup(0);
 	close(before);
 	end_of("payload=poweroff");
-	static struct run r;
-	struct machine_options o = options_for(&r, "");
-	o.disk_count = 1;
-	o.disk[0] = (struct machine_disk){.fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC), .readonly = true};
-	o.kernel_path = "/nonexistent";
-	expect_refusal(&o, &r, "cannot open kernel");
-	/* Given up as soon as it has begun, while KVM is at work. */
-	struct machine *m = NULL;
-	o = options_for(&r, "");
-	CHECK_EQ(machine_create(&m, &o, NULL), 0);
+	/* A disk becomes the machine's. */
+	set_up(&s, &r, "");
+	s.description.disk_count = 1;
+	s.description.disk[0].read_only = 1;
+	s.fds.disk[0] = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+	set_kernel(&s, "/etc/passwd");
+	CHECK(machine_create(&m, &s.options, NULL) < 0);
+	CHECK_EQ(s.fds.disk[0], -1);
+	end_setup(&s, &r);
+	/* Given up before it ran. */
+	set_up(&s, &r, "payload=spin");
+	CHECK_EQ(machine_create(&m, &s.options, NULL), 0);
 	machine_destroy(m);
-	loop_destroy(r.loop);
-	/* Something fails when the guest runs already: the ring, */
-	o = options_for(&r, "payload=spin");
-	CHECK_EQ(machine_create(&m, &o, NULL), 0);
-	CHECK_EQ(machine_build(m, &o, NULL), 0);
-	machine_start(m);
+	end_setup(&s, &r);
+	/* Something fails when the guest runs already: what is to be started with it, */
+	set_up(&s, &r, "payload=spin");
+	s.options.begun = fail_to_begin;
+	CHECK_EQ(machine_create(&m, &s.options, NULL), 0);
+	CHECK_EQ(machine_run(m, &err), -EIO);
+	CHECK_STR(err.text, "could not begin");
 	machine_destroy(m);
-	loop_destroy(r.loop);
+	end_setup(&s, &r);
 	/* or a socket. */
-	o = options_for(&r, "payload=spin");
+	err = (struct err){0};
+	set_up(&s, &r, "payload=spin");
 	char taken[] = "/tmp/wisp-test-machine-XXXXXX";
 	close(mkstemp(taken));
-	o.vsock_path = taken;
-	struct err err = {0};
-	CHECK_EQ(machine_create(&m, &o, NULL), 0);
-	CHECK_EQ(machine_build(m, &o, NULL), 0);
-	machine_start(m);
-	CHECK_EQ(loop_open(r.loop, 64, NULL), 0);
-	CHECK_EQ(machine_serve(m, &err), -EADDRINUSE);
+	s.options.vsock_path = taken;
+	CHECK_EQ(machine_create(&m, &s.options, NULL), 0);
+	CHECK_EQ(machine_run(m, &err), -EADDRINUSE);
 	CHECK(strstr(err.text, taken));
 	machine_destroy(m);
-	loop_destroy(r.loop);
+	end_setup(&s, &r);
 	CHECK_EQ(unlink(taken), 0); /* it was not the machine's */
 	int after = dup(0);
 	close(after);
@@ -235,7 +265,7 @@ int main(int argc, char **argv)
 	        {"unclaimed_addresses_read_as_ones", unclaimed_addresses_read_as_ones},
 	        {"emergency_write_reaches_the_console", emergency_write_reaches_the_console},
 	        {"a_spinning_guest_is_stopped", a_spinning_guest_is_stopped},
-	        {"bad_options_are_refused_with_a_reason", bad_options_are_refused_with_a_reason},
+	        {"bad_files_are_refused_with_a_reason", bad_files_are_refused_with_a_reason},
 	        {"nothing_is_left_behind", nothing_is_left_behind},
 	};
 	const char *path = getenv("PAYLOAD");

@@ -8,6 +8,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/monitor/x86_64/boot.h"
+#include "wisp.h"
 #include "vmm/monitor/elf.h"
 
 #define MIB (1ull << 20)
@@ -165,7 +166,7 @@ static void the_mp_table_adds_up(void)
 {
 	struct gmem g;
 	REQUIRE(gmem_create(&g, RAM, RAM, RAM, NULL) == 0);
-	for (unsigned cpus = 1; cpus <= BOOT_CPUS_MAX; cpus += BOOT_CPUS_MAX - 1) {
+	for (unsigned cpus = 1; cpus <= WISP_CPUS_MAX; cpus += WISP_CPUS_MAX - 1) {
 		CHECK_EQ(boot_write_mptable(&g, cpus, 4, NULL), 0);
 		const uint8_t *p = gmem_ptr(&g, gpa(BOOT_MPTABLE_ADDR), BOOT_MPTABLE_END - BOOT_MPTABLE_ADDR);
 		CHECK(memcmp(p, "_MP_", 4) == 0);
@@ -208,9 +209,14 @@ static void the_zero_page_describes_the_machine(void)
 	CHECK(write(fd, &f, sizeof(f)) == (ssize_t)sizeof(f) && write(fd2, "cpio", 4) == 4);
 	struct gmem g;
 	REQUIRE(gmem_create(&g, 4096 * MIB, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
-	struct boot_config config = {
-	        .kernel_path = kernel, .initramfs_path = initramfs, .cmdline = "quiet", .cpus = 2, .pins = 4};
-	struct kvm_entry entry;
+	struct boot_config config = {.kernel_fd = fd,
+	        .kernel_name = "kernel",
+	        .initramfs_fd = fd2,
+	        .initramfs_name = "initramfs",
+	        .cmdline = "quiet",
+	        .cpus = 2,
+	        .pins = 4};
+	struct processor_entry entry;
 	struct err err = {0};
 	CHECK_EQ(boot_load(&config, &g, &entry, &err), 0);
 	CHECK_EQ(entry.pc, 2 * MIB + 16);
@@ -225,20 +231,28 @@ static void the_zero_page_describes_the_machine(void)
 	CHECK_STR((char *)gmem_ptr(&g, gpa(p->hdr.cmd_line_ptr), 6), "quiet");
 	gmem_destroy(&g);
 
-	/* An initramfs that does not fit, an empty one, one that is not there. */
+	/* An initramfs that does not fit, an empty one, one that is not a file; a kernel that is not one. */
 	REQUIRE(gmem_create(&g, 32 * MIB, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
 	CHECK(ftruncate(fd2, 31 * MIB) == 0);
-	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "does not fit"));
+	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "does not fit into memory"));
 	err = (struct err){0};
 	CHECK(ftruncate(fd2, 0) == 0);
 	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "empty"));
 	err = (struct err){0};
-	unlink(initramfs);
-	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "No such file"));
+	int null = open("/dev/null", O_RDONLY);
+	config.initramfs_fd = null;
+	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "initramfs is not a regular file"));
+	err = (struct err){0};
+	config.kernel_fd = null;
+	entry = (struct processor_entry){.pc = 1};
+	CHECK(boot_load(&config, &g, &entry, &err) < 0 && strstr(err.text, "kernel is not a regular file"));
+	CHECK_EQ(entry.pc, 1);
+	close(null);
 	gmem_destroy(&g);
 	close(fd);
 	close(fd2);
 	unlink(kernel);
+	unlink(initramfs);
 }
 
 TEST_MAIN("boot", {"a_kernel_is_loaded_where_it_wants", a_kernel_is_loaded_where_it_wants},

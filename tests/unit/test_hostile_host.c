@@ -77,17 +77,41 @@ static void links(void)
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/state.new", dir);
 	REQUIRE(symlink(victim, path) == 0);
-	sandbox_dir_write_state(dir, "ready");
+	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
+	sandbox_dir_write_state(dir_fd, "ready");
 	CHECK(stat(victim, &st) == 0 && st.st_size == 8);
-	/* Nor is a directory followed that is a link itself. */
-	char other[64];
-	snprintf(other, sizeof(other), "%s.link", dir);
-	REQUIRE(symlink(dir, other) == 0);
-	sandbox_dir_remove(other);
-	CHECK(stat(victim, &st) == 0);
-	unlink(other);
-	sandbox_dir_remove(dir);
+	unlink(victim);
+	sandbox_dir_remove(AT_FDCWD, dir_fd, dir);
 	CHECK(stat(dir, &st) < 0);
+	close(dir_fd);
+}
+
+/* A sandbox whose directory was removed and whose name was taken anew leaves the new directory alone. */
+static void a_successor_keeps_its_directory(void)
+{
+	char root[] = "/tmp/wisp-test-XXXXXX";
+	struct stat st;
+	REQUIRE(mkdtemp(root));
+	int root_fd = open(root, O_RDONLY | O_DIRECTORY);
+	REQUIRE(mkdirat(root_fd, "box", 0700) == 0);
+	int old_fd = openat(root_fd, "box", O_RDONLY | O_DIRECTORY);
+	REQUIRE(unlinkat(root_fd, "box", AT_REMOVEDIR) == 0 && mkdirat(root_fd, "box", 0700) == 0);
+	int new_fd = openat(root_fd, "box", O_RDONLY | O_DIRECTORY);
+	sandbox_dir_write_state(new_fd, "ready");
+	sandbox_dir_write_state(old_fd, "exit killed");
+	sandbox_dir_remove(root_fd, old_fd, "box");
+	CHECK_EQ(fstatat(root_fd, "box/state", &st, 0), 0);
+	CHECK_EQ(st.st_size, strlen("ready\n"));
+	/* Not even one that is still empty. */
+	REQUIRE(unlinkat(new_fd, "state", 0) == 0);
+	sandbox_dir_remove(root_fd, old_fd, "box");
+	CHECK_EQ(fstatat(root_fd, "box", &st, 0), 0);
+	sandbox_dir_remove(root_fd, new_fd, "box");
+	CHECK(fstatat(root_fd, "box", &st, 0) < 0);
+	close(old_fd);
+	close(new_fd);
+	close(root_fd);
+	rmdir(root);
 }
 
 /* The kernel's command line fills its place to the last byte, and no further. */
@@ -108,14 +132,14 @@ static void command_line(void)
 	        .segment =
 	                {.p_type = PT_LOAD, .p_paddr = BOOT_HIGH_ADDR, .p_offset = 120, .p_filesz = 16, .p_memsz = 16},
 	};
-	char path[32], line[BOOT_CMDLINE_MAX + 1];
+	char line[BOOT_CMDLINE_MAX + 1];
 	struct gmem gmem;
-	struct kvm_entry entry;
+	struct processor_entry entry;
 	int fd = memfd_create("kernel", MFD_CLOEXEC);
 	REQUIRE(write(fd, &kernel, sizeof(kernel)) == sizeof(kernel));
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	REQUIRE(gmem_create(&gmem, 64u << 20, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
-	struct boot_config config = {.kernel_path = path, .cmdline = line, .cpus = 1};
+	struct boot_config config = {
+	        .kernel_fd = fd, .kernel_name = "kernel", .initramfs_fd = -1, .cmdline = line, .cpus = 1};
 	for (size_t len = BOOT_CMDLINE_MAX - 2; len <= BOOT_CMDLINE_MAX; len++) {
 		struct err err = {0};
 		memset(line, 'x', len);
@@ -127,4 +151,4 @@ static void command_line(void)
 }
 
 TEST_MAIN("hostile_host", {"serial_flood", serial_flood}, {"serial_registers", serial_registers}, {"links", links},
-        {"command_line", command_line})
+        {"a_successor_keeps_its_directory", a_successor_keeps_its_directory}, {"command_line", command_line})

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
+#include "vmm/shared/description.h"
 #include "wisp.h"
 
 #define UNUSED __attribute__((unused))
@@ -177,9 +178,11 @@ UNUSED static bool fixture_start(struct fixture *f, const char *config)
  * serves), fake-hang, fake-panic, fake-error, fake-die (without a word), fake-stubborn (ready, and deaf to SIGTERM).
  */
 struct fake_vmm {
-	const char *dir, *kernel;
-	int lock_fd, status_fd;
+	struct description description;
+	struct description_fds fds;
+	char dir[PATH_MAX];
 	bool detach, ephemeral;
+	int status_fd;
 	pid_t agent;
 };
 
@@ -208,7 +211,7 @@ UNUSED static _Noreturn void fake_end(const struct fake_vmm *vmm, const char *li
 
 UNUSED static bool kernel_is(const struct fake_vmm *vmm, const char *name)
 {
-	return strstr(vmm->kernel, name) != NULL;
+	return strstr(vmm->description.kernel_name, name) != NULL;
 }
 
 UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
@@ -221,7 +224,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	int signals = signalfd(-1, &set, SFD_CLOEXEC);
 	snprintf(text, sizeof(text), "%d\n", getpid());
-	if (pwrite(vmm->lock_fd, text, strlen(text), 0) < 0)
+	if (pwrite(vmm->fds.lock, text, strlen(text), 0) < 0)
 		_exit(1);
 	write_file(vmm->dir, "console.log", "Linux version 0\n");
 	if (kernel_is(vmm, "fake-error"))
@@ -257,35 +260,30 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	}
 }
 
-/* True if the program was started as a monitor; then it does not return. */
+/* Does not return where the program was started as a monitor. */
 UNUSED static void fake_vmm_main(int argc, char **argv)
 {
-	struct fake_vmm vmm = {.agent = -1};
-	if (argc < 3 || strcmp(argv[1], "--dir") != 0)
+	static struct fake_vmm vmm;
+	char why[200], link[32];
+	size_t length = argc == 1 ? strlen(argv[0]) : 0;
+	if (length < 8 || strcmp(argv[0] + length - 8, "wisp-vmm") != 0)
 		return;
-	for (int i = 1; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : "";
-		if (strcmp(argv[i], "--dir") == 0)
-			vmm.dir = value;
-		else if (strcmp(argv[i], "--kernel") == 0)
-			vmm.kernel = value;
-		else if (strcmp(argv[i], "--lock-fd") == 0)
-			vmm.lock_fd = atoi(value);
-		else if (strcmp(argv[i], "--status-fd") == 0)
-			vmm.status_fd = atoi(value);
-		else if (strcmp(argv[i], "--detach") == 0)
-			vmm.detach = true;
-		else if (strcmp(argv[i], "--ephemeral") == 0)
-			vmm.ephemeral = true;
+	vmm.agent = -1;
+	vmm.status_fd = DESCRIPTION_SOCKET_FD;
+	if (description_receive(vmm.status_fd, &vmm.description, &vmm.fds, why, sizeof(why)) < 0) {
+		fprintf(stderr, "fake monitor: %s\n", why);
+		_exit(125);
 	}
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", vmm.fds.dir);
+	if (readlink(link, vmm.dir, sizeof(vmm.dir) - 1) < 0)
+		_exit(125);
+	vmm.detach = vmm.description.flags & DESCRIPTION_DETACH;
+	vmm.ephemeral = vmm.description.flags & DESCRIPTION_EPHEMERAL;
 	/* What it was asked for, for the tests to see. */
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/args", vmm.dir);
-	FILE *file = fopen(path, "w");
-	for (int i = 1; file && i < argc; i++)
-		fprintf(file, "%s\n", argv[i]);
-	if (file)
-		fclose(file);
+	int fd = openat(vmm.fds.dir, "description", O_WRONLY | O_CREAT, 0600);
+	if (fd < 0 || write(fd, &vmm.description, sizeof(vmm.description)) < 0)
+		_exit(125);
+	close(fd);
 	if (vmm.detach && fork() > 0)
 		_exit(0);
 	fake_serve(&vmm);

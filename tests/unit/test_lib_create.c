@@ -61,33 +61,50 @@ static void create_exec_close(void)
 	end_place(&p, 0);
 }
 
-static void the_monitor_gets_its_arguments(void)
+static void the_monitor_gets_its_description(void)
 {
 	struct place p;
 	struct wisp_sandbox *sandbox;
-	char text[8192], disk[128];
+	struct description d;
+	char disk[128];
 	REQUIRE(make_place(&p));
 	snprintf(disk, sizeof(disk), "%s/disk", p.dir);
 	write_file(p.dir, "disk", "data");
 	struct wisp_disk disks[] = {{.path = disk}, {.path = disk, .read_only = true, .cache = WISP_CACHE_UNSAFE}};
+	const char *breakpoints[] = {"start_kernel=0xffffffff81000000", NULL};
 	p.options.disks = disks;
 	p.options.disk_count = 2;
 	p.options.memory_mib = 96;
 	p.options.boot_timeout_ms = 1500;
 	p.options.hostname = "host";
 	p.options.console = true;
+	p.options.kernel_args = "a=b c";
+	p.options.trace = true;
+	p.options.breakpoints = breakpoints;
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
-	read_text(wisp_get_sandbox_dir(sandbox), "args", text, sizeof(text));
-	char wanted[8192];
-	snprintf(wanted, sizeof(wanted),
-	        "--dir\n%s/box\n--lock-fd\n3\n--status-fd\n4\n--kernel\n%s\n--initramfs\n%s/"
-	        "initramfs.cpio\n--cpus\n1\n--memory\n"
-	        "96\n--disk\n%s/"
-	        "base.squashfs,ro,cache=writeback\n--disk\n%s,rw,cache=writeback\n--disk\n%s,ro,cache=unsafe\n"
-	        "--mode\nro\n--host\nhost\n--boot-timeout\n2\n"
-	        "--console\n--ephemeral\n",
-	        p.root, p.kernel, p.lib, p.lib, disk, disk);
-	CHECK_STR(text, wanted);
+	int fd = openat(AT_FDCWD, wisp_get_sandbox_dir(sandbox), O_RDONLY | O_DIRECTORY), file;
+	file = openat(fd, "description", O_RDONLY);
+	REQUIRE(file >= 0 && read(file, &d, sizeof(d)) == (ssize_t)sizeof(d));
+	close(file);
+	close(fd);
+	CHECK_EQ(d.flags, DESCRIPTION_EPHEMERAL | DESCRIPTION_CONSOLE | DESCRIPTION_TRACE | DESCRIPTION_INITRAMFS |
+	                          DESCRIPTION_IMAGE);
+	CHECK_EQ(d.cpus, 1);
+	CHECK_EQ(d.memory_mib, 96);
+	CHECK_EQ(d.boot_timeout_ms, 1500);
+	CHECK_EQ(d.disk_count, 3);
+	CHECK_EQ(d.disk[0].read_only, 1);
+	CHECK_EQ(d.disk[1].read_only, 0);
+	CHECK_EQ(d.disk[2].read_only, 1);
+	CHECK_EQ(d.disk[2].cache, WISP_CACHE_UNSAFE);
+	CHECK_EQ(d.breakpoint_count, 1);
+	CHECK_STR(d.breakpoint[0].name, "start_kernel");
+	CHECK_EQ(d.breakpoint[0].addr, 0xffffffff81000000);
+	CHECK_STR(d.name, "box");
+	CHECK_STR(d.hostname, "host");
+	CHECK_STR(d.kernel_args, "a=b c");
+	CHECK_STR(d.kernel_name, p.kernel);
+	CHECK(d.started_ns > 0);
 	wisp_close_sandbox(sandbox);
 	end_place(&p, 0);
 }
@@ -527,7 +544,7 @@ int main(int argc, char **argv)
 	fake_vmm_main(argc, argv);
 	static const struct test_case cases[] = {
 	        {"create_exec_close", create_exec_close},
-	        {"the_monitor_gets_its_arguments", the_monitor_gets_its_arguments},
+	        {"the_monitor_gets_its_description", the_monitor_gets_its_description},
 	        {"detached_lives_on", detached_lives_on},
 	        {"failed_boots_leave_nothing", failed_boots_leave_nothing},
 	        {"a_boot_that_hangs", a_boot_that_hangs},

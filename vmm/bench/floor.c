@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * wisp bench floor: the monitor's own time, from its exec() to its guest's first signal and to its end. The guest is a
- * few instructions, so any /dev/kvm runs it natively. It is started as the library starts it, without disks and
- * initramfs. With --peer, another monitor starts the same guest, in turns; both are then seen in the same way: from
+ * few instructions, so any /dev/kvm runs it natively. The library starts it, without disks and initramfs. With --peer,
+ * another monitor starts the same guest, interleaved; both are then seen in the same way: from
  * exec() to the line that the guest writes to the first serial port, which the monitor passes on to a pipe of ours.
  */
 #include <elf.h>
@@ -10,11 +10,8 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/bench/bench.h"
@@ -125,82 +122,65 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 /* ---- The monitor alone ---- */
 
-struct command {
-	char helper[PATH_MAX], kernel[PATH_MAX], memory[16], cpus[16];
-	char *argv[12];
-};
-
-/* As the library starts it, and one more option. */
-static void set_command(struct command *command, const struct cli_args *args, const char *dir, const char *option)
+/* Starts it with the payload in `dir`; what the payload prints goes to console_fd, if that is not 0. */
+static int start(const struct cli_args *args, const char *dir, int console_fd, struct wisp_sandbox **sandbox,
+        struct wisp_error *error)
 {
-	const char *libdir = cli_libdir();
-	snprintf(command->helper, sizeof(command->helper), "%s/wisp-vmm", libdir ? libdir : "");
-	if (args->helper)
-		snprintf(command->helper, sizeof(command->helper), "%s", args->helper);
-	snprintf(command->kernel, sizeof(command->kernel), "%s/payload", dir);
-	snprintf(command->memory, sizeof(command->memory), "%u",
-	        args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_MIN);
-	snprintf(command->cpus, sizeof(command->cpus), "%u", args->cpus ? args->cpus : 1);
-	union {
-		const char *from[12];
-		char *to[12];
-	} argv = {.from = {command->helper, "--dir", dir, "--kernel", command->kernel, "--memory", command->memory,
-	                  "--cpus", command->cpus, option}};
-	memcpy(command->argv, argv.to, sizeof(command->argv));
+	char kernel[PATH_MAX];
+	snprintf(kernel, sizeof(kernel), "%s/payload", dir);
+	struct wisp_create_options options = {.size = sizeof(options),
+	        .state_root = dir,
+	        .libdir = cli_libdir(),
+	        .helper = args->helper,
+	        .kernel = kernel,
+	        .cpus = args->cpus,
+	        .memory_mib = args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_MIN,
+	        .bare = true,
+	        .no_wait = true,
+	        .keep = true,
+	        .trace = true,
+	        .console = console_fd > 0,
+	        .console_fd = console_fd};
+	return wisp_create_sandbox(&options, sandbox, error);
 }
 
-/* Starts the monitor; *at is the time just before. Its errors are said on our standard error. */
-static int start(const struct cli_args *args, const char *dir, pid_t *pid, uint64_t *at)
+/* Waits for its end, reads its trace and removes it. Returns the time at which it was gone, 0 after an error. */
+static uint64_t finish(const char *dir, struct wisp_sandbox *sandbox, struct bench_sample *sample)
 {
-	struct command command;
-	char trace[40];
-	char *const environment[] = {NULL};
-	posix_spawnattr_t attributes;
-	sigset_t none;
-	set_command(&command, args, dir, trace);
-	sigemptyset(&none);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	*at = bench_now();
-	snprintf(trace, sizeof(trace), "--trace=%llu", (unsigned long long)*at);
-	int r = posix_spawn(pid, command.helper, NULL, &attributes, command.argv, environment);
-	posix_spawnattr_destroy(&attributes);
-	return r;
-}
-
-static int run_once(const struct cli_args *args, const char *dir, struct bench_sample *sample, char *why, size_t size)
-{
-	char path[PATH_MAX], text[8192];
-	pid_t pid;
-	int status;
-	uint64_t begin;
-	int r = start(args, dir, &pid, &begin);
-	if (r != 0) {
-		snprintf(why, size, "cannot start %s: %s", args->helper ? args->helper : "wisp-vmm", strerror(r));
-		return -1;
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	sample->at[BENCH_GONE] = bench_now();
-	snprintf(path, sizeof(path), "%s/trace", dir);
+	char path[PATH_MAX], text[8192], name[WISP_NAME_MAX + 1];
+	enum wisp_end end = WISP_END_UNKNOWN;
+	int r = wisp_wait_sandbox(sandbox, -1, &end, NULL);
+	uint64_t gone = bench_now();
+	snprintf(path, sizeof(path), "%s/trace", wisp_get_sandbox_dir(sandbox));
 	FILE *file = fopen(path, "re");
 	size_t length = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
 	text[length] = '\0';
 	if (file)
 		fclose(file);
-	remove(path);
-	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0 && bench_parse_trace(text, sample);
+	snprintf(name, sizeof(name), "%s", wisp_get_sandbox_name(sandbox));
+	wisp_close_sandbox(sandbox);
+	wisp_remove_sandbox(dir, name, NULL);
+	return r == 0 && end == WISP_END_POWEROFF && bench_parse_trace(text, sample) ? gone : 0;
+}
+
+static int run_once(const struct cli_args *args, const char *dir, struct bench_sample *sample, char *why, size_t size)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	if (start(args, dir, 0, &sandbox, &error) < 0) {
+		snprintf(why, size, "%s", error.message);
+		return -1;
+	}
+	sample->at[BENCH_GONE] = finish(dir, sandbox, sample);
 	/* The payload's signal is the agent's first stamp. */
 	sample->at[BENCH_SIGNAL] = sample->at[BENCH_INIT_ENTERED];
 	sample->counted[BENCH_SIGNAL] = sample->counted[BENCH_INIT_ENTERED];
 	memcpy(sample->counts[BENCH_SIGNAL], sample->counts[BENCH_INIT_ENTERED], sizeof(sample->counts[0]));
 	sample->at[BENCH_INIT_ENTERED] = 0;
 	sample->counted[BENCH_INIT_ENTERED] = false;
-	if (good && sample->at[BENCH_SIGNAL])
+	if (sample->at[BENCH_GONE] && sample->at[BENCH_SIGNAL])
 		return 0;
-	snprintf(
-	        why, size, "the payload's signal did not arrive (exit status 0x%x): see wisp doctor", (unsigned)status);
+	snprintf(why, size, "the payload's signal did not arrive: see wisp doctor");
 	return -1;
 }
 
@@ -227,24 +207,49 @@ static int run_all(struct bench *bench, const char *dir)
 	return code ? code : config->failures > 0 ? CLI_EXIT_FAILED : 0;
 }
 
-/* ---- Beside a peer ---- */
+/* ---- Compared with a peer ---- */
 
-static int run_side(struct bench *bench, const struct command *own, struct bench_metric *to_signal, bool counts)
+/* The payload's first line, of a side that was started. */
+static int await_line(struct bench *bench, struct bench_side *side, struct bench_guest_line *line)
 {
-	struct bench_side side = {.name = own ? "wisp-vmm" : "the peer", .out = -1};
-	struct bench_guest_line line = {0};
-	int code = own ? bench_start_program(&side, own->argv, STDERR_FILENO) : bench_start_peer(bench, &side);
-	while (code == 0 && line.type != BENCH_LINE_BEGIN) {
-		if (!bench_read_side(bench, &side, &line) || line.type == BENCH_LINE_FAIL) {
-			code = bench_fail_side(bench, &side, &line);
-			break;
-		}
+	while (line->type != BENCH_LINE_BEGIN) {
+		if (!bench_read_side(bench, side, line) || line->type == BENCH_LINE_FAIL)
+			return bench_fail_side(bench, side, line);
 	}
-	if (line.type == BENCH_LINE_BEGIN && counts)
-		bench_add_value(to_signal, !own, (int64_t)(line.at - side.began));
-	/* wisp-vmm ends by itself, and leaves its folder as the next one needs it. */
-	while (code == 0 && own && bench_read_side(bench, &side, &line))
-		;
+	return 0;
+}
+
+static int run_own(struct bench *bench, const char *dir, struct bench_metric *to_signal, bool counts)
+{
+	struct bench_side side = {.name = "wisp-vmm", .out = -1};
+	struct bench_guest_line line = {0};
+	struct bench_sample sample = {0};
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	int out[2];
+	if (pipe2(out, O_CLOEXEC) < 0)
+		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
+	side.out = out[0];
+	int r = start(&bench->config[0].args, dir, out[1], &sandbox, &error);
+	close(out[1]);
+	int code = r < 0 ? cli_fail_error(&error) : await_line(bench, &side, &line);
+	if (r == 0 && !finish(dir, sandbox, &sample) && code == 0)
+		code = cli_fail("bench: the payload did not end: see wisp doctor");
+	if (code == 0 && counts)
+		bench_add_value(to_signal, false, (int64_t)(line.at - sample.at[BENCH_SPAWN]));
+	bench_stop_side(&side);
+	return code;
+}
+
+static int run_peer(struct bench *bench, struct bench_metric *to_signal, bool counts)
+{
+	struct bench_side side = {.name = "the peer", .out = -1};
+	struct bench_guest_line line = {0};
+	int code = bench_start_peer(bench, &side);
+	if (code == 0)
+		code = await_line(bench, &side, &line);
+	if (code == 0 && counts)
+		bench_add_value(to_signal, true, (int64_t)(line.at - side.began));
 	bench_stop_side(&side);
 	return code;
 }
@@ -253,15 +258,13 @@ static int run_beside(struct bench *bench, const char *dir)
 {
 	struct bench_metric *to_signal = bench_add_metric(
 	        bench, "to_signal", "ns", "exec() of the monitor to the payload's first byte in a pipe", bench->runs);
-	struct command own;
 	size_t all = bench->warmup + bench->runs;
 	int code = to_signal ? 0 : cli_fail("out of memory");
-	set_command(&own, &bench->config[0].args, dir, "--console");
 	for (size_t i = 0; i < all && code == 0 && !bench_poll_signal(bench, 0); i++) {
 		bench_progress(bench, "run", i, all);
-		code = run_side(bench, &own, to_signal, i >= bench->warmup);
+		code = run_own(bench, dir, to_signal, i >= bench->warmup);
 		if (code == 0 && !bench->interrupted)
-			code = run_side(bench, NULL, to_signal, i >= bench->warmup);
+			code = run_peer(bench, to_signal, i >= bench->warmup);
 	}
 	return code;
 }

@@ -17,37 +17,28 @@
 #include "vmm/lib/launch.h"
 #include "vmm/lib/sandbox.h"
 
-/* What a creation works with; every string in `paths` is owned. */
+/* What a creation works with. */
 struct creation {
 	struct wisp_create_options options;
-	struct launch launch;
-	struct wisp_disk disks[WISP_DISKS_MAX];
-	char *paths[16 + WISP_DISKS_MAX];
-	size_t path_count;
+	struct description description;
+	struct description_fds fds;
+	char *helper;
+	char *image; /* what the config names: the image as it was given, made absolute, or what a folder was packed to
+	              */
 };
 
-static const char *keep_path(struct creation *creation, char *path)
-{
-	if (path && creation->path_count < sizeof(creation->paths) / sizeof(creation->paths[0])) {
-		creation->paths[creation->path_count++] = path;
-		return path;
-	}
-	free(path);
-	return NULL;
-}
-
-/* `given` made absolute, or the file of libdir. */
-static const char *own_file(struct creation *creation, const char *given, const char *name)
+/* `given` made absolute, or the file of libdir. NULL when memory is out. */
+static char *own_file(const struct creation *creation, const char *given, const char *name)
 {
 	if (given)
-		return keep_path(creation, lib_absolute(given));
+		return lib_absolute(given);
 	const char *libdir = creation->options.libdir ? creation->options.libdir : WISP_PREFIX "/lib/wisp";
 	char *joined = NULL;
 	if (asprintf(&joined, "%s/%s", libdir, name) < 0)
 		return NULL;
 	char *absolute = lib_absolute(joined);
 	free(joined);
-	return keep_path(creation, absolute);
+	return absolute;
 }
 
 static int check_machine(const struct wisp_create_options *options, struct wisp_error *error)
@@ -80,7 +71,7 @@ static int check_hostname(const char *hostname, struct wisp_error *error)
 	        strspn(hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == length)
 		return 0;
 	return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-	        "'%.80s' is no host name: use up to 63 letters, digits, '.', '_' and '-'", hostname);
+	        "'%.80s' is not a host name: use up to 63 letters, digits, '.', '_' and '-'", hostname);
 }
 
 static int check_options(struct wisp_create_options *options, struct wisp_error *error)
@@ -95,7 +86,12 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 		        WISP_DISKS_MAX);
 	if (options->writable && options->overlay)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "an image that is written to needs no overlay: leave one of the two");
+		        "an image that is written to needs no overlay: omit one of the two");
+	if (options->bare && (!options->no_wait || !options->kernel || options->image || options->writable ||
+	                             options->overlay || options->disk_count > 0 || options->initramfs))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "bare boots a kernel alone: it requires kernel and no_wait, and takes no image, initramfs or "
+		        "disks");
 	if ((options->name && (r = lib_check_name(options->name, error)) < 0) ||
 	        (r = check_machine(options, error)) < 0 || (r = lib_check_env(options->env, error)) < 0 ||
 	        (r = lib_check_absolute(options->workdir, "the working directory", error)) < 0 ||
@@ -113,133 +109,200 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 	return 0;
 }
 
-static int check_own_file(const char *path, int mode, const char *what, struct wisp_error *error)
+static int fail_own_file(const char *what, const char *path, int errnum, struct wisp_error *error)
 {
+	return lib_fail(error, WISP_ERR_SETUP, errnum,
+	        "cannot use the %s %s: %s: check the installation, or name another", what, path,
+	        strerrordesc_np(errnum));
+}
+
+static int prepare_helper(struct creation *creation, struct wisp_error *error)
+{
+	struct stat st;
+	creation->helper = own_file(creation, creation->options.helper, "wisp-vmm");
+	if (!creation->helper)
+		return lib_no_memory(error);
+	if (stat(creation->helper, &st) < 0 || access(creation->helper, X_OK) < 0)
+		return fail_own_file("monitor", creation->helper, errno, error);
+	return S_ISREG(st.st_mode) ? 0 : fail_own_file("monitor", creation->helper, EACCES, error);
+}
+
+/* Opens a file that the guest's memory is filled from; `field` gets its name for messages. */
+static int open_software(struct creation *creation, const char *what, const char *given, const char *name, int *fd,
+        char field[DESCRIPTION_FILE_NAME_MAX], struct wisp_error *error)
+{
+	struct stat st;
+	char *path = own_file(creation, given, name);
+	int r = 0;
 	if (!path)
 		return lib_no_memory(error);
-	struct stat st;
-	if (stat(path, &st) < 0 || access(path, mode) < 0)
-		return lib_fail(error, WISP_ERR_SETUP, errno,
-		        "the %s %s: %s: check the installation, or say where it is", what, path,
-		        strerrordesc_np(errno));
-	if (!S_ISREG(st.st_mode))
-		return lib_fail(error, WISP_ERR_SETUP, EINVAL, "the %s %s is no file", what, path);
-	return 0;
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0 || fstat(*fd, &st) < 0)
+		r = fail_own_file(what, path, errno, error);
+	else if (!S_ISREG(st.st_mode))
+		r = lib_fail(error, WISP_ERR_SETUP, EINVAL, "the %s %s is not a regular file", what, path);
+	description_set(field, DESCRIPTION_FILE_NAME_MAX, path);
+	free(path);
+	return r;
 }
 
-/* Asked by opening: file systems differ, and so do their files. */
-static int check_direct(const char *path, struct wisp_error *error)
+static int prepare_software(struct creation *creation, struct wisp_error *error)
 {
-	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-	if (fd >= 0)
-		close(fd);
-	else if (errno == EINVAL)
+	struct wisp_create_options *options = &creation->options;
+	struct description *d = &creation->description;
+	int r = open_software(creation, "kernel", options->kernel, options->cpus > 1 ? "vmlinux-smp" : "vmlinux-up",
+	        &creation->fds.kernel, d->kernel_name, error);
+	if (r < 0 || options->bare)
+		return r;
+	d->flags |= DESCRIPTION_INITRAMFS;
+	return open_software(creation, "initramfs", options->initramfs, "initramfs.cpio", &creation->fds.initramfs,
+	        d->initramfs_name, error);
+}
+
+/* Adds an open disk, which the creation owns from here on. */
+static void add_disk(struct creation *creation, int fd, bool read_only, enum wisp_cache cache)
+{
+	uint32_t i = creation->description.disk_count++;
+	creation->fds.disk[i] = fd;
+	creation->description.disk[i] = (struct description_disk){.read_only = read_only, .cache = cache};
+}
+
+static int open_disk(
+        struct creation *creation, const char *path, bool read_only, enum wisp_cache cache, struct wisp_error *error)
+{
+	struct stat st;
+	int fd = open(path,
+	        (read_only ? O_RDONLY : O_RDWR) | (cache == WISP_CACHE_DIRECT ? O_DIRECT : 0) | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 && errno == EINVAL && cache == WISP_CACHE_DIRECT)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "cannot use %s past the page cache: its file system has no O_DIRECT: use writeback, or unsafe",
+		        "cannot use %s past the page cache: its file system has no O_DIRECT: use writeback or unsafe",
 		        path);
-	return fd < 0 ? lib_fail_errno(error, errno, "cannot open the disk %s", path) : 0;
-}
-
-static int check_disk(const char *path, bool read_only, enum wisp_cache cache, struct wisp_error *error)
-{
-	struct stat st;
-	if (stat(path, &st) < 0 || access(path, read_only ? R_OK : R_OK | W_OK) < 0)
+	if (fd < 0)
 		return lib_fail_errno(error, errno, "cannot use %s as a %sdisk", path, read_only ? "read-only " : "");
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return lib_fail(
-		        error, WISP_ERR_INVALID, EINVAL, "%s is no file or block device: it cannot be a disk", path);
-	return cache == WISP_CACHE_DIRECT ? check_direct(path, error) : 0;
+	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {
+		close(fd);
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "%s cannot be a disk: it is not a regular file or a block device", path);
+	}
+	add_disk(creation, fd, read_only, cache);
+	return 0;
 }
 
 static int prepare_disks(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
-	for (size_t i = 0; i < options->disk_count; i++) {
-		struct wisp_disk disk = options->disks[i];
-		if (!disk.path || !disk.path[0])
-			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "disk %zu has no path", i + 1);
-		if (disk.cache > WISP_CACHE_UNSAFE)
-			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: there is no cache mode %d",
-			        disk.path, (int)disk.cache);
-		disk.path = keep_path(creation, lib_absolute(disk.path));
-		if (!disk.path)
-			return lib_no_memory(error);
-		int r = check_disk(disk.path, disk.read_only, disk.cache, error);
-		if (r < 0)
-			return r;
-		creation->disks[i] = disk;
-	}
+	int r = 0;
 	if (options->overlay) {
-		creation->launch.overlay = keep_path(creation, lib_absolute(options->overlay));
-		if (!creation->launch.overlay)
-			return lib_no_memory(error);
-		return check_disk(creation->launch.overlay, false, WISP_CACHE_WRITEBACK, error);
+		creation->description.flags |= DESCRIPTION_OVERLAY;
+		r = open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
 	}
-	return 0;
+	for (size_t i = 0; i < options->disk_count && r == 0; i++) {
+		const struct wisp_disk *disk = &options->disks[i];
+		if (!disk->path || !disk->path[0])
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "disk %zu has no path", i + 1);
+		if ((unsigned)disk->cache > WISP_CACHE_UNSAFE)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: there is no cache mode %d",
+			        disk->path, (int)disk->cache);
+		r = open_disk(creation, disk->path, disk->read_only, disk->cache, error);
+	}
+	return r;
+}
+
+/* The path of the image's file; a directory is packed into one. */
+static int find_image(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	struct stat st;
+	char *path = own_file(creation, options->image, "base.squashfs");
+	if (!path)
+		return lib_no_memory(error);
+	creation->image = path;
+	if (!options->image && access(path, R_OK) < 0)
+		return fail_own_file("default image", path, errno, error);
+	if (!options->image || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	creation->image = NULL;
+	int r = image_pack(path, options->cache_dir, &creation->image, error);
+	free(path);
+	return r;
 }
 
 static int prepare_image(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
-	const char *path = own_file(creation, options->image, "base.squashfs");
-	if (!path)
-		return lib_no_memory(error);
-	struct stat st;
-	if (!options->image) {
-		int r = check_own_file(path, R_OK, "default image", error);
-		if (r < 0)
-			return r;
-	} else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-		char *packed;
-		int r = image_pack(path, options->cache_dir, &packed, error);
-		if (r < 0)
-			return r;
-		path = keep_path(creation, packed);
-	}
 	enum image_format format;
-	int r = image_check(path, &format, error);
+	int fd, r = find_image(creation, error);
+	if (r == 0)
+		r = image_open(creation->image, options->writable, &fd, &format, error);
 	if (r < 0)
 		return r;
+	creation->description.flags |= DESCRIPTION_IMAGE;
+	add_disk(creation, fd, !options->writable, WISP_CACHE_WRITEBACK);
 	if (options->writable && format != IMAGE_EXT4)
 		return lib_fail(error, WISP_ERR_IMAGE, EROFS,
-		        "the image %s cannot be written to: only ext4 can: leave that option, changes then vanish at "
+		        "the image %s cannot be written to: only ext4 can: omit that option; changes then vanish at "
 		        "the end",
-		        options->image ? options->image : path);
-	if (options->writable && access(path, W_OK) < 0)
-		return lib_fail_errno(error, errno, "cannot write to the image %s", path);
-	creation->launch.image = path;
+		        options->image ? options->image : creation->image);
 	return 0;
 }
 
+/* "NAME=0xADDRESS" */
+static int add_breakpoint(struct description *d, const char *text, struct wisp_error *error)
+{
+	const char *equals = strchr(text, '=');
+	char *end = NULL;
+	size_t length = equals ? (size_t)(equals - text) : 0;
+	if (d->breakpoint_count == DESCRIPTION_BREAKPOINTS_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, E2BIG, "at most %u breakpoints can be set",
+		        DESCRIPTION_BREAKPOINTS_MAX);
+	struct description_breakpoint *b = &d->breakpoint[d->breakpoint_count];
+	if (length > 0 && length < sizeof(b->name)) {
+		memcpy(b->name, text, length);
+		b->addr = strtoull(equals + 1, &end, 16);
+	}
+	if (!end || end == equals + 1 || *end != '\0')
+		return lib_fail(
+		        error, WISP_ERR_INVALID, EINVAL, "'%.80s' is not a breakpoint: write NAME=0xADDRESS", text);
+	d->breakpoint_count++;
+	return 0;
+}
+
+static int describe(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	struct description *d = &creation->description;
+	d->flags |= (options->detach ? DESCRIPTION_DETACH : 0) | (options->keep ? 0 : DESCRIPTION_EPHEMERAL) |
+	            (options->console ? DESCRIPTION_CONSOLE : 0) | (options->trace ? DESCRIPTION_TRACE : 0) |
+	            (options->bare ? DESCRIPTION_BARE : 0) |
+	            (options->console && options->console_fd > 0 ? DESCRIPTION_ECHO : 0);
+	d->cpus = options->cpus;
+	d->memory_mib = options->memory_mib;
+	d->boot_timeout_ms = options->boot_timeout_ms > DESCRIPTION_BOOT_TIMEOUT_MS_MAX
+	                             ? DESCRIPTION_BOOT_TIMEOUT_MS_MAX
+	                             : (uint32_t)options->boot_timeout_ms;
+	if (options->bare)
+		d->boot_timeout_ms = 0;
+	if (description_set(d->kernel_args, sizeof(d->kernel_args), options->kernel_args ? options->kernel_args : "") <
+	        0)
+		return lib_fail(error, WISP_ERR_INVALID, E2BIG, "the kernel's parameters are longer than %u bytes",
+		        DESCRIPTION_KERNEL_ARGS_MAX - 1);
+	int r = 0;
+	for (size_t i = 0; options->trace && options->breakpoints && options->breakpoints[i] && r == 0; i++)
+		r = add_breakpoint(d, options->breakpoints[i], error);
+	return r;
+}
+
+/* The disks' order is what the guest calls them. */
 static int prepare(struct creation *creation, struct wisp_error *error)
 {
-	struct wisp_create_options *options = &creation->options;
-	struct launch *launch = &creation->launch;
-	int r;
-	*launch = (struct launch){
-	        .helper = own_file(creation, options->helper, "wisp-vmm"),
-	        .kernel = own_file(creation, options->kernel, options->cpus > 1 ? "vmlinux-smp" : "vmlinux-up"),
-	        .initramfs = own_file(creation, options->initramfs, "initramfs.cpio"),
-	        .disks = creation->disks,
-	        .disk_count = options->disk_count,
-	        .cpus = options->cpus,
-	        .memory_mib = options->memory_mib,
-	        .boot_timeout_ms = options->boot_timeout_ms,
-	        .writable = options->writable,
-	        .console = options->console,
-	        .detach = options->detach,
-	        .ephemeral = !options->keep,
-	        .console_fd = options->console ? options->console_fd : 0,
-	        .kernel_args = options->kernel_args,
-	        .trace = options->trace,
-	        .breakpoints = options->trace ? options->breakpoints : NULL,
-	};
-	if ((r = check_own_file(launch->helper, X_OK, "monitor", error)) < 0 ||
-	        (r = check_own_file(launch->kernel, R_OK, "kernel", error)) < 0 ||
-	        (r = check_own_file(launch->initramfs, R_OK, "initramfs", error)) < 0 ||
-	        (r = prepare_image(creation, error)) < 0)
-		return r;
-	return prepare_disks(creation, error);
+	int r = describe(creation, error);
+	if (r == 0)
+		r = prepare_helper(creation, error);
+	if (r == 0)
+		r = prepare_software(creation, error);
+	if (r == 0 && !creation->options.bare)
+		r = prepare_image(creation, error);
+	return r < 0 ? r : prepare_disks(creation, error);
 }
 
 /* The caller's strings, as they stand in the config; env is the caller's array and only read. */
@@ -249,7 +312,7 @@ static void make_config(const struct creation *creation, const char **env, struc
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	*config = (struct config){
-	        .image = options->image ? creation->launch.image : NULL,
+	        .image = options->image ? creation->image : NULL,
 	        .workdir = options->workdir,
 	        .user = options->user,
 	        .shell = options->shell,
@@ -265,12 +328,12 @@ static void make_config(const struct creation *creation, const char **env, struc
 	};
 }
 
-/* Claims the directory and fills the handle with it. The lock is the caller's to close. */
-static int claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, int *lock_fd,
-        struct wisp_error *error)
+/* Claims the directory and fills the handle and the description with it. */
+static int claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	char name[WISP_NAME_MAX + 1];
 	struct config config;
+	struct description *d = &creation->description;
 	size_t count = 0;
 	int r = state_check_path(root, creation->options.name ? creation->options.name : "wisp-00000000", error);
 	if (r < 0)
@@ -283,10 +346,12 @@ static int claim(struct creation *creation, const char *root, struct wisp_sandbo
 	for (size_t i = 0; i < count; i++)
 		env[i] = creation->options.env[i];
 	make_config(creation, env, &config);
-	r = state_claim(sandbox->root_fd, creation->options.name, &config, name, &sandbox->dir_fd, lock_fd, error);
+	int lock_fd;
+	r = state_claim(sandbox->root_fd, creation->options.name, &config, name, &sandbox->dir_fd, &lock_fd, error);
 	free(env);
 	if (r < 0)
 		return r;
+	creation->fds.lock = lock_fd;
 	sandbox->name = strdup(name);
 	if (asprintf(&sandbox->dir, "%s/%s", root, name) < 0)
 		sandbox->dir = NULL;
@@ -294,36 +359,50 @@ static int claim(struct creation *creation, const char *root, struct wisp_sandbo
 		r = lib_no_memory(error);
 	else if ((r = config_read(sandbox->dir_fd, &sandbox->config)) < 0)
 		lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
-	if (r < 0) {
-		state_remove(sandbox->root_fd, name, *lock_fd);
-		*lock_fd = -1;
-	}
+	description_set(d->name, sizeof(d->name), name);
+	description_set(
+	        d->hostname, sizeof(d->hostname), creation->options.hostname ? creation->options.hostname : name);
 	return r;
 }
 
-static int start(struct creation *creation, struct wisp_sandbox *sandbox, int lock_fd, struct wisp_error *error)
+static int start(struct creation *creation, struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
-	int pair[2];
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return lib_fail_errno(error, errno, "cannot make a socket pair");
-	creation->launch.dir = sandbox->dir;
-	creation->launch.hostname = creation->options.hostname ? creation->options.hostname : sandbox->name;
+	const struct wisp_create_options *options = &creation->options;
+	struct description_fds fds = creation->fds;
 	pid_t pid;
-	int r = launch_start(&creation->launch, lock_fd, pair[1], &pid, error);
-	close(pair[1]);
-	if (r < 0) {
-		close(pair[0]);
+	int status_fd;
+	fds.root = sandbox->root_fd;
+	fds.dir = sandbox->dir_fd;
+	int r = launch_start(creation->helper, &creation->description, &fds, options->console ? options->console_fd : 0,
+	        &pid, &status_fd, error);
+	if (r < 0)
 		return r;
-	}
-	sandbox->status_fd = pair[0];
+	sandbox->status_fd = status_fd;
 	sandbox->child = pid;
-	sandbox->owner = !creation->options.detach;
+	sandbox->owner = !options->detach;
 	sandbox->phase = SANDBOX_BOOTING;
-	sandbox->boot_deadline_ns = lib_deadline_ns(creation->options.boot_timeout_ms + 2000);
+	sandbox->boot_deadline_ns = lib_deadline_ns(options->bare ? -1 : options->boot_timeout_ms + 2000);
 	/* A detached one's is another process, known when it is ready. */
 	if (sandbox->owner)
 		sandbox->pidfd = pidfd_open(pid, 0);
 	return 0;
+}
+
+/* What was claimed and not started is nobody else's yet. */
+static int claim_and_start(
+        struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	int r = claim(creation, root, sandbox, error);
+	if (r == 0)
+		r = start(creation, sandbox, error);
+	/* The monitor's are the same open files, and keep the lock. */
+	if (r == 0)
+		description_close_fds(&creation->fds);
+	if (r < 0 && creation->fds.lock >= 0) {
+		state_remove(sandbox->root_fd, creation->description.name, creation->fds.lock);
+		creation->fds.lock = -1;
+	}
+	return r;
 }
 
 static void discard(struct wisp_sandbox *sandbox)
@@ -346,15 +425,7 @@ static int create(
 	sandbox->root_fd = root_fd;
 	sandbox->dir_fd = sandbox->pidfd = sandbox->status_fd = -1;
 	sandbox->phase = SANDBOX_READY;
-	int lock_fd = -1;
-	int r = claim(creation, root, sandbox, &lock_fd, error);
-	if (r == 0) {
-		r = start(creation, sandbox, lock_fd, error);
-		if (r < 0)
-			state_remove(sandbox->root_fd, sandbox->name, lock_fd);
-		else
-			close(lock_fd); /* the monitor's is the same open file, and its lock */
-	}
+	int r = claim_and_start(creation, root, sandbox, error);
 	if (r < 0) {
 		wisp_close_sandbox(sandbox);
 		return r;
@@ -376,6 +447,8 @@ int wisp_create_sandbox(
 	int root_fd;
 	char *root = NULL;
 	*sandbox = NULL;
+	description_init(&creation.description);
+	description_init_fds(&creation.fds);
 	int r = lib_copy_options(
 	        &creation.options, sizeof(creation.options), options, "struct wisp_create_options", error);
 	if (r == 0)
@@ -386,8 +459,9 @@ int wisp_create_sandbox(
 		r = state_open_root(creation.options.state_root, true, &root_fd, &root, error);
 	if (r == 0)
 		r = create(&creation, root, root_fd, sandbox, error);
-	for (size_t i = 0; i < creation.path_count; i++)
-		free(creation.paths[i]);
+	description_close_fds(&creation.fds);
+	free(creation.helper);
+	free(creation.image);
 	free(root);
 	return r;
 }

@@ -86,15 +86,18 @@ static int check_open(int fd, const char *path, enum image_format *format, struc
 	return 0;
 }
 
-int image_check(const char *path, enum image_format *format, struct wisp_error *error)
+int image_open(const char *path, bool writable, int *fd, enum image_format *format, struct wisp_error *error)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+	*fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return lib_fail(error, WISP_ERR_IMAGE, errno, "there is no image %s", path);
-	if (fd < 0)
-		return lib_fail_errno(error, errno, "cannot open the image %s", path);
-	int r = check_open(fd, path, format, error);
-	close(fd);
+	if (*fd < 0)
+		return lib_fail_errno(error, errno, "cannot open the image %s%s", path, writable ? " for writing" : "");
+	int r = check_open(*fd, path, format, error);
+	if (r < 0) {
+		close(*fd);
+		*fd = -1;
+	}
 	return r;
 }
 

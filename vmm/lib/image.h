@@ -10,8 +10,11 @@
 
 enum image_format { IMAGE_UNKNOWN, IMAGE_SQUASHFS, IMAGE_EROFS, IMAGE_EXT4 };
 
-/* Refuses what is no image or is shorter than its own header says. */
-int image_check(const char *path, enum image_format *format, struct wisp_error *error);
+/*
+ * Opens an image, for writing too if `writable`, and refuses what is not one or is shorter than its own header says.
+ * *fd is the caller's. 0 or -errno with `error`.
+ */
+int image_open(const char *path, bool writable, int *fd, enum image_format *format, struct wisp_error *error);
 
 /* The path of the packed directory, to be freed by the caller; packs it if it changed. */
 int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_error *error);

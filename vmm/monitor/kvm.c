@@ -8,8 +8,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "vmm/monitor/kvm_arch.h"
-
 static int open_device(struct err *err)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -27,22 +25,6 @@ static int open_device(struct err *err)
 		        "again) or run as root");
 	default: return err_set(err, errno, "cannot open /dev/kvm: %s", strerror(errno));
 	}
-}
-
-static int add_memory(struct kvm *kvm, const struct gmem *gmem, struct err *err)
-{
-	for (unsigned i = 0; i < gmem->count; i++) {
-		struct kvm_userspace_memory_region slot = {
-		        .slot = i,
-		        .guest_phys_addr = gmem->region[i].start,
-		        .memory_size = gmem->region[i].size,
-		        .userspace_addr = (uintptr_t)gmem->region[i].host,
-		};
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-			return err_set(err, errno, "KVM refused %llu MiB of guest memory: %s",
-			        (unsigned long long)slot.memory_size >> 20, strerror(errno));
-	}
-	return 0;
 }
 
 static int check_device(struct kvm *kvm, struct err *err)
@@ -80,10 +62,20 @@ int kvm_create_vm(struct kvm *kvm, struct err *err)
 	return 0;
 }
 
-int kvm_furnish_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err)
+int kvm_set_memory(struct kvm *kvm, const struct gmem *gmem, struct err *err)
 {
-	int ret = add_memory(kvm, gmem, err);
-	return ret < 0 ? ret : kvm_arch_create_irqchip(kvm->vm_fd, err);
+	for (unsigned i = 0; i < gmem->count; i++) {
+		struct kvm_userspace_memory_region slot = {
+		        .slot = i,
+		        .guest_phys_addr = gmem->region[i].start,
+		        .memory_size = gmem->region[i].size,
+		        .userspace_addr = (uintptr_t)gmem->region[i].host,
+		};
+		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
+			return err_set(err, errno, "KVM refused %llu MiB of guest memory: %s",
+			        (unsigned long long)slot.memory_size >> 20, strerror(errno));
+	}
+	return 0;
 }
 
 void kvm_destroy(struct kvm *kvm)

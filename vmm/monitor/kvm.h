@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The KVM calls that are the same on every architecture: the VM, its memory slots, interrupts and doorbells as
- * eventfds. What is particular to a processor is in kvm_arch.h.
+ * eventfds. What is particular to a processor is in arch.h and kvm_arch.h.
  */
 #ifndef WISP_MONITOR_KVM_H
 #define WISP_MONITOR_KVM_H
@@ -25,10 +25,10 @@ int kvm_open(struct kvm *kvm, struct err *err);
 int kvm_create_vm(struct kvm *kvm, struct err *err);
 
 /*
- * Gives it `gmem` as its memory and, after it, the interrupt controllers (in this order: a memory slot set after they
- * are there waits for an SRCU grace period, 6 ms against 0.1 ms). 0, or -errno with `err`. `gmem` must outlive the VM.
+ * Gives the VM `gmem` as its memory. Before it has interrupt controllers: a memory slot that is set later waits for an
+ * SRCU grace period, 6 ms instead of 0.1 ms. 0, or -errno with `err`. `gmem` must outlive the VM.
  */
-int kvm_furnish_vm(struct kvm *kvm, const struct gmem *gmem, struct err *err);
+int kvm_set_memory(struct kvm *kvm, const struct gmem *gmem, struct err *err);
 
 /* Closes everything. Takes a zeroed (never opened) or destroyed object; no vCPU of it may still run. */
 void kvm_destroy(struct kvm *kvm);

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp-vmm: the process that is one sandbox. The host library starts it (vmm/lib), with everything decided; it is no
- * user's command. It builds a machine in the sandbox's directory, says on its status descriptor when the guest is ready
- * and how it ended, and leaves nothing behind.
+ * wisp-vmm: the process that is one sandbox. The host library (vmm/lib) starts it and sends it the sandbox's
+ * description with all descriptors on a socket; it is not a command for users. It works inside the sandbox's directory,
+ * says on that socket when the guest is ready and how it ended, and leaves nothing behind.
  *
  * The end has one path: whatever comes first (the guest stops, a signal, the owner is gone, the boot takes too long)
  * records its reason and stops the loop.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -29,33 +25,24 @@
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/sandbox_dir.h"
+#include "vmm/shared/description.h"
 
 #define CONSOLE_LOG_MAX (1u << 20)
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
-#define LOOP_ENTRIES 256
+#define AGENT_SOCKET DESCRIPTION_VSOCK_SOCKET "_1024"
 
 enum { EXIT_SET_UP = 125 };
 
-struct arguments {
-	const char *dir, *host, *mode, *overlay;
-	int lock_fd, status_fd;
-	unsigned boot_timeout_s;
-	bool detach, ephemeral, traced;
-	size_t disk_count;
-	char *disk[MACHINE_DISKS_MAX]; /* PATH,ro|rw,cache=MODE */
-	struct machine_options machine;
-};
-
 struct vmm {
-	struct arguments args;
+	struct description description;
+	struct description_fds fds;
 	struct loop *loop;
 	struct log log;
 	struct capped_file vmm_log, console_log, exec_log;
 	struct control *control;
 	struct machine *machine;
-	struct trace trace; /* with --trace: DIR/trace at the end */
-	bool echo_console;  /* --console: to the standard error as well */
+	struct trace trace;
 	bool ready, stop_asked;
 
 	pthread_mutex_t end_lock;
@@ -70,6 +57,11 @@ struct vmm {
 	struct __kernel_timespec timer_ts;
 	struct loop_op signal_op, owner_op, timer_op;
 };
+
+static bool has(const struct vmm *v, enum description_flags flag)
+{
+	return v->description.flags & flag;
+}
 
 /* --- what is said, and to whom --- */
 
@@ -92,16 +84,14 @@ static void log_progress(struct vmm *v, const char *what)
 	log_line(&v->log, LOG_INFO, "%s after %.3f ms", what, (double)(loop_now_ns() - v->begun_ns) / 1e6);
 }
 
-/* To the sandbox's owner, and to its directory for everybody else. */
-static void say(struct vmm *v, const char *line)
+/* Tells the sandbox's owner. */
+static void say(const char *line)
 {
 	char text[640];
 	int n = snprintf(text, sizeof(text), "%s\n", line);
 	if (n >= (int)sizeof(text))
 		n = (int)sizeof(text) - 1;
-	sandbox_dir_write_state(v->args.dir, line);
-	if (v->args.status_fd >= 0)
-		(void)!send(v->args.status_fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)!send(DESCRIPTION_SOCKET_FD, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void finish(struct vmm *v, const char *reason, const char *text)
@@ -123,7 +113,7 @@ static void on_console(void *context, const void *data, size_t len)
 {
 	struct vmm *v = context;
 	capped_write(&v->console_log, data, len);
-	if (v->echo_console)
+	if (has(v, DESCRIPTION_ECHO))
 		(void)!write(STDERR_FILENO, data, len);
 }
 
@@ -145,7 +135,8 @@ static void on_ready(void *context)
 	loop_cancel(v->loop, &v->timer_op);
 	log_progress(v, "the guest is ready");
 	trace_mark(&v->trace, "ready", NULL);
-	say(v, "ready");
+	sandbox_dir_write_state(v->fds.dir, "ready");
+	say("ready");
 }
 
 static void on_event(
@@ -157,9 +148,9 @@ static void on_event(
 
 /* --- signals, the owner, time --- */
 
-static void start_timer(struct vmm *v, unsigned seconds)
+static void start_timer(struct vmm *v, uint32_t ms)
 {
-	v->timer_ts = (struct __kernel_timespec){.tv_sec = seconds};
+	v->timer_ts = (struct __kernel_timespec){.tv_sec = ms / 1000, .tv_nsec = (long long)(ms % 1000) * 1000000};
 	struct io_uring_sqe *sqe = loop_sqe(v->loop);
 	io_uring_prep_timeout(sqe, &v->timer_ts, 0, 0);
 	loop_start(v->loop, sqe, &v->timer_op);
@@ -172,8 +163,7 @@ static void on_boot_timeout(struct loop_op *op, int res, uint32_t flags)
 	(void)flags;
 	if (res != -ETIME)
 		return;
-	snprintf(text, sizeof(text), "the guest was not ready after %u s (its last words are in %s/console.log)",
-	        v->args.boot_timeout_s, v->args.dir);
+	snprintf(text, sizeof(text), "the guest was not ready after %g s", v->description.boot_timeout_ms / 1000.0);
 	finish(v, "boot-timeout", text);
 }
 
@@ -202,7 +192,7 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 static void watch_owner(struct vmm *v)
 {
 	struct io_uring_sqe *sqe = loop_sqe(v->loop);
-	io_uring_prep_recv(sqe, v->args.status_fd, &v->owner_byte, 1, 0);
+	io_uring_prep_recv(sqe, DESCRIPTION_SOCKET_FD, &v->owner_byte, 1, 0);
 	loop_start(v->loop, sqe, &v->owner_op);
 }
 
@@ -214,165 +204,19 @@ static void on_owner(struct loop_op *op, int res, uint32_t flags)
 		watch_owner(v);
 		return;
 	}
-	if (!v->args.detach || !v->ready)
+	if (!has(v, DESCRIPTION_DETACH) || !v->ready)
 		finish(v, "killed", "the program that started it is gone");
-}
-
-/* --- arguments --- */
-
-static const struct option long_options[] = {
-        {"dir", required_argument, NULL, 'd'},
-        {"lock-fd", required_argument, NULL, 'l'},
-        {"status-fd", required_argument, NULL, 's'},
-        {"kernel", required_argument, NULL, 'k'},
-        {"initramfs", required_argument, NULL, 'i'},
-        {"cpus", required_argument, NULL, 'c'},
-        {"memory", required_argument, NULL, 'm'},
-        {"disk", required_argument, NULL, 'D'},
-        {"mode", required_argument, NULL, 'M'},
-        {"overlay", required_argument, NULL, 'o'},
-        {"host", required_argument, NULL, 'h'},
-        {"kernel-args", required_argument, NULL, 'a'},
-        {"boot-timeout", required_argument, NULL, 't'},
-        {"trace", optional_argument, NULL, 'T'},
-        {"breakpoint", required_argument, NULL, 'B'},
-        {"console", no_argument, NULL, 'C'},
-        {"detach", no_argument, NULL, 'b'},
-        {"ephemeral", no_argument, NULL, 'e'},
-        {0},
-};
-
-static int parse_number(const char *name, const char *text, long max, long *value, struct err *err)
-{
-	char *end;
-	errno = 0;
-	*value = strtol(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || *value < 0 || *value > max)
-		return err_set(err, EINVAL, "--%s wants a number from 0 to %ld, not \"%s\"", name, max, text);
-	return 0;
-}
-
-static int add_disk(struct arguments *a, char *text, struct err *err)
-{
-	if (a->disk_count == MACHINE_DISKS_MAX)
-		return err_set(err, EINVAL, "too many disks (at most %u)", MACHINE_DISKS_MAX);
-	a->disk[a->disk_count++] = text;
-	return 0;
-}
-
-static int parse(struct arguments *a, struct trace *trace, int argc, char **argv, struct err *err)
-{
-	long number = 0;
-	int c, index = 0, ret = 0;
-	*a = (struct arguments){.lock_fd = -1, .status_fd = -1, .host = "wisp", .mode = "ro", .boot_timeout_s = 30};
-	a->machine = (struct machine_options){.cpus = 1, .memory_mib = 128, .kernel_args = "", .agent_args = ""};
-	while (ret == 0 && (c = getopt_long(argc, argv, "", long_options, &index)) != -1) {
-		const char *name = long_options[index].name;
-		if (strchr("lscmt", c))
-			ret = parse_number(name, optarg, INT_MAX, &number, err);
-		switch (c) {
-		case 'd': a->dir = optarg; break;
-		case 'l': a->lock_fd = (int)number; break;
-		case 's': a->status_fd = (int)number; break;
-		case 'k': a->machine.kernel_path = optarg; break;
-		case 'i': a->machine.initramfs_path = optarg; break;
-		case 'c': a->machine.cpus = (unsigned)number; break;
-		case 'm': a->machine.memory_mib = (uint64_t)number; break;
-		case 'D': ret = ret ? ret : add_disk(a, optarg, err); break;
-		case 'M': a->mode = optarg; break;
-		case 'o': a->overlay = optarg; break;
-		case 'h': a->host = optarg; break;
-		case 'a': a->machine.kernel_args = optarg; break;
-		case 't': a->boot_timeout_s = (unsigned)number; break;
-		case 'T':
-			a->traced = true;
-			if (optarg) /* when the library started this process */
-				trace_mark_at(trace, "spawn", strtoull(optarg, NULL, 10), NULL);
-			break;
-		case 'B': ret = trace_add_breakpoint(trace, optarg, err); break;
-		case 'C': a->machine.serial = true; break;
-		case 'b': a->detach = true; break;
-		case 'e': a->ephemeral = true; break;
-		default: ret = err_set(err, EINVAL, "unknown option (this program is started by libwisp)"); break;
-		}
-	}
-	if (ret == 0 && (optind != argc || !a->dir || !a->machine.kernel_path))
-		ret = err_set(err, EINVAL, "wants --dir and --kernel (this program is started by libwisp)");
-	return ret;
 }
 
 /* --- life --- */
 
-static int open_disk(struct machine_options *o, const char *path, bool readonly, enum blk_cache cache, struct err *err)
-{
-	int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | (cache == BLK_DIRECT ? O_DIRECT : 0) | O_CLOEXEC);
-	if (fd < 0 && errno == EINVAL && cache == BLK_DIRECT)
-		return err_set(
-		        err, EINVAL, "cannot open disk %s past the page cache: its file system has no O_DIRECT", path);
-	if (fd < 0)
-		return err_set(err, errno, "cannot open disk %s: %s", path, strerror(errno));
-	o->disk[o->disk_count++] = (struct machine_disk){.fd = fd, .readonly = readonly, .cache = cache};
-	return 0;
-}
-
-/* `text` is PATH,ro|rw,cache=MODE, nothing left out: whatever stands before that is the path. */
-static int open_disk_option(struct machine_options *o, char *text, bool readonly, struct err *err)
-{
-	static const char *const modes[] = {
-	        [BLK_WRITEBACK] = "cache=writeback", [BLK_DIRECT] = "cache=direct", [BLK_UNSAFE] = "cache=unsafe"};
-	unsigned count = sizeof(modes) / sizeof(modes[0]), cache = 0;
-	char *mode = strrchr(text, ',');
-	if (mode)
-		*mode++ = '\0';
-	char *access = mode ? strrchr(text, ',') : NULL;
-	if (access)
-		*access++ = '\0';
-	while (access && cache < count && strcmp(mode, modes[cache]) != 0)
-		cache++;
-	if (!access || cache == count || (strcmp(access, "ro") != 0 && strcmp(access, "rw") != 0))
-		return err_set(err, EINVAL, "--disk wants PATH,ro|rw,cache=writeback|direct|unsafe, not \"%s\"", text);
-	return open_disk(o, text, readonly || strcmp(access, "ro") == 0, (enum blk_cache)cache, err);
-}
-
-/* The root first, then what lies over it, then the others: the agent is told letters, users count from there. */
-static int open_disks(struct arguments *a, char *agent_args, size_t size, struct err *err)
-{
-	struct machine_options *o = &a->machine;
-	bool readonly = strcmp(a->mode, "rw") != 0;
-	int ret = 0;
-	int used = snprintf(agent_args, size, "host=%s", a->host);
-	if (a->disk_count > 0) {
-		ret = open_disk_option(o, a->disk[0], readonly, err);
-		used += snprintf(agent_args + used, size - (size_t)used, " root=vda mode=%s", readonly ? "ro" : "rw");
-	}
-	if (ret == 0 && a->overlay) {
-		ret = open_disk(o, a->overlay, false, BLK_WRITEBACK, err);
-		snprintf(agent_args + used, size - (size_t)used, " overlay=vd%c", (char)('a' + o->disk_count - 1));
-	}
-	for (size_t i = 1; i < a->disk_count && ret == 0; i++) {
-		if (o->disk_count == MACHINE_DISKS_MAX)
-			ret = err_set(err, EINVAL, "too many disks (at most %u)", MACHINE_DISKS_MAX);
-		else
-			ret = open_disk_option(o, a->disk[i], false, err);
-	}
-	if (a->traced)
-		strncat(agent_args, " stamps=1", size - strlen(agent_args) - 1);
-	o->agent_args = agent_args;
-	return ret;
-}
-
 static int prepare_logs(struct vmm *v, struct err *err)
 {
-	const char *dir = v->args.dir;
-	char path[256];
-	snprintf(path, sizeof(path), "%s/vmm.log", dir);
-	int ret = capped_prepare(&v->vmm_log, path, VMM_LOG_MAX, err);
-	snprintf(path, sizeof(path), "%s/console.log", dir);
+	int ret = capped_prepare(&v->vmm_log, "vmm.log", VMM_LOG_MAX, err);
 	if (ret == 0)
-		ret = capped_prepare(&v->console_log, path, CONSOLE_LOG_MAX, err);
-	snprintf(path, sizeof(path), "%s/exec.log", dir);
+		ret = capped_prepare(&v->console_log, "console.log", CONSOLE_LOG_MAX, err);
 	if (ret == 0)
-		ret = capped_prepare(&v->exec_log, path, EXEC_LOG_MAX, err);
+		ret = capped_prepare(&v->exec_log, "exec.log", EXEC_LOG_MAX, err);
 	v->log = (struct log){.write = write_log, .context = v};
 	return ret;
 }
@@ -405,58 +249,31 @@ static int start_watching(struct vmm *v, struct err *err)
 	v->signal_op.done = on_signal;
 	read_signal(v);
 	v->owner_op.done = on_owner;
-	if (v->args.status_fd >= 0)
-		watch_owner(v);
+	watch_owner(v);
 	v->timer_op.done = on_boot_timeout;
-	if (v->args.boot_timeout_s > 0)
-		start_timer(v, v->args.boot_timeout_s);
+	if (v->description.boot_timeout_ms > 0)
+		start_timer(v, v->description.boot_timeout_ms);
 	return 0;
 }
 
-/* The machine, and a loop that has no ring yet. KVM is at work on its own thread from machine_create on. */
-static int build(struct vmm *v, struct err *err)
+/* Set up everything that the guest does not need to start. Runs in parallel with its first steps. */
+static int on_begun(void *context, struct err *err)
 {
-	struct machine_options *o = &v->args.machine;
-	char agent_args[256], vsock_path[256];
-	snprintf(vsock_path, sizeof(vsock_path), "%s/vsock.sock", v->args.dir);
-	v->echo_console = o->serial;
-	o->vsock_path = vsock_path;
-	o->console = on_console;
-	o->ended = on_machine_end;
-	o->context = v;
-	o->log = &v->log;
-	o->trace = v->args.traced ? &v->trace : NULL;
-	int ret = machine_create(&v->machine, o, err);
+	struct vmm *v = context;
+	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
+	close(v->fds.kernel);
+	v->fds.kernel = -1;
+	int ret = start_watching(v, err);
 	if (ret == 0)
-		ret = loop_create(&v->loop, err);
-	o->loop = v->loop;
+		ret = create_logs(v, err);
+	if (ret == 0 && !has(v, DESCRIPTION_BARE))
+		ret = control_create(&v->control, AGENT_SOCKET, &events, v->loop, &v->log, err);
 	if (ret == 0)
-		ret = open_disks(&v->args, agent_args, sizeof(agent_args), err);
-	if (ret == 0)
-		ret = machine_build(v->machine, o, err);
+		log_progress(v, "the guest runs");
 	return ret;
 }
 
-/* What the guest does not need for its first steps, beside them: the loop and what it listens to, sockets, logs. */
-static int serve(struct vmm *v, struct err *err)
-{
-	char path[280];
-	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
-	snprintf(path, sizeof(path), "%s/vsock.sock_1024", v->args.dir);
-	machine_start(v->machine);
-	int ret = loop_open(v->loop, LOOP_ENTRIES, err);
-	if (ret == 0)
-		ret = start_watching(v, err);
-	if (ret == 0)
-		ret = machine_serve(v->machine, err);
-	if (ret == 0)
-		ret = create_logs(v, err);
-	if (ret == 0)
-		log_progress(v, "the machine runs");
-	return ret < 0 ? ret : control_create(&v->control, path, &events, v->loop, &v->log, err);
-}
-
-/* The owner has its answer from the first process at once; the second is nobody's child. */
+/* The owner has its answer from the first process at once; the second is not its child. */
 static int daemonise(struct err *err)
 {
 	pid_t pid = fork();
@@ -470,65 +287,98 @@ static int daemonise(struct err *err)
 
 static void write_trace(struct vmm *v)
 {
-	char path[256];
-	snprintf(path, sizeof(path), "%s/trace", v->args.dir);
-	int ret = trace_write(&v->trace, path);
+	int ret = trace_write(&v->trace, DESCRIPTION_TRACE_FILE);
 	if (ret < 0)
-		log_line(&v->log, LOG_WARN, "cannot write %s: %s", path, strerror(-ret));
+		log_line(&v->log, LOG_WARN, "cannot write the trace: %s", strerror(-ret));
 }
 
-/* Everything after this is one end: reported, logged, cleaned up. */
+static int create_machine(struct vmm *v, struct err *err)
+{
+	struct machine_options options = {.description = &v->description,
+	        .fds = &v->fds,
+	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : DESCRIPTION_VSOCK_SOCKET,
+	        .console = on_console,
+	        .begun = on_begun,
+	        .ended = on_machine_end,
+	        .context = v,
+	        .log = &v->log,
+	        .trace = has(v, DESCRIPTION_TRACE) ? &v->trace : NULL};
+	int ret = loop_create(&v->loop, err);
+	options.loop = v->loop;
+	return ret < 0 ? ret : machine_create(&v->machine, &options, err);
+}
+
+/* Everything that fails from here on is one end: reported, logged, cleaned up. */
 static int run(struct vmm *v, struct err *err)
 {
-	block_signals(v);
-	int ret = v->args.detach ? daemonise(err) : 0;
+	int ret = has(v, DESCRIPTION_DETACH) ? daemonise(err) : 0;
+	/* What follows names files in the sandbox's directory only. */
+	if (ret == 0 && fchdir(v->fds.dir) < 0)
+		ret = err_set(err, errno, "cannot enter the sandbox's directory: %s", strerror(errno));
 	if (ret == 0)
-		ret = sandbox_dir_write_pid(v->args.lock_fd, err);
+		ret = sandbox_dir_write_pid(v->fds.lock, err);
 	if (ret == 0)
 		ret = prepare_logs(v, err);
 	if (ret == 0)
-		ret = build(v, err);
+		ret = create_machine(v, err);
+	return ret < 0 ? ret : machine_run(v->machine, err);
+}
+
+/* The last words: for the owner, and, where the directory stays, for everyone else. */
+static void report_end(struct vmm *v, const char *line)
+{
+	log_line(&v->log, LOG_INFO, "%s", line);
+	capped_close(&v->vmm_log);
+	capped_close(&v->console_log);
+	capped_close(&v->exec_log);
+	if (has(v, DESCRIPTION_EPHEMERAL))
+		sandbox_dir_remove(v->fds.root, v->fds.dir, v->description.name);
+	else
+		sandbox_dir_write_state(v->fds.dir, line);
+	/* Last, so that whoever reads it finds everything done. */
+	say(line);
+}
+
+static int receive_description(struct vmm *v)
+{
+	char why[200], line[240];
+	int ret = description_receive(DESCRIPTION_SOCKET_FD, &v->description, &v->fds, why, sizeof(why));
 	if (ret == 0)
-		ret = serve(v, err);
-	if (ret == 0 && (ret = loop_run(v->loop)) < 0)
-		err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
+		return 0;
+	fprintf(stderr, "wisp-vmm: %s (libwisp starts this program)\n", why);
+	snprintf(line, sizeof(line), "error %s", why);
+	say(line);
+	description_close_fds(&v->fds);
 	return ret;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	static struct vmm vmm; /* large, and one a process by nature */
+	static struct vmm vmm; /* large, and one per process by nature */
 	struct vmm *v = &vmm;
 	struct err err = {0};
 	char line[600];
 	v->begun_ns = loop_now_ns();
-	trace_mark(&v->trace, "main", NULL);
 	prctl(PR_SET_NAME, "wisp-vmm");
 	umask(077);
 	pthread_mutex_init(&v->end_lock, NULL);
-	int ret = parse(&v->args, &v->trace, argc, argv, &err);
-	if (ret < 0) {
-		fprintf(stderr, "wisp-vmm: %s\n", err.text);
+	block_signals(v);
+	if (receive_description(v) < 0)
 		return EXIT_SET_UP;
-	}
-	ret = run(v, &err);
+	trace_mark_at(&v->trace, "spawn", v->description.started_ns, NULL);
+	trace_mark_at(&v->trace, "main", v->begun_ns, NULL);
+	int ret = run(v, &err);
 	machine_destroy(v->machine);
 	control_destroy(v->control);
 	loop_destroy(v->loop);
 	trace_mark(&v->trace, "torn_down", NULL);
-	if (v->args.traced)
+	if (has(v, DESCRIPTION_TRACE))
 		write_trace(v);
 	if (ret < 0)
 		snprintf(line, sizeof(line), "error %s", err.text);
 	else
 		snprintf(line, sizeof(line), "exit %s %s", v->end_reason, v->end_text);
-	log_line(&v->log, LOG_INFO, "%s", line);
-	capped_close(&v->vmm_log);
-	capped_close(&v->console_log);
-	capped_close(&v->exec_log);
-	if (v->args.ephemeral)
-		sandbox_dir_remove(v->args.dir);
-	/* Last, so that whoever reads it finds everything done. */
-	say(v, line);
+	report_end(v, line);
+	description_close_fds(&v->fds);
 	return ret < 0 ? EXIT_SET_UP : 0;
 }

@@ -6,36 +6,34 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int sandbox_dir_write_pid(int lock_fd, struct err *err)
 {
 	char text[24];
-	if (lock_fd < 0)
-		return 0;
 	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 	if (ftruncate(lock_fd, 0) < 0 || pwrite(lock_fd, text, (size_t)n, 0) != n)
 		return err_set(err, errno, "cannot write the sandbox's lock file: %s", strerror(errno));
 	return 0;
 }
 
-void sandbox_dir_write_state(const char *dir, const char *line)
+void sandbox_dir_write_state(int dir_fd, const char *line)
 {
-	char path[256], fresh[264];
-	snprintf(path, sizeof(path), "%s/state", dir);
-	snprintf(fresh, sizeof(fresh), "%s.new", path);
-	int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = openat(dir_fd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return;
 	int n = dprintf(fd, "%s\n", line);
 	close(fd);
-	if (n < 0 || rename(fresh, path) < 0)
-		unlink(fresh);
+	if (n < 0 || renameat(dir_fd, "state.new", dir_fd, "state") < 0)
+		unlinkat(dir_fd, "state.new", 0);
 }
 
-void sandbox_dir_remove(const char *dir)
+void sandbox_dir_remove(int root_fd, int dir_fd, const char *name)
 {
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat named, own;
+	/* Not the caller's descriptor: reading a directory moves its offset. */
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *list = fd < 0 ? NULL : fdopendir(fd);
 	if (!list)
 		return;
@@ -43,5 +41,8 @@ void sandbox_dir_remove(const char *dir)
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			unlinkat(fd, entry->d_name, 0);
 	closedir(list);
-	rmdir(dir);
+	/* A successor of the name that comes in between is not empty, and stays. */
+	if (fstat(dir_fd, &own) == 0 && fstatat(root_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	        own.st_dev == named.st_dev && own.st_ino == named.st_ino)
+		unlinkat(root_fd, name, AT_REMOVEDIR);
 }

@@ -8,30 +8,16 @@
 #include <string.h>
 #include <time.h>
 
-int trace_add_breakpoint(struct trace *trace, const char *text, struct err *err)
+void trace_set_breakpoint(struct trace *trace, const char *name, uint64_t addr, uint8_t *host,
+        const uint8_t instruction[TRACE_INSTRUCTION_SIZE])
 {
-	const char *equals = strchr(text, '=');
-	char *end;
-	if (!equals || equals == text || (size_t)(equals - text) >= TRACE_NAME_MAX)
-		return err_set(err, EINVAL, "a breakpoint is NAME=0xADDRESS, not \"%s\"", text);
 	if (trace->breakpoint_count == TRACE_BREAKPOINTS_MAX)
-		return err_set(err, EINVAL, "at most %u breakpoints", TRACE_BREAKPOINTS_MAX);
-	struct trace_breakpoint *b = &trace->breakpoint[trace->breakpoint_count];
-	b->host = NULL;
-	b->addr = strtoull(equals + 1, &end, 16);
-	if (end == equals + 1 || *end != '\0')
-		return err_set(err, EINVAL, "a breakpoint is NAME=0xADDRESS, not \"%s\"", text);
-	memcpy(b->name, text, (size_t)(equals - text));
-	trace->breakpoint_count++;
-	return 0;
-}
-
-void trace_set_breakpoint(
-        struct trace *trace, unsigned i, uint8_t *host, const uint8_t instruction[TRACE_INSTRUCTION_SIZE])
-{
-	memcpy(trace->breakpoint[i].was, host, TRACE_INSTRUCTION_SIZE);
+		return;
+	struct trace_breakpoint *b = &trace->breakpoint[trace->breakpoint_count++];
+	*b = (struct trace_breakpoint){.addr = addr, .host = host};
+	snprintf(b->name, sizeof(b->name), "%s", name);
+	memcpy(b->was, host, TRACE_INSTRUCTION_SIZE);
 	memcpy(host, instruction, TRACE_INSTRUCTION_SIZE);
-	trace->breakpoint[i].host = host;
 }
 
 bool trace_meet(struct trace *trace, uint64_t addr, const char **name)

@@ -4,7 +4,7 @@
  * machine that is not traced has no trace object; every call takes NULL and does nothing then.
  *
  * Stages inside the guest's kernel are breakpoints at its symbols, each met once: an instruction in the loaded image
- * that leaves the guest (BOOT_BREAKPOINT: a write to an I/O port), and which is undone then. The kernel is any, and
+ * that leaves the guest (arch_breakpoint), and which is undone then. The kernel is any, and
  * nothing is paid when off. KVM's own guest debugging would do without, but the emulated host does not emulate what it
  * needs.
  */
@@ -45,12 +45,12 @@ struct trace {
 	void *context;
 };
 
-/* "NAME=0xADDRESS". 0 or -errno with `err`. */
-int trace_add_breakpoint(struct trace *trace, const char *text, struct err *err);
-
-/* Writes `instruction` at `host`, the place of breakpoint `i`. Before the guest runs. */
-void trace_set_breakpoint(
-        struct trace *trace, unsigned i, uint8_t *host, const uint8_t instruction[TRACE_INSTRUCTION_SIZE]);
+/*
+ * Replaces the instruction at `host`, which the guest's kernel sees at `addr`, by a breakpoint. Before the guest runs;
+ * at most TRACE_BREAKPOINTS_MAX.
+ */
+void trace_set_breakpoint(struct trace *trace, const char *name, uint64_t addr, uint8_t *host,
+        const uint8_t instruction[TRACE_INSTRUCTION_SIZE]);
 
 /*
  * A vCPU met a breakpoint instruction at `addr`: true if it is one of ours. It is undone then, and the vCPU has to go

@@ -147,7 +147,7 @@ static bool handle_exit(struct vcpu *vcpu)
 		end(vcpu, VCPU_ERROR, text);
 		return false;
 	default:
-		if (meet_breakpoint(vcpu) || kvm_arch_handle_exit(run, vcpu->port_bus))
+		if (meet_breakpoint(vcpu) || kvm_arch_handle_exit(vcpu->arch, run))
 			return true;
 		snprintf(text, sizeof(text), "vCPU %u left the guest for a reason that is not handled (KVM exit %u)",
 		        vcpu->index, run->exit_reason);

@@ -29,7 +29,7 @@ struct vcpu {
 	struct kvm_run *run;
 	size_t run_size;
 	const struct bus *memory_bus;
-	const struct bus *port_bus;
+	const struct arch *arch;
 	/* Called at most once, on the vCPU's thread, when it ends by itself. */
 	void (*ended)(void *context, enum vcpu_end end, const char *text);
 	void *context;

@@ -9,7 +9,6 @@
 #include <asm/bootparam.h>
 #include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -140,7 +139,7 @@ int boot_write_mptable(const struct gmem *gmem, unsigned cpus, unsigned pins, st
 {
 	struct mp_builder b = {.used = sizeof(struct mp_pointer) + sizeof(struct mp_table)};
 	if (mp_fill(&b, cpus, pins) < 0)
-		return err_set(err, ENOSPC, "%u vCPUs do not fit the MP table (at most %u)", cpus, BOOT_CPUS_MAX);
+		return err_set(err, ENOSPC, "%u vCPUs do not fit the MP table", cpus);
 	struct mp_table table = {.signature = "PCMP",
 	        .length = (uint16_t)(b.used - sizeof(struct mp_pointer)),
 	        .revision = 4,
@@ -245,71 +244,58 @@ static int write_boot_params(
 
 /* --- files --- */
 
-static int open_file(const char *what, const char *path, struct err *err)
+static int check_file(int fd, const char *what, const char *name, struct stat *st, struct err *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_set(err, errno, "cannot open %s %s: %s", what, path, strerror(errno));
-	struct stat st;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(fd);
-		return err_set(err, EINVAL, "%s %s is not a regular file", what, path);
-	}
-	return fd;
+	if (fstat(fd, st) < 0)
+		return err_set(err, errno, "cannot stat %s %s: %s", what, name, strerror(errno));
+	if (!S_ISREG(st->st_mode))
+		return err_set(err, EINVAL, "%s %s is not a regular file", what, name);
+	return 0;
 }
 
 /* To the top of low memory, on a page of its own; `floor` is the end of the kernel. */
-static int load_initramfs(const char *path, const struct gmem *gmem, uint64_t floor, struct span *span, struct err *err)
+static int load_initramfs(
+        int fd, const char *name, const struct gmem *gmem, uint64_t floor, struct span *span, struct err *err)
 {
-	*span = (struct span){0};
-	if (!path)
-		return 0;
-	int fd = open_file("initramfs", path, err);
-	if (fd < 0)
-		return fd;
-	int ret = 0;
 	struct stat st;
-	uint64_t top = gmem->region[0].size;
-	if (fstat(fd, &st) < 0 || st.st_size == 0) {
-		ret = err_set(err, EINVAL, "initramfs %s is empty", path);
-		goto out;
-	}
-	span->size = (uint64_t)st.st_size;
-	uint64_t need = (span->size + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
-	if (span->size > UINT32_MAX || need > top || top - need < floor) {
-		ret = err_set(err, E2BIG,
-		        "initramfs %s (%llu KiB) does not fit beside the kernel: give the sandbox more with --memory",
-		        path, (unsigned long long)span->size >> 10);
-		goto out;
-	}
-	span->start = top - need;
-	uint8_t *to = gmem_ptr(gmem, gpa(span->start), span->size);
-	for (uint64_t done = 0; to && done < span->size;) {
-		ssize_t n = pread(fd, to + done, span->size - done, (off_t)done);
-		if (n <= 0) {
-			ret = err_set(err, n < 0 ? errno : EIO, "cannot read initramfs %s: %s", path,
+	*span = (struct span){0};
+	if (fd < 0)
+		return 0;
+	int ret = check_file(fd, "initramfs", name, &st, err);
+	if (ret < 0)
+		return ret;
+	if (st.st_size == 0)
+		return err_set(err, EINVAL, "initramfs %s is empty", name);
+	uint64_t top = gmem->region[0].size, size = (uint64_t)st.st_size;
+	uint64_t need = (size + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+	if (size > UINT32_MAX || need > top || top - need < floor)
+		return err_set(err, E2BIG,
+		        "initramfs %s (%llu KiB) does not fit into memory with the kernel: give the sandbox more with "
+		        "--memory",
+		        name, (unsigned long long)size >> 10);
+	*span = (struct span){.start = top - need, .size = size};
+	uint8_t *to = gmem_ptr(gmem, gpa(span->start), size);
+	for (uint64_t done = 0; to && done < size;) {
+		ssize_t n = pread(fd, to + done, size - done, (off_t)done);
+		if (n <= 0)
+			return err_set(err, n < 0 ? errno : EIO, "cannot read initramfs %s: %s", name,
 			        n < 0 ? strerror(errno) : "it became shorter");
-			break;
-		}
 		done += (uint64_t)n;
 	}
-out:
-	close(fd);
-	return ret;
+	return 0;
 }
 
-int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err)
+int boot_load(const struct boot_config *config, const struct gmem *gmem, struct processor_entry *entry, struct err *err)
 {
 	struct elf_limits limits = {.machine = EM_X86_64, .lowest = BOOT_HIGH_ADDR, .highest = gmem->region[0].size};
 	struct elf_image kernel;
 	struct span initramfs;
-	int fd = open_file("kernel", config->kernel_path, err);
-	if (fd < 0)
-		return fd;
-	int ret = elf_load(fd, config->kernel_path, &limits, gmem, &kernel, err);
-	close(fd);
+	struct stat st;
+	int ret = check_file(config->kernel_fd, "kernel", config->kernel_name, &st, err);
 	if (ret == 0)
-		ret = load_initramfs(config->initramfs_path, gmem, kernel.end, &initramfs, err);
+		ret = elf_load(config->kernel_fd, config->kernel_name, &limits, gmem, &kernel, err);
+	if (ret == 0)
+		ret = load_initramfs(config->initramfs_fd, config->initramfs_name, gmem, kernel.end, &initramfs, err);
 	if (ret == 0)
 		ret = write_boot_params(config, gmem, &initramfs, err);
 	if (ret == 0)
@@ -320,10 +306,11 @@ int boot_load(const struct boot_config *config, const struct gmem *gmem, struct 
 		ret = boot_write_page_tables(gmem, err);
 	if (ret == 0)
 		ret = write_gdt(gmem, err);
-	*entry = (struct kvm_entry){.pc = kernel.entry,
-	        .boot_data = BOOT_PARAMS_ADDR,
-	        .page_table = BOOT_PML4_ADDR,
-	        .descriptors = BOOT_GDT_ADDR};
+	if (ret == 0)
+		*entry = (struct processor_entry){.pc = kernel.entry,
+		        .boot_params = BOOT_PARAMS_ADDR,
+		        .page_table = BOOT_PML4_ADDR,
+		        .gdt = BOOT_GDT_ADDR};
 	return ret;
 }
 

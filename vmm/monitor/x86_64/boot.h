@@ -11,7 +11,7 @@
 
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/gmem.h"
-#include "vmm/monitor/kvm_arch.h"
+#include "vmm/monitor/x86_64/processor.h"
 
 /* Guest physical layout below 1 MiB: boot tables, each with a page or more of its own. */
 #define BOOT_GDT_ADDR 0x1000u
@@ -35,27 +35,25 @@
 #define BOOT_IRQ_SERIAL 4u
 
 struct boot_config {
-	const char *kernel_path;
-	const char *initramfs_path; /* NULL: none */
+	int kernel_fd;    /* descriptors stay the caller's; names are for messages */
+	int initramfs_fd; /* -1: none */
+	const char *kernel_name;
+	const char *initramfs_name;
 	const char *cmdline;
-	unsigned cpus; /* 1 to BOOT_CPUS_MAX */
+	unsigned cpus;
 	unsigned pins; /* of the I/O APIC: up to IOAPIC_PINS_MAX */
 };
 
-/* What the SMP kernel is configured for. */
-#define BOOT_CPUS_MAX 64u
-
 /* Loads everything into `gmem` and says where the first vCPU begins. 0 or -errno with `err` set. */
-int boot_load(const struct boot_config *config, const struct gmem *gmem, struct kvm_entry *entry, struct err *err);
+int boot_load(
+        const struct boot_config *config, const struct gmem *gmem, struct processor_entry *entry, struct err *err);
 
 /* Why did the guest ask for a reset? True if its kernel panicked: it then left the warm boot flag (reboot=panic_warm).
  */
 bool boot_panicked(const struct gmem *gmem);
 
-/* Where the kernel's code at a virtual address lies: NULL outside RAM. Holds for kernels that do not relocate
- * themselves. */
+/* See arch_symbol. */
 uint8_t *boot_symbol(const struct gmem *gmem, uint64_t addr);
-#define BOOT_BREAKPOINT ((const uint8_t[]){0xe6, 0x7e}) /* outb %al, $0x7e: see kvm_arch_breakpoint */
 
 /* The parts, for their tests. */
 int boot_write_mptable(const struct gmem *gmem, unsigned cpus, unsigned pins, struct err *err);

@@ -12,8 +12,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "vmm/monitor/x86_64/ioapic.h"
 #include "vmm/monitor/kvm_arch.h"
+#include "vmm/monitor/x86_64/ioapic.h"
+#include "vmm/monitor/x86_64/processor.h"
 
 /* Intel needs three pages for real mode and one for its identity map; both below the 32-bit top, away from devices. */
 #define IDENTITY_MAP_ADDR 0xfffbc000ull
@@ -34,7 +35,7 @@
 #define EFER_LME (1ull << 8)
 #define EFER_LMA (1ull << 10)
 
-int kvm_arch_create_irqchip(int vm_fd, struct err *err)
+int processor_create_irqchip(int vm_fd, struct err *err)
 {
 	__u64 identity = IDENTITY_MAP_ADDR;
 	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 || ioctl(vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
@@ -56,7 +57,7 @@ static struct kvm_irq_routing_msi message(uint64_t entry)
 	};
 }
 
-int kvm_arch_route(int vm_fd, const uint64_t *entry, unsigned pins)
+int processor_route(int vm_fd, const uint64_t *entry, unsigned pins)
 {
 	struct {
 		struct kvm_irq_routing head;
@@ -137,7 +138,7 @@ static void fix_features(struct kvm_cpuid_entry2 *e, unsigned index, unsigned co
 	}
 }
 
-int kvm_arch_read_cpuid(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
+int processor_read_cpuid(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
 	if (!cpuid)
@@ -184,7 +185,7 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool cod
 	};
 }
 
-int kvm_arch_set_processor(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err)
+int processor_set_cpuid(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		fix_features(&cpuid->entries[i], index, count);
@@ -196,7 +197,7 @@ int kvm_arch_set_processor(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index
 }
 
 /* Long mode, paging on, flat segments, interrupts off: Linux's 64-bit boot protocol. */
-int kvm_arch_set_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *err)
+int processor_set_entry(int vcpu_fd, const struct processor_entry *entry, struct err *err)
 {
 	struct kvm_sregs sregs;
 	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
@@ -204,7 +205,7 @@ int kvm_arch_set_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *e
 	sregs.cs = flat_segment(0x10, 0xb, true);
 	sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = flat_segment(0x18, 0x3, false);
 	sregs.tr = (struct kvm_segment){.limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1};
-	sregs.gdt.base = entry->descriptors;
+	sregs.gdt.base = entry->gdt;
 	sregs.gdt.limit = 5 * 8 - 1;
 	sregs.idt.base = 0;
 	sregs.idt.limit = 0;
@@ -214,13 +215,13 @@ int kvm_arch_set_entry(int vcpu_fd, const struct kvm_entry *entry, struct err *e
 	sregs.efer |= EFER_LME | EFER_LMA;
 	if (ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) < 0)
 		return err_set(err, errno, "KVM refused the vCPU's segment registers: %s", strerror(errno));
-	struct kvm_regs regs = {.rip = entry->pc, .rsi = entry->boot_data, .rflags = 2};
+	struct kvm_regs regs = {.rip = entry->pc, .rsi = entry->boot_params, .rflags = 2};
 	if (ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0)
 		return err_set(err, errno, "KVM refused the vCPU's registers: %s", strerror(errno));
 	return 0;
 }
 
-bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports)
+bool processor_port_io(struct kvm_run *run, const struct bus *ports)
 {
 	if (run->exit_reason != KVM_EXIT_IO)
 		return false;
@@ -230,6 +231,10 @@ bool kvm_arch_handle_exit(struct kvm_run *run, const struct bus *ports)
 	return true;
 }
 
+/*
+ * The breakpoint is `outb %al, $0x7e`. KVM has moved past it already when it leaves for that port (its quirk
+ * KVM_X86_QUIRK_OUT_7E_INC_RIP, on by default), so nothing is pending that would spoil setting the program counter.
+ */
 uint64_t kvm_arch_breakpoint(const struct kvm_run *run, int vcpu_fd)
 {
 	bool ours = run->exit_reason == KVM_EXIT_IO && run->io.port == 0x7e && run->io.direction == KVM_EXIT_IO_OUT &&

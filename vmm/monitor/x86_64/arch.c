@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* x86-64's side of the machine: I/O APIC, I/O ports and CPUID in one object, and the command line of its kernels. */
+#include "vmm/monitor/arch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/monitor/kvm_arch.h"
+#include "vmm/monitor/x86_64/boot.h"
+#include "vmm/monitor/x86_64/ioapic.h"
+#include "vmm/monitor/x86_64/platform.h"
+#include "vmm/monitor/x86_64/processor.h"
+
+#define DEVICE_WINDOW 4096u
+
+_Static_assert(BOOT_IRQ(ARCH_DEVICES_MAX - 1) < IOAPIC_PINS_MAX, "a pin for every device");
+
+/*
+ * reboot=k: a reset is one write to port 0x64. panic_warm: the reset of a panic leaves the warm boot flag, which tells
+ * it from a reboot. Few words: the kernel compares each with every parameter that it knows.
+ */
+#define KERNEL_ARGS "reboot=k,panic_warm tsc=reliable"
+
+struct arch {
+	struct arch_options options;
+	struct kvm_cpuid2 *cpuid;
+	struct processor_entry entry;
+	struct bus ports;
+	struct platform platform;
+	struct ioapic ioapic;
+	const struct gmem *gmem;
+	unsigned devices;
+	int vm_fd;
+};
+
+const uint8_t arch_breakpoint[TRACE_INSTRUCTION_SIZE] = {0xe6, 0x7e}; /* outb %al, $0x7e */
+
+static void on_platform_event(void *context, enum platform_event event)
+{
+	struct arch *arch = context;
+	enum arch_event told = ARCH_POWEROFF;
+	switch (event) {
+	case PLATFORM_RESET: told = boot_panicked(arch->gmem) ? ARCH_PANIC : ARCH_REBOOT; break;
+	case PLATFORM_POWEROFF: told = ARCH_POWEROFF; break;
+	case PLATFORM_BOOT_FAILED: told = ARCH_BOOT_FAILED; break;
+	}
+	arch->options.event(arch->options.context, told);
+}
+
+static void on_route(void *context, const uint64_t *entry, unsigned pins)
+{
+	struct arch *arch = context;
+	if (processor_route(arch->vm_fd, entry, pins) < 0)
+		arch->options.failed(arch->options.context, "KVM refused to route the guest's interrupts");
+}
+
+/* What a device signalled while its pin was masked is lost. */
+static void on_unmasked(void *context, unsigned pin)
+{
+	struct arch *arch = context;
+	for (unsigned i = 0; i < arch->devices; i++) {
+		if (BOOT_IRQ(i) == pin)
+			arch->options.interrupt_again(arch->options.context, i);
+	}
+}
+
+int arch_create(struct arch **out, const struct arch_options *options, struct err *err)
+{
+	struct arch *arch = calloc(1, sizeof(*arch));
+	if (!arch)
+		return err_set(err, ENOMEM, "out of memory for the machine");
+	arch->options = *options;
+	arch->ioapic.route = on_route;
+	arch->ioapic.unmasked = on_unmasked;
+	arch->ioapic.context = arch;
+	ioapic_init(&arch->ioapic, 1);
+	arch->platform.event = on_platform_event;
+	arch->platform.event_context = arch;
+	arch->platform.trace = options->trace;
+	int ret = platform_init(
+	        &arch->platform, &arch->ports, options->early_console, options->console, options->console_context, err);
+	if (ret == 0 && bus_add(options->memory_bus, IOAPIC_ADDR, IOAPIC_SIZE, ioapic_access, &arch->ioapic) < 0)
+		ret = err_set(err, ENOSPC, "too many devices");
+	if (ret < 0) {
+		arch_destroy(arch);
+		return ret;
+	}
+	*out = arch;
+	return 0;
+}
+
+void arch_destroy(struct arch *arch)
+{
+	if (!arch)
+		return;
+	ioapic_destroy(&arch->ioapic);
+	free(arch->cpuid);
+	free(arch);
+}
+
+int arch_create_memory(struct gmem *gmem, uint64_t bytes, struct err *err)
+{
+	return gmem_create(gmem, bytes, BOOT_HOLE_START, BOOT_HOLE_END, err);
+}
+
+gpa_t arch_device_addr(unsigned index)
+{
+	return gpa(BOOT_MMIO_ADDR + (uint64_t)index * DEVICE_WINDOW);
+}
+
+uint32_t arch_device_gsi(unsigned index)
+{
+	return BOOT_IRQ(index);
+}
+
+int arch_read_host(struct arch *arch, const struct kvm *kvm, struct err *err)
+{
+	return processor_read_cpuid(kvm->dev_fd, &arch->cpuid, err);
+}
+
+int arch_furnish_vm(struct arch *arch, const struct kvm *kvm, struct err *err)
+{
+	arch->vm_fd = kvm->vm_fd;
+	return processor_create_irqchip(kvm->vm_fd, err);
+}
+
+int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct err *err)
+{
+	return processor_set_cpuid(vcpu_fd, arch->cpuid, index, arch->options.cpus, err);
+}
+
+static int make_cmdline(const struct arch *arch, const struct arch_boot *boot, char *to, size_t size, struct err *err)
+{
+	int used = snprintf(to, size, "%s %s", KERNEL_ARGS,
+	        arch->options.early_console ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1" : "console=hvc0");
+	for (unsigned i = 0; i < boot->devices && used < (int)size; i++)
+		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",
+		        arch_device_addr(i).addr, arch_device_gsi(i));
+	if (used < (int)size)
+		used += snprintf(to + used, size - (size_t)used, " %s%s%s", boot->kernel_args,
+		        *boot->init_args ? " -- " : "", boot->init_args);
+	if (used >= (int)size)
+		return err_set(err, E2BIG,
+		        "the kernel's command line would have %d bytes, but only %zu fit: use fewer kernel parameters",
+		        used, size - 1);
+	return 0;
+}
+
+int arch_load(struct arch *arch, const struct gmem *gmem, const struct arch_boot *boot, struct err *err)
+{
+	char cmdline[BOOT_CMDLINE_MAX];
+	unsigned last = boot->devices > 0 ? BOOT_IRQ(boot->devices - 1) : 0;
+	if (arch->options.early_console && last < BOOT_IRQ_SERIAL)
+		last = BOOT_IRQ_SERIAL;
+	arch->ioapic.pins = last + 1;
+	arch->gmem = gmem;
+	arch->devices = boot->devices;
+	int ret = make_cmdline(arch, boot, cmdline, sizeof(cmdline), err);
+	if (ret < 0)
+		return ret;
+	struct boot_config config = {.kernel_fd = boot->kernel_fd,
+	        .initramfs_fd = boot->initramfs_fd,
+	        .kernel_name = boot->kernel_name,
+	        .initramfs_name = boot->initramfs_name,
+	        .cmdline = cmdline,
+	        .cpus = arch->options.cpus,
+	        .pins = arch->ioapic.pins};
+	return boot_load(&config, gmem, &arch->entry, err);
+}
+
+int arch_set_entry(struct arch *arch, int vcpu_fd, struct err *err)
+{
+	return processor_set_entry(vcpu_fd, &arch->entry, err);
+}
+
+uint8_t *arch_symbol(const struct gmem *gmem, uint64_t addr)
+{
+	return boot_symbol(gmem, addr);
+}
+
+bool kvm_arch_handle_exit(const struct arch *arch, struct kvm_run *run)
+{
+	return processor_port_io(run, &arch->ports);
+}

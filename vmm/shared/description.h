@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The description of one sandbox: what the library decided, and all that the monitor knows. The library sends it as one
+ * message over the monitor's socket, together with descriptors for every file that the sandbox uses, so the monitor
+ * opens nothing by path outside the sandbox's directory.
+ *
+ * The message is the structure itself: both sides run on one host and are installed together. Its head states the
+ * version and the size, and a receiver refuses any other. Increase DESCRIPTION_VERSION with every change of the layout.
+ */
+#ifndef WISP_DESCRIPTION_H
+#define WISP_DESCRIPTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wisp.h"
+
+#define DESCRIPTION_VERSION 1u
+
+/* The monitor finds its end of the socket here. The description comes in on it; lines about the state go out. */
+#define DESCRIPTION_SOCKET_FD 3
+
+#define DESCRIPTION_DISKS_MAX (WISP_DISKS_MAX + 2) /* the image and the overlay too */
+#define DESCRIPTION_BREAKPOINTS_MAX 8u
+#define DESCRIPTION_BREAKPOINT_NAME_MAX 24u /* bytes, with the NUL, here and below */
+#define DESCRIPTION_HOSTNAME_MAX 64u
+#define DESCRIPTION_KERNEL_ARGS_MAX 2048u /* Linux's COMMAND_LINE_SIZE on x86 */
+#define DESCRIPTION_FILE_NAME_MAX 256u
+#define DESCRIPTION_BOOT_TIMEOUT_MS_MAX (24u * 3600u * 1000u)
+#define DESCRIPTION_MEMORY_MIB_MAX (1u << 20)
+
+/* Names in the sandbox's directory that more than one side uses. */
+#define DESCRIPTION_VSOCK_SOCKET "vsock.sock" /* and "vsock.sock_PORT" for connections that the guest makes */
+#define DESCRIPTION_TRACE_FILE "trace"
+
+enum description_flags {
+	DESCRIPTION_DETACH = 1 << 0,    /* the sandbox outlives its owner once it is ready */
+	DESCRIPTION_EPHEMERAL = 1 << 1, /* the monitor removes the directory at the end */
+	DESCRIPTION_CONSOLE = 1 << 2,   /* the kernel logs to a serial port, from its first message on */
+	DESCRIPTION_TRACE = 1 << 3,     /* note when each stage is reached */
+	DESCRIPTION_INITRAMFS = 1 << 4, /* a descriptor for an initramfs is there */
+	DESCRIPTION_IMAGE = 1 << 5,     /* disk[0] is the root file system */
+	DESCRIPTION_OVERLAY = 1 << 6,   /* disk[1] takes the changes to it */
+	DESCRIPTION_BARE = 1 << 7,      /* a payload without an agent: no disks, no vsock, never ready */
+	DESCRIPTION_ECHO = 1 << 8,      /* copy the console to standard error */
+	DESCRIPTION_FLAGS_ALL = (1 << 9) - 1,
+};
+
+struct description_disk {
+	uint32_t read_only; /* 0 or 1 */
+	uint32_t cache;     /* enum wisp_cache; with WISP_CACHE_DIRECT the descriptor was opened with O_DIRECT */
+};
+
+struct description_breakpoint {
+	char name[DESCRIPTION_BREAKPOINT_NAME_MAX];
+	uint64_t addr; /* virtual address of an instruction in the kernel */
+};
+
+/* Everything but the descriptors. Strings are NUL-terminated. Unused elements of arrays are zero. */
+struct description {
+	char magic[8];
+	uint32_t version; /* DESCRIPTION_VERSION */
+	uint32_t size;    /* of this structure, bytes */
+	uint32_t flags;   /* enum description_flags */
+	uint32_t cpus;
+	uint32_t memory_mib;
+	uint32_t boot_timeout_ms; /* 0: none */
+	uint32_t disk_count;
+	uint32_t breakpoint_count;
+	uint64_t started_ns; /* CLOCK_MONOTONIC: when the library began to start the monitor */
+	struct description_disk disk[DESCRIPTION_DISKS_MAX];
+	struct description_breakpoint breakpoint[DESCRIPTION_BREAKPOINTS_MAX];
+	char name[WISP_NAME_MAX + 1]; /* of the sandbox, and of its directory in the state directory */
+	char hostname[DESCRIPTION_HOSTNAME_MAX];
+	char kernel_args[DESCRIPTION_KERNEL_ARGS_MAX];
+	/* For messages only. */
+	char kernel_name[DESCRIPTION_FILE_NAME_MAX];
+	char initramfs_name[DESCRIPTION_FILE_NAME_MAX];
+};
+
+/* The descriptors that come with it; -1 for one that is not there. */
+struct description_fds {
+	int root;      /* the state directory */
+	int dir;       /* the sandbox's directory */
+	int lock;      /* the file `lock` in it, locked */
+	int kernel;    /* a vmlinux */
+	int initramfs; /* with DESCRIPTION_INITRAMFS */
+	int disk[DESCRIPTION_DISKS_MAX];
+};
+
+#define DESCRIPTION_FDS_MAX (5 + DESCRIPTION_DISKS_MAX)
+
+/* All zero but the head: version and size. */
+void description_init(struct description *description);
+
+/* No descriptors. */
+void description_init_fds(struct description_fds *fds);
+
+/* Closes those that are there. */
+void description_close_fds(struct description_fds *fds);
+
+/*
+ * Checks every field, whoever filled it in. 0, or -EPROTO for another version, -EINVAL else; `why` then says what is
+ * wrong, in one line of at most `size` bytes.
+ */
+int description_check(const struct description *description, char *why, size_t size);
+
+/* Copies `length` received bytes into `description` and checks it, as description_check does. */
+int description_decode(const void *bytes, size_t length, struct description *description, char *why, size_t size);
+
+/*
+ * Sends both over a connected Unix stream socket with nothing sent before. The descriptors stay the caller's. 0 or
+ * -errno.
+ */
+int description_send(int socket, const struct description *description, const struct description_fds *fds);
+
+/*
+ * Receives both; blocks until the message is whole. The descriptors are close-on-exec and become the caller's, on
+ * failure too (description_close_fds). 0, or -errno with `why` as above: -ECONNRESET when the sender went away.
+ */
+int description_receive(
+        int socket, struct description *description, struct description_fds *fds, char *why, size_t size);
+
+/* Copies a string into a field of `size` bytes: 0, or -E2BIG, and then the field is cut. */
+int description_set(char *field, size_t size, const char *text);
+
+#endif
