@@ -99,6 +99,7 @@ enum wisp_status {
 	WISP_ERR_CANCELLED = 23,     /* the caller's own descriptor asked to stop */
 	WISP_ERR_SESSION_ENDED = 24, /* the program has ended: nothing takes a signal or input any more */
 	WISP_ERR_NO_TERMINAL = 25,   /* the descriptor is no terminal */
+	WISP_ERR_DISK_BUSY = 26,     /* another sandbox uses the disk, and one of the two would write to it */
 };
 
 /* Why a program did not start. */
@@ -332,6 +333,14 @@ WISP_API void wisp_free_sandbox_info(struct wisp_sandbox_info *info);
  */
 WISP_API int wisp_list_sandboxes(const char *state_root, struct wisp_sandbox_info ***list, struct wisp_error *error);
 WISP_API void wisp_free_sandbox_list(struct wisp_sandbox_info **list);
+
+/*
+ * Removes all sandboxes whose monitor died without a word (WISP_SANDBOX_STALE), and what processes that died left half
+ * made in the state directory. With dry_run nothing is removed. Returns how many sandboxes that are; *removed (may be
+ * NULL) lists them, to be released with wisp_free_sandbox_list.
+ */
+WISP_API int wisp_prune_sandboxes(
+        const char *state_root, bool dry_run, struct wisp_sandbox_info ***removed, struct wisp_error *error);
 
 /* ---- Executions -------------------------------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include "vmm/monitor/x86_64/boot.h"
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/sandbox_dir.h"
+#include "vmm/shared/sandbox_files.h"
 #include "vmm/monitor/x86_64/serial.h"
 
 #define LOG_LIMIT 65536u
@@ -81,7 +82,7 @@ static void links(void)
 	sandbox_dir_write_state(dir_fd, "ready");
 	CHECK(stat(victim, &st) == 0 && st.st_size == 8);
 	unlink(victim);
-	sandbox_dir_remove(AT_FDCWD, dir_fd, dir);
+	CHECK_EQ(sandbox_files_remove(AT_FDCWD, dir_fd, dir), 0);
 	CHECK(stat(dir, &st) < 0);
 	close(dir_fd);
 }
@@ -99,14 +100,14 @@ static void a_successor_keeps_its_directory(void)
 	int new_fd = openat(root_fd, "box", O_RDONLY | O_DIRECTORY);
 	sandbox_dir_write_state(new_fd, "ready");
 	sandbox_dir_write_state(old_fd, "exit killed");
-	sandbox_dir_remove(root_fd, old_fd, "box");
+	CHECK(sandbox_files_remove(root_fd, old_fd, "box") < 0);
 	CHECK_EQ(fstatat(root_fd, "box/state", &st, 0), 0);
 	CHECK_EQ(st.st_size, strlen("ready\n"));
 	/* Not even one that is still empty. */
 	REQUIRE(unlinkat(new_fd, "state", 0) == 0);
-	sandbox_dir_remove(root_fd, old_fd, "box");
+	CHECK(sandbox_files_remove(root_fd, old_fd, "box") < 0);
 	CHECK_EQ(fstatat(root_fd, "box", &st, 0), 0);
-	sandbox_dir_remove(root_fd, new_fd, "box");
+	CHECK_EQ(sandbox_files_remove(root_fd, new_fd, "box"), 0);
 	CHECK(fstatat(root_fd, "box", &st, 0) < 0);
 	close(old_fd);
 	close(new_fd);

@@ -23,6 +23,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/shared/description.h"
+#include "vmm/shared/sandbox_files.h"
 #include "wisp.h"
 
 #define UNUSED __attribute__((unused))
@@ -135,9 +136,12 @@ UNUSED static bool fixture_dir(struct fixture *f, const char *config)
 		return false;
 	snprintf(f->dir, sizeof(f->dir), "%s/box", f->root);
 	mkdir(f->dir, 0700);
-	write_file(f->dir, "config", config);
+	char path[PATH_MAX], text[4096];
+	snprintf(text, sizeof(text), "%s%s", SANDBOX_FILES_MAGIC, config);
+	write_file(f->dir, "config", text);
+	snprintf(path, sizeof(path), "%s/config", f->dir);
+	chmod(path, 0600);
 	write_file(f->dir, "state", "ready\n");
-	char path[PATH_MAX];
 	snprintf(path, sizeof(path), "%s/lock", f->dir);
 	f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	return f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX) == 0;

@@ -66,11 +66,13 @@ static void the_monitor_gets_its_description(void)
 	struct place p;
 	struct wisp_sandbox *sandbox;
 	struct description d;
-	char disk[128];
+	char disk[128], other[128];
 	REQUIRE(make_place(&p));
 	snprintf(disk, sizeof(disk), "%s/disk", p.dir);
+	snprintf(other, sizeof(other), "%s/other", p.dir);
 	write_file(p.dir, "disk", "data");
-	struct wisp_disk disks[] = {{.path = disk}, {.path = disk, .read_only = true, .cache = WISP_CACHE_UNSAFE}};
+	write_file(p.dir, "other", "data");
+	struct wisp_disk disks[] = {{.path = disk}, {.path = other, .read_only = true, .cache = WISP_CACHE_UNSAFE}};
 	const char *breakpoints[] = {"start_kernel=0xffffffff81000000", NULL};
 	p.options.disks = disks;
 	p.options.disk_count = 2;
@@ -251,7 +253,7 @@ static void names_are_taken(void)
 	end_place(&p, 0);
 }
 
-/* Its monitor died by SIGKILL: it is seen, listed, replaced by the next of the name; without `keep`, swept. */
+/* Its monitor died by SIGKILL: it is seen, listed, replaced by the next of the name, and pruned. */
 static void stale_sandboxes(void)
 {
 	struct place p;
@@ -272,12 +274,18 @@ static void stale_sandboxes(void)
 			sleep_ms(10);
 		CHECK_EQ(wisp_open_sandbox(p.root, "box", &sandbox, &error), -ESRCH);
 		CHECK_EQ(error.status, WISP_ERR_NOT_RUNNING);
-		int count = wisp_list_sandboxes(p.root, &list, &error);
-		CHECK_EQ(count, p.options.keep ? 1 : 0);
-		if (count == 1)
-			CHECK_EQ(list[0]->state, WISP_SANDBOX_STALE);
+		REQUIRE(wisp_list_sandboxes(p.root, &list, &error) == 1);
+		CHECK_EQ(list[0]->state, WISP_SANDBOX_STALE);
 		wisp_free_sandbox_list(list);
 	}
+	/* Looking changes nothing; neither does saying what would be done. */
+	CHECK_EQ(count_entries(p.root), 1);
+	CHECK_EQ(wisp_prune_sandboxes(p.root, true, &list, &error), 1);
+	CHECK_STR(list[0]->name, "box");
+	wisp_free_sandbox_list(list);
+	CHECK_EQ(count_entries(p.root), 1);
+	CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 1);
+	CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
 	end_place(&p, 0);
 }
 
@@ -330,6 +338,128 @@ static void stubborn_guests_are_killed(void)
 	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
 	CHECK_EQ(count_entries(p.root), 0);
 	wisp_close_sandbox(sandbox);
+	end_place(&p, 0);
+}
+
+/* A state directory that is an ordinary folder: what is not a sandbox is neither listed, claimed nor removed. */
+static void foreign_entries_are_left_alone(void)
+{
+	static const char *const foreign[] = {"music", "docs", "nginx", ".wisp-0123456789abcdef", ".0123456789abcdef"};
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info, **list;
+	struct wisp_error error;
+	char path[PATH_MAX];
+	REQUIRE(make_place(&p) && mkdir(p.root, 0700) == 0);
+	for (size_t i = 0; i < 5; i++) {
+		snprintf(path, sizeof(path), "%s/%s", p.root, foreign[i]);
+		REQUIRE(mkdir(path, 0700) == 0);
+		if (i == 1)
+			write_file(path, "lock", "");
+		if (i >= 2)
+			write_file(path, "config", "cpus=1\nmemory_mib=64\n");
+		if (i >= 3) {
+			struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+			utimensat(AT_FDCWD, path, old, 0);
+		}
+	}
+	/* Nor are odd entries in the way of the others. */
+	snprintf(path, sizeof(path), "%s/config", p.root);
+	REQUIRE(mkdir(path, 0) == 0);
+	snprintf(path, sizeof(path), "%s/link", p.root);
+	REQUIRE(symlink("/", path) == 0);
+	write_file(p.root, "file", "text");
+	p.options.name = "box";
+	p.options.detach = p.options.keep = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_list_sandboxes(p.root, &list, &error), 1);
+	wisp_free_sandbox_list(list);
+	CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
+	static const char *const names[] = {"music", "docs", "nginx", "config", "link", "file"};
+	for (size_t i = 0; i < 6; i++) {
+		struct wisp_sandbox *other;
+		p.options.name = names[i];
+		CHECK_EQ(wisp_create_sandbox(&p.options, &other, &error), -EEXIST);
+		CHECK(strstr(error.message, "that is not a sandbox"));
+		CHECK(wisp_remove_sandbox(p.root, names[i], &error) < 0);
+		CHECK_EQ(error.status, WISP_ERR_NO_SANDBOX);
+		CHECK(wisp_inspect_sandbox(p.root, names[i], &info, &error) < 0);
+		CHECK(wisp_open_sandbox(p.root, names[i], &other, &error) < 0);
+	}
+	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
+	wisp_close_sandbox(sandbox);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), 0);
+	/* Writable by others: not even looked at. */
+	chmod(p.root, 0777);
+	CHECK_EQ(wisp_list_sandboxes(p.root, &list, &error), -EPERM);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), -EPERM);
+	chmod(p.root, 0700);
+	end_place(&p, 8);
+}
+
+/* What a process that died left half made or half removed goes with prune. */
+static void leftovers_are_pruned(void)
+{
+	struct place p;
+	struct wisp_error error;
+	char path[PATH_MAX];
+	REQUIRE(make_place(&p) && mkdir(p.root, 0700) == 0);
+	snprintf(path, sizeof(path), "%s/.wisp-0123456789abcdef", p.root);
+	REQUIRE(mkdir(path, 0700) == 0);
+	write_file(path, "config", SANDBOX_FILES_MAGIC);
+	write_file(path, "exec.log", "");
+	snprintf(path, sizeof(path), "%s/.wisp-0123456789abcdef/config", p.root);
+	chmod(path, 0600);
+	CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
+	end_place(&p, 0);
+}
+
+/* Two sandboxes never write to one file, and none reads what another writes. */
+static void disks_are_locked(void)
+{
+	static const struct {
+		bool first_ro, second_ro, refused;
+	} cases[] = {{true, true, false}, {true, false, true}, {false, true, true}, {false, false, true}};
+	struct place p;
+	struct wisp_sandbox *sandbox, *second;
+	struct wisp_error error;
+	char path[128], alias[128];
+	REQUIRE(make_place(&p));
+	write_file(p.dir, "disk", "data");
+	snprintf(path, sizeof(path), "%s/disk", p.dir);
+	snprintf(alias, sizeof(alias), "%s/alias", p.dir);
+	REQUIRE(link(path, alias) == 0);
+	for (size_t i = 0; i < 4; i++) {
+		struct wisp_disk one = {.path = path, .read_only = cases[i].first_ro};
+		struct wisp_disk other = {.path = alias, .read_only = cases[i].second_ro};
+		struct wisp_disk both[2] = {one, other};
+		p.options.name = "box";
+		p.options.disks = &one;
+		p.options.disk_count = 1;
+		REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+		p.options.name = "other";
+		p.options.disks = &other;
+		int r = wisp_create_sandbox(&p.options, &second, &error);
+		CHECK_EQ(r, cases[i].refused ? -EBUSY : 0);
+		if (r < 0) {
+			CHECK_EQ(error.status, WISP_ERR_DISK_BUSY);
+			CHECK(strstr(error.message, "in use by the sandbox 'box'"));
+		}
+		wisp_close_sandbox(second);
+		wisp_close_sandbox(sandbox);
+		/* Twice in one sandbox is the same. */
+		p.options.disks = both;
+		p.options.disk_count = 2;
+		r = wisp_create_sandbox(&p.options, &sandbox, &error);
+		CHECK_EQ(r, cases[i].refused ? -EBUSY : 0);
+		wisp_close_sandbox(sandbox);
+	}
+	/* As an overlay, too. */
+	struct wisp_disk disk = {.path = path};
+	p.options.overlay = alias;
+	p.options.disks = &disk;
+	p.options.disk_count = 1;
+	CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -EBUSY);
 	end_place(&p, 0);
 }
 
@@ -551,6 +681,9 @@ int main(int argc, char **argv)
 	        {"create_without_waiting", create_without_waiting},
 	        {"names_are_taken", names_are_taken},
 	        {"stale_sandboxes", stale_sandboxes},
+	        {"foreign_entries_are_left_alone", foreign_entries_are_left_alone},
+	        {"leftovers_are_pruned", leftovers_are_pruned},
+	        {"disks_are_locked", disks_are_locked},
 	        {"a_killed_owner_leaves_nothing", a_killed_owner_leaves_nothing},
 	        {"stubborn_guests_are_killed", stubborn_guests_are_killed},
 	        {"the_end_is_told", the_end_is_told},

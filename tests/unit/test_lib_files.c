@@ -296,7 +296,7 @@ static void names_of_numbers(void)
 	CHECK_STR(wisp_get_errno_name(0), "");
 	CHECK_STR(wisp_get_errno_name(99999), "");
 	CHECK_STR(wisp_get_status_name((enum wisp_status)999), "unknown");
-	for (int i = WISP_OK; i <= WISP_ERR_NO_TERMINAL; i++)
+	for (int i = WISP_OK; i <= WISP_ERR_DISK_BUSY; i++)
 		CHECK(strcmp(wisp_get_status_name((enum wisp_status)i), "unknown") != 0);
 	CHECK(wisp_get_version()[0]);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/config.h"
+#include "vmm/shared/sandbox_files.h"
 
 #define CONFIG_MAX ((size_t)8 << 20)
 
@@ -28,6 +29,7 @@ static void add(struct lib_string *out, const char *key, const char *value)
 int config_write(int dirfd, const struct config *config)
 {
 	struct lib_string out = {0};
+	lib_string_format(&out, "%s", SANDBOX_FILES_MAGIC);
 	add(&out, "image", config->image);
 	lib_string_format(&out, "cpus=%u\nmemory_mib=%u\n", config->cpus, config->memory_mib);
 	lib_string_format(&out, "writable=%d\ndetach=%d\nkeep=%d\n", config->writable, config->detach, config->keep);
@@ -39,12 +41,14 @@ int config_write(int dirfd, const struct config *config)
 	add(&out, "hostname", config->hostname);
 	for (const char **env = config->env; env && *env; env++)
 		add(&out, "env", *env);
+	for (const char **disk = config->disks; disk && *disk; disk++)
+		add(&out, "disk", *disk);
 	if (out.failed || out.length > CONFIG_MAX) {
 		free(out.text);
 		return out.failed ? -ENOMEM : -E2BIG;
 	}
 	int result = 0;
-	int fd = openat(dirfd, "config", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd = openat(dirfd, SANDBOX_FILES_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		result = -errno;
 	} else {
@@ -98,19 +102,22 @@ static void take(struct config *config, const char *key, char *value)
 		config->hostname = value;
 	else if (strcmp(key, "env") == 0)
 		config->env[config->env_count++] = value;
+	else if (strcmp(key, "disk") == 0)
+		config->disks[config->disk_count++] = value;
 }
 
 int config_read(int dirfd, struct config *config)
 {
 	*config = (struct config){0};
-	config->text = lib_read_file(dirfd, "config", CONFIG_MAX, NULL);
+	config->text = lib_read_file(dirfd, SANDBOX_FILES_CONFIG, CONFIG_MAX, NULL);
 	if (!config->text)
 		return -errno;
 	size_t lines = 1;
 	for (const char *at = config->text; (at = strchr(at, '\n')); at++)
 		lines++;
 	config->env = calloc(lines + 1, sizeof(*config->env));
-	if (!config->env) {
+	config->disks = calloc(lines + 1, sizeof(*config->disks));
+	if (!config->env || !config->disks) {
 		config_free(config);
 		return -ENOMEM;
 	}
@@ -129,5 +136,6 @@ void config_free(struct config *config)
 {
 	free(config->text);
 	free(config->env);
+	free(config->disks);
 	*config = (struct config){0};
 }

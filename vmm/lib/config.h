@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The `config` file of a sandbox's directory: what it was created with, for whoever opens it later. One key=value a
- * line; in values a backslash is written as \\ and a newline as \n.
+ * The `config` file of a sandbox's directory: what it was created with, for whoever opens it later. The first line is
+ * SANDBOX_FILES_MAGIC, then there is one key=value per line; in values a backslash is written as \\ and a newline as
+ * \n.
  */
 #ifndef WISP_LIB_CONFIG_H
 #define WISP_LIB_CONFIG_H
@@ -16,6 +17,8 @@ struct config {
 	const char *hostname;
 	const char **env; /* ended by NULL, never NULL itself */
 	size_t env_count;
+	const char **disks; /* "ro PATH" or "rw PATH" of each file it uses, ended by NULL, never NULL itself */
+	size_t disk_count;
 	uint32_t cpus;
 	uint32_t memory_mib;
 	int64_t created_ns;

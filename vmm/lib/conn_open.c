@@ -125,7 +125,7 @@ static int send_all(struct conn *conn, const void *data, size_t length, int64_t 
 static int connect_socket(struct conn *conn, const char *dir, int64_t deadline_ns, struct wisp_error *error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", dir, STATE_AGENT_SOCKET) >=
+	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", dir, SANDBOX_FILES_VSOCK) >=
 	        sizeof(address.sun_path))
 		return lib_fail(
 		        error, WISP_ERR_INVALID, ENAMETOOLONG, "%s: the path is too long for a socket in it", dir);

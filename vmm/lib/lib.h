@@ -55,8 +55,6 @@ bool lib_is_utf8(const void *data, size_t length, size_t *valid_length);
 int lib_write_all(int fd, const void *data, size_t length);
 /* The whole of a small file, NUL-terminated; NULL with errno set; EFBIG beyond `limit`. */
 char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length);
-/* Deletes a tree without following symbolic links. -errno of the first failure; carries on after it. */
-int lib_remove_tree(int dirfd, const char *path);
 int lib_make_dirs(const char *path, struct wisp_error *error);
 void lib_random(void *to, size_t length);
 /* `path` made absolute against the working directory; symbolic links stay. NULL when memory is out. */

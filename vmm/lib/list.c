@@ -1,28 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All sandboxes under a state root. */
+/* All sandboxes of a state directory: listed, which changes nothing, and pruned. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/lib/state.h"
-
-/* Directories that were being made or deleted when their process died. A live one is younger or has its lock held. */
-static void sweep_hidden(int root_fd, const char *name)
-{
-	struct stat st;
-	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir_fd < 0)
-		return;
-	bool old = fstat(dir_fd, &st) == 0 && time(NULL) - st.st_ctim.tv_sec > 60;
-	enum state_lock lock = state_probe(dir_fd);
-	close(dir_fd);
-	if (strlen(name) == 17 && old && lock != STATE_HELD)
-		state_remove(root_fd, name, -1);
-}
 
 void wisp_free_sandbox_list(struct wisp_sandbox_info **list)
 {
@@ -37,27 +24,19 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*left)->name, (*right)->name);
 }
 
-static int add_one(int root_fd, const char *root, const char *name, struct wisp_sandbox_info ***list, size_t *count,
-        struct wisp_error *error)
+/* One odd entry does not hide the others: what is not a sandbox, or cannot be read, is passed over. */
+static int add_one(int root_fd, const char *root, const char *name, struct wisp_sandbox_info ***list, size_t *count)
 {
 	struct wisp_sandbox_info *info;
-	bool ghost;
 	if (lib_check_name(name, NULL) < 0)
 		return 0;
-	int r = state_inspect(root_fd, root, name, &info, &ghost, error);
-	if (r == -ENOENT || r == -EFBIG)
-		return 0; /* gone meanwhile, or nothing of ours */
+	int r = state_inspect(root_fd, root, name, &info, NULL);
 	if (r < 0)
-		return r;
-	if (ghost) {
-		state_remove(root_fd, name, -1);
-		wisp_free_sandbox_info(info);
-		return 0;
-	}
+		return r == -ENOMEM ? r : 0;
 	struct wisp_sandbox_info **grown = reallocarray(*list, *count + 2, sizeof(*grown));
 	if (!grown) {
 		wisp_free_sandbox_info(info);
-		return lib_no_memory(error);
+		return -ENOMEM;
 	}
 	grown[(*count)++] = info;
 	grown[*count] = NULL;
@@ -65,24 +44,23 @@ static int add_one(int root_fd, const char *root, const char *name, struct wisp_
 	return 0;
 }
 
-int wisp_list_sandboxes(const char *state_root, struct wisp_sandbox_info ***list, struct wisp_error *error)
+/* What is done with each entry: 0, or -ENOMEM. */
+struct visit {
+	int (*entry)(struct visit *visit, int root_fd, const char *name);
+	const char *root;
+	struct wisp_sandbox_info **list; /* what was found, ended by NULL */
+	size_t count;
+	bool dry_run;
+};
+
+static int visit_all(struct visit *visit, const char *state_root, struct wisp_error *error)
 {
 	int root_fd;
 	char *root;
-	size_t count = 0;
-	*list = NULL;
-	struct wisp_sandbox_info **found = calloc(1, sizeof(*found));
-	if (!found)
-		return lib_no_memory(error);
 	int r = state_open_root(state_root, false, &root_fd, &root, error);
-	if (r == -ENOENT) {
-		*list = found;
-		return 0;
-	}
-	if (r < 0) {
-		free(found);
-		return r;
-	}
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	visit->root = root;
 	DIR *dir = fdopendir(root_fd);
 	struct dirent *entry;
 	if (!dir) {
@@ -90,19 +68,90 @@ int wisp_list_sandboxes(const char *state_root, struct wisp_sandbox_info ***list
 		close(root_fd);
 	}
 	while (r == 0 && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			sweep_hidden(root_fd, entry->d_name);
-		else
-			r = add_one(root_fd, root, entry->d_name, &found, &count, error);
+		if (visit->entry(visit, root_fd, entry->d_name) < 0)
+			r = lib_no_memory(error);
 	}
 	if (dir)
 		closedir(dir);
 	free(root);
+	return r;
+}
+
+static int finish(struct visit *visit, int r, struct wisp_sandbox_info ***list)
+{
 	if (r < 0) {
-		wisp_free_sandbox_list(found);
+		wisp_free_sandbox_list(visit->list);
 		return r;
 	}
-	qsort(found, count, sizeof(*found), by_name);
-	*list = found;
-	return (int)count;
+	qsort(visit->list, visit->count, sizeof(*visit->list), by_name);
+	if (list)
+		*list = visit->list;
+	else
+		wisp_free_sandbox_list(visit->list);
+	return (int)visit->count;
+}
+
+static int list_entry(struct visit *visit, int root_fd, const char *name)
+{
+	return add_one(root_fd, visit->root, name, &visit->list, &visit->count);
+}
+
+/* A directory that was being made or removed when its process died. A live one has its lock held, or none yet. */
+static void prune_leftover(int root_fd, const char *name)
+{
+	struct stat st;
+	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir_fd < 0)
+		return;
+	bool proven = state_prove(root_fd, dir_fd);
+	bool old = fstat(dir_fd, &st) == 0 && time(NULL) - st.st_ctim.tv_sec > 60;
+	close(dir_fd);
+	if (proven)
+		state_remove(root_fd, name);
+	else if (old)
+		unlinkat(root_fd, name, AT_REMOVEDIR); /* which an empty one only allows */
+}
+
+static int prune_entry(struct visit *visit, int root_fd, const char *name)
+{
+	size_t before = visit->count;
+	if (sandbox_files_is_hidden(name)) {
+		if (!visit->dry_run)
+			prune_leftover(root_fd, name);
+		return 0;
+	}
+	int r = list_entry(visit, root_fd, name);
+	if (r < 0 || visit->count == before)
+		return r;
+	bool stale = visit->list[before]->state == WISP_SANDBOX_STALE;
+	if (stale && (visit->dry_run || state_remove(root_fd, name) == 0))
+		return 0;
+	wisp_free_sandbox_info(visit->list[before]);
+	visit->list[before] = NULL;
+	visit->count--;
+	return 0;
+}
+
+static int collect(
+        struct visit *visit, const char *state_root, struct wisp_sandbox_info ***list, struct wisp_error *error)
+{
+	if (list)
+		*list = NULL;
+	visit->list = calloc(1, sizeof(struct wisp_sandbox_info *));
+	if (!visit->list)
+		return lib_no_memory(error);
+	return finish(visit, visit_all(visit, state_root, error), list);
+}
+
+int wisp_list_sandboxes(const char *state_root, struct wisp_sandbox_info ***list, struct wisp_error *error)
+{
+	struct visit visit = {.entry = list_entry};
+	return collect(&visit, state_root, list, error);
+}
+
+int wisp_prune_sandboxes(
+        const char *state_root, bool dry_run, struct wisp_sandbox_info ***removed, struct wisp_error *error)
+{
+	struct visit visit = {.entry = prune_entry, .dry_run = dry_run};
+	return collect(&visit, state_root, removed, error);
 }

@@ -218,12 +218,8 @@ static bool wait_death(struct wisp_sandbox *sandbox, int64_t deadline_ns)
 static void tidy(struct wisp_sandbox *sandbox)
 {
 	if (!sandbox->config.keep) {
-		struct stat there, ours;
-		/* Only if it is still this one's: another of the name may have followed. */
-		if (fstatat(sandbox->root_fd, sandbox->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-		        fstat(sandbox->dir_fd, &ours) == 0 && there.st_ino == ours.st_ino &&
-		        there.st_dev == ours.st_dev)
-			state_remove(sandbox->root_fd, sandbox->name, -1);
+		/* Only this one's: another sandbox of the name may have followed. */
+		sandbox_files_remove(sandbox->root_fd, sandbox->dir_fd, sandbox->name);
 		return;
 	}
 	struct state state;
@@ -401,12 +397,11 @@ int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sand
 	int root_fd;
 	char *root;
 	struct wisp_sandbox_info *info = NULL;
-	bool ghost;
 	*sandbox = NULL;
 	int r = open_existing_root(state_root, name, &root_fd, &root, error);
 	if (r < 0)
 		return r;
-	r = state_inspect(root_fd, root, name, &info, &ghost, error);
+	r = state_inspect(root_fd, root, name, &info, error);
 	if (r == 0 && info->state != WISP_SANDBOX_RUNNING)
 		r = fail_not_running(info, error);
 	if (r == 0)
@@ -429,12 +424,11 @@ int wisp_inspect_sandbox(
 {
 	int root_fd;
 	char *root;
-	bool ghost;
 	*info = NULL;
 	int r = open_existing_root(state_root, name, &root_fd, &root, error);
 	if (r < 0)
 		return r;
-	r = state_inspect(root_fd, root, name, info, &ghost, error);
+	r = state_inspect(root_fd, root, name, info, error);
 	close(root_fd);
 	free(root);
 	return r;
@@ -447,10 +441,13 @@ int wisp_remove_sandbox(const char *state_root, const char *name, struct wisp_er
 	int r = open_existing_root(state_root, name, &root_fd, &root, error);
 	if (r < 0)
 		return r;
-	r = state_remove(root_fd, name, -1);
+	r = state_remove(root_fd, name);
 	if (r == -EBUSY)
 		lib_fail(error, WISP_ERR_STILL_RUNNING, EBUSY, "the sandbox '%s' is running: stop it first", name);
-	else if (r == -ENOENT || r == -ENOTDIR)
+	else if (r == -EBADMSG)
+		lib_fail(
+		        error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox: it is left as it is", root, name);
+	else if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP)
 		lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
 	else if (r < 0)
 		lib_fail_errno(error, -r, "cannot delete %s/%s", root, name);

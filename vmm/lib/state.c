@@ -42,7 +42,7 @@ int state_open_root(const char *root, bool create, int *fd, char **path, struct 
 		if (*fd < 0) {
 			int errnum = errno;
 			result = lib_fail_errno(error, errnum, "cannot open the state directory %s", absolute);
-		} else if (create) {
+		} else {
 			result = check_root(*fd, absolute, error);
 			if (result < 0)
 				close(*fd);
@@ -61,7 +61,7 @@ int state_check_path(const char *root, const char *name, struct wisp_error *erro
 	struct sockaddr_un address;
 	size_t most = sizeof(address.sun_path) - 1;
 	/* The longest: what a guest's connection to the host's port 1024 arrives at. */
-	size_t length = strlen(root) + 1 + strlen(name) + strlen("/" STATE_AGENT_SOCKET "_1024");
+	size_t length = strlen(root) + 1 + strlen(name) + strlen("/" SANDBOX_FILES_VSOCK "_1024");
 	if (length <= most)
 		return 0;
 	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
@@ -71,7 +71,7 @@ int state_check_path(const char *root, const char *name, struct wisp_error *erro
 
 enum state_lock state_probe(int dir_fd)
 {
-	int fd = openat(dir_fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return STATE_NO_LOCK;
 	/* Shared: two who look at the same time must not take each other for the monitor. */
@@ -82,7 +82,7 @@ enum state_lock state_probe(int dir_fd)
 
 int32_t state_pid(int dir_fd)
 {
-	char *text = lib_read_file(dir_fd, "lock", 64, NULL);
+	char *text = lib_read_file(dir_fd, SANDBOX_FILES_LOCK, 64, NULL);
 	if (!text)
 		return 0;
 	long pid = strtol(text, NULL, 10);
@@ -113,7 +113,7 @@ void state_parse(const char *line, struct state *state)
 
 void state_read(int dir_fd, struct state *state)
 {
-	char *line = lib_read_file(dir_fd, "state", 65536, NULL);
+	char *line = lib_read_file(dir_fd, SANDBOX_FILES_STATE, 65536, NULL);
 	state_parse(line ? line : "", state);
 	free(line);
 }
@@ -121,7 +121,7 @@ void state_read(int dir_fd, struct state *state)
 /* Takes the lock for good, or -EBUSY. A prober's shared lock is gone in a moment. */
 static int take_lock(int dir_fd)
 {
-	int fd = openat(dir_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return -errno;
 	for (int tries = 0; tries < 20; tries++) {
@@ -134,34 +134,48 @@ static int take_lock(int dir_fd)
 	return -EBUSY;
 }
 
-static void make_hidden_name(char *to, size_t size)
+static bool is_private(int fd, uid_t owner, mode_t type)
 {
-	uint64_t number;
-	lib_random(&number, sizeof(number));
-	snprintf(to, size, ".%016llx", (unsigned long long)number);
+	struct stat st;
+	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == type && st.st_uid == owner && (st.st_mode & 077) == 0;
 }
 
-int state_remove(int root_fd, const char *name, int held)
+bool state_prove(int root_fd, int dir_fd)
 {
-	int result = 0, lock_fd = held;
-	if (held < 0) {
-		int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir_fd < 0)
-			return -errno;
-		lock_fd = take_lock(dir_fd);
-		close(dir_fd);
-		/* Without a lock file it is no sandbox that runs: one is made with it. */
-		if (lock_fd < 0 && lock_fd != -ENOENT)
-			return lock_fd;
+	char line[sizeof(SANDBOX_FILES_MAGIC) - 1];
+	struct stat root;
+	if (fstat(root_fd, &root) < 0 || !is_private(dir_fd, root.st_uid, S_IFDIR))
+		return false;
+	int fd = openat(dir_fd, SANDBOX_FILES_CONFIG, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return false;
+	bool proven = is_private(fd, root.st_uid, S_IFREG) && pread(fd, line, sizeof(line), 0) == sizeof(line) &&
+	              memcmp(line, SANDBOX_FILES_MAGIC, sizeof(line)) == 0;
+	close(fd);
+	return proven;
+}
+
+int state_remove(int root_fd, const char *name)
+{
+	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir_fd < 0)
+		return -errno;
+	int result = -EBADMSG;
+	if (state_prove(root_fd, dir_fd)) {
+		int lock_fd = take_lock(dir_fd);
+		/* Without a lock file it is one that was not removed to the end. */
+		result = lock_fd >= 0 || lock_fd == -ENOENT ? sandbox_files_remove(root_fd, dir_fd, name) : lock_fd;
+		if (lock_fd >= 0)
+			close(lock_fd);
 	}
-	char hidden[32];
-	make_hidden_name(hidden, sizeof(hidden));
-	if (renameat(root_fd, name, root_fd, hidden) < 0)
-		result = -errno;
-	else
-		result = lib_remove_tree(root_fd, hidden);
-	if (lock_fd >= 0)
-		close(lock_fd);
+	close(dir_fd);
+	return result;
+}
+
+int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd)
+{
+	int result = sandbox_files_remove(root_fd, dir_fd, name);
+	close(lock_fd);
 	return result;
 }
 
@@ -173,7 +187,7 @@ static int prepare(int root_fd, const char *hidden, const struct config *config,
 	*dir_fd = openat(root_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (*dir_fd < 0)
 		return -errno;
-	*lock_fd = openat(*dir_fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	*lock_fd = openat(*dir_fd, SANDBOX_FILES_LOCK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (*lock_fd < 0)
 		return -errno;
 	if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0)
@@ -192,24 +206,57 @@ static int free_stale(int root_fd, const char *name)
 	bool stale = state.kind != STATE_EXIT && state_probe(dir_fd) != STATE_HELD;
 	free(state.text);
 	close(dir_fd);
-	return stale ? state_remove(root_fd, name, -1) : -EBUSY;
+	return stale ? state_remove(root_fd, name) : -EBUSY;
 }
 
 static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	bool running = dir_fd >= 0 && state_probe(dir_fd) == STATE_HELD;
+	bool proven = dir_fd >= 0 && state_prove(root_fd, dir_fd);
+	bool running = proven && state_probe(dir_fd) == STATE_HELD;
 	if (dir_fd >= 0)
 		close(dir_fd);
+	if (!proven)
+		return lib_fail(error, WISP_ERR_NAME_TAKEN, EEXIST,
+		        "the state directory has a '%s' that is not a sandbox: choose another name or another state "
+		        "directory",
+		        name);
 	return lib_fail(error, WISP_ERR_NAME_TAKEN, EEXIST, "a sandbox '%s' %s: choose another name, or %s", name,
 	        running ? "is running" : "exists, stopped", running ? "stop it first" : "remove it first");
+}
+
+/* Never over anything that exists, not even over an empty directory. */
+static int rename_to_new(int root_fd, const char *from, const char *to)
+{
+	struct stat st;
+	if (renameat2(root_fd, from, root_fd, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	/* A file system without that flag. */
+	if (fstatat(root_fd, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return renameat(root_fd, from, root_fd, to) < 0 ? -errno : 0;
+}
+
+/* Undoes prepare(), however far it came. */
+static void undo(int root_fd, const char *hidden, int dir_fd, int lock_fd)
+{
+	if (dir_fd >= 0) {
+		sandbox_files_remove(root_fd, dir_fd, hidden);
+		close(dir_fd);
+	} else {
+		unlinkat(root_fd, hidden, AT_REMOVEDIR);
+	}
+	if (lock_fd >= 0)
+		close(lock_fd);
 }
 
 int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],
         int *dir_fd, int *lock_fd, struct wisp_error *error)
 {
-	char hidden[32];
-	make_hidden_name(hidden, sizeof(hidden));
+	char hidden[SANDBOX_FILES_HIDDEN_SIZE];
+	sandbox_files_hide(hidden);
 	*dir_fd = *lock_fd = -1;
 	int r = prepare(root_fd, hidden, config, dir_fd, lock_fd);
 	if (r < 0)
@@ -222,22 +269,18 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 			lib_random(&number, sizeof(number));
 			snprintf(name_out, WISP_NAME_MAX + 1, "wisp-%08x", number);
 		}
-		/* Over a directory with anything in it, and every sandbox's has its lock, rename fails. */
-		if (renameat(root_fd, hidden, root_fd, name_out) == 0)
+		r = rename_to_new(root_fd, hidden, name_out);
+		if (r == 0)
 			return 0;
-		r = -errno;
-		if ((r == -ENOTEMPTY || r == -EEXIST) && tries < 8 && (!name || free_stale(root_fd, name) == 0))
+		if (r == -EEXIST && tries < 8 && (!name || free_stale(root_fd, name) == 0))
 			r = 0;
-		else if (r == -ENOTEMPTY || r == -EEXIST)
+		else if (r == -EEXIST)
 			r = fail_taken(root_fd, name_out, error);
-		else if (r < 0)
+		else
 			lib_fail_errno(error, -r, "cannot make the sandbox's directory %s", name_out);
 	}
-	if (*dir_fd >= 0)
-		close(*dir_fd);
-	if (*lock_fd >= 0)
-		close(*lock_fd);
-	lib_remove_tree(root_fd, hidden);
+	undo(root_fd, hidden, *dir_fd, *lock_fd);
+	*dir_fd = *lock_fd = -1;
 	return r;
 }
 
@@ -297,17 +340,20 @@ static void fill_info(struct state_info *owner, int dir_fd)
 	info->env = config->env ? config->env : no_env;
 }
 
-int state_inspect(int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, bool *ghost,
-        struct wisp_error *error)
+int state_inspect(
+        int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
 	if (dir_fd < 0)
 		return lib_fail_errno(error, errno, "cannot open the sandbox's directory %s/%s", root, name);
+	if (!state_prove(root_fd, dir_fd)) {
+		close(dir_fd);
+		return lib_fail(error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox", root, name);
+	}
 	struct state_info *owner = calloc(1, sizeof(*owner));
 	int r = owner ? config_read(dir_fd, &owner->config) : -ENOMEM;
-	/* A directory without a config is one that is just being deleted, or nothing of ours. */
 	if (r == 0) {
 		owner->name = strdup(name);
 		if (asprintf(&owner->dir, "%s/%s", root, name) < 0)
@@ -318,14 +364,10 @@ int state_inspect(int root_fd, const char *root, const char *name, struct wisp_s
 	if (r == 0) {
 		fill_info(owner, dir_fd);
 		*info = &owner->info;
-		*ghost = owner->info.state == WISP_SANDBOX_STALE && !owner->info.keep;
 	} else {
 		if (owner)
 			wisp_free_sandbox_info(&owner->info);
-		if (r == -ENOENT)
-			lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
-		else
-			lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
+		lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
 	}
 	close(dir_fd);
 	return r;

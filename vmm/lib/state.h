@@ -7,13 +7,16 @@
  * A directory is made under a name that no sandbox can have, with its lock held and its config written, and then
  * renamed: nobody ever sees it half made, and the rename is what claims the name. It is deleted the other way round:
  * lock taken, renamed, emptied.
+ *
+ * A directory is a sandbox's only with proof: it and its config belong to the owner of the state directory, others may
+ * not write to it, and the config begins with the line that only wisp writes. Anything else in the state directory is
+ * left alone.
  */
 #ifndef WISP_LIB_STATE_H
 #define WISP_LIB_STATE_H
 
 #include "vmm/lib/config.h"
-
-#define STATE_AGENT_SOCKET "vsock.sock"
+#include "vmm/shared/sandbox_files.h"
 
 /*
  * Opens the state root, made and checked on the way if `create`; *path is its absolute path, to be freed. -ENOENT
@@ -40,15 +43,21 @@ struct state {
 void state_parse(const char *line, struct state *state);
 void state_read(int dir_fd, struct state *state);
 
-/*
- * Deletes the directory if its lock can be taken, -EBUSY else. `held` is its lock, if the caller holds it already, and
- * is closed.
- */
-int state_remove(int root_fd, const char *name, int held);
+/* True with proof that `dir_fd` is a sandbox's directory. */
+bool state_prove(int root_fd, int dir_fd);
 
-/* What wisp_inspect_sandbox returns; *ghost says that it is stale and not to be kept. */
-int state_inspect(int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, bool *ghost,
-        struct wisp_error *error);
+/*
+ * Deletes the directory if it is a sandbox's and its lock can be taken. 0, or -EBUSY: it runs; -EBADMSG: it is not a
+ * sandbox's; another -errno.
+ */
+int state_remove(int root_fd, const char *name);
+
+/* Deletes what state_claim claimed, open as `dir_fd`, with its lock held. Closes the lock. */
+int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd);
+
+/* What wisp_inspect_sandbox returns. */
+int state_inspect(
+        int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
 
 /* Refuses a directory whose sockets' paths would not fit. */
 int state_check_path(const char *root, const char *name, struct wisp_error *error);

@@ -140,46 +140,6 @@ char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
 	return text.text;
 }
 
-static int remove_dir(int parent, const char *name, int depth)
-{
-	if (depth > 64)
-		return -ELOOP;
-	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	DIR *dir = fdopendir(fd);
-	if (!dir) {
-		int errnum = errno;
-		close(fd);
-		return -errnum;
-	}
-	int result = 0;
-	struct dirent *entry;
-	while ((entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		int r = 0;
-		if (unlinkat(fd, entry->d_name, 0) < 0) {
-			r = -errno;
-			if (r == -EISDIR || r == -EPERM)
-				r = remove_dir(fd, entry->d_name, depth + 1);
-			if (r == -ENOENT)
-				r = 0;
-		}
-		if (r < 0 && result == 0)
-			result = r;
-	}
-	closedir(dir);
-	if (unlinkat(parent, name, AT_REMOVEDIR) < 0 && result == 0)
-		result = -errno;
-	return result;
-}
-
-int lib_remove_tree(int dirfd, const char *path)
-{
-	return remove_dir(dirfd, path, 0);
-}
-
 int lib_make_dirs(const char *path, struct wisp_error *error)
 {
 	char *copy = strdup(path);

@@ -26,11 +26,11 @@
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/sandbox_dir.h"
 #include "vmm/shared/description.h"
+#include "vmm/shared/sandbox_files.h"
 
 #define CONSOLE_LOG_MAX (1u << 20)
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
-#define AGENT_SOCKET DESCRIPTION_VSOCK_SOCKET "_1024"
 
 enum { EXIT_SET_UP = 125 };
 
@@ -212,11 +212,11 @@ static void on_owner(struct loop_op *op, int res, uint32_t flags)
 
 static int prepare_logs(struct vmm *v, struct err *err)
 {
-	int ret = capped_prepare(&v->vmm_log, "vmm.log", VMM_LOG_MAX, err);
+	int ret = capped_prepare(&v->vmm_log, SANDBOX_FILES_VMM_LOG, VMM_LOG_MAX, err);
 	if (ret == 0)
-		ret = capped_prepare(&v->console_log, "console.log", CONSOLE_LOG_MAX, err);
+		ret = capped_prepare(&v->console_log, SANDBOX_FILES_CONSOLE_LOG, CONSOLE_LOG_MAX, err);
 	if (ret == 0)
-		ret = capped_prepare(&v->exec_log, "exec.log", EXEC_LOG_MAX, err);
+		ret = capped_prepare(&v->exec_log, SANDBOX_FILES_EXEC_LOG, EXEC_LOG_MAX, err);
 	v->log = (struct log){.write = write_log, .context = v};
 	return ret;
 }
@@ -267,7 +267,7 @@ static int on_begun(void *context, struct err *err)
 	if (ret == 0)
 		ret = create_logs(v, err);
 	if (ret == 0 && !has(v, DESCRIPTION_BARE))
-		ret = control_create(&v->control, AGENT_SOCKET, &events, v->loop, &v->log, err);
+		ret = control_create(&v->control, SANDBOX_FILES_AGENT, &events, v->loop, &v->log, err);
 	if (ret == 0)
 		log_progress(v, "the guest runs");
 	return ret;
@@ -287,7 +287,7 @@ static int daemonise(struct err *err)
 
 static void write_trace(struct vmm *v)
 {
-	int ret = trace_write(&v->trace, DESCRIPTION_TRACE_FILE);
+	int ret = trace_write(&v->trace, SANDBOX_FILES_TRACE);
 	if (ret < 0)
 		log_line(&v->log, LOG_WARN, "cannot write the trace: %s", strerror(-ret));
 }
@@ -296,7 +296,7 @@ static int create_machine(struct vmm *v, struct err *err)
 {
 	struct machine_options options = {.description = &v->description,
 	        .fds = &v->fds,
-	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : DESCRIPTION_VSOCK_SOCKET,
+	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : SANDBOX_FILES_VSOCK,
 	        .console = on_console,
 	        .begun = on_begun,
 	        .ended = on_machine_end,
@@ -332,7 +332,7 @@ static void report_end(struct vmm *v, const char *line)
 	capped_close(&v->console_log);
 	capped_close(&v->exec_log);
 	if (has(v, DESCRIPTION_EPHEMERAL))
-		sandbox_dir_remove(v->fds.root, v->fds.dir, v->description.name);
+		sandbox_files_remove(v->fds.root, v->fds.dir, v->description.name);
 	else
 		sandbox_dir_write_state(v->fds.dir, line);
 	/* Last, so that whoever reads it finds everything done. */

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/sandbox_dir.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 int sandbox_dir_write_pid(int lock_fd, struct err *err)
@@ -27,22 +25,4 @@ void sandbox_dir_write_state(int dir_fd, const char *line)
 	close(fd);
 	if (n < 0 || renameat(dir_fd, "state.new", dir_fd, "state") < 0)
 		unlinkat(dir_fd, "state.new", 0);
-}
-
-void sandbox_dir_remove(int root_fd, int dir_fd, const char *name)
-{
-	struct stat named, own;
-	/* Not the caller's descriptor: reading a directory moves its offset. */
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *list = fd < 0 ? NULL : fdopendir(fd);
-	if (!list)
-		return;
-	for (struct dirent *entry; (entry = readdir(list));)
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			unlinkat(fd, entry->d_name, 0);
-	closedir(list);
-	/* A successor of the name that comes in between is not empty, and stays. */
-	if (fstat(dir_fd, &own) == 0 && fstatat(root_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-	        own.st_dev == named.st_dev && own.st_ino == named.st_ino)
-		unlinkat(root_fd, name, AT_REMOVEDIR);
 }

@@ -29,10 +29,6 @@
 #define DESCRIPTION_BOOT_TIMEOUT_MS_MAX (24u * 3600u * 1000u)
 #define DESCRIPTION_MEMORY_MIB_MAX (1u << 20)
 
-/* Names in the sandbox's directory that more than one side uses. */
-#define DESCRIPTION_VSOCK_SOCKET "vsock.sock" /* and "vsock.sock_PORT" for connections that the guest makes */
-#define DESCRIPTION_TRACE_FILE "trace"
-
 enum description_flags {
 	DESCRIPTION_DETACH = 1 << 0,    /* the sandbox outlives its owner once it is ready */
 	DESCRIPTION_EPHEMERAL = 1 << 1, /* the monitor removes the directory at the end */

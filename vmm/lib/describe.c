@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens what a sandbox is made of: helper, kernel, initramfs, image and disks. */
+#include "vmm/lib/describe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/lib/config.h"
+#include "vmm/lib/image.h"
+
+/* ---- wisp's own files ---- */
+
+/* `given` made absolute, or the file of libdir. NULL when memory is out. */
+static char *own_file(const struct creation *creation, const char *given, const char *name)
+{
+	if (given)
+		return lib_absolute(given);
+	const char *libdir = creation->options.libdir ? creation->options.libdir : WISP_PREFIX "/lib/wisp";
+	char *joined = NULL;
+	if (asprintf(&joined, "%s/%s", libdir, name) < 0)
+		return NULL;
+	char *absolute = lib_absolute(joined);
+	free(joined);
+	return absolute;
+}
+
+static int fail_own_file(const char *what, const char *path, int errnum, struct wisp_error *error)
+{
+	return lib_fail(error, WISP_ERR_SETUP, errnum,
+	        "cannot use the %s %s: %s: check the installation, or name another", what, path,
+	        strerrordesc_np(errnum));
+}
+
+static int prepare_helper(struct creation *creation, struct wisp_error *error)
+{
+	struct stat st;
+	creation->helper = own_file(creation, creation->options.helper, "wisp-vmm");
+	if (!creation->helper)
+		return lib_no_memory(error);
+	if (stat(creation->helper, &st) < 0 || access(creation->helper, X_OK) < 0)
+		return fail_own_file("monitor", creation->helper, errno, error);
+	return S_ISREG(st.st_mode) ? 0 : fail_own_file("monitor", creation->helper, EACCES, error);
+}
+
+/* Opens a file that the guest's memory is filled from; `field` gets its name for messages. */
+static int open_software(struct creation *creation, const char *what, const char *given, const char *name, int *fd,
+        char field[DESCRIPTION_FILE_NAME_MAX], struct wisp_error *error)
+{
+	struct stat st;
+	char *path = own_file(creation, given, name);
+	int r = 0;
+	if (!path)
+		return lib_no_memory(error);
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0 || fstat(*fd, &st) < 0)
+		r = fail_own_file(what, path, errno, error);
+	else if (!S_ISREG(st.st_mode))
+		r = lib_fail(error, WISP_ERR_SETUP, EINVAL, "the %s %s is not a regular file", what, path);
+	description_set(field, DESCRIPTION_FILE_NAME_MAX, path);
+	free(path);
+	return r;
+}
+
+static int prepare_software(struct creation *creation, struct wisp_error *error)
+{
+	struct wisp_create_options *options = &creation->options;
+	struct description *d = &creation->description;
+	int r = open_software(creation, "kernel", options->kernel, options->cpus > 1 ? "vmlinux-smp" : "vmlinux-up",
+	        &creation->fds.kernel, d->kernel_name, error);
+	if (r < 0 || options->bare)
+		return r;
+	d->flags |= DESCRIPTION_INITRAMFS;
+	return open_software(creation, "initramfs", options->initramfs, "initramfs.cpio", &creation->fds.initramfs,
+	        d->initramfs_name, error);
+}
+
+/* ---- Disks ---- */
+
+/* True if the sandbox of this config uses the file, and the two may not use it at once. */
+static bool clashes(const struct config *config, const struct stat *file, bool read_only)
+{
+	for (const char **disk = config->disks; *disk; disk++) {
+		struct stat st;
+		bool other_reads = strncmp(*disk, "ro ", 3) == 0;
+		if (strlen(*disk) > 3 && stat(*disk + 3, &st) == 0 && st.st_dev == file->st_dev &&
+		        st.st_ino == file->st_ino && !(read_only && other_reads))
+			return true;
+	}
+	return false;
+}
+
+/* The name of the running sandbox that holds the lock, for the message; false if it is of another state directory. */
+static bool find_holder(const char *state_root, int fd, bool read_only, char name[WISP_NAME_MAX + 1])
+{
+	struct wisp_sandbox_info **list;
+	struct stat st;
+	bool found = false;
+	if (fstat(fd, &st) < 0 || wisp_list_sandboxes(state_root, &list, NULL) < 0)
+		return false;
+	for (size_t i = 0; list[i] && !found; i++) {
+		struct config config;
+		int dir_fd = open(list[i]->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir_fd >= 0 && config_read(dir_fd, &config) == 0) {
+			found = list[i]->pid != 0 && clashes(&config, &st, read_only);
+			config_free(&config);
+		}
+		if (found)
+			snprintf(name, WISP_NAME_MAX + 1, "%s", list[i]->name);
+		if (dir_fd >= 0)
+			close(dir_fd);
+	}
+	wisp_free_sandbox_list(list);
+	return found;
+}
+
+/*
+ * A lock of the open file description, which the monitor gets and holds to its end: shared by those that read,
+ * exclusive for one that writes. A file system without locks cannot protect its files; they are used all the same.
+ */
+static int lock_disk(struct creation *creation, int fd, const char *path, bool read_only, struct wisp_error *error)
+{
+	struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	char name[WISP_NAME_MAX + 1];
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
+		return 0;
+	if (find_holder(creation->options.state_root, fd, read_only, name))
+		return lib_fail(error, WISP_ERR_DISK_BUSY, EBUSY,
+		        "cannot use the disk %s: it is in use by the sandbox '%s': stop that sandbox, or use the disk "
+		        "read-only in both",
+		        path, name);
+	return lib_fail(error, WISP_ERR_DISK_BUSY, EBUSY,
+	        "cannot use the disk %s: it is in use, and one of its users writes to it: use it read-only in both",
+	        path);
+}
+
+/* Locks and adds an open disk, which the creation owns from here on. */
+static int add_disk(struct creation *creation, int fd, const char *path, bool read_only, enum wisp_cache cache,
+        struct wisp_error *error)
+{
+	uint32_t i = creation->description.disk_count++;
+	creation->fds.disk[i] = fd;
+	creation->description.disk[i] = (struct description_disk){.read_only = read_only, .cache = cache};
+	char *absolute = lib_absolute(path);
+	if (!absolute || asprintf(&creation->disk_names[i], "%s %s", read_only ? "ro" : "rw", absolute) < 0)
+		creation->disk_names[i] = NULL;
+	free(absolute);
+	return creation->disk_names[i] ? lock_disk(creation, fd, path, read_only, error) : lib_no_memory(error);
+}
+
+static int open_disk(
+        struct creation *creation, const char *path, bool read_only, enum wisp_cache cache, struct wisp_error *error)
+{
+	struct stat st;
+	int fd = open(path,
+	        (read_only ? O_RDONLY : O_RDWR) | (cache == WISP_CACHE_DIRECT ? O_DIRECT : 0) | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 && errno == EINVAL && cache == WISP_CACHE_DIRECT)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "cannot use %s past the page cache: its file system has no O_DIRECT: use writeback or unsafe",
+		        path);
+	if (fd < 0)
+		return lib_fail_errno(error, errno, "cannot use %s as a %sdisk", path, read_only ? "read-only " : "");
+	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {
+		close(fd);
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "%s cannot be a disk: it is not a regular file or a block device", path);
+	}
+	return add_disk(creation, fd, path, read_only, cache, error);
+}
+
+static int prepare_disks(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	int r = 0;
+	if (options->overlay) {
+		creation->description.flags |= DESCRIPTION_OVERLAY;
+		r = open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
+	}
+	for (size_t i = 0; i < options->disk_count && r == 0; i++) {
+		const struct wisp_disk *disk = &options->disks[i];
+		if (!disk->path || !disk->path[0])
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "disk %zu has no path", i + 1);
+		if ((unsigned)disk->cache > WISP_CACHE_UNSAFE)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: there is no cache mode %d",
+			        disk->path, (int)disk->cache);
+		r = open_disk(creation, disk->path, disk->read_only, disk->cache, error);
+	}
+	return r;
+}
+
+/* The path of the image's file; a directory is packed into one. */
+static int find_image(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	struct stat st;
+	char *path = own_file(creation, options->image, "base.squashfs");
+	if (!path)
+		return lib_no_memory(error);
+	creation->image = path;
+	if (!options->image && access(path, R_OK) < 0)
+		return fail_own_file("default image", path, errno, error);
+	if (!options->image || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	creation->image = NULL;
+	int r = image_pack(path, options->cache_dir, &creation->image, error);
+	free(path);
+	return r;
+}
+
+static int prepare_image(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	enum image_format format;
+	int fd, r = find_image(creation, error);
+	if (r == 0)
+		r = image_open(creation->image, options->writable, &fd, &format, error);
+	if (r < 0)
+		return r;
+	creation->description.flags |= DESCRIPTION_IMAGE;
+	r = add_disk(creation, fd, creation->image, !options->writable, WISP_CACHE_WRITEBACK, error);
+	if (r == 0 && options->writable && format != IMAGE_EXT4)
+		return lib_fail(error, WISP_ERR_IMAGE, EROFS,
+		        "the image %s cannot be written to: only ext4 can: omit that option; changes then vanish at "
+		        "the end",
+		        options->image ? options->image : creation->image);
+	return r;
+}
+
+/* "NAME=0xADDRESS" */
+static int add_breakpoint(struct description *d, const char *text, struct wisp_error *error)
+{
+	const char *equals = strchr(text, '=');
+	char *end = NULL;
+	size_t length = equals ? (size_t)(equals - text) : 0;
+	if (d->breakpoint_count == DESCRIPTION_BREAKPOINTS_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, E2BIG, "at most %u breakpoints can be set",
+		        DESCRIPTION_BREAKPOINTS_MAX);
+	struct description_breakpoint *b = &d->breakpoint[d->breakpoint_count];
+	if (length > 0 && length < sizeof(b->name)) {
+		memcpy(b->name, text, length);
+		b->addr = strtoull(equals + 1, &end, 16);
+	}
+	if (!end || end == equals + 1 || *end != '\0')
+		return lib_fail(
+		        error, WISP_ERR_INVALID, EINVAL, "'%.80s' is not a breakpoint: write NAME=0xADDRESS", text);
+	d->breakpoint_count++;
+	return 0;
+}
+
+static int describe(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	struct description *d = &creation->description;
+	d->flags |= (options->detach ? DESCRIPTION_DETACH : 0) | (options->keep ? 0 : DESCRIPTION_EPHEMERAL) |
+	            (options->console ? DESCRIPTION_CONSOLE : 0) | (options->trace ? DESCRIPTION_TRACE : 0) |
+	            (options->bare ? DESCRIPTION_BARE : 0) |
+	            (options->console && options->console_fd > 0 ? DESCRIPTION_ECHO : 0);
+	d->cpus = options->cpus;
+	d->memory_mib = options->memory_mib;
+	d->boot_timeout_ms = options->boot_timeout_ms > DESCRIPTION_BOOT_TIMEOUT_MS_MAX
+	                             ? DESCRIPTION_BOOT_TIMEOUT_MS_MAX
+	                             : (uint32_t)options->boot_timeout_ms;
+	if (options->bare)
+		d->boot_timeout_ms = 0;
+	if (description_set(d->kernel_args, sizeof(d->kernel_args), options->kernel_args ? options->kernel_args : "") <
+	        0)
+		return lib_fail(error, WISP_ERR_INVALID, E2BIG, "the kernel's parameters are longer than %u bytes",
+		        DESCRIPTION_KERNEL_ARGS_MAX - 1);
+	int r = 0;
+	for (size_t i = 0; options->trace && options->breakpoints && options->breakpoints[i] && r == 0; i++)
+		r = add_breakpoint(d, options->breakpoints[i], error);
+	return r;
+}
+
+void creation_init(struct creation *creation)
+{
+	*creation = (struct creation){0};
+	description_init(&creation->description);
+	description_init_fds(&creation->fds);
+}
+
+void creation_free(struct creation *creation)
+{
+	description_close_fds(&creation->fds);
+	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
+		free(creation->disk_names[i]);
+	free(creation->helper);
+	free(creation->image);
+}
+
+/* The disks' order is what the guest calls them. */
+int creation_describe(struct creation *creation, struct wisp_error *error)
+{
+	int r = describe(creation, error);
+	if (r == 0)
+		r = prepare_helper(creation, error);
+	if (r == 0)
+		r = prepare_software(creation, error);
+	if (r == 0 && !creation->options.bare)
+		r = prepare_image(creation, error);
+	return r < 0 ? r : prepare_disks(creation, error);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/shared/sandbox_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HIDDEN_PREFIX ".wisp-"
+
+void sandbox_files_hide(char name[SANDBOX_FILES_HIDDEN_SIZE])
+{
+	uint64_t number;
+	if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != sizeof(number)) {
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		number = (uint64_t)now.tv_sec << 32 ^ (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 16;
+	}
+	snprintf(name, SANDBOX_FILES_HIDDEN_SIZE, HIDDEN_PREFIX "%016llx", (unsigned long long)number);
+}
+
+bool sandbox_files_is_hidden(const char *name)
+{
+	size_t prefix = strlen(HIDDEN_PREFIX);
+	return strncmp(name, HIDDEN_PREFIX, prefix) == 0 && strlen(name) == prefix + 16 &&
+	       strspn(name + prefix, "0123456789abcdef") == 16;
+}
+
+/* Unlinks all but the config. It is flat: what cannot be unlinked is not the sandbox's. */
+static int empty(int dir_fd)
+{
+	/* Not the caller's descriptor: reading a directory moves its offset. */
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
+	DIR *list = fd < 0 ? NULL : fdopendir(fd);
+	if (!list) {
+		ret = -errno;
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
+	for (struct dirent *entry; (entry = readdir(list));) {
+		const char *name = entry->d_name;
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, SANDBOX_FILES_CONFIG) == 0)
+			continue;
+		if (unlinkat(fd, name, 0) < 0 && errno != ENOENT)
+			ret = -errno;
+	}
+	closedir(list);
+	return ret;
+}
+
+int sandbox_files_remove(int root_fd, int dir_fd, const char *name)
+{
+	char hidden[SANDBOX_FILES_HIDDEN_SIZE];
+	struct stat named, own;
+	if (fstat(dir_fd, &own) < 0 || fstatat(root_fd, name, &named, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	/* As long as it has the name and the lock is held, nobody gives the name to another. */
+	if (own.st_dev != named.st_dev || own.st_ino != named.st_ino)
+		return -ESTALE;
+	if (sandbox_files_is_hidden(name))
+		snprintf(hidden, sizeof(hidden), "%s", name);
+	else
+		sandbox_files_hide(hidden);
+	if (strcmp(hidden, name) != 0 && renameat(root_fd, name, root_fd, hidden) < 0)
+		return -errno;
+	int ret = empty(dir_fd);
+	if (ret == 0 && unlinkat(dir_fd, SANDBOX_FILES_CONFIG, 0) < 0 && errno != ENOENT)
+		ret = -errno;
+	if (ret == 0 && unlinkat(root_fd, hidden, AT_REMOVEDIR) < 0)
+		ret = -errno;
+	return ret;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A sandbox's directory, as library and monitor agree on it: <state directory>/<name>, mode 0700, flat.
+ *
+ *	config      what it was created with; begins with SANDBOX_FILES_MAGIC (library)
+ *	lock        locked with flock by the monitor as long as it lives; holds its pid (both)
+ *	state       "ready", or "exit REASON TEXT"; missing while it boots (monitor)
+ *	vsock.sock  a socket for connections to the guest; vsock.sock_PORT for those that the guest makes (monitor)
+ *	vmm.log, console.log, exec.log, each with an older part in NAME.1; trace (monitor)
+ *
+ * A directory without the magic line is not a sandbox's: it is not listed, claimed or removed.
+ */
+#ifndef WISP_SANDBOX_FILES_H
+#define WISP_SANDBOX_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SANDBOX_FILES_CONFIG "config"
+#define SANDBOX_FILES_MAGIC "wisp-sandbox 1\n"
+#define SANDBOX_FILES_LOCK "lock"
+#define SANDBOX_FILES_STATE "state"
+#define SANDBOX_FILES_VSOCK "vsock.sock"
+#define SANDBOX_FILES_AGENT "vsock.sock_1024"
+#define SANDBOX_FILES_TRACE "trace"
+#define SANDBOX_FILES_VMM_LOG "vmm.log"
+#define SANDBOX_FILES_CONSOLE_LOG "console.log"
+#define SANDBOX_FILES_EXEC_LOG "exec.log"
+
+/* While it is being made or removed, the directory has a name that no sandbox can have: ".wisp-" and 16 hex digits. */
+#define SANDBOX_FILES_HIDDEN_SIZE 24u
+void sandbox_files_hide(char name[SANDBOX_FILES_HIDDEN_SIZE]);
+bool sandbox_files_is_hidden(const char *name);
+
+/*
+ * Removes the directory open as `dir_fd`, whose lock the caller holds, where `root_fd` has it as `name`. It is renamed
+ * first, so nobody sees it half removed. The config goes last: what a crash leaves behind can still be told. 0, or
+ * -errno: -ESTALE if `name` is another directory by now, and then nothing was done.
+ */
+int sandbox_files_remove(int root_fd, int dir_fd, const char *name);
+
+#endif
