@@ -221,14 +221,13 @@ UNUSED static bool kernel_is(const struct fake_vmm *vmm, const char *name)
 UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 {
 	sigset_t set;
-	char text[32];
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	int signals = signalfd(-1, &set, SFD_CLOEXEC);
-	snprintf(text, sizeof(text), "%d\n", getpid());
-	if (pwrite(vmm->fds.lock, text, strlen(text), 0) < 0)
+	if (fcntl(vmm->fds.lock, F_SETLK, &lock) < 0)
 		_exit(1);
 	write_file(vmm->dir, "console.log", "Linux version 0\n");
 	if (kernel_is(vmm, "fake-error"))

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sandbox's life, with a monitor that obeys the contract and has no machine (test_lib.h). */
+#include <sys/resource.h>
+
 #include "tests/unit/test_lib.h"
 
 struct place {
@@ -472,14 +474,45 @@ static void the_end_is_told(void)
 	REQUIRE(make_place(&p));
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
 	CHECK_EQ(wisp_wait_sandbox(sandbox, 10, &end, &error), -EAGAIN);
-	char text[32];
-	read_text(wisp_get_sandbox_dir(sandbox), "lock", text, sizeof(text));
-	kill(atoi(text), SIGTERM);
+	struct wisp_sandbox_info *info;
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, &error) == 0);
+	CHECK(info->pid > 1);
+	kill(info->pid, SIGTERM);
+	wisp_free_sandbox_info(info);
 	struct pollfd pfd = {.fd = wisp_get_sandbox_fd(sandbox), .events = POLLIN};
 	CHECK_EQ(poll(&pfd, 1, 5000), 1);
 	CHECK_EQ(wisp_wait_sandbox(sandbox, 5000, &end, &error), 0);
 	CHECK_EQ(end, WISP_END_POWEROFF);
 	wisp_close_sandbox(sandbox);
+	end_place(&p, 0);
+}
+
+/* Wherever the descriptors run out, it is an error and not a hang, and nothing is left. */
+static void out_of_descriptors(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	struct rlimit old, limit;
+	REQUIRE(make_place(&p) && getrlimit(RLIMIT_NOFILE, &old) == 0);
+	int first = dup(0), failures = 0, r = -1;
+	close(first);
+	for (int spare = 0; r < 0 && spare < 64; spare++) {
+		limit = (struct rlimit){.rlim_cur = (rlim_t)(first + spare), .rlim_max = old.rlim_max};
+		setrlimit(RLIMIT_NOFILE, &limit);
+		r = wisp_create_sandbox(&p.options, &sandbox, &error);
+		setrlimit(RLIMIT_NOFILE, &old);
+		failures += r < 0;
+		CHECK(r == 0 || error.message[0]);
+		wisp_close_sandbox(sandbox);
+		CHECK(count_entries(p.root) <= 0);
+		CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+	}
+	CHECK_EQ(r, 0);
+	CHECK(failures >= 8);
+	int after = dup(0);
+	close(after);
+	CHECK_EQ(after, first);
 	end_place(&p, 0);
 }
 
@@ -684,6 +717,7 @@ int main(int argc, char **argv)
 	        {"foreign_entries_are_left_alone", foreign_entries_are_left_alone},
 	        {"leftovers_are_pruned", leftovers_are_pruned},
 	        {"disks_are_locked", disks_are_locked},
+	        {"out_of_descriptors", out_of_descriptors},
 	        {"a_killed_owner_leaves_nothing", a_killed_owner_leaves_nothing},
 	        {"stubborn_guests_are_killed", stubborn_guests_are_killed},
 	        {"the_end_is_told", the_end_is_told},

@@ -169,7 +169,14 @@ static int start(struct creation *creation, struct wisp_sandbox *sandbox, struct
 	/* A detached one's is another process, known when it is ready. */
 	if (sandbox->owner)
 		sandbox->pidfd = pidfd_open(pid, 0);
-	return 0;
+	if (sandbox->owner && sandbox->pidfd < 0) {
+		r = lib_fail_errno(error, errno, "cannot get a descriptor for the monitor's process");
+		kill(pid, SIGKILL); /* nobody reaped it: the number is its */
+		launch_reap(pid);
+		sandbox->child = 0;
+		sandbox->owner = false;
+	}
+	return r;
 }
 
 /* What was claimed and not started is nobody else's yet. */

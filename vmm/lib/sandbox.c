@@ -127,7 +127,7 @@ static int fail_boot(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	        wisp_get_end_name(sandbox->end), text ? ": " : "", text ? text : "");
 }
 
-/* A detached monitor is not our child: its pid is in the lock file from before it is ready on. */
+/* A detached monitor is not our child: the lock tells its pid from before it is ready on. */
 static void find_monitor(struct wisp_sandbox *sandbox)
 {
 	if (sandbox->pidfd >= 0)
@@ -141,9 +141,8 @@ static void find_monitor(struct wisp_sandbox *sandbox)
 		int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
 		if (fd < 0)
 			continue;
-		/* The number may have been another's by now; while the lock is held by who wrote it, it is the
-		 * monitor's. */
-		if (state_pid(sandbox->dir_fd) == pid && state_probe(sandbox->dir_fd) == STATE_HELD) {
+		/* It lives as long as it holds the lock, so by now the descriptor is not another process's. */
+		if (state_pid(sandbox->dir_fd) == pid) {
 			sandbox->pidfd = fd;
 			return;
 		}
@@ -243,8 +242,8 @@ static int send_signal(struct wisp_sandbox *sandbox, int signal, struct wisp_err
 	pthread_mutex_unlock(&sandbox->lock);
 	if (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD)
 		return lib_fail(error, WISP_ERR_SYSTEM, ESRCH,
-		        "the sandbox '%s' runs, but the pid of its monitor is not in %s/lock", sandbox->name,
-		        sandbox->dir);
+		        "the sandbox '%s' runs, but its monitor cannot be signalled: it is in another pid namespace",
+		        sandbox->name);
 	if (sandbox->pidfd >= 0 && pidfd_send_signal(sandbox->pidfd, signal, NULL, 0) < 0 && errno != ESRCH)
 		return lib_fail_errno(error, errno, "cannot signal the monitor of the sandbox '%s'", sandbox->name);
 	return 0;

@@ -82,12 +82,13 @@ enum state_lock state_probe(int dir_fd)
 
 int32_t state_pid(int dir_fd)
 {
-	char *text = lib_read_file(dir_fd, SANDBOX_FILES_LOCK, 64, NULL);
-	if (!text)
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
 		return 0;
-	long pid = strtol(text, NULL, 10);
-	free(text);
-	return pid > 0 && pid <= INT32_MAX ? (int32_t)pid : 0;
+	bool held = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	close(fd);
+	return held && lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
 void state_parse(const char *line, struct state *state)
@@ -174,9 +175,9 @@ int state_remove(int root_fd, const char *name)
 
 int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd)
 {
-	int result = sandbox_files_remove(root_fd, dir_fd, name);
+	/* First: where descriptors are exhausted, removal needs this one. Whoever takes the lock now removes it, too. */
 	close(lock_fd);
-	return result;
+	return sandbox_files_remove(root_fd, dir_fd, name);
 }
 
 /* Makes the hidden directory with its lock held and its config. */
@@ -242,14 +243,12 @@ static int rename_to_new(int root_fd, const char *from, const char *to)
 /* Undoes prepare(), however far it came. */
 static void undo(int root_fd, const char *hidden, int dir_fd, int lock_fd)
 {
-	if (dir_fd >= 0) {
-		sandbox_files_remove(root_fd, dir_fd, hidden);
-		close(dir_fd);
-	} else {
-		unlinkat(root_fd, hidden, AT_REMOVEDIR);
-	}
 	if (lock_fd >= 0)
-		close(lock_fd);
+		state_discard(root_fd, dir_fd, hidden, lock_fd);
+	else
+		unlinkat(root_fd, hidden, AT_REMOVEDIR);
+	if (dir_fd >= 0)
+		close(dir_fd);
 }
 
 int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The directories of sandboxes. A sandbox runs as long as its monitor holds a flock on the file `lock` in its
- * directory: no pid has to be trusted, and a monitor that died by SIGKILL or with the host leaves a directory whose
+ * directory, and a monitor that died by SIGKILL or with the host leaves a directory whose
  * lock can be taken.
  *
  * A directory is made under a name that no sandbox can have, with its lock held and its config written, and then
@@ -30,7 +30,7 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 
 enum state_lock { STATE_FREE, STATE_HELD, STATE_NO_LOCK };
 enum state_lock state_probe(int dir_fd);
-/* The pid in `lock`, 0 if there is none. */
+/* The pid of the monitor that holds the lock, 0 if none does or it is not in this process's pid namespace. */
 int32_t state_pid(int dir_fd);
 
 /* What the file `state` says. *text, if not NULL, is to be freed by the caller. */

@@ -316,7 +316,7 @@ static int run(struct vmm *v, struct err *err)
 	if (ret == 0 && fchdir(v->fds.dir) < 0)
 		ret = err_set(err, errno, "cannot enter the sandbox's directory: %s", strerror(errno));
 	if (ret == 0)
-		ret = sandbox_dir_write_pid(v->fds.lock, err);
+		ret = sandbox_dir_show_pid(v->fds.lock, err);
 	if (ret == 0)
 		ret = prepare_logs(v, err);
 	if (ret == 0)

@@ -7,12 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-int sandbox_dir_write_pid(int lock_fd, struct err *err)
+int sandbox_dir_show_pid(int lock_fd, struct err *err)
 {
-	char text[24];
-	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(lock_fd, 0) < 0 || pwrite(lock_fd, text, (size_t)n, 0) != n)
-		return err_set(err, errno, "cannot write the sandbox's lock file: %s", strerror(errno));
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	if (fcntl(lock_fd, F_SETLK, &lock) < 0)
+		return err_set(err, errno, "cannot lock the sandbox's lock file: %s", strerror(errno));
 	return 0;
 }
 

@@ -8,8 +8,11 @@
 
 #include "vmm/monitor/err.h"
 
-/* Writes the pid of this process as a line into the locked file. 0 or -errno with `err`. */
-int sandbox_dir_write_pid(int lock_fd, struct err *err);
+/*
+ * Takes a record lock on the lock file, by which others learn this process's pid as their own pid namespace has it
+ * (F_GETLK). 0 or -errno with `err`. Closing any descriptor of that file in this process would end the lock.
+ */
+int sandbox_dir_show_pid(int lock_fd, struct err *err);
 
 /* Replaces the file `state` by this line, atomically. A failure is not reported: the lock says whether it runs. */
 void sandbox_dir_write_state(int dir_fd, const char *line);

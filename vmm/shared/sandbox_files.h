@@ -3,7 +3,7 @@
  * A sandbox's directory, as library and monitor agree on it: <state directory>/<name>, mode 0700, flat.
  *
  *	config      what it was created with; begins with SANDBOX_FILES_MAGIC (library)
- *	lock        locked with flock by the monitor as long as it lives; holds its pid (both)
+ *	lock        held with flock by the monitor as long as it lives; a record lock tells its pid (both)
  *	state       "ready", or "exit REASON TEXT"; missing while it boots (monitor)
  *	vsock.sock  a socket for connections to the guest; vsock.sock_PORT for those that the guest makes (monitor)
  *	vmm.log, console.log, exec.log, each with an older part in NAME.1; trace (monitor)
