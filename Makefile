@@ -233,14 +233,14 @@ fuzz:
 	command -v $(FUZZ_CC) >/dev/null || { echo "make fuzz needs $(FUZZ_CC): apt-get install clang libclang-rt-14-dev, or afl++" >&2; exit 1; }
 	$(MAKE) B=$(FUZZ_B) CC=$(FUZZ_CC) SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option -Wno-gnu" fuzz-programs
 
-# --- benchmarks: beside peers, in one run, where Linux boots ---
+# --- benchmarks: with peers, in one run, where Linux boots ---
 
 $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -I. -static -s $< -o $@
 $(B)/bench/entry: vmm/bench/guest.h
-# By hand: figures behind a decision in docs/VIRTIO.md.
+# By hand: the figures behind a decision, in docs/results/devices.md.
 $(B)/bench/io_uring: tests/bench/io_uring.c
 	@mkdir -p $(@D)
 	echo "  CC $@"
@@ -267,6 +267,11 @@ ablation: deps
 	$(MAKE) all guest
 	tests/bench/ablation variants $(B)
 	tests/emuhost/on-kvm --timeout 3000 --env KERNELS="$(KERNELS)" tests/bench/ablation run $(B)
+
+# The pictures of docs/results, from the tables of its pages.
+.PHONY: plots
+plots:
+	docs/results/plots
 
 lint: all tests
 	tests/lint
