@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * io_uring DIR: what registering disks and guest memory with io_uring would gain and cost, by a file in DIR. The
- * decision that stands on it is in docs/VIRTIO.md.
+ * figures, and the decision that they led to, are in docs/results/devices.md.
  */
 #include <errno.h>
 #include <fcntl.h>

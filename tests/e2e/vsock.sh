@@ -45,7 +45,7 @@ t_vsock_test_of_the_kernel() {
 	while IFS=$'\t' read -r id name; do
 		case $name in
 		'Test name') ;;
-		SOCK_SEQPACKET*) skips+=(--skip="$id") ;; # docs/VIRTIO.md says why
+		SOCK_SEQPACKET*) skips+=(--skip="$id") ;; # docs/internals/virtio.md says why
 		*) wanted+=("$name") ;;
 		esac
 	done < <("$area/tests/vsock_test" --list)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One connection to the guest's agent, which carries one request (docs/PROTOCOL.md). It is shared by a session's
- * handle, its stdin writer and its control handles, which may live in different threads: every field is under `lock`,
- * nothing waits with the lock held, and the socket closes with the last of them.
+ * One connection to the guest's agent, which carries one request (docs/internals/protocol.md). A session's handle, its
+ * stdin writer and its control handles share it and may live in different threads: every field is under `lock`, nothing
+ * waits with the lock held, and the socket closes with the last of them.
  *
  * Receiving. Frames are read into one buffer of fixed size, by whichever thread waits for something. Each is checked as
  * soon as it is whole, and what is no event (window, ping) takes effect then: a writer learns of its window although

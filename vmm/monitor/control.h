@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VMM's end of the agent's control connection (docs/PROTOCOL.md): it learns here that the guest is ready, asks it
- * to power off, and receives the events of its sessions. The agent is inside the guest, so what it sends is hostile: a
- * broken frame ends the connection, and the sandbox goes on without its log.
+ * The monitor's end of the agent's control connection (docs/internals/protocol.md): here it learns that the guest is
+ * ready, asks it to power off, and receives the events of its sessions. The agent is inside the guest, so what it sends
+ * is hostile: a broken frame ends the connection, and the sandbox continues without its log.
  *
- * It is read at a bounded rate, after a burst. A program that writes faster for longer turns
- * the log over in a moment, and would wait for it half of its time; the agent leaves out the middle of such a flood,
- * keeps the end, and says how much is missing.
+ * After a burst, the connection is read at a bounded rate. A program that writes faster for long would turn the log
+ * over in a moment and wait for it half of its time; the agent omits the middle of such a flood, keeps the end, and
+ * says how much is missing.
  */
 #ifndef WISP_MONITOR_CONTROL_H
 #define WISP_MONITOR_CONTROL_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host-guest wire format, shared by both sides. docs/PROTOCOL.md tells the conversation; this file is the layout.
+ * The host-guest wire format, shared by both sides: the layout. docs/internals/protocol.md describes the conversation.
  *
  * Every integer is little-endian. A connection carries frames: a struct proto_frame, then `length` bytes of payload.
  * Structures have no implicit padding and no alignment requirement: copy them out of a buffer, never cast into it.
