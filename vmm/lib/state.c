@@ -175,7 +175,8 @@ int state_remove(int root_fd, const char *name)
 
 int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd)
 {
-	/* First: where descriptors are exhausted, removal needs this one. Whoever takes the lock now removes it, too. */
+	/* First: where descriptors are exhausted, removal needs this one. Whoever takes the lock now removes it, too.
+	 */
 	close(lock_fd);
 	return sandbox_files_remove(root_fd, dir_fd, name);
 }
