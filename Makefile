@@ -58,7 +58,7 @@ $(B)/obj/%.o: %.c
 
 -include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src))
 -include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) $(fuzz_src) \
-  tests/payload/test_machine.c tests/agent/agent_host.c tests/e2e/exec_load.c)
+  tests/payload/test_machine.c tests/payload/test_monitor.c tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
@@ -188,6 +188,10 @@ $(B)/tests/payload/test_machine: $(call obj,tests/payload/test_machine.c) $(B)/l
 	@mkdir -p $(@D)
 	echo "  LD $@"
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
+$(B)/tests/payload/test_monitor: $(call obj,tests/payload/test_monitor.c) $(B)/lib/libwisp.a $(W)/wisp-vmm
+	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) $(ALL_LDFLAGS) $(filter-out %/wisp-vmm,$^) -o $@
 $(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
 	@mkdir -p $(@D)
 	echo "  LD $@"
@@ -210,9 +214,9 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(B)/tests/payload/test_machine $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
+tests: $(UNIT) $(B)/bin/wisp $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
-tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine
+tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor
 
 check: deps
 	$(MAKE) all guest debian tests vsock_test

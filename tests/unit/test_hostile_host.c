@@ -2,7 +2,9 @@
 /* What a guest, an image or another user of the host can do to the monitor's files and tables. */
 #include <elf.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -115,6 +117,34 @@ static void a_successor_keeps_its_directory(void)
 	rmdir(root);
 }
 
+/* The end is recorded even where no new file can be written. */
+static void state_on_a_full_disk(void)
+{
+	char dir[] = "/tmp/wisp-test-XXXXXX", text[64] = "", page[4096] = {0};
+	REQUIRE(mkdtemp(dir));
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	        mount("tmpfs", dir, "tmpfs", 0, "size=64k") < 0) {
+		rmdir(dir);
+		SKIP("this user cannot mount a tmpfs");
+	}
+	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
+	sandbox_dir_write_state(dir_fd, "ready and a longer line than the next");
+	int fill = openat(dir_fd, "fill", O_WRONLY | O_CREAT, 0600);
+	while (write(fill, page, sizeof(page)) > 0)
+		;
+	CHECK_EQ(errno, ENOSPC);
+	sandbox_dir_write_state(dir_fd, "exit poweroff");
+	int fd = openat(dir_fd, "state", O_RDONLY);
+	CHECK(read(fd, text, sizeof(text) - 1) > 0);
+	CHECK_STR(text, "exit poweroff\n");
+	CHECK(faccessat(dir_fd, "state.new", F_OK, 0) < 0);
+	close(fd);
+	close(fill);
+	close(dir_fd);
+	umount(dir);
+	rmdir(dir);
+}
+
 /* The kernel's command line fills its place to the last byte, and no further. */
 static void command_line(void)
 {
@@ -152,4 +182,5 @@ static void command_line(void)
 }
 
 TEST_MAIN("hostile_host", {"serial_flood", serial_flood}, {"serial_registers", serial_registers}, {"links", links},
-        {"a_successor_keeps_its_directory", a_successor_keeps_its_directory}, {"command_line", command_line})
+        {"a_successor_keeps_its_directory", a_successor_keeps_its_directory},
+        {"state_on_a_full_disk", state_on_a_full_disk}, {"command_line", command_line})

@@ -8,6 +8,7 @@
  * records its reason and stops the loop.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,7 +57,8 @@ struct vmm {
 	struct signalfd_siginfo signal;
 	char owner_byte;
 	struct __kernel_timespec timer_ts;
-	struct loop_op signal_op, owner_op, timer_op;
+	int owner_pidfd;
+	struct loop_op signal_op, owner_op, owner_exit_op, timer_op;
 };
 
 static bool has(const struct vmm *v, enum description_flags flag)
@@ -196,16 +199,51 @@ static void watch_owner(struct vmm *v)
 	loop_start(v->loop, sqe, &v->owner_op);
 }
 
+static void end_without_owner(struct vmm *v)
+{
+	if (!has(v, DESCRIPTION_DETACH) || !v->ready)
+		finish(v, "killed", "the program that started it is gone");
+}
+
+static void on_owner_exit(struct loop_op *op, int res, uint32_t flags)
+{
+	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, owner_exit_op));
+	(void)flags;
+	if (res > 0)
+		end_without_owner(v);
+}
+
+/* A process that the owner forked holds the socket open too, so the socket does not tell all of its ends. */
+static int watch_owner_exit(struct vmm *v, struct err *err)
+{
+	struct ucred owner;
+	socklen_t size = sizeof(owner);
+	v->owner_pidfd = -1;
+	if (has(v, DESCRIPTION_DETACH))
+		return 0;
+	if (getsockopt(DESCRIPTION_SOCKET_FD, SOL_SOCKET, SO_PEERCRED, &owner, &size) < 0)
+		return err_set(err, errno, "cannot tell who started the sandbox: %s", strerror(errno));
+	v->owner_pidfd = (int)syscall(SYS_pidfd_open, owner.pid, 0);
+	/* As long as it is our parent, its pid is not another's. */
+	if (getppid() != owner.pid)
+		return err_set(err, ESRCH, "the program that started it is gone");
+	if (v->owner_pidfd < 0)
+		return err_set(err, errno, "cannot watch the program that started it: %s", strerror(errno));
+	v->owner_exit_op.done = on_owner_exit;
+	struct io_uring_sqe *sqe = loop_sqe(v->loop);
+	io_uring_prep_poll_add(sqe, v->owner_pidfd, POLLIN);
+	loop_start(v->loop, sqe, &v->owner_exit_op);
+	return 0;
+}
+
 static void on_owner(struct loop_op *op, int res, uint32_t flags)
 {
 	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, owner_op));
 	(void)flags;
-	if (res > 0) {
+	if (res > 0)
 		watch_owner(v);
-		return;
-	}
-	if (!has(v, DESCRIPTION_DETACH) || !v->ready)
-		finish(v, "killed", "the program that started it is gone");
+	else
+		end_without_owner(v);
 }
 
 /* --- life --- */
@@ -253,7 +291,7 @@ static int start_watching(struct vmm *v, struct err *err)
 	v->timer_op.done = on_boot_timeout;
 	if (v->description.boot_timeout_ms > 0)
 		start_timer(v, v->description.boot_timeout_ms);
-	return 0;
+	return watch_owner_exit(v, err);
 }
 
 /* Set up everything that the guest does not need to start. Runs in parallel with its first steps. */

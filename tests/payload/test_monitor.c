@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The library and a real wisp-vmm on any /dev/kvm: bare sandboxes that run tests/payload/payload.c. */
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+#include "wisp.h"
+
+#define HANG_MS 30000
+
+static char libdir[PATH_MAX], payload[PATH_MAX];
+static char root[] = "/tmp/wisp-test-XXXXXX";
+
+static struct wisp_create_options options_for(const char *args)
+{
+	return (struct wisp_create_options){.size = sizeof(struct wisp_create_options),
+	        .state_root = root,
+	        .name = "box",
+	        .libdir = libdir,
+	        .kernel = payload,
+	        .kernel_args = args,
+	        .memory_mib = WISP_MEMORY_MIB_MIN,
+	        .bare = true,
+	        .no_wait = true};
+}
+
+static bool exists(const char *name)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	return stat(path, &st) == 0;
+}
+
+static void pause_ms(int ms)
+{
+	struct timespec pause = {.tv_nsec = ms * 1000000L};
+	nanosleep(&pause, NULL);
+}
+
+static bool gone_in_time(const char *name)
+{
+	for (int i = 0; i < HANG_MS / 10 && exists(name); i++)
+		pause_ms(10);
+	return !exists(name);
+}
+
+static void ends_are_told(void)
+{
+	static const struct {
+		const char *args;
+		enum wisp_end end;
+	} cases[] = {{"payload=poweroff", WISP_END_POWEROFF}, {"payload=reboot", WISP_END_REBOOT},
+	        {"payload=panic", WISP_END_PANIC}};
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	for (size_t i = 0; i < 3; i++) {
+		struct wisp_create_options options = options_for(cases[i].args);
+		enum wisp_end end = WISP_END_UNKNOWN;
+		if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
+			printf("# %s\n", error.message);
+		REQUIRE(sandbox);
+		CHECK_EQ(wisp_wait_sandbox(sandbox, HANG_MS, &end, &error), 0);
+		CHECK_EQ(end, cases[i].end);
+		wisp_close_sandbox(sandbox);
+		CHECK(!exists("box"));
+	}
+}
+
+static void what_is_kept_stays(void)
+{
+	struct wisp_create_options options = options_for("payload=poweroff");
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	options.keep = options.trace = true;
+	REQUIRE(wisp_create_sandbox(&options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, HANG_MS, NULL, &error), 0);
+	wisp_close_sandbox(sandbox);
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
+	CHECK_EQ(info->state, WISP_SANDBOX_STOPPED);
+	CHECK_EQ(info->end, WISP_END_POWEROFF);
+	wisp_free_sandbox_info(info);
+	CHECK(exists("box/trace") && exists("box/vmm.log") && exists("box/console.log") && exists("box/state"));
+	CHECK(!exists("box/vsock.sock"));
+	CHECK_EQ(wisp_remove_sandbox(root, "box", &error), 0);
+	CHECK(!exists("box"));
+}
+
+static void closing_the_handle_ends_it(void)
+{
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	REQUIRE(wisp_create_sandbox(&options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, 50, NULL, &error), -EAGAIN);
+	wisp_close_sandbox(sandbox);
+	CHECK(!exists("box"));
+	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+}
+
+/* A process that the owner forked holds its descriptors, and is no owner. */
+static void the_owners_death_ends_it(void)
+{
+	int ends[2], go[2];
+	char byte;
+	pid_t heir;
+	REQUIRE(pipe(ends) == 0 && pipe(go) == 0);
+	pid_t owner = fork();
+	if (owner == 0) {
+		struct wisp_create_options options = options_for("payload=spin");
+		struct wisp_sandbox *sandbox;
+		if (wisp_create_sandbox(&options, &sandbox, NULL) < 0)
+			_exit(1);
+		pid_t child = fork();
+		if (child == 0) {
+			while (read(go[0], &byte, 1) < 0)
+				;
+			_exit(0);
+		}
+		if (write(ends[1], &child, sizeof(child)) != sizeof(child))
+			_exit(1);
+		pause();
+		_exit(1);
+	}
+	REQUIRE(read(ends[0], &heir, sizeof(heir)) == sizeof(heir));
+	CHECK(exists("box"));
+	kill(owner, SIGKILL);
+	waitpid(owner, NULL, 0);
+	CHECK_EQ(kill(heir, 0), 0);
+	CHECK(gone_in_time("box"));
+	CHECK_EQ(write(go[1], "g", 1), 1);
+	close(ends[0]);
+	close(ends[1]);
+	close(go[0]);
+	close(go[1]);
+}
+
+static void a_refused_kernel_is_explained(void)
+{
+	struct wisp_create_options options = options_for(NULL);
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	options.kernel = "/etc/passwd";
+	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox);
+	CHECK(wisp_wait_ready(sandbox, HANG_MS, &error) < 0);
+	CHECK_EQ(error.status, WISP_ERR_SETUP);
+	CHECK(strstr(error.message, "kernel /etc/passwd is not an ELF file"));
+	wisp_close_sandbox(sandbox);
+	CHECK(!exists("box"));
+}
+
+/* It is a program for the library: by hand it says so, and does nothing. */
+static void started_by_hand_it_explains_itself(void)
+{
+	char command[PATH_MAX + 64], line[512] = "";
+	snprintf(command, sizeof(command), "%s/wisp-vmm 3</dev/null 2>&1", libdir);
+	FILE *pipe = popen(command, "r");
+	REQUIRE(pipe && fgets(line, sizeof(line), pipe));
+	CHECK(strstr(line, "libwisp starts this program"));
+	CHECK_EQ(WEXITSTATUS(pclose(pipe)), 125);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+	        {"ends_are_told", ends_are_told},
+	        {"what_is_kept_stays", what_is_kept_stays},
+	        {"closing_the_handle_ends_it", closing_the_handle_ends_it},
+	        {"the_owners_death_ends_it", the_owners_death_ends_it},
+	        {"a_refused_kernel_is_explained", a_refused_kernel_is_explained},
+	        {"started_by_hand_it_explains_itself", started_by_hand_it_explains_itself},
+	};
+	const char *path = getenv("PAYLOAD");
+	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
+		perror("payload.elf");
+		return 1;
+	}
+	/* <build>/tests/payload/test_monitor */
+	if (!realpath("/proc/self/exe", libdir))
+		return 1;
+	for (int i = 0; i < 3; i++)
+		*strrchr(libdir, '/') = '\0';
+	strncat(libdir, "/lib/wisp", sizeof(libdir) - strlen(libdir) - 1);
+	if (access("/dev/kvm", R_OK | W_OK) != 0) {
+		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+			printf("skip monitor/%s: no /dev/kvm\n", cases[i].name);
+		return 0;
+	}
+	if (!mkdtemp(root))
+		return 1;
+	int code = test_main("monitor", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+	rmdir(root);
+	return code;
+}
