@@ -84,14 +84,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = {data, size};
 	struct err err = {0};
 	struct control *control;
-	struct capped_file log;
+	struct logfile log;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	char path[64], old[72];
 	snprintf(path, sizeof(path), "/tmp/wisp-fuzz-log-%d", getpid());
 	snprintf(old, sizeof(old), "%s.1", path);
 	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/wisp-fuzz-control-%d", getpid());
 	unlink(address.sun_path);
-	MUST(capped_prepare(&log, path, LOG_LIMIT, &err) == 0 && capped_create(&log, &err) == 0);
+	logfile_init(&log, AT_FDCWD, path, LOG_LIMIT);
+	MUST(logfile_create(&log, &err) == 0);
 	struct control_events events = {.ready = ready, .event = event, .context = &log};
 	MUST(control_create(&control, address.sun_path, &events, the_loop(), NULL, &err) == 0);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -105,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* The log keeps its bound, but for one line that is longer: six bytes for one of a frame's, and a little. */
 	struct stat st;
 	MUST(stat(path, &st) == 0 && (size_t)st.st_size <= LOG_LIMIT + 6 * PROTO_DATA_MAX + 1024);
-	capped_close(&log);
+	logfile_close(&log);
 	unlink(path);
 	unlink(old);
 	return 0;

@@ -13,7 +13,7 @@
 
 #include "virtio/blk.h"
 #include "virtio/console.h"
-#include "vmm/monitor/execlog.h"
+#include "vmm/monitor/logfile.h"
 
 #define ROUNDS 2000u
 #define QUEUE_SIZE 8u
@@ -169,7 +169,7 @@ static void buffered_bytes(void)
 #define ROUND_BYTES 65536u
 
 struct flood {
-	struct capped_file log;
+	struct logfile log;
 	uint64_t total;
 };
 
@@ -177,7 +177,7 @@ static void to_log(void *context, const void *data, size_t len)
 {
 	struct flood *f = context;
 	f->total += len;
-	capped_write(&f->log, data, len);
+	logfile_write(&f->log, data, len);
 }
 
 static long resident_kib(void)
@@ -211,7 +211,8 @@ static void console_flood(void)
 	REQUIRE(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(old, sizeof(old), "%s/log.1", dir);
-	REQUIRE(capped_prepare(&f.log, path, LOG_LIMIT, NULL) == 0 && capped_create(&f.log, NULL) == 0);
+	logfile_init(&f.log, AT_FDCWD, path, LOG_LIMIT);
+	REQUIRE(logfile_create(&f.log, NULL) == 0);
 	REQUIRE(net_open(&t));
 	REQUIRE(console_create(&dev, &t.g.env, &(struct console_options){.output = to_log, .context = &f}, NULL) == 0);
 	drv_open(&d, &t.g, dev);
@@ -269,7 +270,7 @@ static void console_flood(void)
 	drv_close(&d);
 	close(fd);
 	net_close(&t);
-	capped_close(&f.log);
+	logfile_close(&f.log);
 	unlink(path);
 	unlink(old);
 	rmdir(dir);

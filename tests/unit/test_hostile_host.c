@@ -10,7 +10,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/monitor/x86_64/boot.h"
-#include "vmm/monitor/execlog.h"
+#include "vmm/monitor/logfile.h"
 #include "vmm/monitor/sandbox_dir.h"
 #include "vmm/shared/sandbox_files.h"
 #include "vmm/monitor/x86_64/serial.h"
@@ -19,18 +19,19 @@
 
 static void print(void *context, const void *data, size_t len)
 {
-	capped_write(context, data, len);
+	logfile_write(context, data, len);
 }
 
 /* A guest that writes to its serial port for ever has a log of two files of the limit each. */
 static void serial_flood(void)
 {
 	char dir[] = "/tmp/wisp-test-XXXXXX", path[64], old[64];
-	struct capped_file log;
+	struct logfile log;
 	REQUIRE(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(old, sizeof(old), "%s/log.1", dir);
-	REQUIRE(capped_prepare(&log, path, LOG_LIMIT, NULL) == 0 && capped_create(&log, NULL) == 0);
+	logfile_init(&log, AT_FDCWD, path, LOG_LIMIT);
+	REQUIRE(logfile_create(&log, NULL) == 0);
 	struct serial serial = {.output = print, .context = &log};
 	for (unsigned i = 0; i < 5 * LOG_LIMIT; i++) {
 		uint8_t byte = (uint8_t)i;
@@ -39,7 +40,7 @@ static void serial_flood(void)
 	struct stat st;
 	CHECK(stat(path, &st) == 0 && st.st_size <= LOG_LIMIT);
 	CHECK(stat(old, &st) == 0 && st.st_size <= LOG_LIMIT);
-	capped_close(&log);
+	logfile_close(&log);
 	unlink(path);
 	unlink(old);
 	rmdir(dir);
@@ -49,7 +50,7 @@ static void serial_flood(void)
 static void serial_registers(void)
 {
 	uint8_t data[8];
-	struct capped_file none = {0};
+	struct logfile none = {0};
 	struct serial serial = {.output = print, .context = &none};
 	for (uint64_t offset = 0; offset < 300; offset++) {
 		for (unsigned len = 0; len <= 8; len++) {
@@ -65,7 +66,7 @@ static void serial_registers(void)
 static void links(void)
 {
 	char dir[] = "/tmp/wisp-test-XXXXXX", victim[64], path[64];
-	struct capped_file log;
+	struct logfile log;
 	struct stat st;
 	REQUIRE(mkdtemp(dir));
 	snprintf(victim, sizeof(victim), "%s/victim", dir);
@@ -74,9 +75,9 @@ static void links(void)
 	close(fd);
 	snprintf(path, sizeof(path), "%s/exec.log", dir);
 	REQUIRE(symlink(victim, path) == 0);
-	CHECK_EQ(capped_prepare(&log, path, LOG_LIMIT, NULL), 0);
-	CHECK_EQ(capped_create(&log, NULL), -ELOOP);
-	capped_close(&log);
+	logfile_init(&log, AT_FDCWD, path, LOG_LIMIT);
+	CHECK_EQ(logfile_create(&log, NULL), -ELOOP);
+	logfile_close(&log);
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/state.new", dir);
 	REQUIRE(symlink(victim, path) == 0);

@@ -2,118 +2,32 @@
 #include "vmm/monitor/execlog.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "vmm/shared/proto.h"
 
 #define NS_PER_S 1000000000ull
 
-/* --- the file --- */
-
-static int create(const char *path)
-{
-	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-}
-
-int capped_prepare(struct capped_file *file, const char *path, uint64_t limit, struct err *err)
-{
-	*file = (struct capped_file){.limit = limit};
-	pthread_mutex_init(&file->lock, NULL);
-	if ((size_t)snprintf(file->path, sizeof(file->path), "%s", path) >= sizeof(file->path))
-		return err_set(err, ENAMETOOLONG, "the path %s is too long", path);
-	file->fd = -1;
-	return 0;
-}
-
-/* With the lock held. */
-static int create_once(struct capped_file *file)
-{
-	if (file->fd < 0)
-		file->fd = create(file->path);
-	return file->fd < 0 ? -errno : 0;
-}
-
-int capped_create(struct capped_file *file, struct err *err)
-{
-	pthread_mutex_lock(&file->lock);
-	int ret = create_once(file);
-	if (ret < 0)
-		file->fd = 0;
-	pthread_mutex_unlock(&file->lock);
-	return ret < 0 ? err_set(err, -ret, "cannot create %s: %s", file->path, strerror(-ret)) : 0;
-}
-
-static void rotate(struct capped_file *file)
-{
-	char old[sizeof(file->path) + 2];
-	snprintf(old, sizeof(old), "%s.1", file->path);
-	int fd;
-	/* Where that fails the old file is emptied instead: the bound holds in any case. */
-	if (rename(file->path, old) == 0 && (fd = create(file->path)) >= 0) {
-		close(file->fd);
-		file->fd = fd;
-	} else if (ftruncate(file->fd, 0) < 0) {
-		return;
-	}
-	file->size = 0;
-}
-
-static void append(struct capped_file *file, const void *data, size_t len, bool may_rotate)
-{
-	pthread_mutex_lock(&file->lock);
-	if (create_once(file) < 0 || file->fd == 0) {
-		pthread_mutex_unlock(&file->lock);
-		return;
-	}
-	if (may_rotate && file->size + len > file->limit && file->size > 0)
-		rotate(file);
-	ssize_t n = write(file->fd, data, len);
-	if (n > 0)
-		file->size += (uint64_t)n;
-	pthread_mutex_unlock(&file->lock);
-}
-
-void capped_write(struct capped_file *file, const void *data, size_t len)
-{
-	append(file, data, len, true);
-}
-
-void capped_continue(struct capped_file *file, const void *data, size_t len)
-{
-	append(file, data, len, false);
-}
-
-void capped_close(struct capped_file *file)
-{
-	if (file->fd > 0)
-		close(file->fd);
-	pthread_mutex_destroy(&file->lock);
-	*file = (struct capped_file){0};
-}
-
-/* --- a JSON line --- */
-
-/* A line is built in pieces, so that the longest (a full frame of escapes, 400 KiB) needs no buffer of its size. */
+/* A line is built in pieces, so that the longest one (a full frame of escapes, 400 KiB) needs no buffer of that size.
+ */
 struct line {
-	struct capped_file *file;
+	struct logfile *file;
 	size_t used;
-	bool begun;       /* a piece is written: the rest belongs into the same file */
-	char text[98304]; /* a read of binary output whole: one write a line */
+	bool begun;       /* a piece has been written */
+	char text[98304]; /* holds a whole read of binary output, so that most lines take one write */
 };
 
 static void flush(struct line *line)
 {
 	if (line->begun)
-		capped_continue(line->file, line->text, line->used);
+		logfile_continue(line->file, line->text, line->used);
 	else
-		capped_write(line->file, line->text, line->used);
+		logfile_write(line->file, line->text, line->used);
 	line->begun = true;
 	line->used = 0;
 }
@@ -129,7 +43,7 @@ static void add(struct line *line, const char *format, ...)
 	va_end(args);
 }
 
-/* Bytes of the valid UTF-8 sequence at p, 0 if there is none (RFC 3629: no overlong forms, no surrogates). */
+/* The length of the valid UTF-8 sequence at p, or 0 (RFC 3629: no overlong forms, no surrogates). */
 static size_t utf8_length(const uint8_t *p, size_t left)
 {
 	if (p[0] < 0x80)
@@ -146,13 +60,13 @@ static size_t utf8_length(const uint8_t *p, size_t left)
 	return len;
 }
 
-/* Valid UTF-8 without a NUL: what a reader wants as a string. */
+/* Valid UTF-8 without a NUL can be written as a JSON string. */
 static bool is_text(const uint8_t *p, size_t len)
 {
 	for (size_t i = 0, n; i < len; i += n) {
 		uint64_t eight;
 		n = 8;
-		if (len - i >= 8) { /* plain ASCII, eight at a time; a zero byte borrows into its top bit */
+		if (len - i >= 8) { /* plain ASCII, eight bytes at a time; a zero byte borrows into its top bit */
 			memcpy(&eight, p + i, 8);
 			if (((eight | (eight - 0x0101010101010101u)) & 0x8080808080808080u) == 0)
 				continue;
@@ -274,8 +188,8 @@ static int add_event(struct line *line, uint8_t type, const uint8_t *payload, si
 	}
 }
 
-int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_ns, uint8_t type,
-        const uint8_t *payload, size_t len)
+int execlog_write(
+        struct logfile *file, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload, size_t len)
 {
 	struct line line;
 	line.file = file;
@@ -290,7 +204,7 @@ int execlog_write(struct capped_file *file, uint64_t session, uint64_t realtime_
 	        session);
 	int ret = add_event(&line, type, payload, len);
 	if (ret < 0)
-		return ret; /* nothing was written yet: only data is long enough to be */
+		return ret; /* nothing has been written: only data fills the buffer */
 	add(&line, "}\n");
 	flush(&line);
 	return 0;

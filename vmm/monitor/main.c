@@ -25,6 +25,7 @@
 
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/execlog.h"
+#include "vmm/monitor/logfile.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/sandbox_dir.h"
 #include "vmm/shared/description.h"
@@ -41,7 +42,7 @@ struct vmm {
 	struct description_fds fds;
 	struct loop *loop;
 	struct log log;
-	struct capped_file vmm_log, console_log, exec_log;
+	struct logfile vmm_log, console_log, exec_log;
 	struct control *control;
 	struct machine *machine;
 	struct trace trace;
@@ -79,7 +80,7 @@ static void write_log(void *context, enum log_level level, const char *text)
 	gmtime_r(&now.tv_sec, &tm);
 	size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
 	n += (size_t)snprintf(line + n, sizeof(line) - n, ".%06ldZ %s: %s\n", now.tv_nsec / 1000, names[level], text);
-	capped_write(&v->vmm_log, line, n < sizeof(line) ? n : sizeof(line) - 1);
+	logfile_write(&v->vmm_log, line, n < sizeof(line) ? n : sizeof(line) - 1);
 }
 
 static void log_progress(struct vmm *v, const char *what)
@@ -115,7 +116,7 @@ static void finish(struct vmm *v, const char *reason, const char *text)
 static void on_console(void *context, const void *data, size_t len)
 {
 	struct vmm *v = context;
-	capped_write(&v->console_log, data, len);
+	logfile_write(&v->console_log, data, len);
 	if (has(v, DESCRIPTION_ECHO))
 		(void)!write(STDERR_FILENO, data, len);
 }
@@ -248,23 +249,20 @@ static void on_owner(struct loop_op *op, int res, uint32_t flags)
 
 /* --- life --- */
 
-static int prepare_logs(struct vmm *v, struct err *err)
+static void prepare_logs(struct vmm *v)
 {
-	int ret = capped_prepare(&v->vmm_log, SANDBOX_FILES_VMM_LOG, VMM_LOG_MAX, err);
-	if (ret == 0)
-		ret = capped_prepare(&v->console_log, SANDBOX_FILES_CONSOLE_LOG, CONSOLE_LOG_MAX, err);
-	if (ret == 0)
-		ret = capped_prepare(&v->exec_log, SANDBOX_FILES_EXEC_LOG, EXEC_LOG_MAX, err);
+	logfile_init(&v->vmm_log, v->fds.dir, SANDBOX_FILES_VMM_LOG, VMM_LOG_MAX);
+	logfile_init(&v->console_log, v->fds.dir, SANDBOX_FILES_CONSOLE_LOG, CONSOLE_LOG_MAX);
+	logfile_init(&v->exec_log, v->fds.dir, SANDBOX_FILES_EXEC_LOG, EXEC_LOG_MAX);
 	v->log = (struct log){.write = write_log, .context = v};
-	return ret;
 }
 
 static int create_logs(struct vmm *v, struct err *err)
 {
-	int ret = capped_create(&v->vmm_log, err);
+	int ret = logfile_create(&v->vmm_log, err);
 	if (ret == 0)
-		ret = capped_create(&v->console_log, err);
-	return ret < 0 ? ret : capped_create(&v->exec_log, err);
+		ret = logfile_create(&v->console_log, err);
+	return ret < 0 ? ret : logfile_create(&v->exec_log, err);
 }
 
 /* From here on they wait for the loop. */
@@ -355,10 +353,10 @@ static int run(struct vmm *v, struct err *err)
 		ret = err_set(err, errno, "cannot enter the sandbox's directory: %s", strerror(errno));
 	if (ret == 0)
 		ret = sandbox_dir_show_pid(v->fds.lock, err);
-	if (ret == 0)
-		ret = prepare_logs(v, err);
-	if (ret == 0)
+	if (ret == 0) {
+		prepare_logs(v);
 		ret = create_machine(v, err);
+	}
 	return ret < 0 ? ret : machine_run(v->machine, err);
 }
 
@@ -366,9 +364,9 @@ static int run(struct vmm *v, struct err *err)
 static void report_end(struct vmm *v, const char *line)
 {
 	log_line(&v->log, LOG_INFO, "%s", line);
-	capped_close(&v->vmm_log);
-	capped_close(&v->console_log);
-	capped_close(&v->exec_log);
+	logfile_close(&v->vmm_log);
+	logfile_close(&v->console_log);
+	logfile_close(&v->exec_log);
 	if (has(v, DESCRIPTION_EPHEMERAL))
 		sandbox_files_remove(v->fds.root, v->fds.dir, v->description.name);
 	else
