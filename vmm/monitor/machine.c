@@ -261,7 +261,7 @@ static int create_vm(struct machine *m, struct err *err)
 		ret = kvm_set_memory(&m->kvm, &m->gmem, err);
 	if (ret == 0)
 		ret = arch_furnish_vm(m->arch, &m->kvm, err);
-	trace_mark(m->trace, "vm_created", "");
+	trace_mark_uncounted(m->trace, "vm_created");
 	for (unsigned i = 0; i < m->cpus && ret == 0; i++)
 		ret = vcpu_create(&m->vcpu[i], &m->kvm, err);
 	if (ret == 0)
@@ -276,7 +276,7 @@ static int create_vm(struct machine *m, struct err *err)
 		ret = bind_device(m, i, err);
 	if (ret == 0)
 		ret = arch_set_entry(m->arch, m->vcpu[0].fd, err);
-	trace_mark(m->trace, "vcpu_ready", "");
+	trace_mark_uncounted(m->trace, "vcpu_ready");
 	return ret;
 }
 
@@ -335,7 +335,7 @@ static int begin(struct machine *m, const struct machine_options *o, struct err 
 		ret = vcpu_start(&m->vcpu[0], err);
 	if (ret == 0)
 		ret = arch_create_memory(&m->gmem, (uint64_t)o->description->memory_mib << 20, err);
-	trace_mark(m->trace, "memory_mapped", "");
+	trace_mark_uncounted(m->trace, "memory_mapped");
 	if (ret < 0)
 		return ret;
 	advance(m, MEMORY_MAPPED);
@@ -351,10 +351,10 @@ static int build(struct machine *m, const struct machine_options *o, struct err 
 {
 	m->env = (struct virtio_env){.gmem = &m->gmem, .loop = o->loop, .log = o->log};
 	int ret = add_devices(m, o, err);
-	trace_mark(m->trace, "devices_created", "");
+	trace_mark_uncounted(m->trace, "devices_created");
 	if (ret == 0)
 		ret = load_guest(m, o, err);
-	trace_mark(m->trace, "kernel_loaded", "");
+	trace_mark_uncounted(m->trace, "kernel_loaded");
 	return ret < 0 ? ret : set_breakpoints(m, o->description, err);
 }
 

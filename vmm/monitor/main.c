@@ -102,7 +102,7 @@ static void finish(struct vmm *v, const char *reason, const char *text)
 {
 	pthread_mutex_lock(&v->end_lock);
 	if (!v->ended) {
-		trace_mark(&v->trace, "ended", NULL);
+		trace_mark(&v->trace, "ended");
 		v->ended = true;
 		snprintf(v->end_reason, sizeof(v->end_reason), "%s", reason);
 		snprintf(v->end_text, sizeof(v->end_text), "%s", text);
@@ -138,7 +138,7 @@ static void on_ready(void *context)
 	v->ready = true;
 	loop_cancel(v->loop, &v->timer_op);
 	log_progress(v, "the guest is ready");
-	trace_mark(&v->trace, "ready", NULL);
+	trace_mark(&v->trace, "ready");
 	sandbox_dir_write_state(v->fds.dir, "ready");
 	say("ready");
 }
@@ -323,7 +323,7 @@ static int daemonise(struct err *err)
 
 static void write_trace(struct vmm *v)
 {
-	int ret = trace_write(&v->trace, SANDBOX_FILES_TRACE);
+	int ret = trace_write(&v->trace, v->fds.dir, SANDBOX_FILES_TRACE);
 	if (ret < 0)
 		log_line(&v->log, LOG_WARN, "cannot write the trace: %s", strerror(-ret));
 }
@@ -401,13 +401,13 @@ int main(void)
 	block_signals(v);
 	if (receive_description(v) < 0)
 		return EXIT_SET_UP;
-	trace_mark_at(&v->trace, "spawn", v->description.started_ns, NULL);
-	trace_mark_at(&v->trace, "main", v->begun_ns, NULL);
+	trace_mark_at(&v->trace, "spawn", v->description.started_ns);
+	trace_mark_at(&v->trace, "main", v->begun_ns);
 	int ret = run(v, &err);
 	machine_destroy(v->machine);
 	control_destroy(v->control);
 	loop_destroy(v->loop);
-	trace_mark(&v->trace, "torn_down", NULL);
+	trace_mark(&v->trace, "torn_down");
 	if (has(v, DESCRIPTION_TRACE))
 		write_trace(v);
 	if (ret < 0)

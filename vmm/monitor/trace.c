@@ -2,11 +2,16 @@
 #include "vmm/monitor/trace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+const char *const trace_counter_name[TRACE_COUNTERS] = {
+        "exits", "io_exits", "mmio_exits", "halt_exits", "irq_exits", "irq_injections", "pf_taken"};
 
 void trace_set_breakpoint(struct trace *trace, const char *name, uint64_t addr, uint8_t *host,
         const uint8_t instruction[TRACE_INSTRUCTION_SIZE])
@@ -20,7 +25,7 @@ void trace_set_breakpoint(struct trace *trace, const char *name, uint64_t addr, 
 	memcpy(host, instruction, TRACE_INSTRUCTION_SIZE);
 }
 
-bool trace_meet(struct trace *trace, uint64_t addr, const char **name)
+bool trace_hit(struct trace *trace, uint64_t addr, const char **name)
 {
 	for (unsigned i = 0; i < trace->breakpoint_count; i++) {
 		struct trace_breakpoint *b = &trace->breakpoint[i];
@@ -35,27 +40,46 @@ bool trace_meet(struct trace *trace, uint64_t addr, const char **name)
 	return false;
 }
 
-void trace_mark_at(struct trace *trace, const char *name, uint64_t ns, const char *counts)
+static void stamp(struct trace *trace, const char *name, uint64_t ns, const struct trace_source *source)
 {
-	if (!trace)
-		return;
 	unsigned i = __atomic_fetch_add(&trace->count, 1, __ATOMIC_ACQ_REL);
 	if (i >= TRACE_STAMPS_MAX)
 		return;
 	struct trace_stamp *s = &trace->stamp[i];
-	if (!counts && trace->count_exits)
-		trace->count_exits(trace->context, s->counts, sizeof(s->counts));
-	else
-		snprintf(s->counts, sizeof(s->counts), "%s", counts ? counts : "");
-	s->ns = ns;
+	*s = (struct trace_stamp){.ns = ns};
 	snprintf(s->name, sizeof(s->name), "%s", name);
+	if (source)
+		source->read(source, &s->counts);
 }
 
-void trace_mark(struct trace *trace, const char *name, const char *counts)
+static uint64_t now_ns(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	trace_mark_at(trace, name, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, counts);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void trace_mark(struct trace *trace, const char *name)
+{
+	if (trace)
+		stamp(trace, name, now_ns(), __atomic_load_n(&trace->source, __ATOMIC_ACQUIRE));
+}
+
+void trace_mark_from(struct trace *trace, const char *name, const struct trace_source *source)
+{
+	if (trace)
+		stamp(trace, name, now_ns(), source);
+}
+
+void trace_mark_uncounted(struct trace *trace, const char *name)
+{
+	trace_mark_from(trace, name, NULL);
+}
+
+void trace_mark_at(struct trace *trace, const char *name, uint64_t ns)
+{
+	if (trace)
+		stamp(trace, name, ns, NULL);
 }
 
 static int by_time(const void *a, const void *b)
@@ -64,16 +88,30 @@ static int by_time(const void *a, const void *b)
 	return (x->ns > y->ns) - (x->ns < y->ns);
 }
 
-int trace_write(const struct trace *trace, const char *path)
+static void write_stamp(FILE *file, const struct trace_stamp *s)
+{
+	fprintf(file, "{\"stage\":\"%s\",\"ns\":%" PRIu64, s->name, s->ns);
+	for (unsigned i = 0; i < TRACE_COUNTERS; i++) {
+		if (s->counts.known[i])
+			fprintf(file, ",\"%s\":%" PRIu64, trace_counter_name[i], s->counts.value[i]);
+	}
+	fputs("}\n", file);
+}
+
+int trace_write(const struct trace *trace, int dir_fd, const char *name)
 {
 	struct trace sorted = *trace;
 	unsigned count = trace->count < TRACE_STAMPS_MAX ? trace->count : TRACE_STAMPS_MAX;
 	qsort(sorted.stamp, count, sizeof(sorted.stamp[0]), by_time);
-	FILE *file = fopen(path, "we");
-	if (!file)
-		return -errno;
+	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!file) {
+		int ret = -errno;
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
 	for (unsigned i = 0; i < count; i++)
-		fprintf(file, "{\"stage\":\"%s\",\"ns\":%" PRIu64 "%s}\n", sorted.stamp[i].name, sorted.stamp[i].ns,
-		        sorted.stamp[i].counts);
+		write_stamp(file, &sorted.stamp[i]);
 	return fclose(file) == 0 ? 0 : -errno;
 }

@@ -23,83 +23,9 @@ static void on_kick(int signal)
 	(void)signal;
 }
 
-/* --- traced: breakpoints in the guest's kernel, and KVM's counters at each --- */
-
-/* KVM's counters that are noted, in the order of vcpu->stats_at. */
-static const char *const counters[VCPU_COUNTERS] = {
-        "exits", "io_exits", "mmio_exits", "halt_exits", "irq_exits", "irq_injections", "pf_taken"};
-
-/* Where each counter lies in the statistics file, once: looking for them at every stage would cost more than one. */
-static void find_counters(struct vcpu *vcpu)
-{
-	struct kvm_stats_header header;
-	char all[16384]; /* descriptors, of which KVM has some fifty, in one read */
-	if (vcpu->stats_fd <= 0 || pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header))
-		return;
-	vcpu->stats_from = header.data_offset;
-	size_t step = sizeof(struct kvm_stats_desc) + header.name_size;
-	ssize_t size = pread(vcpu->stats_fd, all, sizeof(all), header.desc_offset);
-	for (size_t i = 0; i < header.num_desc && (ssize_t)((i + 1) * step) <= size; i++) {
-		struct kvm_stats_desc desc;
-		const char *name = all + i * step + sizeof(desc);
-		memcpy(&desc, all + i * step, sizeof(desc));
-		for (size_t w = 0; w < VCPU_COUNTERS; w++) {
-			if (strncmp(name, counters[w], header.name_size) == 0)
-				vcpu->stats_at[w] = (off_t)header.data_offset + desc.offset;
-		}
-	}
-}
-
-/* As ,"name":value of those that this KVM has. */
-static void read_counts(void *context, char *to, size_t size)
-{
-	const struct vcpu *vcpu = context;
-	char values[4096]; /* all of them, of which KVM has some KiB, in one read too */
-	size_t used = 0;
-	to[0] = '\0';
-	ssize_t length = vcpu->stats_fd > 0 ? pread(vcpu->stats_fd, values, sizeof(values), vcpu->stats_from) : 0;
-	for (size_t w = 0; w < VCPU_COUNTERS && used + 40 <= size; w++) {
-		uint64_t value;
-		off_t at = vcpu->stats_at[w] - vcpu->stats_from;
-		if (vcpu->stats_at[w] <= 0 || at + (off_t)sizeof(value) > length)
-			continue;
-		memcpy(&value, values + at, sizeof(value));
-		used += (size_t)snprintf(to + used, size - used, ",\"%s\":%" PRIu64, counters[w], value);
-	}
-}
-
-static void mark(struct vcpu *vcpu, const char *name)
-{
-	char counts[192];
-	if (!vcpu->trace)
-		return;
-	read_counts(vcpu, counts, sizeof(counts));
-	trace_mark(vcpu->trace, name, counts);
-}
-
-/* True: the exit was a breakpoint, and the vCPU stands again where the instruction under it is. */
-static bool meet_breakpoint(struct vcpu *vcpu)
-{
-	uint64_t addr = vcpu->trace ? kvm_arch_breakpoint(vcpu->run, vcpu->fd) : 0;
-	const char *name;
-	if (addr == 0 || !trace_meet(vcpu->trace, addr, &name))
-		return false;
-	if (name)
-		mark(vcpu, name);
-	return kvm_arch_go_to(vcpu->fd, addr) == 0;
-}
-
 void vcpu_start_tracing(struct vcpu *vcpu)
 {
-	if (!vcpu->trace)
-		return;
-	int fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
-	vcpu->stats_fd = fd > 0 ? fd : 0;
-	find_counters(vcpu);
-	if (vcpu->index == 0) {
-		vcpu->trace->count_exits = read_counts;
-		vcpu->trace->context = vcpu;
-	}
+	vcpu_trace_begin(&vcpu->tracing, vcpu->trace, vcpu->fd, vcpu->index == 0);
 }
 
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err)
@@ -147,7 +73,7 @@ static bool handle_exit(struct vcpu *vcpu)
 		end(vcpu, VCPU_ERROR, text);
 		return false;
 	default:
-		if (meet_breakpoint(vcpu) || kvm_arch_handle_exit(vcpu->arch, run))
+		if (vcpu_trace_hit(&vcpu->tracing, run) || kvm_arch_handle_exit(vcpu->arch, run))
 			return true;
 		snprintf(text, sizeof(text), "vCPU %u left the guest for a reason that is not handled (KVM exit %u)",
 		        vcpu->index, run->exit_reason);
@@ -165,7 +91,7 @@ static void *vcpu_thread(void *context)
 	if (vcpu->prepare && !vcpu->prepare(vcpu->context))
 		return NULL;
 	if (vcpu->index == 0)
-		mark(vcpu, "first_run");
+		vcpu_trace_mark(&vcpu->tracing, "first_run");
 	while (!__atomic_load_n(&vcpu->stop, __ATOMIC_ACQUIRE)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
 			if (errno == EINTR || errno == EAGAIN)
@@ -234,10 +160,7 @@ void vcpu_destroy(struct vcpu *vcpu)
 		pthread_join(vcpu->thread, NULL);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
-	if (vcpu->trace && vcpu->trace->context == vcpu)
-		vcpu->trace->count_exits = NULL;
-	if (vcpu->stats_fd > 0)
-		close(vcpu->stats_fd);
+	vcpu_trace_end(&vcpu->tracing);
 	if (vcpu->fd > 0)
 		close(vcpu->fd);
 	*vcpu = (struct vcpu){0};

@@ -15,8 +15,7 @@
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/kvm_arch.h"
 #include "vmm/monitor/trace.h"
-
-#define VCPU_COUNTERS 7u
+#include "vmm/monitor/vcpu_trace.h"
 
 enum vcpu_end {
 	VCPU_SHUTDOWN, /* the processor shut down: a triple fault */
@@ -35,10 +34,8 @@ struct vcpu {
 	void *context;
 	/* Called first on the vCPU's thread; false: there is nothing to run. It may create the vCPU. NULL: nothing. */
 	bool (*prepare)(void *context);
-	struct trace *trace;           /* NULL: not traced */
-	int stats_fd;                  /* with a trace: KVM's counters, 0 where it has none */
-	off_t stats_at[VCPU_COUNTERS]; /* where they are in it, 0: not there */
-	off_t stats_from;              /* where all that it counts begins */
+	struct trace *trace; /* NULL: not traced */
+	struct vcpu_trace tracing;
 	pthread_t thread;
 	bool started;
 	bool stop; /* atomic */
@@ -47,10 +44,7 @@ struct vcpu {
 /* Creates the vCPU. The caller has filled in `index`, buses, `ended` and `context`. 0 or -errno with `err`. */
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err);
 
-/*
- * From here on KVM's counters are part of vcpu->trace, if there is one. After vcpu_create; no other thread may leave
- * the counts of a mark to the trace meanwhile.
- */
+/* Records KVM's counters in vcpu->trace from now on, if it is not NULL. After vcpu_create. */
 void vcpu_start_tracing(struct vcpu *vcpu);
 
 /* Starts the thread: 0 or -errno with `err`. */

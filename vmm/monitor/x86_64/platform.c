@@ -40,9 +40,9 @@ static void stamp_access(void *context, uint64_t offset, void *data, unsigned le
 	if (!is_write)
 		memset(data, 0, len);
 	else if (*(const uint8_t *)data == PLATFORM_STAMP_INIT)
-		trace_mark(p->trace, "init_entered", NULL);
+		trace_mark(p->trace, "init_entered");
 	else if (*(const uint8_t *)data == PLATFORM_STAMP_READY)
-		trace_mark(p->trace, "agent_serves", NULL);
+		trace_mark(p->trace, "agent_serves");
 }
 
 int platform_init(struct platform *p, struct bus *ports, bool serial,
