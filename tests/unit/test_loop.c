@@ -210,9 +210,85 @@ static void the_end_of_a_loop_that_never_ran(void)
 	}
 }
 
+/* More operations in flight than the ring can hold completions of: each completes, and once. */
+static void completions_overflow_the_ring(void)
+{
+	enum { COUNT = 8 * 8 * 128 }; /* of eight disks of eight queues */
+	static struct counter c[COUNT];
+	static char bytes[COUNT];
+	struct loop *loop;
+	int fds[2];
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0 && pipe(fds) == 0);
+	for (int i = 0; i < COUNT; i++) {
+		c[i] = (struct counter){.op.done = counted};
+		struct io_uring_sqe *sqe = loop_sqe(loop);
+		io_uring_prep_read(sqe, fds[0], &bytes[i], 1, 0);
+		loop_start(loop, sqe, &c[i].op);
+	}
+	CHECK_EQ(loop_step(loop, 0), 0);
+	close(fds[1]); /* the end of the pipe is every read's end */
+	int seen = 0, ret = 0;
+	for (int round = 0; round < 2 * COUNT && seen < COUNT && ret >= 0; round++) {
+		ret = loop_step(loop, 1000);
+		seen += ret > 0 ? ret : 0;
+	}
+	CHECK_EQ(seen, COUNT);
+	for (int i = 0; i < COUNT; i++)
+		CHECK(c[i].count == 1 && c[i].last == 0);
+	close(fds[0]);
+	loop_destroy(loop);
+}
+
+/* What the kernel then says of the loop's ring is what it says of a file that is no ring. */
+static bool break_ring(void)
+{
+	for (int fd = 3; fd < 100; fd++) {
+		char path[32], target[64] = "";
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, "io_uring"))
+			return dup2(STDIN_FILENO, fd) == fd;
+	}
+	return false;
+}
+
+static void *call_into(void *context)
+{
+	struct call c = {.call.run = run_call, .loop = context};
+	return loop_call(context, &c.call) ? context : NULL;
+}
+
+/* A ring that fails ends the loop with an error, also while a full ring is submitted. */
+static void a_failed_ring_ends_the_loop(void)
+{
+	struct loop *loop;
+	pthread_t thread;
+	void *finished;
+	static struct counter c[20];
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
+	REQUIRE(break_ring());
+	for (int i = 0; i < 20; i++) {
+		c[i] = (struct counter){.op.done = counted};
+		struct io_uring_sqe *sqe = loop_sqe(loop);
+		io_uring_prep_nop(sqe);
+		loop_start(loop, sqe, &c[i].op);
+	}
+	loop_cancel(loop, &c[0].op);
+	CHECK(loop_step(loop, 0) < 0);
+	pthread_create(&thread, NULL, call_into, loop);
+	CHECK(loop_run(loop) < 0);
+	pthread_join(thread, &finished);
+	CHECK(finished == NULL);
+	struct call own = {.call.run = run_call, .loop = loop};
+	CHECK(loop_call(loop, &own.call)); /* this one needs no round */
+	loop_end(loop);
+	loop_destroy(loop);
+}
+
 TEST_MAIN("loop", {"operations_complete", operations_complete},
         {"a_cancelled_operation_says_so", a_cancelled_operation_says_so},
         {"calls_from_other_threads_run_on_the_loops", calls_from_other_threads_run_on_the_loops},
         {"the_end_finishes_what_was_begun", the_end_finishes_what_was_begun},
         {"calls_wait_for_the_ring", calls_wait_for_the_ring},
-        {"the_end_of_a_loop_that_never_ran", the_end_of_a_loop_that_never_ran})
+        {"the_end_of_a_loop_that_never_ran", the_end_of_a_loop_that_never_ran},
+        {"completions_overflow_the_ring", completions_overflow_the_ring},
+        {"a_failed_ring_ends_the_loop", a_failed_ring_ends_the_loop})

@@ -271,13 +271,16 @@ void control_destroy(struct control *c)
 		loop_cancel(c->loop, &c->receive_op);
 	if (c->pausing)
 		loop_cancel(c->loop, &c->pause_op);
-	while ((c->accepting || c->receiving || c->pausing) && loop_step(c->loop, -1) >= 0)
-		;
+	bool drained = true;
+	while (drained && (c->accepting || c->receiving || c->pausing))
+		drained = loop_step(c->loop, -1) >= 0;
 	drain(c);
 	if (c->listen_fd >= 0)
 		close(c->listen_fd);
 	if (c->fd >= 0)
 		close(c->fd);
 	unlink(c->addr.sun_path);
-	free(c);
+	/* After a failure of the ring the kernel may still write to the object, so it is not freed. */
+	if (drained)
+		free(c);
 }

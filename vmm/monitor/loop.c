@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/loop.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -11,9 +10,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* How long a full ring is submitted again before the kernel's refusal counts as a failure: about a second. */
+#define SUBMIT_TRIES 1000u
+#define SUBMIT_PAUSE_NS 1000000
+
 struct loop {
 	struct io_uring ring;
-	bool open; /* there is a ring */
+	bool open;                  /* there is a ring */
+	int error;                  /* -errno once the ring has failed, for good */
+	struct io_uring_sqe unsent; /* takes the operations of a failed ring */
 	pthread_t thread;
 	int wake_fd; /* eventfd: another thread queued a call or asked for the end */
 	uint64_t wake_count;
@@ -24,7 +29,7 @@ struct loop {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t finished;
 	struct loop_call *calls; /* newest first */
-	unsigned unfinished;     /* calls, waiting to be run or run */
+	unsigned unfinished;     /* calls, waiting or running */
 	bool ended;              /* no more are taken */
 	bool failed;             /* nor can these be finished */
 };
@@ -35,7 +40,7 @@ static void run_calls(struct loop *loop)
 	struct loop_call *newest = loop->calls, *oldest = NULL;
 	loop->calls = NULL;
 	pthread_mutex_unlock(&loop->lock);
-	while (newest) { /* in the order in which they came */
+	while (newest) { /* reverses the list: first come, first served */
 		struct loop_call *next = newest->next;
 		newest->next = oldest;
 		oldest = newest;
@@ -68,8 +73,8 @@ static void woken(struct loop_op *op, int res, uint32_t flags)
 static int ring_init(struct io_uring *ring, unsigned entries)
 {
 	/*
-	 * DEFER_TASKRUN keeps completions from interrupting the thread and batches them (Linux 6.1); one submitter is
-	 * what it requires. Older kernels refuse the flags with EINVAL and get the plain ring.
+	 * DEFER_TASKRUN batches completions and keeps them from interrupting the thread (Linux 6.1); it requires a
+	 * single submitter. Older kernels refuse the flags with EINVAL and get a plain ring.
 	 */
 	static const unsigned flags[] = {
 	        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0};
@@ -78,6 +83,14 @@ static int ring_init(struct io_uring *ring, unsigned entries)
 		struct io_uring_params params = {
 		        .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = entries * 4};
 		ret = io_uring_queue_init_params(entries, ring, &params);
+		/*
+		 * Disks alone can have more operations in flight than the ring has room for completions. With NODROP
+		 * (Linux 5.5) the kernel keeps the excess, and hands it over as the ring empties.
+		 */
+		if (ret == 0 && !(params.features & IORING_FEAT_NODROP)) {
+			io_uring_queue_exit(ring);
+			ret = -ENOSYS;
+		}
 	}
 	return ret;
 }
@@ -127,15 +140,29 @@ void loop_destroy(struct loop *loop)
 	free(loop);
 }
 
+/* Hands the full ring to the kernel. EBUSY and EAGAIN are shortages of the host that may pass. */
+static int submit_full(struct loop *loop)
+{
+	static const struct timespec pause = {.tv_nsec = SUBMIT_PAUSE_NS};
+	int ret = 0;
+	for (unsigned tries = 0; tries < SUBMIT_TRIES; tries++) {
+		ret = io_uring_submit(&loop->ring);
+		if (ret > 0)
+			return 0;
+		if (ret < 0 && ret != -EBUSY && ret != -EAGAIN && ret != -EINTR)
+			return ret;
+		nanosleep(&pause, NULL);
+	}
+	return ret < 0 ? ret : -EAGAIN;
+}
+
 struct io_uring_sqe *loop_sqe(struct loop *loop)
 {
-	struct io_uring_sqe *sqe;
-	while (!(sqe = io_uring_get_sqe(&loop->ring))) {
-		int ret = io_uring_submit(&loop->ring);
-		/* EBUSY and EAGAIN: the kernel wants its completions taken or lacks memory just now; it is retried. */
-		assert(ret >= 0 || ret == -EBUSY || ret == -EAGAIN || ret == -EINTR);
-		(void)ret;
-	}
+	struct io_uring_sqe *sqe = NULL;
+	while (loop->error == 0 && !(sqe = io_uring_get_sqe(&loop->ring)))
+		loop->error = submit_full(loop);
+	if (!sqe)
+		sqe = &loop->unsent;
 	memset(sqe, 0, sizeof(*sqe));
 	return sqe;
 }
@@ -163,7 +190,7 @@ void loop_defer(struct loop *loop, struct loop_task *task)
 	loop->tasks_end = &task->next;
 }
 
-/* Only those that wait now: what they defer is for the next round. */
+/* Runs the tasks that wait now. Those that they defer wait for the next round. */
 static void run_tasks(struct loop *loop)
 {
 	struct loop_task *task = loop->tasks;
@@ -198,6 +225,8 @@ int loop_step(struct loop *loop, int timeout_ms)
 	int ret;
 	if (!loop->open)
 		return -ENXIO;
+	if (loop->error < 0)
+		return loop->error;
 	if (loop->tasks) {
 		ret = io_uring_submit_and_get_events(&loop->ring);
 	} else if (timeout_ms < 0) {
@@ -207,8 +236,10 @@ int loop_step(struct loop *loop, int timeout_ms)
 		struct io_uring_cqe *cqe;
 		ret = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
 	}
-	if (ret < 0 && ret != -EINTR && ret != -ETIME && ret != -EBUSY && ret != -EAGAIN)
+	if (ret < 0 && ret != -EINTR && ret != -ETIME && ret != -EBUSY && ret != -EAGAIN) {
+		loop->error = ret;
 		return ret;
+	}
 	return dispatch(loop);
 }
 
@@ -226,8 +257,7 @@ void loop_end(struct loop *loop)
 	int ret = 0;
 	pthread_mutex_lock(&loop->lock);
 	loop->ended = true;
-	/* None is left behind: the caller's stack, which it lies on, would be gone when it is run or finished after
-	 * all. */
+	/* Each is finished: it lies on the stack of its caller, who may not return before that. */
 	while (loop->unfinished > 0 && ret >= 0) {
 		pthread_mutex_unlock(&loop->lock);
 		ret = loop_step(loop, -1);

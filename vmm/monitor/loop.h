@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event loop: one io_uring, one thread. Devices ask for operations by filling in submission entries; everything
- * that one round of completions asked for goes to the kernel in one io_uring_enter, which also waits for the next.
+ * The event loop: one io_uring, one thread. Devices request operations by filling in submission entries. All requests
+ * of a round of completions go to the kernel in one io_uring_enter, which also waits for the next completion.
  *
- * Threads: everything is for the loop's own thread (the one that created it) but loop_stop and loop_call.
+ * If the ring fails (the host is out of memory, say), it has failed for good: operations that are started complete no
+ * more, and loop_run and loop_step return the error.
+ *
+ * Threads: only loop_stop and loop_call may be called from a thread other than the one that created the loop.
  */
 #ifndef WISP_MONITOR_LOOP_H
 #define WISP_MONITOR_LOOP_H
@@ -16,56 +19,57 @@
 
 struct loop;
 
-/* One operation in flight. Embedded in its owner, which outlives it: until `done` was called without CQE_F_MORE. */
+/* One operation in flight. Embedded in its owner, which lives until `done` has been called without CQE_F_MORE. */
 struct loop_op {
 	/* res: the completion's result, 0.. or -errno; flags: IORING_CQE_F_*. Runs on the loop's thread. */
 	void (*done)(struct loop_op *op, int res, uint32_t flags);
 };
 
 /*
- * 0 and `*loop`, or -errno with `err` set. It has no ring yet: what other threads ask of it waits, and its own thread
- * may do nothing with it but open, end or destroy it.
+ * 0 and `*loop`, or -errno with `err` set. The loop has no ring yet: calls from other threads wait, and its own thread
+ * may only open, end or destroy it.
  */
 int loop_create(struct loop **loop, struct err *err);
 
-/* Makes the ring, of `entries` submission entries (more are batched in rounds): 0, or -errno with `err` set. */
+/* Creates the ring, with `entries` submission entries (more are submitted in rounds): 0, or -errno with `err` set. */
 int loop_open(struct loop *loop, unsigned entries, struct err *err);
 
 /*
- * Closes the ring, if it was opened; the kernel cancels what is in flight. Takes NULL. Memory that operations point to
- * must still live.
+ * Closes the ring, if it is open; the kernel cancels operations in flight, whose memory must still exist. Takes NULL.
  */
 void loop_destroy(struct loop *loop);
 
 /*
- * A cleared submission entry to fill in with io_uring_prep_*, then loop_start. Never NULL: a full ring is submitted
- * first. The two belong together: no other loop call in between.
+ * Returns a cleared submission entry, to be filled in with io_uring_prep_* and passed to loop_start with no other call
+ * to the loop in between. Never NULL: a full ring is submitted first.
  */
 struct io_uring_sqe *loop_sqe(struct loop *loop);
 void loop_start(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
 
-/* Asks the kernel to cancel `op`; its `done` still comes (usually with -ECANCELED). */
+/* Asks the kernel to cancel `op`. Its `done` is still called, usually with -ECANCELED. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 
-/* Dispatches until loop_stop, then loop_end. 0, or -errno when the ring itself fails. */
+/* Dispatches until loop_stop, then calls loop_end. 0, or -errno if the ring fails. */
 int loop_run(struct loop *loop);
 
-/* No more calls are taken from other threads; returns when those that were are finished. May be repeated. */
+/* Takes no more calls from other threads, and returns when those taken have finished. May be repeated. */
 void loop_end(struct loop *loop);
 
-/* One round, for tests and for draining: waits at most `timeout_ms` (-1: for ever). Completions dispatched, or -errno.
+/*
+ * Runs one round, which waits for at most `timeout_ms` (-1: no limit). For tests and for draining. Returns the number
+ * of completions dispatched, or -errno.
  */
 int loop_step(struct loop *loop, int timeout_ms);
 
 /*
- * Makes loop_run return after its present round. Any thread; async-signal-safe. It must have returned before
- * loop_destroy is called: join the threads that may call it.
+ * Makes loop_run return after the current round. Any thread; async-signal-safe. Join the threads that may call it
+ * before loop_destroy.
  */
 void loop_stop(struct loop *loop);
 
 /*
- * Runs `task` once, at the end of the present round: for work that all completions of a round share, such as one
- * interrupt. A task that is queued already stays as it is. A task deferred by a running task comes in the next round,
+ * Runs `task` once, at the end of the current round: for work that the completions of a round share, such as an
+ * interrupt. A task that is already queued stays queued. A task deferred by a running task runs in the next round,
  * which then does not wait. `task` outlives the run.
  */
 struct loop_task {
@@ -76,9 +80,9 @@ struct loop_task {
 void loop_defer(struct loop *loop, struct loop_task *task);
 
 /*
- * Runs `run` on the loop's thread and waits until it, or something it started, calls loop_call_finish. From the loop's
- * own thread (never from inside a `done`) it runs at once, and rounds are stepped until it is finished. After the loop
- * ended, other threads get false, and nothing is run; so, too, if the ring fails meanwhile. Any thread.
+ * Calls `run` on the loop's thread and waits until it, or something it started, calls loop_call_finish. On the loop's
+ * own thread (never inside a `done`), `run` is called at once, and rounds run until it is finished. Returns false, on
+ * other threads, if the loop has ended (`run` is not called) or the ring fails in the meantime. Any thread.
  */
 struct loop_call {
 	void (*run)(struct loop_call *call);
@@ -88,7 +92,7 @@ struct loop_call {
 bool loop_call(struct loop *loop, struct loop_call *call);
 void loop_call_finish(struct loop *loop, struct loop_call *call);
 
-/* Nanoseconds of CLOCK_MONOTONIC, by which the timeouts of operations go. Any thread. */
+/* CLOCK_MONOTONIC in nanoseconds: the clock of timeout operations. Any thread. */
 uint64_t loop_now_ns(void);
 
 #endif
