@@ -1,63 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pack IN OUT - rewrites a vmlinux so that a loader copies only what the kernel needs.
+ * pack IN OUT: rewrites a vmlinux so that a loader copies only what the kernel needs.
  *
- * The kernel's linker script aligns text, entry code and read-only data to 2 MiB, and
- * the padding is part of the segments: about half of all bytes that a loader copies.
- * OUT has the same entry point and the same memory at the same addresses, but its
- * segments leave the padding out. The padding reads as zero in the guest instead of as
- * 0xcc; nothing executes it, and the kernel frees most of it. Section headers and
- * symbols are left out too; the notes stay, because one of them is the PVH entry point.
+ * The kernel's linker script aligns text, entry code and read-only data to 2 MiB, and the padding is part of the
+ * segments: about half of all the bytes that a loader copies. OUT has the same entry point and the same memory at the
+ * same addresses, but its segments leave out the padding. In the guest the padding reads as zero instead of 0xcc;
+ * nothing executes it, and the kernel frees most of it. Section headers and symbols are left out as well. The notes
+ * stay, because one of them is the PVH entry point.
  */
 #include <elf.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PAGE 4096u
-/* A hole in a segment costs a program header and splits one copy into two. */
-#define HOLE_PAGES 16u
-#define MAX_SEGMENTS 64u
+#define HOLE_PAGES 16u /* a smaller hole is not worth a program header and a second copy */
+#define SEGMENTS_MAX 64u
 
-static uint8_t *image;
-static size_t image_size;
-static Elf64_Phdr segments[MAX_SEGMENTS];
-static size_t segment_count;
-/* Where in IN each segment's bytes are. */
-static size_t sources[MAX_SEGMENTS];
+struct image {
+	const char *path;
+	uint8_t *bytes;
+	size_t size;
+	Elf64_Ehdr header;
+};
 
-static void fail(const char *what, const char *object)
+struct packed {
+	unsigned count;
+	Elf64_Phdr segment[SEGMENTS_MAX];
+	size_t source[SEGMENTS_MAX]; /* where the segment's bytes are in IN */
+};
+
+static _Noreturn void fail(const char *path, const char *why)
 {
-	fprintf(stderr, "kernel-config/pack: %s: %s\n", object, what);
+	fprintf(stderr, "kernel-config/pack: %s: %s\n", path, why);
 	exit(1);
 }
 
-static void read_image(const char *path)
+static void read_image(struct image *image, const char *path)
 {
 	FILE *file = fopen(path, "rb");
 	long size;
-
-	if (!file || fseek(file, 0, SEEK_END) || (size = ftell(file)) < 0 || fseek(file, 0, SEEK_SET))
-		fail("cannot be read", path);
-	image_size = (size_t)size;
-	image = malloc(image_size + 1);
-	if (!image || fread(image, 1, image_size, file) != image_size)
-		fail("cannot be read", path);
+	image->path = path;
+	if (!file || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0 || fseek(file, 0, SEEK_SET) != 0)
+		fail(path, "cannot be read");
+	image->size = (size_t)size;
+	image->bytes = malloc(image->size + 1);
+	if (!image->bytes || fread(image->bytes, 1, image->size, file) != image->size)
+		fail(path, "cannot be read");
 	fclose(file);
 }
 
-static int is_padding(const uint8_t *bytes, size_t size)
+static void check_header(struct image *image)
 {
-	return (bytes[0] == 0x00 || bytes[0] == 0xcc) && !memcmp(bytes, bytes + 1, size - 1);
+	Elf64_Ehdr *h = &image->header;
+	if (image->size < sizeof(*h))
+		fail(image->path, "is not an ELF file");
+	memcpy(h, image->bytes, sizeof(*h));
+	if (memcmp(h->e_ident, ELFMAG, SELFMAG) != 0 || h->e_machine != EM_X86_64 || h->e_phoff > image->size ||
+	        h->e_phnum > (image->size - h->e_phoff) / sizeof(Elf64_Phdr))
+		fail(image->path, "is not an ELF file for x86-64");
 }
 
-static void add_segment(const Elf64_Phdr *from, size_t start, size_t end, size_t memory_end)
+static bool is_padding(const uint8_t *bytes, size_t size)
 {
-	Elf64_Phdr *segment = &segments[segment_count];
+	return (bytes[0] == 0x00 || bytes[0] == 0xcc) && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
 
-	if (segment_count == MAX_SEGMENTS)
-		fail("more pieces than this program has room for", "vmlinux");
-	sources[segment_count++] = from->p_offset + start;
+static void add_segment(struct packed *packed, const Elf64_Phdr *from, size_t start, size_t end, size_t memory_end)
+{
+	if (packed->count == SEGMENTS_MAX)
+		fail("vmlinux", "has more pieces than this program has room for");
+	packed->source[packed->count] = from->p_offset + start;
+	Elf64_Phdr *segment = &packed->segment[packed->count++];
 	*segment = *from;
 	segment->p_vaddr += start;
 	segment->p_paddr += start;
@@ -68,80 +84,77 @@ static void add_segment(const Elf64_Phdr *from, size_t start, size_t end, size_t
 }
 
 /*
- * Splits one PT_LOAD at its holes. The memory of a piece reaches to the next piece, so
- * that a loader that must clear memory clears the holes.
+ * Splits a PT_LOAD at its holes. The memory of a piece extends to the next piece, so that a loader that must clear
+ * memory clears the holes.
  */
-static void split_segment(const Elf64_Phdr *from)
+static void split_segment(struct packed *packed, const struct image *image, const Elf64_Phdr *from)
 {
-	const uint8_t *bytes = image + from->p_offset;
+	const uint8_t *bytes = image->bytes + from->p_offset;
 	size_t size = from->p_filesz, start = 0, at = 0;
-
 	while (at < size) {
 		size_t hole = at;
-
 		while (hole + PAGE <= size && is_padding(bytes + hole, PAGE))
 			hole += PAGE;
 		if (hole - at >= HOLE_PAGES * PAGE) {
 			if (at > start)
-				add_segment(from, start, at, hole);
+				add_segment(packed, from, start, at, hole);
 			start = hole;
 		}
 		at = hole > at ? hole : at + PAGE;
 	}
 	if (from->p_memsz > start)
-		add_segment(from, start, size, from->p_memsz);
+		add_segment(packed, from, start, size, from->p_memsz);
 }
 
-static void write_packed(const char *path, Elf64_Ehdr header)
+static void pack(struct packed *packed, const struct image *image)
 {
-	size_t offset = PAGE, i;
-	FILE *file = fopen(path, "wb");
-
-	if (!file)
-		fail("cannot be created", path);
-	for (i = 0; i < segment_count; i++) {
-		segments[i].p_offset = offset;
-		if (fseek(file, (long)offset, SEEK_SET) ||
-		        fwrite(image + sources[i], 1, segments[i].p_filesz, file) != segments[i].p_filesz)
-			fail("cannot be written", path);
-		offset += (segments[i].p_filesz + PAGE - 1) & ~(size_t)(PAGE - 1);
+	for (unsigned i = 0; i < image->header.e_phnum; i++) {
+		Elf64_Phdr segment;
+		memcpy(&segment, image->bytes + image->header.e_phoff + i * sizeof(segment), sizeof(segment));
+		if (segment.p_offset > image->size || segment.p_filesz > image->size - segment.p_offset)
+			fail(image->path, "has a segment outside the file");
+		if (segment.p_type == PT_LOAD)
+			split_segment(packed, image, &segment);
+		else if (segment.p_type == PT_NOTE)
+			add_segment(packed, &segment, 0, segment.p_filesz, segment.p_memsz);
 	}
+}
+
+static void write_packed(struct packed *packed, const struct image *image, const char *path)
+{
+	size_t offset = PAGE;
+	FILE *file = fopen(path, "wb");
+	if (!file)
+		fail(path, "cannot be created");
+	for (unsigned i = 0; i < packed->count; i++) {
+		Elf64_Phdr *segment = &packed->segment[i];
+		segment->p_offset = offset;
+		if (fseek(file, (long)offset, SEEK_SET) != 0 ||
+		        fwrite(image->bytes + packed->source[i], 1, segment->p_filesz, file) != segment->p_filesz)
+			fail(path, "cannot be written");
+		offset += (segment->p_filesz + PAGE - 1) & ~(size_t)(PAGE - 1);
+	}
+	Elf64_Ehdr header = image->header;
 	header.e_phoff = sizeof(header);
-	header.e_phnum = (Elf64_Half)segment_count;
+	header.e_phnum = (Elf64_Half)packed->count;
 	header.e_shoff = header.e_shnum = header.e_shstrndx = 0;
-	if (fseek(file, 0, SEEK_SET) || fwrite(&header, sizeof(header), 1, file) != 1 ||
-	        fwrite(segments, sizeof(*segments), segment_count, file) != segment_count || fclose(file))
-		fail("cannot be written", path);
+	if (fseek(file, 0, SEEK_SET) != 0 || fwrite(&header, sizeof(header), 1, file) != 1 ||
+	        fwrite(packed->segment, sizeof(packed->segment[0]), packed->count, file) != packed->count ||
+	        fclose(file) != 0)
+		fail(path, "cannot be written");
 }
 
 int main(int argc, char **argv)
 {
-	Elf64_Ehdr header;
-	size_t i;
-
+	struct image image = {0};
+	struct packed packed = {0};
 	if (argc != 3) {
 		fprintf(stderr, "usage: pack IN OUT\n");
 		return 2;
 	}
-	read_image(argv[1]);
-	if (image_size < sizeof(header))
-		fail("is not an ELF file", argv[1]);
-	memcpy(&header, image, sizeof(header));
-	if (memcmp(header.e_ident, ELFMAG, SELFMAG) || header.e_machine != EM_X86_64 || header.e_phoff > image_size ||
-	        header.e_phnum > (image_size - header.e_phoff) / sizeof(Elf64_Phdr))
-		fail("is not an ELF file for x86-64", argv[1]);
-
-	for (i = 0; i < header.e_phnum; i++) {
-		Elf64_Phdr segment;
-
-		memcpy(&segment, image + header.e_phoff + i * sizeof(segment), sizeof(segment));
-		if (segment.p_offset > image_size || segment.p_filesz > image_size - segment.p_offset)
-			fail("a segment lies outside the file", argv[1]);
-		if (segment.p_type == PT_LOAD)
-			split_segment(&segment);
-		else if (segment.p_type == PT_NOTE)
-			add_segment(&segment, 0, segment.p_filesz, segment.p_memsz);
-	}
-	write_packed(argv[2], header);
+	read_image(&image, argv[1]);
+	check_header(&image);
+	pack(&packed, &image);
+	write_packed(&packed, &image, argv[2]);
 	return 0;
 }
