@@ -11,26 +11,19 @@
 enum { RECEIVEQ, TRANSMITQ, QUEUES };
 
 /*
- * What the guest prints is handed on in pieces of this size, through a buffer of ours. In one round of the loop it is
- * OUTPUT_ROUND bytes at most; a guest that prints more waits, and everything else of the loop has its turn.
+ * Output is passed on in pieces of this size, through a buffer of the device, and at most OUTPUT_ROUND bytes in a round
+ * of the loop. A guest that prints more waits, so that other devices get their turn.
  */
 #define PIECE 4096u
 #define OUTPUT_ROUND 65536u
 
-_Static_assert((CONSOLE_INPUT_MAX & (CONSOLE_INPUT_MAX - 1)) == 0, "positions count on, modulo 2^32");
-
 struct console {
 	struct virtio_dev dev;
 	void (*output)(void *context, const void *data, size_t len);
-	void (*input_room)(void *context);
 	void *context;
-	uint32_t size; /* atomic: columns, and rows << 16. vCPUs read it while the loop's thread changes it */
-	bool printing; /* `out` is held, and from `out_done` on not printed yet */
-	uint32_t out_done;
+	bool printing;     /* `out` is held */
+	uint32_t out_done; /* bytes of it that are printed */
 	struct virtq_chain out;
-	struct virtq_chain in;
-	uint32_t input_head, input_tail;
-	uint8_t input[CONSOLE_INPUT_MAX];
 };
 
 static struct console *to_console(struct virtio_dev *dev)
@@ -38,7 +31,7 @@ static struct console *to_console(struct virtio_dev *dev)
 	return (struct console *)dev;
 }
 
-/* Prints from the chain at hand. False when the round's share is used up before the chain is. */
+/* Prints from the chain at hand. False if the round's share is used up before the chain is. */
 static bool print(struct console *con, size_t *share)
 {
 	uint8_t piece[PIECE];
@@ -72,44 +65,11 @@ static void transmit(struct console *con)
 	} while (virtio_more(&con->dev, TRANSMITQ));
 }
 
-/* Input, without a copy of the rest: as much as lies in one piece of the ring at a time. */
-static uint32_t fill(struct console *con)
-{
-	uint32_t done = 0;
-	while (con->input_head != con->input_tail) {
-		uint32_t at = con->input_head % CONSOLE_INPUT_MAX;
-		uint32_t len = con->input_tail - con->input_head;
-		if (len > CONSOLE_INPUT_MAX - at)
-			len = CONSOLE_INPUT_MAX - at;
-		uint32_t put = (uint32_t)guest_store_iov(
-		        con->in.iov + con->in.readable, con->in.writable, done, con->input + at, len);
-		if (put == 0)
-			break;
-		con->input_head += put;
-		done += put;
-	}
-	return done;
-}
-
-static void receive(struct console *con)
-{
-	uint32_t before = con->input_head;
-	do {
-		while (con->input_head != con->input_tail && virtio_fetch(&con->dev, RECEIVEQ, &con->in))
-			virtio_complete(&con->dev, RECEIVEQ, con->in.head, fill(con));
-		if (con->input_head == con->input_tail)
-			break; /* buffers that come now are of no interest */
-	} while (virtio_more(&con->dev, RECEIVEQ));
-	if (con->input_head != before && con->input_room)
-		con->input_room(con->context);
-}
-
+/* The receive queue's buffers stay with the device: nothing is ever typed on this console. */
 static void console_kick(struct virtio_dev *dev, unsigned queue)
 {
 	if (queue == TRANSMITQ)
 		transmit(to_console(dev));
-	else
-		receive(to_console(dev));
 }
 
 static void console_reset(struct virtio_dev *dev)
@@ -120,13 +80,12 @@ static void console_reset(struct virtio_dev *dev)
 
 static void console_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
 {
-	uint32_t size = __atomic_load_n(&to_console(dev)->size, __ATOMIC_RELAXED);
-	struct virtio_console_config config = {
-	        .cols = (uint16_t)size, .rows = (uint16_t)(size >> 16), .max_nr_ports = 1};
+	static const struct virtio_console_config config = {.max_nr_ports = 1};
+	(void)dev;
 	memcpy(data, (const uint8_t *)&config + offset, len);
 }
 
-/* emerg_wr takes a character at any time, also of a driver that set up nothing: section 5.3.5.1. */
+/* emerg_wr takes a character at any time, even before the driver has set up the device: section 5.3.5.1. */
 static void console_config_write(struct virtio_dev *dev, uint32_t offset, const void *data, unsigned len)
 {
 	(void)len;
@@ -158,34 +117,12 @@ int console_create(
 	if (!con)
 		return err_set(err, ENOMEM, "out of memory for the console");
 	con->output = opt->output;
-	con->input_room = opt->input_room;
 	con->context = opt->context;
-	con->size = opt->cols | (uint32_t)opt->rows << 16;
-	int ret = virtio_init(&con->dev, &console_type, env, QUEUES,
-	        1ull << VIRTIO_CONSOLE_F_SIZE | 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE, err);
+	int ret = virtio_init(&con->dev, &console_type, env, QUEUES, 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE, err);
 	if (ret < 0) {
 		virtio_destroy(&con->dev);
 		return ret;
 	}
 	*dev = &con->dev;
 	return 0;
-}
-
-size_t console_input(struct virtio_dev *dev, const void *data, size_t len)
-{
-	struct console *con = to_console(dev);
-	const uint8_t *bytes = data;
-	size_t accepted = 0;
-	while (accepted < len && con->input_tail - con->input_head < CONSOLE_INPUT_MAX)
-		con->input[con->input_tail++ % CONSOLE_INPUT_MAX] = bytes[accepted++];
-	if (accepted > 0)
-		virtio_kick_again(dev, RECEIVEQ);
-	return accepted;
-}
-
-void console_resize(struct virtio_dev *dev, uint16_t cols, uint16_t rows)
-{
-	uint32_t size = cols | (uint32_t)rows << 16;
-	if (__atomic_exchange_n(&to_console(dev)->size, size, __ATOMIC_RELAXED) != size)
-		virtio_config_changed(dev);
 }

@@ -82,7 +82,8 @@ unsigned iov_advance(struct iovec *iov, unsigned count, size_t bytes)
 	return used_up;
 }
 
-int virtq_break(struct virtq *q, const char *why)
+/* For `why`, a literal. Returns -EPROTO. */
+static int break_queue(struct virtq *q, const char *why)
 {
 	if (!q->broken)
 		q->broken = why;
@@ -101,7 +102,7 @@ int virtq_start(struct virtq *q, const struct gmem *gmem, uint16_t size_max, uin
 	unsigned size = q->state.size;
 	assert(size_max <= VIRTQ_SIZE_MAX);
 	if (size == 0 || size > size_max || (size & (size - 1)) != 0)
-		return virtq_break(q, "the queue size is not a power of two up to the maximum");
+		return break_queue(q, "the queue size is not a power of two up to the maximum");
 	q->gmem = gmem;
 
 	/* Alignments: section 2.7. The two event fields count as part of the rings also when they are not used. */
@@ -109,7 +110,7 @@ int virtq_start(struct virtq *q, const struct gmem *gmem, uint16_t size_max, uin
 	uint16_t *avail = ring_area(q, q->state.avail, 2, 6 + 2 * (uint64_t)size);
 	uint16_t *used = ring_area(q, q->state.used, 4, 6 + 8 * (uint64_t)size);
 	if (!desc || !avail || !used)
-		return virtq_break(q, "a ring is misaligned or not in RAM");
+		return break_queue(q, "a ring is misaligned or not in RAM");
 	q->desc = desc;
 	q->avail_flags = avail;
 	q->avail_idx = avail + 1;
@@ -142,16 +143,16 @@ static int add_buffer(struct virtq *q, struct virtq_chain *chain, const struct v
 	if (desc->len == 0)
 		return 0; /* nothing to transfer, so its address is never used either */
 	if (desc->len > UINT32_MAX - chain->readable_bytes - chain->writable_bytes)
-		return virtq_break(q, "a chain of 4 GiB or more"); /* section 2.7.5.2, and sums stay 32 bits */
+		return break_queue(q, "a chain of 4 GiB or more"); /* section 2.7.5.2, and sums stay 32 bits */
 	void *host = gmem_ptr(q->gmem, gpa(desc->addr), desc->len);
 	if (!host)
-		return virtq_break(q, "a buffer outside RAM");
+		return break_queue(q, "a buffer outside RAM");
 	chain->iov[chain->readable + chain->writable] = (struct iovec){host, desc->len};
 	if (desc->flags & VRING_DESC_F_WRITE) {
 		chain->writable++;
 		chain->writable_bytes += desc->len;
 	} else if (chain->writable > 0) {
-		return virtq_break(q, "a readable buffer after a writable one"); /* section 2.7.4.2 */
+		return break_queue(q, "a readable buffer after a writable one"); /* section 2.7.4.2 */
 	} else {
 		chain->readable++;
 		chain->readable_bytes += desc->len;
@@ -171,17 +172,17 @@ static int walk(struct virtq *q, struct virtq_chain *chain, const struct vring_d
 	for (;;) {
 		struct vring_desc desc;
 		if (index >= entries)
-			return virtq_break(q, "a descriptor index outside its table");
+			return break_queue(q, "a descriptor index outside its table");
 		if (++*length > q->state.size)
-			return virtq_break(q, "a chain longer than its queue");
+			return break_queue(q, "a chain longer than its queue");
 		guest_load(&desc, &table[index], sizeof(desc));
 		if (desc.flags & VRING_DESC_F_INDIRECT) {
 			if (!q->indirect)
-				return virtq_break(q, "an indirect descriptor, which was not negotiated");
+				return break_queue(q, "an indirect descriptor, which was not negotiated");
 			if (desc.flags & VRING_DESC_F_NEXT)
-				return virtq_break(q, "an indirect descriptor with a next one"); /* 2.7.5.3.1 */
+				return break_queue(q, "an indirect descriptor with a next one"); /* 2.7.5.3.1 */
 			if (desc.len == 0 || desc.len % sizeof(desc) != 0)
-				return virtq_break(q, "an indirect table of no whole descriptors");
+				return break_queue(q, "an indirect table of no whole descriptors");
 			*indirect = desc;
 			--*length; /* it holds no buffer */
 			return 0;
@@ -204,10 +205,10 @@ static int walk_chain(struct virtq *q, struct virtq_chain *chain)
 		return 0;
 	const struct vring_desc *table = gmem_ptr(q->gmem, gpa(indirect.addr), indirect.len);
 	if (!table)
-		return virtq_break(q, "an indirect table outside RAM");
+		return break_queue(q, "an indirect table outside RAM");
 	if (walk(q, chain, table, indirect.len / sizeof(*table), 0, &length, &nested) < 0)
 		return -EPROTO;
-	return nested.len == 0 ? 0 : virtq_break(q, "an indirect table inside another");
+	return nested.len == 0 ? 0 : break_queue(q, "an indirect table inside another");
 }
 
 static bool is_held(const struct virtq *q, uint16_t head)
@@ -226,14 +227,14 @@ int virtq_fetch(struct virtq *q, struct virtq_chain *chain)
 		if (idx == next)
 			return 0;
 		if ((uint16_t)(idx - next) > q->state.size)
-			return virtq_break(q, "the available index is further ahead than the queue is long");
+			return break_queue(q, "the available index is further ahead than the queue is long");
 		q->avail_seen = idx;
 	}
 	uint16_t head = __atomic_load_n(&q->avail_ring[next & (q->state.size - 1)], __ATOMIC_RELAXED);
 	if (head >= q->state.size)
-		return virtq_break(q, "a head outside the queue");
+		return break_queue(q, "a head outside the queue");
 	if (is_held(q, head))
-		return virtq_break(q, "a head that is in use already");
+		return break_queue(q, "a head that is in use already");
 	chain->head = head;
 	chain->readable = chain->writable = 0;
 	chain->readable_bytes = chain->writable_bytes = 0;

@@ -97,9 +97,6 @@ bool virtq_publish(struct virtq *q);
 void virtq_notify_off(struct virtq *q);
 bool virtq_notify_on(struct virtq *q);
 
-/* Marks the queue broken for `why`, a literal. Returns -EPROTO. For devices whose requests make no sense. */
-int virtq_break(struct virtq *q, const char *why);
-
 /*
  * Copies between guest memory and the host's own, each byte touched exactly once, so that what was checked is what is
  * used. Also keeps ThreadSanitizer out of what are races by design. The ranges do not overlap.

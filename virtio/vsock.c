@@ -538,19 +538,6 @@ static void vsock_reset(struct virtio_dev *dev)
 	virtio_reset_done(dev); /* nothing that is in flight touches guest memory */
 }
 
-void vsock_transport_reset(struct virtio_dev *dev)
-{
-	struct vsock *v = to_vsock(dev);
-	struct virtio_vsock_event event = {.id = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
-	struct virtq_chain *chain = &v->batch[0];
-	forget_all(v);
-	if (!dev->active || virtq_fetch(&dev->queue[EVENTQ].vq, chain) <= 0)
-		return;
-	uint32_t len =
-	        (uint32_t)guest_store_iov(chain->iov + chain->readable, chain->writable, 0, &event, sizeof(event));
-	virtio_complete(dev, EVENTQ, chain->head, len);
-}
-
 static void vsock_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
 {
 	memcpy(data, (const uint8_t *)&to_vsock(dev)->config + offset, len);

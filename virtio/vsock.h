@@ -34,10 +34,4 @@ int vsock_create(
 /* Lets clients connect, which the guest need not wait for. Once; 0 or -errno with `err`. Loop's thread. */
 int vsock_listen(struct virtio_dev *dev, struct err *err);
 
-/*
- * The guest was moved or restored: ends all connections, and tells the guest's driver that they are over (section
- * 5.10.6.7). Loop's thread.
- */
-void vsock_transport_reset(struct virtio_dev *dev);
-
 #endif

@@ -89,10 +89,7 @@ static void act_host(struct machine *m, struct input *in)
 	case 4: recv(*peer, bytes, how & 128 ? sizeof(bytes) : how, MSG_DONTWAIT); break;
 	case 5: shutdown(*peer, how % 3); break;
 	case 6: replace(peer, -1); break;
-	default:
-		if (how == 0)
-			vsock_transport_reset(m->dev);
-		break;
+	default: break;
 	}
 	if (what & 128)
 		machine_step(m, 2);

@@ -556,30 +556,8 @@ static void test_no_descriptors(void)
 	net_close(&t);
 }
 
-static void test_transport_reset(void)
-{
-	struct net t;
-	struct stream s;
-	REQUIRE(net_open(&t));
-	uint64_t event = guest_alloc(&t.g, 8, 4);
-	CHECK(ring_add(&t.d, EVENT, &(struct buf){event, 4}, 0, 1) >= 0);
-	memset(guest_at(&t.g, event, 4), 0xff, 4);
-	int fd = open_stream(&t, &s, 7);
-	REQUIRE(fd >= 0);
-	vsock_transport_reset(t.d.dev);
-	uint16_t head;
-	uint32_t len;
-	REQUIRE(ring_wait(&t.d, EVENT, &head, &len));
-	CHECK_EQ(len, 4);
-	CHECK_EQ(*(uint32_t *)guest_at(&t.g, event, 4), VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
-	CHECK(client_closed(&t, fd));
-	close(fd);
-	net_close(&t);
-}
-
 TEST_MAIN("virtio_vsock", {"identity", test_identity}, {"both_ways", test_both_ways},
         {"half_close_by_host", test_half_close_by_host}, {"half_close_by_guest", test_half_close_by_guest},
         {"client_leaves", test_client_leaves}, {"ends_at_once", test_ends_at_once}, {"refused", test_refused},
         {"early", test_early}, {"before_driver", test_before_driver}, {"from_guest", test_from_guest},
-        {"bad_packets", test_bad_packets}, {"shown_early", test_shown_early}, {"no_descriptors", test_no_descriptors},
-        {"transport_reset", test_transport_reset})
+        {"bad_packets", test_bad_packets}, {"shown_early", test_shown_early}, {"no_descriptors", test_no_descriptors})
