@@ -11,18 +11,13 @@
 #include "vmm/monitor/kvm_arch.h"
 #include "vmm/monitor/x86_64/boot.h"
 #include "vmm/monitor/x86_64/ioapic.h"
+#include "vmm/monitor/x86_64/kernel_args.h"
 #include "vmm/monitor/x86_64/platform.h"
 #include "vmm/monitor/x86_64/processor.h"
 
 #define DEVICE_WINDOW 4096u
 
 _Static_assert(BOOT_IRQ(ARCH_DEVICES_MAX - 1) < IOAPIC_PINS_MAX, "a pin for every device");
-
-/*
- * reboot=k: a reset is one write to port 0x64. panic_warm: the reset of a panic leaves the warm boot flag, which tells
- * it from a reboot. Few words: the kernel compares each with every parameter that it knows.
- */
-#define KERNEL_ARGS "reboot=k,panic_warm tsc=reliable"
 
 struct arch {
 	struct arch_options options;
@@ -124,7 +119,7 @@ int arch_read_host(struct arch *arch, const struct kvm *kvm, struct err *err)
 int arch_furnish_vm(struct arch *arch, const struct kvm *kvm, struct err *err)
 {
 	arch->vm_fd = kvm->vm_fd;
-	return processor_create_irqchip(kvm->vm_fd, err);
+	return processor_set_up_vm(kvm->vm_fd, err);
 }
 
 int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct err *err)
@@ -134,7 +129,7 @@ int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct er
 
 static int make_cmdline(const struct arch *arch, const struct arch_boot *boot, char *to, size_t size, struct err *err)
 {
-	int used = snprintf(to, size, "%s %s", KERNEL_ARGS,
+	int used = snprintf(to, size, "%s %s", arch_kernel_args(tsc_is_stable(arch->options.cpus, HOST_CLOCKSOURCE)),
 	        arch->options.early_console ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1" : "console=hvc0");
 	for (unsigned i = 0; i < boot->devices && used < (int)size; i++)
 		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * x86-64 vCPUs: CPUID, MSRs, the registers of a 64-bit Linux entry, and port I/O exits.
- *
- * The guest sees what KVM supports on this host, with three corrections: the topology is the machine's own (one thread
- * a core, one package), nothing of nested virtualization is shown, and the TSC-deadline timer is offered (KVM has it
- * but leaves announcing it to user space), which lets the guest boot without a PIT.
- */
+/* x86-64 vCPUs: MSRs, the registers of a 64-bit Linux entry, and port I/O exits. CPUID is in cpuid.c. */
+#include "vmm/monitor/x86_64/processor.h"
+
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
@@ -13,14 +10,13 @@
 #include <sys/ioctl.h>
 
 #include "vmm/monitor/kvm_arch.h"
+#include "vmm/monitor/x86_64/cpuid.h"
 #include "vmm/monitor/x86_64/ioapic.h"
-#include "vmm/monitor/x86_64/processor.h"
+#include "vmm/monitor/x86_64/kernel_args.h"
 
 /* Intel needs three pages for real mode and one for its identity map; both below the 32-bit top, away from devices. */
 #define IDENTITY_MAP_ADDR 0xfffbc000ull
 #define TSS_ADDR 0xfffbd000ul
-
-#define CPUID_ENTRIES 256
 
 #define MSR_IA32_MISC_ENABLE 0x1a0
 #define MISC_ENABLE_FAST_STRING 1ull
@@ -35,7 +31,22 @@
 #define EFER_LME (1ull << 8)
 #define EFER_LMA (1ull << 10)
 
-int processor_create_irqchip(int vm_fd, struct err *err)
+/*
+ * AMD's legacy counters, which no CPUID leaf announces, are emulated unless the VM has no PMU. A KVM without the
+ * capability (Linux before 5.18) keeps them.
+ */
+static int disable_pmu(int vm_fd, struct err *err)
+{
+	struct kvm_enable_cap no_pmu = {.cap = KVM_CAP_PMU_CAPABILITY, .args = {KVM_PMU_CAP_DISABLE}};
+	int supported = ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_PMU_CAPABILITY);
+	if (supported <= 0 || !(supported & KVM_PMU_CAP_DISABLE))
+		return 0;
+	if (ioctl(vm_fd, KVM_ENABLE_CAP, &no_pmu) < 0)
+		return err_set(err, errno, "KVM cannot disable the performance counters: %s", strerror(errno));
+	return 0;
+}
+
+int processor_set_up_vm(int vm_fd, struct err *err)
 {
 	__u64 identity = IDENTITY_MAP_ADDR;
 	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 || ioctl(vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
@@ -44,7 +55,7 @@ int processor_create_irqchip(int vm_fd, struct err *err)
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS_MAX}};
 	if (ioctl(vm_fd, KVM_ENABLE_CAP, &split) < 0)
 		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s", strerror(errno));
-	return 0;
+	return disable_pmu(vm_fd, err);
 }
 
 /* What an I/O APIC would send: Intel's SDM volume 3, sections 10.11 (messages) and 11.12.10 (redirection entries). */
@@ -72,80 +83,17 @@ int processor_route(int vm_fd, const uint64_t *entry, unsigned pins)
 	return ioctl(vm_fd, KVM_SET_GSI_ROUTING, &routes) < 0 ? -errno : 0;
 }
 
-/* Smallest n with 1 << n >= count: the width of an APIC id field. */
-static unsigned bits_for(unsigned count)
-{
-	unsigned bits = 0;
-	while ((1u << bits) < count)
-		bits++;
-	return bits;
-}
-
-static void fix_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
-{
-	switch (e->function) {
-	case 0x4:        /* Intel's caches */
-	case 0x8000001d: /* AMD's */
-		/* Levels 1 and 2 are a core's own, level 3 is shared by all. */
-		e->eax &= ~(0xfffu << 14);
-		if (((e->eax >> 5) & 7) >= 3)
-			e->eax |= (count - 1) << 14;
-		if (e->function == 0x4) {
-			e->eax &= ~(0x3fu << 26);
-			e->eax |= ((1u << bits_for(count)) - 1) << 26;
-		}
-		break;
-	case 0xb: /* level 0: threads of a core; level 1: cores of the package */
-	case 0x1f:
-		e->edx = index;
-		e->ecx = e->index & 0xff;
-		e->eax = e->ebx = 0;
-		if (e->index == 0) {
-			e->ebx = 1;
-			e->ecx |= 1u << 8;
-		} else if (e->index == 1) {
-			e->eax = bits_for(count);
-			e->ebx = count;
-			e->ecx |= 2u << 8;
-		}
-		break;
-	case 0x80000008: e->ecx = (bits_for(count) << 12) | (count - 1); break;
-	case 0x8000001e:
-		e->eax = index;
-		e->ebx = index; /* core id; one thread a core */
-		e->ecx = 0;
-		break;
-	}
-}
-
-static void fix_features(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
-{
-	switch (e->function) {
-	case 0x1:
-		e->ecx |= (1u << 31) | (1u << 24); /* a hypervisor is there; TSC-deadline timer */
-		e->ecx &= ~(1u << 5);              /* VMX */
-		e->ebx = (index << 24) | (count << 16) | (8u << 8) | (e->ebx & 0xff);
-		e->edx &= ~(1u << 28);
-		if (count > 1)
-			e->edx |= 1u << 28; /* the count in ebx holds */
-		break;
-	case 0xa: /* no performance counters: they cost boot time and tell guests of one another */
-	case 0x8000000a: e->eax = e->ebx = e->ecx = e->edx = 0; break;
-	case 0x80000001:
-		e->ecx &= ~(1u << 2);  /* SVM */
-		e->ecx &= ~(1u << 23); /* core performance counters */
-		break;
-	}
-}
-
 int processor_read_cpuid(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
 {
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES_MAX * sizeof(cpuid->entries[0]));
 	if (!cpuid)
 		return err_set(err, ENOMEM, "out of memory for the vCPUs' CPUID");
-	cpuid->nent = CPUID_ENTRIES;
+	cpuid->nent = CPUID_ENTRIES_MAX;
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
-		int ret = err_set(err, errno, "KVM does not tell its CPUID: %s", strerror(errno));
+		int ret = errno == E2BIG
+		                  ? err_set(err, E2BIG, "KVM supports more than %u CPUID entries on this host",
+		                            CPUID_ENTRIES_MAX)
+		                  : err_set(err, errno, "cannot read the CPUID that KVM supports: %s", strerror(errno));
 		free(cpuid);
 		return ret;
 	}
@@ -185,13 +133,31 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool cod
 	};
 }
 
-int processor_set_cpuid(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err)
+/* The host's name of itself. Left empty by a host that has none. */
+static void read_brand(char brand[CPUID_BRAND_SIZE])
 {
-	for (unsigned i = 0; i < cpuid->nent; i++) {
-		fix_features(&cpuid->entries[i], index, count);
-		fix_topology(&cpuid->entries[i], index, count);
+	unsigned part[4];
+	for (unsigned i = 0; i < 3; i++) {
+		if (__get_cpuid(0x80000002 + i, &part[0], &part[1], &part[2], &part[3]))
+			memcpy(brand + sizeof(part) * i, part, sizeof(part));
 	}
-	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
+}
+
+int processor_set_cpuid(
+        int vcpu_fd, const struct kvm_cpuid2 *supported, unsigned index, unsigned count, struct err *err)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX];
+	} guest;
+	struct cpuid_options options = {
+	        .index = index, .count = count, .stable_tsc = tsc_is_stable(count, HOST_CLOCKSOURCE)};
+	read_brand(options.brand);
+	guest.head = (struct kvm_cpuid2){0};
+	int ret = cpuid_build(&guest.head, supported, &options, err);
+	if (ret < 0)
+		return ret;
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, &guest) < 0)
 		return err_set(err, errno, "KVM refused the CPUID of vCPU %u: %s", index, strerror(errno));
 	return set_msrs(vcpu_fd, index, err);
 }
@@ -201,7 +167,7 @@ int processor_set_entry(int vcpu_fd, const struct processor_entry *entry, struct
 {
 	struct kvm_sregs sregs;
 	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
-		return err_set(err, errno, "KVM does not tell the vCPU's registers: %s", strerror(errno));
+		return err_set(err, errno, "cannot read the vCPU's registers: %s", strerror(errno));
 	sregs.cs = flat_segment(0x10, 0xb, true);
 	sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = flat_segment(0x18, 0x3, false);
 	sregs.tr = (struct kvm_segment){.limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1};
@@ -232,8 +198,8 @@ bool processor_port_io(struct kvm_run *run, const struct bus *ports)
 }
 
 /*
- * The breakpoint is `outb %al, $0x7e`. KVM has moved past it already when it leaves for that port (its quirk
- * KVM_X86_QUIRK_OUT_7E_INC_RIP, on by default), so nothing is pending that would spoil setting the program counter.
+ * The breakpoint is `outb %al, $0x7e`. KVM has already moved past it when it exits for that port (its quirk
+ * KVM_X86_QUIRK_OUT_7E_INC_RIP, on by default), so that no pending state conflicts with setting the program counter.
  */
 uint64_t kvm_arch_breakpoint(const struct kvm_run *run, int vcpu_fd)
 {

@@ -12,7 +12,8 @@
 struct kvm_cpuid2;
 struct kvm_run;
 
-int processor_create_irqchip(int vm_fd, struct err *err);
+/* Gives the VM its interrupt controllers and takes away its PMU. Before the first vCPU. 0 or -errno with `err`. */
+int processor_set_up_vm(int vm_fd, struct err *err);
 
 /* Routes interrupt line i as I/O APIC entry i says; a masked one nowhere. 0 or -errno. */
 int processor_route(int vm_fd, const uint64_t *entry, unsigned pins);
@@ -28,11 +29,9 @@ struct processor_entry {
 /* What KVM supports on this host, to be freed with free(). Needs no VM. 0, or -errno with `err`. */
 int processor_read_cpuid(int kvm_fd, struct kvm_cpuid2 **cpuid, struct err *err);
 
-/*
- * Makes vCPU `index` of `count` the processor that the guest is shown; what is particular to the vCPU is written into
- * `cpuid`, which serves the next one as well. 0, or -errno with `err`.
- */
-int processor_set_cpuid(int vcpu_fd, struct kvm_cpuid2 *cpuid, unsigned index, unsigned count, struct err *err);
+/* Makes vCPU `index` of `count` the processor that the guest is shown. 0, or -errno with `err`. */
+int processor_set_cpuid(
+        int vcpu_fd, const struct kvm_cpuid2 *supported, unsigned index, unsigned count, struct err *err);
 
 /* The registers with which the first vCPU begins. 0, or -errno with `err`. */
 int processor_set_entry(int vcpu_fd, const struct processor_entry *entry, struct err *err);
