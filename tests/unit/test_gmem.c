@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest addresses: every range is whole inside RAM or refused, whatever it overflows. */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "tests/unit/test.h"
 #include "vmm/monitor/gmem.h"
 
@@ -87,7 +90,27 @@ static void impossible_sizes_say_so(void)
 	CHECK_EQ(g.count, 0);
 }
 
+static const char *hint_for(const char *setting)
+{
+	char path[32];
+	int fd = memfd_create("overcommit_memory", MFD_CLOEXEC);
+	CHECK_EQ(write(fd, setting, strlen(setting)), (long)strlen(setting));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	const char *hint = gmem_refusal_hint(path);
+	close(fd);
+	return hint;
+}
+
+static void a_strict_host_is_explained(void)
+{
+	CHECK(strstr(hint_for("2\n"), "vm.overcommit_memory=2") != NULL);
+	CHECK(strstr(hint_for("0\n"), "overcommit") == NULL);
+	CHECK(strstr(hint_for(""), "--memory") != NULL);
+	CHECK(strstr(gmem_refusal_hint("/nonexistent"), "--memory") != NULL);
+}
+
 TEST_MAIN("gmem", {"layout_goes_round_the_hole", layout_goes_round_the_hole},
         {"ranges_are_whole_or_refused", ranges_are_whole_or_refused},
         {"copies_arrive_or_nothing_does", copies_arrive_or_nothing_does},
-        {"impossible_sizes_say_so", impossible_sizes_say_so})
+        {"impossible_sizes_say_so", impossible_sizes_say_so},
+        {"a_strict_host_is_explained", a_strict_host_is_explained})

@@ -2,8 +2,10 @@
 #include "vmm/monitor/gmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE (2ull << 20)
 
@@ -12,12 +14,12 @@
 #endif
 
 /*
- * Reserved at a multiple of 2 MiB, as guest addresses of regions are: only then can KVM map huge pages, and a boot
- * takes a hundred faults instead of thousands. Kernels before 6.7 do not align by themselves.
+ * Reserves memory at a multiple of 2 MiB, like the guest addresses of regions: only then can KVM map huge pages, and a
+ * boot takes a hundred faults instead of thousands. Kernels before 6.7 do not align mappings themselves.
  */
 static void *reserve(uint64_t size)
 {
-	/* NORESERVE: a guest is given more than it touches; what it touches is the embedder's to limit by cgroup. */
+	/* NORESERVE: a guest may have more memory than it touches; a cgroup limits what it touches. */
 	uint8_t *all = mmap(
 	        NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (all == MAP_FAILED)
@@ -29,16 +31,31 @@ static void *reserve(uint64_t size)
 	return all + before;
 }
 
+const char *gmem_refusal_hint(const char *overcommit)
+{
+	char mode = '\0';
+	int fd = open(overcommit, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (read(fd, &mode, 1) != 1)
+			mode = '\0';
+		close(fd);
+	}
+	return mode == '2'
+	               ? "the host accounts all memory that is reserved (vm.overcommit_memory=2): ask for less with "
+	                 "--memory, raise vm.overcommit_ratio, or set vm.overcommit_memory to 0 or 1"
+	               : "ask for less with --memory";
+}
+
 static int add_region(struct gmem *gmem, uint64_t start, uint64_t size, struct err *err)
 {
 	void *host = reserve(size);
 	if (!host)
-		return err_set(err, errno, "cannot reserve %llu MiB of guest memory: %s (ask for less with --memory)",
-		        (unsigned long long)size >> 20, strerror(errno));
+		return err_set(err, ENOMEM, "cannot reserve %llu MiB of guest memory: %s; %s",
+		        (unsigned long long)size >> 20, strerror(ENOMEM), gmem_refusal_hint(GMEM_OVERCOMMIT));
 	/*
-	 * Fewer faults at boot and a smaller second-level page table; merely a hint, so its failure is nobody's. Not
-	 * where a machine's memory begins: of the first 2 MiB a boot touches a few pages, and clearing the rest costs
-	 * the start 0.1 ms and every sandbox the memory.
+	 * Huge pages mean fewer faults at boot and a smaller second-level page table. They are a hint, which may fail.
+	 * The first 2 MiB of a machine go without: a boot touches a few of their pages, and clearing the others would
+	 * cost the start 0.1 ms, and every sandbox the memory.
 	 */
 	uint64_t low = start == 0 && size > HUGE_PAGE ? HUGE_PAGE : 0;
 	madvise((uint8_t *)host + low, size - low, MADV_HUGEPAGE);
@@ -64,7 +81,7 @@ int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uin
 	void *host = gmem_ptr(gmem, addr, len);
 	if (!host)
 		return -EFAULT;
-	/* Elsewhere first: a file that cannot be mapped must not cost the RAM that is there. */
+	/* Mapped elsewhere first: if the file cannot be mapped, the RAM stays as it is. */
 	void *pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, (off_t)offset);
 	if (pages == MAP_FAILED)
 		return -errno;
@@ -74,7 +91,7 @@ int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uin
 		munmap(pages, len);
 		return ret;
 	}
-	/* The host's page table in one go, not fault by fault. A hint: Linux before 5.14 does not have it. */
+	/* Fills the host's page table at once instead of fault by fault. A hint: Linux 5.14. */
 	madvise(host, len, MADV_POPULATE_READ);
 	return 0;
 }
@@ -90,7 +107,7 @@ void *gmem_ptr(const struct gmem *gmem, gpa_t addr, uint64_t len)
 {
 	for (unsigned i = 0; i < gmem->count; i++) {
 		const struct gmem_region *r = &gmem->region[i];
-		/* By subtraction only: addr + len may overflow. An addr below start wraps to a huge offset. */
+		/* By subtraction only: addr + len may overflow. An address below start wraps to a huge offset. */
 		uint64_t offset = addr.addr - r->start;
 		if (offset < r->size && len != 0 && len <= r->size - offset)
 			return r->host + offset;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guest memory. This module owns the guest's RAM and is the only place that makes a host pointer of a guest address.
+ * Guest memory. This module owns the guest's RAM and is the only place that turns guest addresses into host pointers.
  *
- * A guest address is its own type, so that one cannot be used as an integer or a pointer by mistake. Every access
- * states its length; a range that is not whole inside one region gives NULL (or -EFAULT), never a part of it.
- * The guest changes this memory while the host looks at it: copy first, check the copy, then act on the copy.
+ * A guest address has a type of its own, so that it cannot be used as an integer or a pointer by mistake. Every access
+ * states its length; a range that is not entirely inside one region gives NULL (or -EFAULT), never a part of it. The
+ * guest changes this memory while the host reads it: copy first, check the copy, then act on the copy.
  */
 #ifndef WISP_MONITOR_GMEM_H
 #define WISP_MONITOR_GMEM_H
@@ -44,12 +44,16 @@ struct gmem {
 int gmem_create(struct gmem *gmem, uint64_t size, uint64_t hole_start, uint64_t hole_end, struct err *err);
 
 /*
- * Replaces RAM by `len` bytes of a file from `offset` on, all of them multiples of the page size: pages of the host's
- * page cache, shared until the guest writes to them, which changes the guest's memory alone. The caller has seen that
- * the file is that long; who shortens it later, or writes to it, does so to the guest. Before KVM knows the memory. 0
- * or -errno, then the RAM is as it was.
+ * Replaces RAM with `len` bytes of a file, from `offset` on, all of them multiples of the page size. The pages are
+ * those of the host's page cache until the guest writes to them, which changes the guest's memory alone. The file must
+ * be that long; writing to it later may change what the guest sees, and truncating it ends the guest (sigbus.h). Before
+ * KVM knows the memory. 0, or -errno with the RAM as it was.
  */
 int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uint64_t offset);
+
+/* What to do about a refused reservation, as the file `overcommit` tells. For gmem_create, and for its test. */
+#define GMEM_OVERCOMMIT "/proc/sys/vm/overcommit_memory"
+const char *gmem_refusal_hint(const char *overcommit);
 
 /* Releases the memory. Takes a zeroed or destroyed object. Nothing may be in flight that points into it. */
 void gmem_destroy(struct gmem *gmem);

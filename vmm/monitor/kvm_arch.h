@@ -19,7 +19,8 @@ bool kvm_arch_handle_exit(const struct arch *arch, struct kvm_run *run);
 uint64_t kvm_arch_breakpoint(const struct kvm_run *run, int vcpu_fd);
 int kvm_arch_go_to(int vcpu_fd, uint64_t pc);
 
-/* For an error's text: where the vCPU stands. */
+/* The program counter, for messages (0 if it cannot be read), and what the processor calls it. */
+extern const char kvm_arch_pc_name[];
 uint64_t kvm_arch_pc(int vcpu_fd);
 
 #endif

@@ -28,6 +28,7 @@
 #include "vmm/monitor/logfile.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/sandbox_dir.h"
+#include "vmm/monitor/sigbus.h"
 #include "vmm/shared/description.h"
 #include "vmm/shared/sandbox_files.h"
 
@@ -397,6 +398,7 @@ int main(void)
 	v->begun_ns = loop_now_ns();
 	prctl(PR_SET_NAME, "wisp-vmm");
 	umask(077);
+	sigbus_report();
 	pthread_mutex_init(&v->end_lock, NULL);
 	block_signals(v);
 	if (receive_description(v) < 0)

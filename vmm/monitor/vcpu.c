@@ -6,17 +6,30 @@
 #include <linux/kvm.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Interrupts KVM_RUN and system calls; its handler does nothing. */
+/* Interrupts KVM_RUN; its handler does nothing. */
 #define KICK_SIGNAL SIGRTMIN
 
 #define VCPU_STACK_BYTES (128u << 10)
+
+/*
+ * KVM_RUN's EAGAIN is usual, once, of a vCPU that the guest starts, and means a shortage of the host if it repeats (KVM
+ * cannot create a thread of its own: a cgroup's pids.max). It is tried again for about half a second.
+ */
+#define RUN_TRIES 500u
+#define RUN_TRIES_AT_ONCE 10u
+#define RUN_PAUSE_NS 1000000
+
+/* How long vcpu_describe waits for a vCPU, in milliseconds. */
+#define DESCRIBE_MS 100u
 
 static void on_kick(int signal)
 {
@@ -47,11 +60,24 @@ static void end(struct vcpu *vcpu, enum vcpu_end why, const char *text)
 	vcpu->ended(vcpu->context, why, text);
 }
 
+static void fail(struct vcpu *vcpu, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void fail(struct vcpu *vcpu, const char *format, ...)
+{
+	char text[320];
+	va_list args;
+	va_start(args, format);
+	size_t n = (size_t)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (n < sizeof(text))
+		snprintf(text + n, sizeof(text) - n, " (vCPU %u at %s 0x%" PRIx64 ")", vcpu->index, kvm_arch_pc_name,
+		        kvm_arch_pc(vcpu->fd));
+	end(vcpu, VCPU_ERROR, text);
+}
+
 /* One exit. False when the vCPU cannot go on. */
 static bool handle_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	char text[160];
 	switch (run->exit_reason) {
 	case KVM_EXIT_MMIO:
 		bus_access(vcpu->memory_bus, run->mmio.phys_addr, run->mmio.data, run->mmio.len, run->mmio.is_write);
@@ -62,23 +88,72 @@ static bool handle_exit(struct vcpu *vcpu)
 		end(vcpu, VCPU_SHUTDOWN, "the guest's processor shut down (triple fault)");
 		return false;
 	case KVM_EXIT_INTERNAL_ERROR:
-		snprintf(text, sizeof(text),
-		        "KVM cannot emulate an instruction of the guest (internal error %u, vCPU %u at 0x%" PRIx64 ")",
-		        run->internal.suberror, vcpu->index, kvm_arch_pc(vcpu->fd));
-		end(vcpu, VCPU_ERROR, text);
+		fail(vcpu, "KVM cannot emulate an instruction of the guest: internal error %u", run->internal.suberror);
 		return false;
 	case KVM_EXIT_FAIL_ENTRY:
-		snprintf(text, sizeof(text), "the processor refused to enter the guest (reason 0x%" PRIx64 ", vCPU %u)",
-		        (uint64_t)run->fail_entry.hardware_entry_failure_reason, vcpu->index);
-		end(vcpu, VCPU_ERROR, text);
+		fail(vcpu, "the processor refused to enter the guest: reason 0x%" PRIx64,
+		        (uint64_t)run->fail_entry.hardware_entry_failure_reason);
 		return false;
 	default:
 		if (vcpu_trace_hit(&vcpu->tracing, run) || kvm_arch_handle_exit(vcpu->arch, run))
 			return true;
-		snprintf(text, sizeof(text), "vCPU %u left the guest for a reason that is not handled (KVM exit %u)",
-		        vcpu->index, run->exit_reason);
-		end(vcpu, VCPU_ERROR, text);
+		fail(vcpu, "KVM left the guest for a reason that is not handled: exit %u", run->exit_reason);
 		return false;
+	}
+}
+
+/* KVM_RUN failed `tries` times in a row, now with `error`. False when the vCPU cannot go on. */
+static bool handle_failure(struct vcpu *vcpu, int error, unsigned tries)
+{
+	static const struct timespec pause = {.tv_nsec = RUN_PAUSE_NS};
+	if (error == EAGAIN && tries < RUN_TRIES) {
+		if (tries > RUN_TRIES_AT_ONCE)
+			nanosleep(&pause, NULL);
+		return true;
+	}
+	if (error == EAGAIN)
+		fail(vcpu, "KVM cannot run the guest: the host lacks a resource, such as a thread for KVM; check the "
+		           "limits of processes and memory (pids.max, memory.max, ulimit -u)");
+	else if (error == EFAULT)
+		fail(vcpu,
+		        "KVM cannot reach the guest's memory: a file that is mapped into it, such as the kernel, was "
+		        "truncated, or the host is out of memory");
+	else
+		fail(vcpu, "KVM cannot run the guest: %s", strerror(error));
+	return false;
+}
+
+/* For vcpu_describe, from time to time, and at the thread's end. */
+static void record_pc(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->pc, kvm_arch_pc(vcpu->fd), __ATOMIC_RELAXED);
+	__atomic_store_n(&vcpu->pc_wanted, false, __ATOMIC_RELEASE);
+}
+
+/*
+ * Out of the guest by a kick. What a kick is for is looked at after immediate_exit is cleared: whoever asks for
+ * something sets the request first, and immediate_exit after.
+ */
+static void handle_kick(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&vcpu->pc_wanted, __ATOMIC_SEQ_CST))
+		record_pc(vcpu);
+}
+
+static void run(struct vcpu *vcpu)
+{
+	bool going_on = true;
+	unsigned tries = 0;
+	while (going_on && !__atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST)) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			tries = 0;
+			going_on = handle_exit(vcpu);
+		} else if (errno == EINTR) {
+			handle_kick(vcpu);
+		} else {
+			going_on = handle_failure(vcpu, errno, ++tries);
+		}
 	}
 }
 
@@ -92,18 +167,10 @@ static void *vcpu_thread(void *context)
 		return NULL;
 	if (vcpu->index == 0)
 		vcpu_trace_mark(&vcpu->tracing, "first_run");
-	while (!__atomic_load_n(&vcpu->stop, __ATOMIC_ACQUIRE)) {
-		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
-			if (errno == EINTR || errno == EAGAIN)
-				continue;
-			char text[128];
-			snprintf(text, sizeof(text), "KVM cannot run vCPU %u: %s", vcpu->index, strerror(errno));
-			end(vcpu, VCPU_ERROR, text);
-			break;
-		}
-		if (!handle_exit(vcpu))
-			break;
-	}
+	__atomic_store_n(&vcpu->state, VCPU_RUNS, __ATOMIC_RELEASE);
+	run(vcpu);
+	record_pc(vcpu);
+	__atomic_store_n(&vcpu->state, VCPU_ENDED, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -113,11 +180,13 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
 	sigset_t all, old;
 	pthread_attr_t attributes;
 	sigaction(KICK_SIGNAL, &action, NULL);
-	/* The thread takes no signal but the kick: the others are the main thread's. */
+	/* The thread takes the kick and the signal of its own faults (sigbus.h); the others are the main thread's. */
 	sigfillset(&all);
 	sigdelset(&all, KICK_SIGNAL);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	/* Not the default 8 MiB: nothing here goes deep, and of a large stack the kernel may make a huge page. */
+	/* Less than the default of 8 MiB: nothing here needs it, and the kernel may back a large stack with a huge
+	 * page. */
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, VCPU_STACK_BYTES);
 	int ret = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
@@ -138,20 +207,52 @@ void vcpu_send_away(struct vcpu *vcpu)
 	CPU_CLR((size_t)sched_getcpu(), &others);
 	if (CPU_COUNT(&others) == 0)
 		return;
-	/* The first moves it, and by the second it may go wherever this thread may now. */
+	/* The first call moves it; the second lets it run wherever this thread may. */
 	pthread_setaffinity_np(vcpu->thread, sizeof(others), &others);
 	pthread_setaffinity_np(vcpu->thread, sizeof(all), &all);
+}
+
+/* Takes the thread out of the guest, or keeps it from entering: KVM_RUN looks at immediate_exit before it does. */
+static void kick(struct vcpu *vcpu)
+{
+	if (vcpu->run) /* there is none if `prepare` failed */
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
 void vcpu_stop(struct vcpu *vcpu)
 {
 	if (!vcpu->started)
 		return;
-	__atomic_store_n(&vcpu->stop, true, __ATOMIC_RELEASE);
-	/* Seen by the next KVM_RUN even when the signal comes just before it. None is there where `prepare` failed. */
-	if (vcpu->run)
-		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
-	pthread_kill(vcpu->thread, KICK_SIGNAL);
+	__atomic_store_n(&vcpu->stop, true, __ATOMIC_SEQ_CST);
+	kick(vcpu);
+}
+
+/* Has the thread record its program counter. False if it does not in time. */
+static bool fetch_pc(struct vcpu *vcpu)
+{
+	static const struct timespec pause = {.tv_nsec = 1000000};
+	if (pthread_equal(pthread_self(), vcpu->thread)) {
+		record_pc(vcpu);
+		return true;
+	}
+	__atomic_store_n(&vcpu->pc_wanted, true, __ATOMIC_SEQ_CST);
+	kick(vcpu);
+	for (unsigned i = 0; i < DESCRIBE_MS && __atomic_load_n(&vcpu->pc_wanted, __ATOMIC_ACQUIRE); i++)
+		nanosleep(&pause, NULL);
+	return !__atomic_load_n(&vcpu->pc_wanted, __ATOMIC_ACQUIRE);
+}
+
+void vcpu_describe(struct vcpu *vcpu, char *to, size_t size)
+{
+	enum vcpu_state state = __atomic_load_n(&vcpu->state, __ATOMIC_ACQUIRE);
+	if (state == VCPU_NEW)
+		snprintf(to, size, "vCPU %u has not run", vcpu->index);
+	else if (state == VCPU_RUNS && !fetch_pc(vcpu))
+		snprintf(to, size, "vCPU %u is outside the guest and does not answer", vcpu->index);
+	else
+		snprintf(to, size, "vCPU %u at %s 0x%" PRIx64, vcpu->index, kvm_arch_pc_name,
+		        __atomic_load_n(&vcpu->pc, __ATOMIC_RELAXED));
 }
 
 void vcpu_destroy(struct vcpu *vcpu)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vCPU's thread: runs the guest, carries out its bus accesses, and tells the machine when it ends and why. The first
- * one's sets up the VM before (machine.c).
+ * A vCPU's thread: runs the guest, carries out its bus accesses, and tells the machine when and why it ends. The first
+ * vCPU's thread sets up the VM before that (machine.c).
  */
 #ifndef WISP_MONITOR_VCPU_H
 #define WISP_MONITOR_VCPU_H
@@ -22,6 +22,8 @@ enum vcpu_end {
 	VCPU_ERROR,    /* KVM cannot go on; `text` says why */
 };
 
+enum vcpu_state { VCPU_NEW, VCPU_RUNS, VCPU_ENDED };
+
 struct vcpu {
 	int fd;
 	unsigned index;
@@ -32,13 +34,16 @@ struct vcpu {
 	/* Called at most once, on the vCPU's thread, when it ends by itself. */
 	void (*ended)(void *context, enum vcpu_end end, const char *text);
 	void *context;
-	/* Called first on the vCPU's thread; false: there is nothing to run. It may create the vCPU. NULL: nothing. */
+	/* Called first on the vCPU's thread, and may create the vCPU; false: there is nothing to run. May be NULL. */
 	bool (*prepare)(void *context);
 	struct trace *trace; /* NULL: not traced */
 	struct vcpu_trace tracing;
 	pthread_t thread;
 	bool started;
-	bool stop; /* atomic */
+	bool stop;             /* atomic */
+	enum vcpu_state state; /* atomic; of the thread, once `prepare` is over */
+	bool pc_wanted;        /* atomic: the thread is to record `pc` */
+	uint64_t pc;           /* atomic */
 };
 
 /* Creates the vCPU. The caller has filled in `index`, buses, `ended` and `context`. 0 or -errno with `err`. */
@@ -51,17 +56,22 @@ void vcpu_start_tracing(struct vcpu *vcpu);
 int vcpu_start(struct vcpu *vcpu, struct err *err);
 
 /*
- * Has the thread run on another processor than the caller's, where there is one that it may use. For a thread that is
- * still to begin: there are schedulers that leave it where its parent runs, until the next balancing milliseconds
- * later.
+ * Moves the thread to a processor other than the caller's, if there is one that it may use. For a thread that has not
+ * begun to run: some schedulers leave it on its parent's processor until they balance the load, milliseconds later.
  */
 void vcpu_send_away(struct vcpu *vcpu);
 
 /*
- * Makes the thread leave the guest for good; returns at once. Any thread but its own; not before `prepare` is over; may
- * be repeated.
+ * Makes the thread leave the guest for good; returns at once. Any thread but its own, after `prepare` is over. May be
+ * repeated.
  */
 void vcpu_stop(struct vcpu *vcpu);
+
+/*
+ * Writes where the vCPU is, for a message: "vCPU 0 at rip 0xffffffff81000123". The guest is interrupted and continues.
+ * Waits for at most a tenth of a second. Any thread, after vcpu_start and before vcpu_destroy; one at a time.
+ */
+void vcpu_describe(struct vcpu *vcpu, char *to, size_t size);
 
 /* Waits for the thread (vcpu_stop first) and releases everything. Takes a half-created or zeroed object. */
 void vcpu_destroy(struct vcpu *vcpu);

@@ -217,6 +217,8 @@ int kvm_arch_go_to(int vcpu_fd, uint64_t pc)
 	return ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
 }
 
+const char kvm_arch_pc_name[] = "rip";
+
 uint64_t kvm_arch_pc(int vcpu_fd)
 {
 	struct kvm_regs regs;
