@@ -1,46 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Every request of the driver becomes one object of a fixed pool, which never runs dry: a head is
- * in flight at most once, so requests are never more than the queues are long. What the request says is copied out of
- * guest memory once and checked whole; from then on only the copy counts. The data itself is not copied: the kernel
- * moves it between the file and the guest's buffers, by one io_uring operation for all buffers of a request.
+ * Theory of operation. Every request of the driver becomes an object of a fixed pool, which never runs dry: a head is
+ * in flight at most once, so there are never more requests than the queues have heads. A request is copied out of guest
+ * memory once and checked as a whole; from then on only the copy counts. Its data is not copied: one io_uring operation
+ * moves it between the file and all of the guest's buffers.
  *
- * Several queues (one a vCPU, VIRTIO_BLK_F_MQ) spare the guest's processors the lock of one; here they are the same to
- * all but the completion. All that a kick brings is submitted by the loop in one system call, and all that a round of
- * the loop completes is shown to the driver with one interrupt at most.
+ * With several queues (VIRTIO_BLK_F_MQ, one for each vCPU) the guest's processors do not contend for a lock; here, the
+ * queue only matters for the completion. The loop submits all requests of a kick in one system call, and the driver
+ * sees all completions of a round of the loop with at most one interrupt.
  *
- * With O_DIRECT the kernel wants buffers aligned at what the storage likes, 4 KiB at most. Requests that are not go
- * through a second descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both
- * views coherent.
+ * O_DIRECT requires buffers to be aligned to the storage's block size, 4 KiB at most. Unaligned requests go through a
+ * second descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both views
+ * coherent.
+ *
+ * The disk is the file in whole sectors. If the file ends inside its last sector, the rest of the sector reads as
+ * zeros; a write to the sector extends the file.
  */
 #include "virtio/blk.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "virtio/blk_file.h"
 
 #define SECTOR 512u
 #define QUEUE_SIZE VIRTQ_SIZE_MAX
 
-/* Ranges in one discard or write-zeroes request, and the sectors of one range: 2 GiB, and 128 MiB. */
+/* Ranges in a discard or write-zeroes request, and sectors in one of its ranges: 2 GiB, and 128 MiB. */
 #define RANGES_MAX 16u
 #define DISCARD_SECTORS_MAX (1u << 22)
 #define ZEROES_SECTORS_MAX (1u << 18)
 
-/* The part of the config space that this device has: up to secure erase. */
+/* This device's part of the config space: up to secure erase. */
 #define CONFIG_SIZE (offsetof(struct virtio_blk_config, unused1) + 3)
 
-/* Of buffers, lengths and places in the file: what any storage takes with O_DIRECT. Guests do their I/O in pages. */
+/* The alignment, of buffers, lengths and offsets, that any storage accepts with O_DIRECT. Guests do I/O in pages. */
 #define DIRECT_ALIGN 4096u
 
 #define ZEROS_SIZE 4096u
@@ -54,15 +54,15 @@ struct request {
 	struct request *next_free;
 	unsigned queue;
 	bool in_flight; /* op is the kernel's */
-	bool syncing;   /* the fdatasync that ends a write-zeroes request in write-through mode */
+	bool syncing;   /* in the fdatasync that ends a write-zeroes request in write-through mode */
 	uint32_t type;
-	uint8_t *status; /* the driver's, the last byte that is writable */
+	uint8_t *status; /* the driver's: the last writable byte */
 	struct iovec *iov;
 	unsigned iov_count;
-	uint64_t offset;  /* bytes into the file, of what is left */
+	uint64_t offset;  /* in the file, of what is left */
 	uint64_t left;    /* bytes */
-	uint32_t room;    /* bytes that are writable before the status */
-	uint32_t written; /* of them, from the first on, those that were written */
+	uint32_t room;    /* writable bytes before the status */
+	uint32_t written; /* of these, the number written, from the first on */
 	unsigned range, ranges;
 	int fallocate_mode; /* of the range; 0: zeros are written */
 	struct virtio_blk_discard_write_zeroes range_list[RANGES_MAX];
@@ -75,13 +75,14 @@ struct blk {
 	int buffered_fd; /* fd itself unless that is O_DIRECT */
 	bool readonly;
 	bool sync_ignored;
-	uint64_t sectors;
-	struct virtio_blk_config config;
+	uint64_t bytes;                  /* the file's size */
+	uint64_t sectors;                /* atomic: vCPUs read it while the loop's thread changes it */
+	struct virtio_blk_config config; /* but for the capacity */
 	char id[VIRTIO_BLK_ID_BYTES];
 	unsigned in_flight;
 	struct request *free;
 	struct request *requests;
-	unsigned touched; /* of them, those that were ever used: the others cost no memory yet */
+	unsigned touched; /* how many were ever used: the others have cost no memory */
 };
 
 static struct blk *to_blk(struct virtio_dev *dev)
@@ -95,7 +96,7 @@ static void release(struct request *r)
 	r->blk->free = r;
 }
 
-/* The next request to use, still on the list. */
+/* The next request to use; it stays on the list. */
 static struct request *idle(struct blk *blk)
 {
 	if (!blk->free) {
@@ -109,8 +110,8 @@ static struct request *idle(struct blk *blk)
 static void finish(struct request *r, uint8_t status)
 {
 	/*
-	 * The used length counts bytes from the first writable one on without a gap (section 2.7.8.1), so the status at
-	 * the end is in it only when everything before it was written.
+	 * The used length counts the bytes written from the first writable one on, without a gap (section 2.7.8.1). So
+	 * it includes the status, at the end, only if everything before it was written.
 	 */
 	uint32_t length = r->written == r->room ? r->written + 1 : r->written;
 	guest_store(r->status, &status, sizeof(status));
@@ -134,7 +135,7 @@ static bool write_through(const struct blk *blk)
 	return !blk->sync_ignored && !virtio_has(&blk->dev, VIRTIO_BLK_F_FLUSH);
 }
 
-/* The descriptor for what is left of a request: O_DIRECT where it may be. */
+/* The descriptor for what is left of a request: the one with O_DIRECT if the alignment permits. */
 static int pick_fd(const struct request *r)
 {
 	const struct blk *blk = r->blk;
@@ -173,11 +174,11 @@ static void sync_data(struct request *r)
 	start(r, sqe);
 }
 
-/* A piece of the range as zeros, out of one page that fills every buffer of the request. */
+/* Writes zeros to a piece of the range, from one page that is every buffer of the request. */
 static void write_zeros(struct request *r)
 {
 	uint64_t left = r->left;
-	r->iov = r->chain.iov; /* of no use to this request any more */
+	r->iov = r->chain.iov; /* the request no longer needs it */
 	for (r->iov_count = 0; r->iov_count < VIRTQ_SIZE_MAX && left > 0; r->iov_count++) {
 		size_t part = left < ZEROS_SIZE ? left : ZEROS_SIZE;
 		r->iov[r->iov_count] = (struct iovec){(void *)(uintptr_t)zeros, part};
@@ -200,7 +201,7 @@ static void do_range(struct request *r)
 	start(r, sqe);
 }
 
-/* Goes on with the next range that is not empty; after the last one the request is finished. */
+/* Continues with the next range that is not empty; finishes the request after the last one. */
 static void next_range(struct request *r)
 {
 	while (r->range < r->ranges) {
@@ -222,6 +223,18 @@ static void next_range(struct request *r)
 	finish(r, VIRTIO_BLK_S_OK);
 }
 
+/* `bytes` of the request are transferred. What is written beyond the end of the file, in its last sector, extends it.
+ */
+static void advance(struct request *r, unsigned bytes)
+{
+	r->offset += bytes;
+	r->left -= bytes;
+	if (r->type == VIRTIO_BLK_T_IN)
+		r->written += bytes;
+	else if (r->offset > r->blk->bytes)
+		r->blk->bytes = r->offset;
+}
+
 static void range_done(struct request *r, int res)
 {
 	if (r->fallocate_mode == 0) {
@@ -229,17 +242,16 @@ static void range_done(struct request *r, int res)
 			finish(r, VIRTIO_BLK_S_IOERR);
 			return;
 		}
-		r->offset += (unsigned)res;
-		r->left -= (unsigned)res;
+		advance(r, (unsigned)res);
 		if (r->left > 0)
 			do_range(r);
 		else
 			next_range(r);
 		return;
 	}
-	if (res == -EOPNOTSUPP || res == -EINVAL) { /* the file system, or the block device, cannot */
+	if (res == -EOPNOTSUPP || res == -EINVAL) { /* of the file system, or the block device */
 		if (r->type == VIRTIO_BLK_T_DISCARD) {
-			next_range(r); /* a discard is advice */
+			next_range(r); /* a discard is a hint */
 			return;
 		}
 		r->fallocate_mode = r->fallocate_mode == FALLOC_FL_PUNCH_HOLE ? FALLOC_FL_ZERO_RANGE : 0;
@@ -252,24 +264,28 @@ static void range_done(struct request *r, int res)
 		next_range(r);
 }
 
+/* Whether all that is left to read is the part of the last sector that the file does not have. */
+static bool in_tail(const struct request *r)
+{
+	return r->type == VIRTIO_BLK_T_IN && r->left < SECTOR && r->offset >= r->blk->bytes;
+}
+
 static void transfer_done(struct request *r, int res)
 {
-	if (res <= 0) { /* 0: the file ends earlier than it did */
+	if (res <= 0) { /* 0: the file has become shorter */
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
-	r->offset += (unsigned)res;
-	r->left -= (unsigned)res;
-	if (r->type == VIRTIO_BLK_T_IN)
-		r->written += (unsigned)res;
-	if (r->left == 0) {
-		finish(r, VIRTIO_BLK_S_OK);
-		return;
-	}
+	advance(r, (unsigned)res);
 	unsigned used_up = iov_advance(r->iov, r->iov_count, (unsigned)res);
 	r->iov += used_up;
 	r->iov_count -= used_up;
-	transfer(r);
+	if (in_tail(r))
+		advance(r, (unsigned)guest_store_iov(r->iov, r->iov_count, 0, zeros, r->left));
+	if (r->left == 0)
+		finish(r, VIRTIO_BLK_S_OK);
+	else
+		transfer(r);
 }
 
 static void again(struct request *r)
@@ -289,7 +305,7 @@ static void completed(struct loop_op *op, int res, uint32_t flags)
 	struct blk *blk = r->blk;
 	r->in_flight = false;
 	blk->in_flight--;
-	if (!blk->dev.active) { /* failed, or being reset: nobody waits for it */
+	if (!blk->dev.active) { /* failed, or being reset: the result has no taker */
 		release(r);
 		if (blk->dev.reset_call && blk->in_flight == 0)
 			virtio_reset_done(&blk->dev);
@@ -328,7 +344,7 @@ static void start_transfer(struct request *r, uint64_t sector, uint64_t bytes)
 	transfer(r);
 }
 
-/* What a list of ranges may not contain: section 5.2.6.2. VIRTIO_BLK_S_OK when it is fine. */
+/* Checks a list of ranges (section 5.2.6.2): VIRTIO_BLK_S_OK, or the status of its refusal. */
 static uint8_t check_ranges(const struct request *r)
 {
 	bool discard = r->type == VIRTIO_BLK_T_DISCARD;
@@ -371,7 +387,7 @@ static void get_id(struct request *r)
 	finish(r, VIRTIO_BLK_S_OK);
 }
 
-/* The last writable byte is the status, wherever it lies: the layout of descriptors says nothing (section 2.7.4). */
+/* The last writable byte is the status, whatever the layout of descriptors (section 2.7.4). */
 static bool take_status(struct request *r)
 {
 	struct virtq_chain *chain = &r->chain;
@@ -449,7 +465,9 @@ static void blk_reset(struct virtio_dev *dev)
 
 static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
 {
-	memcpy(data, (const uint8_t *)&to_blk(dev)->config + offset, len);
+	struct virtio_blk_config config = to_blk(dev)->config;
+	config.capacity = __atomic_load_n(&to_blk(dev)->sectors, __ATOMIC_RELAXED);
+	memcpy(data, (const uint8_t *)&config + offset, len);
 }
 
 static void blk_destroy(struct virtio_dev *dev)
@@ -479,7 +497,7 @@ static uint64_t blk_features(const struct blk_options *opt, unsigned queues)
 {
 	uint64_t features =
 	        1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY;
-	/* Who does not keep the promise must not make it: section 5.2.6.2, the note at its end. */
+	/* A device that does not keep the promise must not make it: section 5.2.6.2, the note at its end. */
 	if (opt->cache != BLK_UNSAFE)
 		features |= 1ull << VIRTIO_BLK_F_FLUSH;
 	if (queues > 1)
@@ -493,42 +511,25 @@ static uint64_t blk_features(const struct blk_options *opt, unsigned queues)
 
 static int find_size(struct blk *blk, int fd, struct err *err)
 {
-	struct stat st;
-	uint64_t bytes = 0;
-	if (fstat(fd, &st) < 0)
-		return err_set(err, errno, "cannot look at the disk's file: %s", strerror(errno));
-	if (S_ISREG(st.st_mode))
-		bytes = (uint64_t)st.st_size;
-	else if (!S_ISBLK(st.st_mode))
-		return err_set(err, EINVAL, "a disk is a regular file or a block device");
-	else if (ioctl(fd, BLKGETSIZE64, &bytes) < 0)
-		return err_set(err, errno, "cannot tell the size of the block device: %s", strerror(errno));
-	blk->sectors = bytes / SECTOR;
-	return 0;
-}
-
-static int prepare_direct(struct blk *blk, int fd, bool readonly, struct err *err)
-{
-	char path[32];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	blk->buffered_fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	if (blk->buffered_fd < 0)
-		return err_set(err, errno, "cannot open the disk a second time, without O_DIRECT: %s", strerror(errno));
-	return 0;
+	int ret = blk_file_size(fd, &blk->bytes, err);
+	if (ret == 0)
+		__atomic_store_n(&blk->sectors, blk->bytes / SECTOR + (blk->bytes % SECTOR != 0), __ATOMIC_RELAXED);
+	return ret;
 }
 
 static void fill_config(struct blk *blk)
 {
+	/* Any block will do, but 4 KiB, a page of the host, are best. */
+	uint32_t block = blk_file_block(blk->fd), best = BLK_BLOCK_MAX / block;
 	blk->config = (struct virtio_blk_config){
-	        .capacity = blk->sectors,
-	        .seg_max = VIRTQ_SIZE_MAX - 2, /* but for the header and the status */
-	        .blk_size = SECTOR,
-	        .physical_block_exp = 3, /* any sector will do; 4 KiB, a page of the host's, are best */
-	        .min_io_size = 8,
+	        .seg_max = VIRTQ_SIZE_MAX - 2, /* the header and the status take two */
+	        .blk_size = block,
+	        .physical_block_exp = (uint8_t)__builtin_ctz(best),
+	        .min_io_size = (uint16_t)best,
 	        .num_queues = (uint16_t)(blk->dev.queue_count > 1 ? blk->dev.queue_count : 0), /* with MQ only */
 	        .max_discard_sectors = DISCARD_SECTORS_MAX,
 	        .max_discard_seg = RANGES_MAX,
-	        .discard_sector_alignment = 8,
+	        .discard_sector_alignment = BLK_BLOCK_MAX / SECTOR,
 	        .max_write_zeroes_sectors = ZEROES_SECTORS_MAX,
 	        .max_write_zeroes_seg = RANGES_MAX,
 	        .write_zeroes_may_unmap = 1,
@@ -539,7 +540,7 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 {
 	unsigned queues = opt->queues ? opt->queues : 1;
 	struct blk *blk = calloc(1, sizeof(*blk));
-	/* One more to fetch into when the driver has all of its queues in flight. */
+	/* One more, to fetch into while the driver has all heads of its queues in flight. */
 	struct request *requests = calloc(queues * QUEUE_SIZE + 1, sizeof(*requests));
 	if (!blk || !requests) {
 		free(blk);
@@ -556,7 +557,7 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	if (ret == 0)
 		ret = find_size(blk, opt->fd, err);
 	if (ret == 0 && opt->cache == BLK_DIRECT)
-		ret = prepare_direct(blk, opt->fd, opt->readonly, err);
+		ret = blk->buffered_fd = blk_file_reopen(opt->fd, opt->readonly, err);
 	if (ret < 0) {
 		virtio_destroy(&blk->dev);
 		return ret;
@@ -567,4 +568,14 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	fill_config(blk);
 	*dev = &blk->dev;
 	return 0;
+}
+
+int blk_resized(struct virtio_dev *dev, struct err *err)
+{
+	struct blk *blk = to_blk(dev);
+	uint64_t before = blk->sectors;
+	int ret = find_size(blk, blk->fd, err);
+	if (ret == 0 && blk->sectors != before)
+		virtio_config_changed(dev);
+	return ret;
 }
