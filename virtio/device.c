@@ -16,13 +16,13 @@
 
 #define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
-/* The event is in the status before the interrupt is raised: section 4.2.2.1. */
+/* Sets the event in the status before it raises the interrupt: section 4.2.2.1. */
 static void interrupt(struct virtio_dev *dev, uint32_t event)
 {
 	uint64_t one = 1;
 	__atomic_or_fetch(&dev->interrupt_status, event, __ATOMIC_SEQ_CST);
 	ssize_t n = write(dev->irq_fd, &one, sizeof(one));
-	(void)n; /* EAGAIN: 2^64 - 2 interrupts that nobody took; it is raised then */
+	(void)n; /* EAGAIN: the eventfd is at its maximum, so the interrupt is pending */
 }
 
 void virtio_interrupt_again(struct virtio_dev *dev)
@@ -63,11 +63,11 @@ static void kicked(struct loop_op *op, int res, uint32_t flags)
 		virtio_fail(q->dev, "the eventfd of its kicks cannot be read");
 		return;
 	}
-	arm_kick(q); /* before the queue is looked at: a kick from here on completes the new read */
+	arm_kick(q); /* before looking at the queue: a kick from here on completes the new read */
 	kick(q);
 }
 
-/* Quiet completions too. True when the driver asked for an interrupt for any of them. */
+/* Shows all completions, including quiet ones. True if the driver wants an interrupt for any of them. */
 static bool publish_all(struct virtio_dev *dev)
 {
 	bool wanted = false;
@@ -79,7 +79,7 @@ static bool publish_all(struct virtio_dev *dev)
 	return wanted;
 }
 
-/* What is still to do when a round of the loop ends: late kicks, then one look of the driver at all completions. */
+/* The end of a round of the loop: late kicks, then the driver sees all completions at once. */
 static void end_round(struct loop_task *task)
 {
 	struct virtio_dev *dev = container(task, struct virtio_dev, round_task);
@@ -115,7 +115,7 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 	}
 	dev->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bool ok = dev->irq_fd >= 0;
-	/* Kicks are not NONBLOCK: io_uring would answer a read of an empty one with EAGAIN instead of waiting. */
+	/* Not EFD_NONBLOCK: io_uring would answer a read of an empty eventfd with EAGAIN instead of waiting. */
 	for (unsigned i = 0; i < queue_count && ok; i++)
 		ok = (dev->queue[i].kick_fd = eventfd(0, EFD_CLOEXEC)) >= 0;
 	if (!ok)
@@ -148,7 +148,7 @@ void virtio_destroy(struct virtio_dev *dev)
 	int fds[VIRTIO_QUEUES_MAX + 1] = {dev->irq_fd};
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		fds[i + 1] = dev->queue[i].kick_fd;
-	/* A ring that fails cannot be drained. Then the object stays: the kernel may still write to it. */
+	/* A failed ring cannot be drained. The object is then not freed: the kernel may still write to it. */
 	if (drained)
 		dev->type->destroy(dev);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX + 1; i++) {
@@ -160,7 +160,7 @@ void virtio_destroy(struct virtio_dev *dev)
 static void show_soon(struct virtio_queue *q)
 {
 	q->pushed = true;
-	if (!q->dev->ending_round) /* else it is about to be shown */
+	if (!q->dev->ending_round) /* otherwise it is about to be shown */
 		loop_defer(q->dev->env.loop, &q->dev->round_task);
 }
 
@@ -288,7 +288,7 @@ static void activate(struct loop_call *call)
 	dev->active = true;
 	for (unsigned i = 0; i < dev->queue_count && dev->active; i++) {
 		struct virtq *vq = &dev->queue[i].vq;
-		/* A queue that is not ready is left alone (section 4.2.2.1). */
+		/* A queue that is not ready is not used (section 4.2.2.1). */
 		if (!vq->state.ready)
 			continue;
 		if (virtq_start(vq, dev->env.gmem, dev->type->queue_size_max, dev->negotiated) < 0)
@@ -299,7 +299,7 @@ static void activate(struct loop_call *call)
 	if (dev->active && dev->type->activate)
 		dev->type->activate(dev);
 	for (unsigned i = 0; i < dev->queue_count; i++)
-		kick(&dev->queue[i]); /* for what was added before: there may be no other kick */
+		kick(&dev->queue[i]); /* for chains added before: no other kick may come for them */
 	loop_call_finish(dev->env.loop, call);
 }
 
@@ -341,7 +341,7 @@ static void begin_reset(struct loop_call *call)
 
 bool virtio_reset(struct virtio_dev *dev)
 {
-	/* Every driver's first reset: what it clears, the loop does not look at before the device is started. */
+	/* A driver's first reset: the loop does not access what it clears before the device is started. */
 	if (!dev->started) {
 		forget(dev);
 		return true;

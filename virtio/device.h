@@ -3,15 +3,15 @@
  * The contract between a virtio device, its transport and the machine.
  *
  * A device is a constant record (struct virtio_type) and an object that begins with struct virtio_dev. A kick arrives
- * as an eventfd, an interrupt leaves as an eventfd, memory is gmem: nothing here knows KVM. The machine binds irq_fd to
+ * on an eventfd, an interrupt leaves on an eventfd, memory is gmem: nothing here knows KVM. The machine binds irq_fd to
  * an interrupt line (irqfd, edge) and each kick_fd to writes of that queue's index to QueueNotify (ioeventfd).
  *
- * Threads. The loop's thread owns queues and everything asynchronous. vCPU threads reach a device through its
- * transport only, which hands activation and reset over to the loop and waits. Shared between both are the atomics
- * `status`, `interrupt_status` and `config_generation`, and whatever config_read and config_write touch.
+ * Threads. The loop's thread owns queues and everything asynchronous. vCPU threads reach a device only through its
+ * transport, which passes activation and reset to the loop and waits. Both share the atomics `status`,
+ * `interrupt_status` and `config_generation`, and whatever config_read and config_write access.
  *
- * Life: created; activated by DRIVER_OK; reset, which ends when nothing is in flight any more, so that from then on
- * nothing writes guest memory; activated again, as often as the driver likes; destroyed.
+ * Life: created; activated by DRIVER_OK; reset, which completes when nothing is in flight, so that nothing writes guest
+ * memory afterwards; activated again, as often as the driver likes; destroyed.
  */
 #ifndef WISP_VIRTIO_DEVICE_H
 #define WISP_VIRTIO_DEVICE_H
@@ -25,12 +25,12 @@
 #include "vmm/monitor/log.h"
 #include "vmm/monitor/loop.h"
 
-/* Queues a device: what a block device has at most. */
+/* The maximum number of queues of a device; a block device can have that many. */
 #define VIRTIO_QUEUES_MAX 8
 
 struct virtio_dev;
 
-/* What every device gets of the machine. All of it outlives the device. */
+/* What the machine provides to every device. All of it outlives the device. */
 struct virtio_env {
 	const struct gmem *gmem;
 	struct loop *loop;
@@ -42,28 +42,28 @@ struct virtio_type {
 	uint32_t id; /* section 5, VIRTIO_ID_* */
 	uint16_t queue_size_max;
 	uint32_t config_size; /* bytes */
-	uint64_t multiqueue;  /* the feature without which a driver has queue 0 alone; 0: it has all of them */
+	uint64_t multiqueue;  /* the feature without which a driver has only queue 0; 0: it has all queues */
 
-	/* Loop's thread. The queues run; dev->negotiated is final. A kick of every queue follows. May be NULL. */
+	/* Loop's thread. The queues run, dev->negotiated is final, a kick of every queue follows. May be NULL. */
 	void (*activate)(struct virtio_dev *dev);
 
-	/* Loop's thread, active devices only: there may be something in `queue`. Also comes without any reason. */
+	/* Loop's thread, active devices only: there may be something in `queue`. Spurious calls happen. */
 	void (*kick)(struct virtio_dev *dev, unsigned queue);
 
 	/*
-	 * Loop's thread: stop, begin to cancel what is in flight, and call virtio_reset_done, now or later, once
-	 * nothing is. No kick comes from here on, and what is completed is not shown to the driver any more.
+	 * Loop's thread: stop, start to cancel what is in flight, and call virtio_reset_done, now or later, when
+	 * nothing is. No kick follows, and the driver sees no further completions.
 	 */
 	void (*reset)(struct virtio_dev *dev);
 
 	/*
-	 * A vCPU's thread, one at a time, at any moment of the device's life; offset + len is inside config_size, len
-	 * is 1, 2, 4 or 8. config_write NULL: the driver's writes are ignored.
+	 * A vCPU's thread, one at a time, at any point of the device's life. offset + len is inside config_size; len is
+	 * 1, 2, 4 or 8. If config_write is NULL, the driver's writes are ignored.
 	 */
 	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *data, unsigned len);
 
-	/* Loop's thread, reset before: frees the object and what it owns. Takes half-built ones. */
+	/* Loop's thread, after a reset: frees the object and what it owns. Takes a half-built object. */
 	void (*destroy)(struct virtio_dev *dev);
 };
 
@@ -73,8 +73,8 @@ struct virtio_queue {
 	int kick_fd;    /* eventfd */
 	bool armed;     /* a read of kick_fd is in flight */
 	bool pushed;    /* completions wait for the end of the round */
-	unsigned quiet; /* descriptors of those that wait longer: virtio_complete_quietly */
-	bool again;     /* the budget ran out: kicked once more in the next round */
+	unsigned quiet; /* descriptors of completions that wait longer: virtio_complete_quietly */
+	bool again;     /* to be kicked at the end of the round */
 	unsigned budget;
 	uint64_t kick_count;
 	struct loop_op kick_op;
@@ -93,107 +93,107 @@ struct virtio_dev {
 	uint32_t config_generation; /* atomic */
 	uint32_t faults;            /* atomic, for log_once */
 
-	/* the loop's thread's */
+	/* The rest belongs to the loop's thread. */
 	bool active;                  /* it serves its queues */
-	bool started;                 /* activated since the last reset; failed perhaps */
-	bool destroying;              /* kicks are not listened for any more */
-	struct loop_call *reset_call; /* who waits for the end of the reset */
+	bool started;                 /* activated since the last reset; it may have failed since */
+	bool destroying;              /* kicks have no effect */
+	struct loop_call *reset_call; /* waits for the end of the reset */
 	bool ending_round;            /* round_task runs */
-	bool raised, asked; /* in this round virtio_show raised an interrupt; and is to raise one more at its end */
+	bool raised, asked;           /* virtio_show raised an interrupt in this round; another is due at its end */
 	struct loop_task round_task;
-	struct loop_op quiet_op; /* a timeout: when quiet completions are shown at the latest */
+	struct loop_op quiet_op; /* the timeout after which quiet completions are shown */
 	bool quiet_armed;
 	struct __kernel_timespec quiet_delay;
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
 };
 
-/* For a device's functions: whether `bit` (a VIRTIO_F_* or the device's own) was negotiated. */
+/* For a device: whether `bit` (VIRTIO_F_*, or the device's own) was negotiated. */
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)
 {
 	return dev->negotiated >> bit & 1;
 }
 
-/* The queues that the driver has, as far as the negotiation has come. For a transport, under its lock. */
+/* For a transport, under its lock: how many queues the driver has, at this point of the negotiation. */
 static inline unsigned virtio_queues(const struct virtio_dev *dev)
 {
 	return dev->type->multiqueue & ~dev->negotiated ? 1 : dev->queue_count;
 }
 
 /*
- * For a device's create: fills in the embedded part of a zeroed object, makes the eventfds. Kicks of a queue are
- * listened for from when the driver first starts it. `features` are the device's own; those of the ring and VERSION_1
+ * For a device's create function: fills in the embedded part of a zeroed object and creates the eventfds. Kicks of a
+ * queue take effect once the driver has started it. `features` are the device's own; those of the ring and VERSION_1
  * are added. Loop's thread; the loop need not be open. 0 or -errno with `err`.
  */
 int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env,
         unsigned queue_count, uint64_t features, struct err *err);
 
 /*
- * Resets the device, waits until nothing is in flight (rounds of the loop run meanwhile), closes, frees. Takes NULL.
- * Loop's thread, not from inside a completion; no vCPU runs any more, and the machine let go of the eventfds.
+ * Resets the device, runs rounds of the loop until nothing is in flight, closes, and frees. Takes NULL. Loop's thread,
+ * but not inside a completion; no vCPU runs, and the machine has released the eventfds.
  */
 void virtio_destroy(struct virtio_dev *dev);
 
-/* For a device: everything of a reset that was asked for is over. Ends in the driver's status write returning. */
+/* For a device: the requested reset is complete. The driver's write of the status returns then. */
 void virtio_reset_done(struct virtio_dev *dev);
 
 /*
- * For a device: completes a chain of `queue`. The driver sees it, with at most one interrupt for all, at the end of
- * the loop's round, or at virtio_show. Does nothing for a device that is not active.
+ * For a device: completes a chain of `queue`. The driver sees it at virtio_show or at the end of the loop's round, with
+ * at most one interrupt for all. Does nothing if the device is not active.
  */
 void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written);
 
 /*
- * The same of a chain that the driver only gets back, so that it is in no hurry to see it: shown together with the next
- * other completion of the device, or when a quarter of the queue waits, or after VIRTIO_QUIET_MS. Saves the driver an
- * interrupt a chain. The chain is as `virtio_fetch` gave it.
+ * The same for a chain whose completion is not urgent, because the driver only frees it. The driver sees it with the
+ * next ordinary completion of the device, when a quarter of the queue waits, or after VIRTIO_QUIET_MS: one interrupt
+ * for many chains. The chain is as `virtio_fetch` returned it.
  */
 #define VIRTIO_QUIET_MS 10
 void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struct virtq_chain *chain);
 
 /*
- * For a device in the middle of much work, right after a completion: the driver sees now what was completed, and begins
- * with that. Its first interrupt of a round is at once, for all others there is one in the end.
+ * For a device with much work left, right after a completion: shows the driver what is complete, so that it can start
+ * on that. The first call of a round may interrupt at once; the others share an interrupt at its end.
  */
 void virtio_show(struct virtio_dev *dev);
 
 /*
- * For a device: the driver broke a rule. Logged once; nothing is served until the driver resets the device (section
- * 2.1.2). What is in flight goes on and is forgotten.
+ * For a device: the driver broke a rule. Logged once; the device serves nothing until the driver resets it (section
+ * 2.1.2). Operations in flight continue, and their results are dropped.
  */
 void virtio_fail(struct virtio_dev *dev, const char *why);
 
 /*
- * For a device's kick: do { while (virtio_fetch(...)) serve; } while (virtio_more(...)). Fetch is virtq_fetch, but a
- * broken ring fails the device and means false. More turns notifications on, and is true when chains came meanwhile.
- * A kick serves a queue's length of chains at most; what is left is for another kick in the next round, so that no
- * driver that adds as fast as the device serves has the loop for itself.
+ * For a device's kick: do { while (virtio_fetch(...)) serve; } while (virtio_more(...)). virtio_fetch is virtq_fetch,
+ * except that a broken ring fails the device and returns false. virtio_more turns notifications on, and returns true if
+ * chains arrived in the meantime. A kick serves at most as many chains as the queue is long; the next round kicks again
+ * for the rest, so that a driver that adds chains as fast as the device serves them cannot monopolize the loop.
  */
 bool virtio_fetch(struct virtio_dev *dev, unsigned queue, struct virtq_chain *chain);
 bool virtio_more(struct virtio_dev *dev, unsigned queue);
 
-/* Gives back the chain that virtio_fetch took last; so several, the last one first, and before any is completed. */
+/* Returns the chain fetched last. May be repeated, in reverse order, before any of the chains is completed. */
 void virtio_unfetch(struct virtio_dev *dev, unsigned queue, uint16_t head);
 
 /*
- * For a device that has a reason of its own to look at a queue: kicks it at the end of the loop's round, or, called
- * from such a kick, of the next one.
+ * For a device that has a reason of its own to look at a queue: kicks it at the end of the loop's round, or of the next
+ * one if called from such a kick.
  */
 void virtio_kick_again(struct virtio_dev *dev, unsigned queue);
 
-/* For a device: its config space changed, already. Loop's thread. */
+/* For a device, after a change of its config space: tells the driver. Loop's thread. */
 void virtio_config_changed(struct virtio_dev *dev);
 
 /*
- * For a transport. Both wait for the loop's thread, and are called from any. False: the loop has ended. Reset leaves
- * queues, features and interrupts cleared; the status is the transport's.
+ * For a transport. Both wait for the loop's thread, and return false if the loop has ended. A reset clears queues,
+ * features and interrupts, but not the status, which is the transport's. Any thread.
  */
 bool virtio_activate(struct virtio_dev *dev);
 bool virtio_reset(struct virtio_dev *dev);
 
-/* Any thread: raises the interrupt once more if the driver has not acknowledged what it was for. */
+/* Raises the interrupt again if the driver has not acknowledged its cause. Any thread. */
 void virtio_interrupt_again(struct virtio_dev *dev);
 
-/* For a transport: DEVICE_NEEDS_RESET, and its notification. Any thread. */
+/* For a transport: sets DEVICE_NEEDS_RESET and notifies the driver. Any thread. */
 void virtio_needs_reset(struct virtio_dev *dev, const char *why);
 
 #endif

@@ -29,7 +29,7 @@ static uint32_t status(const struct virtio_dev *dev)
 	return __atomic_load_n(&dev->status, __ATOMIC_SEQ_CST);
 }
 
-/* The state of the selected queue; NULL when there is no such queue. */
+/* The state of the selected queue; NULL if there is no such queue. */
 static struct virtq_state *selected(struct virtio_mmio *mmio)
 {
 	struct virtio_dev *dev = mmio->dev;
@@ -79,7 +79,7 @@ void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uns
 		return;
 	}
 	if (len != 4 || offset % 4 != 0)
-		return; /* section 4.2.2.2: the registers are accessed whole */
+		return; /* section 4.2.2.2: registers are accessed as a whole */
 	uint32_t value;
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
 		value = __atomic_load_n(&dev->interrupt_status, __ATOMIC_SEQ_CST);
@@ -97,7 +97,7 @@ static void reset(struct virtio_mmio *mmio)
 	virtio_reset(dev);
 	mmio->device_features_sel = mmio->driver_features_sel = mmio->queue_sel = 0;
 	mmio->driver_features = 0;
-	__atomic_store_n(&dev->status, 0, __ATOMIC_SEQ_CST); /* read as 0 from when nothing is in flight any more */
+	__atomic_store_n(&dev->status, 0, __ATOMIC_SEQ_CST); /* reads as 0 once nothing is in flight */
 }
 
 static void write_status(struct virtio_mmio *mmio, uint32_t value)
@@ -107,7 +107,7 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 		reset(mmio);
 		return;
 	}
-	/* Bits are only ever added (section 2.1.1), and NEEDS_RESET by the device alone. */
+	/* The driver only adds bits (section 2.1.1); only the device sets NEEDS_RESET. */
 	uint32_t old = status(dev);
 	uint32_t added = value & ~old &
 	                 (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |
@@ -118,7 +118,7 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 		else
 			added &= ~(uint32_t)VIRTIO_CONFIG_S_FEATURES_OK; /* section 2.2.2 */
 	}
-	/* Without features there is no contract to serve by; nor does a failed device come to life again. */
+	/* A device starts only after the features are settled, and not after a failure. */
 	if (!((old | added) & VIRTIO_CONFIG_S_FEATURES_OK) ||
 	        (old & (VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED)))
 		added &= ~(uint32_t)VIRTIO_CONFIG_S_DRIVER_OK;
@@ -135,12 +135,12 @@ static void write_features(struct virtio_mmio *mmio, uint32_t value)
 	if (mmio->driver_features_sel < 2)
 		mmio->driver_features = (mmio->driver_features & ~(0xffffffffull << shift)) | (uint64_t)value << shift;
 	else if (value != 0)
-		mmio->driver_features |= 1ull << 63; /* never offered, so that FEATURES_OK is refused */
+		mmio->driver_features |= 1ull << 63; /* never offered: FEATURES_OK will be refused */
 }
 
 /*
- * Stopping a queue means that its contents are not touched any more. Queues cannot be stopped one by one here
- * (RING_RESET is not offered), so all of the device stops, and says that it wants a reset.
+ * A stopped queue must not be accessed. Queues cannot be stopped one by one here (RING_RESET is not offered), so the
+ * whole device stops and asks for a reset.
  */
 static void write_ready(struct virtio_mmio *mmio, struct virtq_state *queue, uint32_t value)
 {
@@ -171,7 +171,7 @@ static void write_queue(struct virtio_mmio *mmio, uint64_t offset, uint32_t valu
 		write_ready(mmio, queue, value);
 		return;
 	}
-	/* Nothing of a queue changes once it is ready, nor under the loop's thread: section 4.2.2.2. */
+	/* A queue does not change once it is ready, nor while the loop's thread uses it: section 4.2.2.2. */
 	if (queue->ready || status(mmio->dev) & VIRTIO_CONFIG_S_DRIVER_OK)
 		return;
 	switch (offset) {
@@ -198,7 +198,7 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 	}
 }
 
-/* For the kicks that no ioeventfd took. A queue that is not in use does not mind: see kick() in device.c. */
+/* For kicks that no ioeventfd took. A kick of a queue that is not in use has no effect: see kick() in device.c. */
 static void notify(struct virtio_dev *dev, uint32_t queue)
 {
 	uint64_t one = 1;

@@ -11,8 +11,8 @@
 typedef uint64_t guest_u64 __attribute__((aligned(1), may_alias));
 
 /*
- * Volatile: the compiler may neither split a check from a use by loading twice, nor make this a call of memcpy, which
- * ThreadSanitizer would look into.
+ * Volatile, so that the compiler neither loads twice, once for a check and once for the use, nor calls memcpy, which
+ * ThreadSanitizer instruments.
  */
 __attribute__((no_sanitize("thread"))) void guest_load(void *to, const void *from_guest, size_t len)
 {
@@ -91,7 +91,7 @@ static int break_queue(struct virtq *q, const char *why)
 	return -EPROTO;
 }
 
-/* One area of the ring: its address is a multiple of `align`, and `len` bytes from there on are RAM. */
+/* One area of the ring: its address must be a multiple of `align`, and `len` bytes from there must be RAM. */
 static void *ring_area(const struct virtq *q, uint64_t addr, uint64_t align, uint64_t len)
 {
 	return addr % align == 0 ? gmem_ptr(q->gmem, gpa(addr), len) : NULL;
@@ -105,7 +105,7 @@ int virtq_start(struct virtq *q, const struct gmem *gmem, uint16_t size_max, uin
 		return break_queue(q, "the queue size is not a power of two up to the maximum");
 	q->gmem = gmem;
 
-	/* Alignments: section 2.7. The two event fields count as part of the rings also when they are not used. */
+	/* Alignments: section 2.7. The two event fields are part of the rings even if they are not used. */
 	const struct vring_desc *desc = ring_area(q, q->state.desc, 16, 16 * (uint64_t)size);
 	uint16_t *avail = ring_area(q, q->state.avail, 2, 6 + 2 * (uint64_t)size);
 	uint16_t *used = ring_area(q, q->state.used, 4, 6 + 8 * (uint64_t)size);
@@ -141,7 +141,7 @@ void virtq_stop(struct virtq *q)
 static int add_buffer(struct virtq *q, struct virtq_chain *chain, const struct vring_desc *desc)
 {
 	if (desc->len == 0)
-		return 0; /* nothing to transfer, so its address is never used either */
+		return 0; /* nothing to transfer: its address is never used */
 	if (desc->len > UINT32_MAX - chain->readable_bytes - chain->writable_bytes)
 		return break_queue(q, "a chain of 4 GiB or more"); /* section 2.7.5.2, and sums stay 32 bits */
 	void *host = gmem_ptr(q->gmem, gpa(desc->addr), desc->len);
@@ -161,9 +161,9 @@ static int add_buffer(struct virtq *q, struct virtq_chain *chain, const struct v
 }
 
 /*
- * Follows a chain from descriptor `index` of `table`. The length of a chain is bounded (section 2.7.5.3.1: by the size
- * of the queue, indirect or not), so it ends even when it is a loop. On success, *indirect is the one that refers to
- * an indirect table, if the chain ended in one; its length is zero otherwise.
+ * Follows a chain from descriptor `index` of `table`. The size of the queue bounds its length (section 2.7.5.3.1),
+ * indirect or not, so the walk ends even if the chain is a loop. On success, *indirect is the descriptor of the
+ * indirect table that the chain ended in; its length is zero if there is none.
  */
 static int walk(struct virtq *q, struct virtq_chain *chain, const struct vring_desc *table, uint32_t entries,
         uint32_t index, unsigned *length, struct vring_desc *indirect)
@@ -222,7 +222,7 @@ int virtq_fetch(struct virtq *q, struct virtq_chain *chain)
 		return q->broken ? -EPROTO : 0;
 	uint16_t next = q->state.avail_next;
 	if (next == q->avail_seen) {
-		/* Acquire: what the driver wrote before it moved idx is seen after (its barrier of 2.7.13.3). */
+		/* Acquire: pairs with the driver's barrier (2.7.13.3) between its writes and its store of idx. */
 		uint16_t idx = __atomic_load_n(q->avail_idx, __ATOMIC_ACQUIRE);
 		if (idx == next)
 			return 0;
@@ -275,11 +275,11 @@ bool virtq_publish(struct virtq *q)
 		return false;
 	q->published = new;
 	/*
-	 * Sequentially consistent, both: the store of idx is before the load of what the driver wants to know of. The
-	 * driver stores what it wants and then loads idx once more, with a full barrier between (2.7.7.1 and the loop
-	 * of 2.7.14): so one of the two sees the other's store, and no completion is left without its interrupt. (A
-	 * store and a load, not a fence, because ThreadSanitizer knows no fences.) The store also is the release of the
-	 * entries and buffers before it.
+	 * Both sequentially consistent, so that the store of idx precedes the load of the driver's wish. The driver
+	 * stores its wish, then loads idx again, with a full barrier in between (2.7.7.1, and the loop of 2.7.14). So
+	 * one of the two sees the other's store, and no completion lacks its interrupt. (A store and a load instead of
+	 * a fence, because ThreadSanitizer does not support fences.) The store also releases the entries and buffers
+	 * before it.
 	 */
 	__atomic_store_n(q->used_idx, new, __ATOMIC_SEQ_CST);
 	if (!q->event_idx)
@@ -290,7 +290,7 @@ bool virtq_publish(struct virtq *q)
 
 void virtq_notify_off(struct virtq *q)
 {
-	/* With EVENT_IDX the event stays where it was, and that is behind: section 2.7.10. */
+	/* With EVENT_IDX nothing needs to be done: the event stays where it was, which is behind (section 2.7.10). */
 	if (q->running && !q->event_idx)
 		__atomic_store_n(q->used_flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }
@@ -300,8 +300,8 @@ bool virtq_notify_on(struct virtq *q)
 	if (!q->running)
 		return false;
 	/*
-	 * Sequentially consistent, both, as in virtq_publish. Pairs with the driver's full barrier between its store of
-	 * avail.idx and its load of avail_event or flags (2.7.13.4.1): either the driver sees that it shall notify, or
+	 * Both sequentially consistent, as in virtq_publish. Pairs with the driver's full barrier between its store of
+	 * avail.idx and its load of avail_event or flags (2.7.13.4.1): either the driver sees that it must notify, or
 	 * its chain is seen here.
 	 */
 	if (q->event_idx)

@@ -2,10 +2,10 @@
 /*
  * One split virtqueue (virtio 1.2, section 2.7), seen from the device.
  *
- * Everything in the rings is written by the guest, at any moment, also while it is read here. So: each field is loaded
- * once, into a local; the local is checked; only the local is used. What the device alone decides (where it is in both
- * rings, which heads it holds) is kept here and never read back from guest memory. A ring that breaks the rules makes
- * the queue `broken`: every later call is refused or does nothing, until the driver resets the device.
+ * The guest may write to the rings at any moment, even while they are read here. So each field is loaded once, into a
+ * local, and only the local is checked and used. State that the device alone decides (its position in both rings, the
+ * heads it holds) is kept here and never read back from guest memory. A ring that breaks the rules makes the queue
+ * `broken`: later calls fail or do nothing until the driver resets the device.
  *
  * Threads: one at a time; in wisp the loop's, from activation to the end of a reset.
  */
@@ -19,23 +19,23 @@
 
 #include "vmm/monitor/gmem.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio is little-endian, and this code is as well");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio is little-endian, and this code does not convert");
 
-/* Descriptors a queue. A chain is never longer than its queue, so this bounds the buffers of a chain too. */
+/* Descriptors of a queue. A chain is never longer than its queue, so this also bounds the buffers of a chain. */
 #define VIRTQ_SIZE_MAX 128
 
-/* All that a queue is, but for the guest's memory: what a snapshot keeps. Addresses are the guest's, in bytes. */
+/* The state of a queue outside guest memory. Addresses are the guest's. */
 struct virtq_state {
 	uint64_t desc;
 	uint64_t avail;
 	uint64_t used;
 	uint16_t size; /* descriptors */
 	uint16_t ready;
-	uint16_t avail_next; /* the entry of the available ring to fetch next; counts on, modulo 2^16 */
-	uint16_t used_next;  /* the entry of the used ring to write next; likewise */
+	uint16_t avail_next; /* the next entry of the available ring to fetch; counts on, modulo 2^16 */
+	uint16_t used_next;  /* the next entry of the used ring to write; likewise */
 };
 
-/* A fetched chain: its buffers, those to read first, checked to be whole inside RAM. Empty buffers are left out. */
+/* A fetched chain: its buffers, readable ones first, each checked to be inside RAM. Empty buffers are left out. */
 struct virtq_chain {
 	uint16_t head;
 	uint16_t readable; /* buffers the device reads: iov[0 .. readable) */
@@ -57,7 +57,7 @@ struct virtq {
 	bool indirect;
 	uint16_t avail_seen; /* the driver's avail.idx as last loaded */
 	uint16_t published;  /* used.idx as the driver sees it */
-	uint16_t held;       /* heads fetched and not pushed */
+	uint16_t held;       /* heads fetched but not pushed */
 	uint64_t held_heads[VIRTQ_SIZE_MAX / 64];
 	const struct vring_desc *desc;
 	const uint16_t *avail_flags, *avail_idx, *avail_ring, *used_event;
@@ -66,52 +66,54 @@ struct virtq {
 };
 
 /*
- * Begins to serve the rings that q->state describes. Checks that they may be served at all: the size is a power of two
- * up to `size_max`, the three areas are aligned and whole inside RAM. `features` are the negotiated ones. The indexes
- * go on from q->state (zeros after a reset). 0, or -EPROTO with q->broken set.
+ * Starts to serve the rings that q->state describes, after checking that the size is a power of two up to `size_max`
+ * and that the three areas are aligned and inside RAM. `features` are the negotiated ones. The indexes continue from
+ * q->state (zeros after a reset). 0, or -EPROTO with q->broken set.
  */
 int virtq_start(struct virtq *q, const struct gmem *gmem, uint16_t size_max, uint64_t features);
 
-/* Forgets the rings, the chains held and all state. Nothing that was fetched may be pushed any more. */
+/* Forgets the rings, the held chains and all state. Chains fetched before must not be pushed. */
 void virtq_stop(struct virtq *q);
 
-/* The next available chain: 1 with `chain` filled in and its head held, 0 when there is none, -EPROTO when broken. */
+/* Fetches the next available chain: 1 with `chain` filled in and its head held, 0 if there is none, -EPROTO if broken.
+ */
 int virtq_fetch(struct virtq *q, struct virtq_chain *chain);
 
-/* Gives back the chain fetched last, unused; the next fetch finds it again. No fetch or push may lie in between. */
+/* Returns the chain fetched last, unused; the next fetch finds it again. No fetch or push may come in between. */
 void virtq_unfetch(struct virtq *q, uint16_t head);
 
 /*
- * Completes a held chain: `written` bytes, counted from its first writable one, were written. The driver sees nothing
- * before virtq_publish. Chains complete in any order. A broken or stopped queue ignores it.
+ * Completes a held chain, of which `written` bytes were written, from its first writable byte on. The driver sees it
+ * after virtq_publish. Chains complete in any order. Does nothing if the queue is broken or stopped.
  */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
-/* Shows the driver all that was pushed. True when it asked for an interrupt for any of it. */
+/* Shows the driver all pushed chains. Returns whether it wants an interrupt for any of them. */
 bool virtq_publish(struct virtq *q);
 
 /*
- * Whether the driver shall notify of new chains. Off is a hint. On returns true when chains came meanwhile, of which
- * no notification may ever tell: fetch again then. The usual round is { off; fetch until 0; } while (on).
+ * Whether the driver notifies of new chains. virtq_notify_off is a hint. virtq_notify_on returns true if chains arrived
+ * in the meantime, for which no notification may come: fetch again. The usual loop is { off; fetch until 0; } while
+ * (on).
  */
 void virtq_notify_off(struct virtq *q);
 bool virtq_notify_on(struct virtq *q);
 
 /*
- * Copies between guest memory and the host's own, each byte touched exactly once, so that what was checked is what is
- * used. Also keeps ThreadSanitizer out of what are races by design. The ranges do not overlap.
+ * Copies between guest and host memory, accessing each byte exactly once, so that what is checked is what is used. Also
+ * hides from ThreadSanitizer what are races by design. The ranges must not overlap.
  */
 void guest_load(void *to, const void *from_guest, size_t len);
 void guest_store(void *to_guest, const void *from, size_t len);
 
 /*
- * The same over the buffers `iov[0 .. count)`, from byte `offset` of them all. Bytes copied: less than `len` only where
- * the buffers end.
+ * The same for the buffers `iov[0 .. count)` taken together, from byte `offset` on. Returns the number of bytes copied,
+ * which is less than `len` only if the buffers end before.
  */
 size_t guest_load_iov(void *to, const struct iovec *iov, unsigned count, size_t offset, size_t len);
 size_t guest_store_iov(const struct iovec *iov, unsigned count, size_t offset, const void *from, size_t len);
 
-/* Drops `bytes` (at most all) from the front of the buffers, in place. Returns how many buffers are used up. */
+/* Removes `bytes` (at most all) from the front of the buffers, in place. Returns how many buffers are used up. */
 unsigned iov_advance(struct iovec *iov, unsigned count, size_t bytes);
 
 #endif

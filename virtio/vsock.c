@@ -2,17 +2,17 @@
 /*
  * Theory of operation of the guest's side.
  *
- * From the guest: each packet of the tx queue is handled at once, and completed: a small one at leisure, since the
- * driver only frees it, and an interrupt of its own would cost more than all the rest of it. Its data goes straight
- * from the guest's buffers into the host's socket; what that does not take is kept, up to what the guest was told it
- * may send ahead, and counts as forwarded (fwd_cnt) only when the socket took it. So one slow reader stops its own
- * stream, and no other.
+ * From the guest: each packet of the tx queue is handled at once and completed. Small ones are completed quietly: the
+ * driver only frees them, and an interrupt for each would cost more than all the rest. Data goes directly from the
+ * guest's buffers to the host's socket. What the socket does not take is kept, up to the amount that the guest may send
+ * ahead, and counts as forwarded (fwd_cnt) only when the socket has taken it. So a slow reader stops its own stream and
+ * no other.
  *
- * To the guest: connections that have something to say stand in a line, `ready`. Each says one thing (a control packet,
- * or what one read of its socket brings) and goes to the end of the line. The read puts the bytes straight into the
- * guest's buffers, several at a time. Without buffers in the rx queue everybody waits; what waits are flags in
- * connections and a short list of resets, so the memory does not grow, and when that list is full the tx queue waits
- * too (section 5.10.6.1.2).
+ * To the guest: connections with something to send are in a queue, `ready`. Each sends one packet or batch (a control
+ * packet, or what one read of its socket returns) and goes to the end of the queue. The read puts the bytes directly
+ * into the guest's buffers, several at a time. Without buffers in the rx queue all connections wait. What waits are
+ * flags in connections and a short list of resets, so memory use does not grow; when the list is full, the tx queue
+ * waits too (section 5.10.6.1.2).
  */
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -29,7 +29,7 @@ enum { RXQ, TXQ, EVENTQ, QUEUES };
 
 #define F_STREAM 0
 #define HEADER_SIZE ((uint32_t)sizeof(struct virtio_vsock_hdr))
-#define TX_QUIET_MAX 4096u /* bytes of a packet that is given back at leisure */
+#define TX_QUIET_MAX 4096u /* packets up to this size, in bytes, are completed quietly */
 #define FIRST_HOST_PORT (1u << 30)
 #define PORT_LENGTH_MAX 11 /* "_4294967295" */
 
@@ -44,7 +44,7 @@ static struct vsock *to_vsock(struct virtio_dev *dev)
 
 static struct conn **bucket(struct vsock *v, uint32_t guest_port, uint32_t host_port)
 {
-	/* Seeded: a guest chooses its ports, and must not be able to choose its bucket. */
+	/* Seeded: a guest chooses its ports, but must not be able to choose their buckets. */
 	uint64_t key = ((uint64_t)guest_port << 32 | host_port) ^ v->hash_seed;
 	key *= 0x9e3779b97f4a7c15ull;
 	key ^= key >> 32;
@@ -72,7 +72,7 @@ static void link_conn(struct conn *conn, uint32_t guest_port, uint32_t host_port
 	conn->linked = true;
 }
 
-/* The guest's half is over. May free the connection. */
+/* Ends the guest's half. May free the connection. */
 static void unlink_conn(struct conn *conn)
 {
 	struct conn **at = bucket(conn->vsock, conn->guest_port, conn->host_port);
@@ -95,7 +95,7 @@ void conn_wake(struct conn *conn)
 void conn_request(struct conn *conn, uint32_t guest_port)
 {
 	struct vsock *v = conn->vsock;
-	/* A free port is found soon: there are far more ports than connections. */
+	/* A free port is found quickly: there are far more ports than connections. */
 	do {
 		if (++v->next_host_port < FIRST_HOST_PORT)
 			v->next_host_port = FIRST_HOST_PORT;
@@ -106,7 +106,7 @@ void conn_request(struct conn *conn, uint32_t guest_port)
 	conn_wake(conn);
 }
 
-/* The guest gets a reset, and the connection is over for it; the host's half goes its own way. */
+/* Sends a reset to the guest, which ends its half. The host's half is independent of that. */
 static void say_reset(struct conn *conn)
 {
 	conn->state = CONN_RESET;
@@ -120,14 +120,14 @@ void conn_abort(struct conn *conn)
 	bool known = linked && conn->state != CONN_REQUEST;
 	if (known)
 		say_reset(conn);
-	host_close(conn); /* its end, if the guest's half is over already */
+	host_close(conn); /* frees it if the guest's half has ended already */
 	if (linked && !known)
 		unlink_conn(conn);
 }
 
 /* --- to the guest --- */
 
-/* What the guest still has room for: section 5.10.6.3. Its counters are its own, and may be nonsense. */
+/* What the guest has room for: section 5.10.6.3. Its counters are not trusted. */
 static uint32_t credit(const struct conn *conn)
 {
 	uint32_t in_flight = conn->sent - conn->guest_fwd;
@@ -139,7 +139,7 @@ static bool wants_data(const struct conn *conn)
 	return conn->state == CONN_OPEN && conn->readable && !conn->host_eof && !conn->guest_deaf;
 }
 
-/* What the guest should know of the host's ends. That the host sends no more comes after its last byte. */
+/* What the guest should know about the host's shutdowns. SEND comes after the host's last byte. */
 static uint8_t shutdown_flags(const struct conn *conn)
 {
 	return (uint8_t)((conn->host_deaf ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0) |
@@ -178,11 +178,11 @@ static void put_packet(struct conn *conn, const struct virtq_chain *chain, uint1
 	        .fwd_cnt = conn->forwarded,
 	};
 	conn->fwd_told = conn->forwarded;
-	conn->pending &= (uint8_t)~PENDING_CREDIT; /* every packet says it */
+	conn->pending &= (uint8_t)~PENDING_CREDIT; /* every packet carries it */
 	put_header(conn->vsock, chain, &header);
 }
 
-/* The buffers of a chain behind the packet's header, at most `limit` bytes of them, added to `iov`. Bytes added. */
+/* Adds the buffers of a chain after the packet's header, up to `limit` bytes, to `iov`. Returns the bytes added. */
 static uint32_t payload_room(const struct virtq_chain *chain, struct iovec *iov, unsigned *count, uint32_t limit)
 {
 	uint32_t skip = HEADER_SIZE, room = 0;
@@ -203,7 +203,7 @@ static uint32_t payload_room(const struct virtq_chain *chain, struct iovec *iov,
 	return room;
 }
 
-/* A buffer that holds no packet is the driver's mistake. */
+/* A buffer that is too small for a packet is the driver's error. */
 static bool fetch_rx(struct vsock *v, struct virtq_chain *chain)
 {
 	if (!virtio_fetch(&v->dev, RXQ, chain))
@@ -214,7 +214,7 @@ static bool fetch_rx(struct vsock *v, struct virtq_chain *chain)
 	return false;
 }
 
-/* Reads the socket into the chain at hand, and into more if there are. Chains that stay empty go back. */
+/* Reads the socket into the chain in batch[0], and into more if there are. Chains that stay empty are returned. */
 static void put_data(struct conn *conn)
 {
 	struct vsock *v = conn->vsock;
@@ -232,7 +232,7 @@ static void put_data(struct conn *conn)
 	while (n < 0 && errno == EINTR);
 	uint32_t left = n > 0 ? (uint32_t)n : 0;
 	if (n < 0 || (left < total && !conn->ending))
-		conn->readable = false; /* all there was: the poll tells of more */
+		conn->readable = false; /* that was all: the poll reports more */
 	if (n == 0 || (n < 0 && errno != EAGAIN)) {
 		conn->host_eof = true;
 		host_ended(conn);
@@ -248,12 +248,12 @@ static void put_data(struct conn *conn)
 		left -= len;
 		put_packet(conn, &v->batch[i], VIRTIO_VSOCK_OP_RW, 0, len);
 	}
-	/* A full batch is of a stream: the guest wakes up, and works on it, while the next is filled. */
+	/* A full batch belongs to a stream: the guest can work on it while the next is filled. */
 	if (used == BATCH_MAX)
 		virtio_show(&v->dev);
 }
 
-/* Says one thing, into the chain at hand in batch[0]. */
+/* Sends one packet or batch, into the chain in batch[0]. */
 static void say(struct conn *conn)
 {
 	struct vsock *v = conn->vsock;
@@ -276,7 +276,7 @@ static void say(struct conn *conn)
 		put_packet(conn, chain, VIRTIO_VSOCK_OP_SHUTDOWN, conn->shutdown_told, 0);
 	} else if (conn->pending & PENDING_CREDIT) {
 		put_packet(conn, chain, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0, 0);
-	} else { /* bytes wait, and the guest has no room for them */
+	} else { /* data waits, and the guest has no room for it */
 		conn->credit_asked = true;
 		put_packet(conn, chain, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0, 0);
 	}
@@ -294,11 +294,11 @@ static void say_reply(struct vsock *v)
 	};
 	v->reply_first = (v->reply_first + 1) % REPLIES_MAX;
 	if (v->reply_count-- == REPLIES_MAX)
-		virtio_kick_again(&v->dev, TXQ); /* it waited for room */
+		virtio_kick_again(&v->dev, TXQ); /* the queue waited for room */
 	put_header(v, &v->batch[0], &header);
 }
 
-/* The first in line; those that have nothing to say leave it. NULL when it is empty. */
+/* The first ready connection; removes those with nothing to send. NULL if there is none. */
 static struct conn *first_ready(struct vsock *v)
 {
 	while (!list_empty(&v->ready)) {
@@ -315,7 +315,7 @@ static void pump(struct vsock *v)
 	for (;;) {
 		struct conn *conn = v->reply_count == 0 ? first_ready(v) : NULL;
 		if (v->reply_count == 0 && !conn)
-			return; /* notifications stay off: new buffers are of no interest */
+			return; /* notifications stay off: new buffers are not needed */
 		if (!fetch_rx(v, &v->batch[0])) {
 			if (!virtio_more(&v->dev, RXQ))
 				return;
@@ -325,7 +325,7 @@ static void pump(struct vsock *v)
 			say_reply(v);
 			continue;
 		}
-		list_remove(&conn->ready); /* its turn is used, now that there is a buffer: to the end of the line */
+		list_remove(&conn->ready); /* it has a buffer, so its turn is used: to the end of the queue */
 		list_append(&v->ready, &conn->ready);
 		say(conn);
 	}
@@ -336,7 +336,7 @@ static void pump(struct vsock *v)
 static void reply_reset(struct vsock *v, const struct virtio_vsock_hdr *header)
 {
 	if (header->op == VIRTIO_VSOCK_OP_RST)
-		return; /* or two peers would reset each other for ever */
+		return; /* otherwise two peers could reset each other for ever */
 	v->replies[(v->reply_first + v->reply_count++) % REPLIES_MAX] = (struct reply){
 	        .src_cid = header->dst_cid,
 	        .src_port = header->dst_port,
@@ -368,7 +368,7 @@ static void accepted(struct conn *conn)
 	char line[24];
 	int len = snprintf(line, sizeof(line), "OK %u\n", conn->host_port);
 	conn->state = CONN_OPEN;
-	/* The first bytes into an empty socket: they are taken, or the client is gone, which the poll tells. */
+	/* An empty socket takes these bytes, unless the client is gone, which the poll reports. */
 	ssize_t n = send(conn->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n != len)
 		conn->host_deaf = true;
@@ -383,8 +383,8 @@ static void shut_down(struct conn *conn, uint32_t flags)
 	conn->guest_deaf |= deafens;
 	if (conn->guest_eof && conn->guest_deaf) {
 		/*
-		 * A clean end (5.10.6.5). The answer does not wait for a host that reads slowly: what is kept follows.
-		 * Both ways end in one step: a host that sees one end must not find the other open.
+		 * A clean end (5.10.6.5). The answer does not wait for a host that reads slowly; it still gets the data
+		 * that is kept. Both directions end in one step: a host that sees one end must not find the other open.
 		 */
 		say_reset(conn);
 		host_finish(conn);
@@ -403,7 +403,7 @@ static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, st
 	uint32_t len = header->len;
 	if (len > chain->readable_bytes - HEADER_SIZE || conn->guest_eof ||
 	        len > CONN_BUFFER_MAX - (conn->received - conn->forwarded)) {
-		conn_abort(conn); /* more than the packet holds, than it announced, or than it has credit for */
+		conn_abort(conn); /* more than the packet holds, after its end, or more than it has credit for */
 		return;
 	}
 	conn->received += len;
@@ -418,15 +418,15 @@ static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, st
 		conn_abort(conn);
 }
 
-/* A packet of a connection that both sides know. */
+/* Handles a packet of a connection that both sides know. */
 static void handle(struct conn *conn, const struct virtio_vsock_hdr *header, struct virtq_chain *chain)
 {
-	if (conn->state == CONN_RESET) /* our reset is on its way, and answers this */
+	if (conn->state == CONN_RESET) /* a reset is on its way, and answers this */
 		return;
 	conn->guest_alloc = header->buf_alloc;
 	conn->guest_fwd = header->fwd_cnt;
 	if (credit(conn) > 0)
-		conn->credit_asked = false; /* else once is enough: it tells when it has room */
+		conn->credit_asked = false; /* otherwise one request is enough: the guest reports when it has room */
 	if (header->op == VIRTIO_VSOCK_OP_RESPONSE && conn->state == CONN_REQUESTED) {
 		accepted(conn);
 		return;
@@ -449,7 +449,7 @@ static void handle(struct conn *conn, const struct virtio_vsock_hdr *header, str
 		conn_wake(conn);
 }
 
-/* The guest reset it: nothing is said any more, but what it sent before goes its way. */
+/* The guest reset the connection: nothing more is sent to it, but the host still gets the data it sent before. */
 static void handle_reset(struct conn *conn)
 {
 	bool finish = conn->state == CONN_OPEN || conn->state == CONN_RESET;
@@ -470,7 +470,7 @@ static void handle_packet(struct vsock *v, struct virtq_chain *chain)
 		return;
 	}
 	if (header.src_cid != v->config.guest_cid)
-		return; /* not its own address: whom should an answer go to? */
+		return; /* not its own address: there is no one to answer */
 	if (header.dst_cid != HOST_CID || header.type != VIRTIO_VSOCK_TYPE_STREAM) {
 		reply_reset(v, &header);
 		return;
@@ -489,11 +489,11 @@ static void handle_packet(struct vsock *v, struct virtq_chain *chain)
 static void take_packets(struct vsock *v)
 {
 	do {
-		/* Each may need a reply. With no room for one the queue waits, and pump kicks it. */
+		/* Each may need a reply. If there is no room for one, the queue waits, and pump kicks it. */
 		while (v->reply_count < REPLIES_MAX && virtio_fetch(&v->dev, TXQ, &v->tx)) {
 			uint32_t bytes = v->tx.readable_bytes;
 			handle_packet(v, &v->tx);
-			/* The guest's memory of large packets is soon in demand again. */
+			/* The guest will soon need the memory of large packets again. */
 			if (bytes > TX_QUIET_MAX)
 				virtio_complete(&v->dev, TXQ, v->tx.head, 0);
 			else
@@ -512,7 +512,7 @@ static void vsock_kick(struct virtio_dev *dev, unsigned queue)
 
 /* --- the device --- */
 
-/* Ends every connection that the guest knows of. Clients that still wait to be announced go on waiting. */
+/* Ends every connection that the guest knows of. Clients that it does not know yet continue to wait. */
 static void forget_all(struct vsock *v)
 {
 	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
@@ -557,7 +557,7 @@ static void vsock_destroy(struct virtio_dev *dev)
 	}
 	while (v->ops > 0) {
 		if (loop_step(dev->env.loop, -1) < 0)
-			return; /* a ring that fails: what the kernel may still look at stays */
+			return; /* a failed ring: the kernel may still access the object */
 	}
 	free(v);
 }

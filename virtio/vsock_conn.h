@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside the socket device: its state, and the seam between its two halves. vsock.c is the guest's side: packets,
- * queues, credit. vsock_host.c is the host's: Unix sockets, and what they could not take yet.
+ * Inside the socket device: its state, and the interface between its two halves. vsock.c is the guest's side: packets,
+ * queues, credit. vsock_host.c is the host's side: Unix sockets, and data that they have not taken yet.
  *
- * A connection lives while either half needs it: the guest's while it is `linked` (found by its ports), the host's
- * while fd is open. Polls that are in flight keep the memory a little longer. All of it is the loop's thread's.
+ * A connection exists while either half needs it: the guest's half while it is `linked` (found by its ports), the
+ * host's half while fd is open. Polls in flight keep the memory a little longer. Everything belongs to the loop's
+ * thread.
  */
 #ifndef WISP_VIRTIO_VSOCK_CONN_H
 #define WISP_VIRTIO_VSOCK_CONN_H
@@ -16,10 +17,10 @@
 
 #include "virtio/vsock.h"
 
-/* What a guest may send ahead of what the host's socket takes, in bytes a connection; a power of two. */
+/* How far a guest may send ahead of what the host's socket takes, in bytes for each connection; a power of two. */
 #define CONN_BUFFER_MAX (256u << 10)
 
-/* What all of them may hold together; a connection that needs more is reset. */
+/* What all connections may hold together; one that needs more is reset. */
 #define BUFFERED_MAX (64u << 20)
 
 #define CONNS_MAX 4096u
@@ -28,16 +29,16 @@
 /* "CONNECT 4294967295\n" has 19. */
 #define LINE_MAX_BYTES 32u
 
-/* Resets to send for packets of no connection. When all are taken, packets of the guest wait. */
+/* Resets to send for packets that belong to no connection. When all are in use, packets of the guest wait. */
 #define REPLIES_MAX 64u
 
-/* Receive buffers of the guest that one read of a socket fills. */
+/* The maximum number of the guest's receive buffers that one read of a socket fills. */
 #define BATCH_MAX 8u
 
 #define HOST_CID 2u
 
 struct list {
-	struct list *next, *prev; /* a ring with its head; of an item in no list, itself */
+	struct list *next, *prev; /* a ring that includes the head; an item in no list points to itself */
 };
 
 static inline void list_init(struct list *list)
@@ -66,14 +67,14 @@ static inline void list_remove(struct list *item)
 }
 
 enum conn_state {
-	CONN_LINE,      /* a client that has not said yet where it wants to go */
+	CONN_LINE,      /* a client that has not yet sent its line */
 	CONN_REQUEST,   /* it has; the guest does not know of it yet */
 	CONN_REQUESTED, /* the guest was asked */
 	CONN_OPEN,
-	CONN_RESET, /* to the guest, a reset is all that is left to say */
+	CONN_RESET, /* all that is left for the guest is a reset */
 };
 
-/* Control packets that a connection has for the guest. Flags, not a list: a guest that takes none costs nothing. */
+/* Control packets to send to the guest. Flags instead of a list: a guest that takes none costs no memory. */
 enum { PENDING_REQUEST = 1, PENDING_RESPONSE = 2, PENDING_CREDIT = 4, PENDING_RESET = 8 };
 
 struct conn {
@@ -88,23 +89,23 @@ struct conn {
 
 	int fd;         /* -1: closed */
 	bool readable;  /* the socket may have bytes, or its end */
-	bool ending;    /* the poll told of its end already, and will not again */
-	bool host_eof;  /* and it ended: the host sends no more */
+	bool ending;    /* the poll has reported its end, and will not again */
+	bool host_eof;  /* the host sends no more */
 	bool host_deaf; /* the host takes no more */
-	bool guest_eof; /* likewise of the guest, by its SHUTDOWN */
+	bool guest_eof; /* the same for the guest, by its SHUTDOWN */
 	bool guest_deaf;
-	uint8_t shutdown_told; /* VIRTIO_VSOCK_SHUTDOWN_*, as last said to the guest */
-	bool overdue;          /* it waits for a peer since before the last sweep */
+	uint8_t shutdown_told; /* VIRTIO_VSOCK_SHUTDOWN_*, as last sent to the guest */
+	bool overdue;          /* it has waited for a peer since before the last sweep */
 
-	uint32_t received;    /* bytes from the guest, modulo 2^32 as all counts of credit are */
-	uint32_t forwarded;   /* of them, those that the host's socket took: our fwd_cnt */
+	uint32_t received;    /* bytes from the guest; like all counts of credit, modulo 2^32 */
+	uint32_t forwarded;   /* of these, the number that the host's socket took: our fwd_cnt */
 	uint32_t fwd_told;    /* as the guest knows it */
 	uint32_t sent;        /* bytes to the guest */
 	uint32_t guest_alloc; /* the guest's buf_alloc and fwd_cnt */
 	uint32_t guest_fwd;
 	bool credit_asked;
 
-	uint8_t *buffer; /* a ring, allocated on need */
+	uint8_t *buffer; /* a ring, allocated when needed */
 	uint32_t buffer_size, buffer_start, buffer_len;
 
 	bool in_armed, out_armed;
@@ -114,7 +115,7 @@ struct conn {
 	char line[LINE_MAX_BYTES];
 };
 
-/* A reset to send. The addresses are those it is sent from and to. */
+/* A reset to send, with the addresses that it is sent from and to. */
 struct reply {
 	uint64_t src_cid;
 	uint32_t src_port, dst_port;
@@ -125,7 +126,7 @@ struct vsock {
 	struct virtio_dev dev;
 	struct virtio_vsock_config config;
 	struct sockaddr_un address;
-	bool bound; /* the path is ours to unlink */
+	bool bound; /* the path is to be unlinked */
 	int listen_fd;
 	unsigned ops; /* polls and timeouts in flight */
 	bool accept_armed, accept_waits;
@@ -149,44 +150,44 @@ struct vsock {
 
 /* --- vsock.c --- */
 
-/* There may be something for the guest: looked at in the end of the round. */
+/* There may be something for the guest: checks at the end of the round. */
 void conn_wake(struct conn *conn);
 
-/* A client said where it wants to go: gives it a host port and asks the guest. */
+/* A client named a port: assigns a host port and asks the guest. */
 void conn_request(struct conn *conn, uint32_t guest_port);
 
-/* Ends a connection both ways, at once. The guest is told if it knows of it. */
+/* Ends a connection both ways, at once. A guest that knows of it is told. */
 void conn_abort(struct conn *conn);
 
 /* --- vsock_host.c --- */
 
-/* vsock_listen is there, too. */
+/* Also vsock_listen, of vsock.h. */
 
 /* Stops listening and removes the socket's path. */
 void host_unlisten(struct vsock *v);
 
-/* A connection to the socket that stands for `port`: a descriptor, or -errno. Does not block. */
+/* Connects to the socket for `port`: a descriptor, or -errno. Does not block. */
 int host_connect(const struct vsock *v, uint32_t port);
 
-/* A connection that owns `fd` and listens for what comes. NULL when there are too many; fd is then the caller's. */
+/* Creates a connection that owns and polls `fd`. NULL if there are too many; fd is then still the caller's. */
 struct conn *conn_create(struct vsock *v, int fd, enum conn_state state);
 
-/* The connection waits for a peer from now on: it will not do so for ever. */
+/* The connection waits for a peer from now on: starts its timeout. */
 void conn_await(struct conn *conn);
 
-/* Frees what neither half, nor a poll, needs any more. */
+/* Frees the connection if neither half and no poll needs it. */
 void conn_put(struct conn *conn);
 
 /*
- * Bytes of the guest, `len` in `iov`, to the host; what its socket does not take is kept. False when it cannot be kept.
- * The array is used up.
+ * Sends `len` bytes of the guest, in `iov`, to the host, and keeps what its socket does not take. False if that is not
+ * possible. Modifies the array.
  */
 bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t len);
 
-/* The end of the host's stream was read: looks whether that is the end of the other way too. */
+/* The end of the host's stream was read: checks whether the other direction has ended too. */
 void host_ended(struct conn *conn);
 
-/* The guest sends no more: the host sees the end after the last byte. */
+/* The guest sends no more: the host sees the end of the stream after the last byte. */
 void host_end(struct conn *conn);
 
 /* The guest takes no more. */

@@ -88,7 +88,7 @@ static bool keep(struct conn *conn, const struct iovec *iov, unsigned count, uin
 
 /* --- sending --- */
 
-/* Bytes left the guest for good: it may send as many again, and is told when that begins to matter to it. */
+/* The host took bytes: the guest may send as many again, and is told once that is a quarter of its credit. */
 static void forward(struct conn *conn, uint32_t bytes)
 {
 	conn->forwarded += bytes;
@@ -98,7 +98,7 @@ static void forward(struct conn *conn, uint32_t bytes)
 	}
 }
 
-/* The host takes no more. What is kept for it is lost, as it is with any socket whose peer is gone. */
+/* The host takes no more. Data kept for it is lost, as with any socket whose peer is gone. */
 static void deaf(struct conn *conn)
 {
 	conn->host_deaf = true;
@@ -107,10 +107,10 @@ static void deaf(struct conn *conn)
 	if (conn->linked)
 		conn_wake(conn);
 	else
-		host_close(conn); /* nobody is left on either side */
+		host_close(conn); /* neither side is left */
 }
 
-/* Bytes sent; 0 when the socket is full or, with conn->host_deaf set, gone. */
+/* Returns the bytes sent; 0 if the socket is full or, with conn->host_deaf set, gone. */
 static uint32_t try_send(struct conn *conn, struct iovec *iov, unsigned count)
 {
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
@@ -123,7 +123,7 @@ static uint32_t try_send(struct conn *conn, struct iovec *iov, unsigned count)
 	return n < 0 ? 0 : (uint32_t)n;
 }
 
-/* The buffer is empty and the guest ended: pass that on. */
+/* The buffer is empty: passes on the end of the guest's stream, if it has ended. */
 static void send_end(struct conn *conn)
 {
 	if (!conn->linked || conn->state == CONN_RESET)
@@ -199,7 +199,7 @@ bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t le
 	return true;
 }
 
-/* The poll tells of a closed socket in its own time. The guest is to hear of both ends at once. */
+/* The poll would report a closed socket later, but the guest should learn of both ends at once. */
 void host_ended(struct conn *conn)
 {
 	struct pollfd p = {.fd = conn->fd};
@@ -237,7 +237,7 @@ void conn_put(struct conn *conn)
 	free(conn);
 }
 
-/* May free the connection, unless the guest's half is still linked. */
+/* May free the connection, unless the guest's half is linked. */
 void host_close(struct conn *conn)
 {
 	struct loop *loop = conn->vsock->dev.env.loop;
@@ -247,7 +247,7 @@ void host_close(struct conn *conn)
 		drop_buffer(conn);
 	if (conn->in_armed)
 		loop_cancel(loop, &conn->in_op);
-	shutdown(conn->fd, SHUT_RDWR); /* the polls hold the socket until they are cancelled; its peer need not wait */
+	shutdown(conn->fd, SHUT_RDWR); /* polls hold the socket until they are cancelled; its peer does not wait */
 	close(conn->fd);
 	conn->fd = -1;
 	conn->readable = false;
@@ -271,7 +271,7 @@ static bool parse_line(const char *line, size_t len, uint32_t *port)
 	return value <= UINT32_MAX;
 }
 
-/* Takes the client's line out of the socket, and not one byte more: what follows it is the stream's. */
+/* Reads exactly the client's line from the socket: what follows it belongs to the stream. */
 static void read_line(struct conn *conn)
 {
 	char *at = conn->line + conn->line_len;
@@ -288,7 +288,7 @@ static void read_line(struct conn *conn)
 	n = recv(conn->fd, at, take, MSG_DONTWAIT);
 	conn->line_len = (uint8_t)(conn->line_len + take);
 	if ((size_t)n == take && !newline && conn->line_len < LINE_MAX_BYTES)
-		return; /* the rest is to come */
+		return; /* the rest follows */
 	uint32_t port;
 	if ((size_t)n != take || !parse_line(conn->line, conn->line_len, &port))
 		host_close(conn);
@@ -321,7 +321,7 @@ static void in_done(struct loop_op *op, int res, uint32_t flags)
 	switch (conn->state) {
 	case CONN_LINE: read_line(conn); break;
 	case CONN_REQUEST:
-	case CONN_REQUESTED: /* who left before there was an answer wants none */
+	case CONN_REQUESTED: /* a client that left before the answer */
 		if (gone)
 			conn_abort(conn);
 		break;
@@ -358,9 +358,9 @@ struct conn *conn_create(struct vsock *v, int fd, enum conn_state state)
 	return conn;
 }
 
-/* --- who waits for a peer that may never answer --- */
+/* --- connections that wait for a peer that may never answer --- */
 
-/* For a client's line, or for the guest's reset when the client is gone both ways. */
+/* Waits for a client's line, or for the guest's reset after the client has shut down both ways. */
 static bool is_waiting(const struct conn *conn)
 {
 	return conn->state == CONN_LINE ||
@@ -370,7 +370,7 @@ static bool is_waiting(const struct conn *conn)
 
 static void sweep_later(struct vsock *v);
 
-/* Two sweeps that find a connection waiting are its end. No clock is read, and an idle device has no timer. */
+/* A connection that two sweeps find waiting ends. No clock is read, and an idle device has no timer. */
 static void sweep(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)res;
@@ -428,14 +428,14 @@ static void accept_clients(struct vsock *v)
 			continue;
 		if (fd < 0 && errno == EAGAIN)
 			return;
-		if (fd < 0) { /* no descriptors, or no memory: clients wait in the backlog */
+		if (fd < 0) { /* out of descriptors or memory: clients wait in the backlog */
 			accept_later(v, ACCEPT_DELAY_NS);
 			return;
 		}
 		if (!conn_create(v, fd, CONN_LINE))
 			close(fd);
 	}
-	accept_later(v, 0); /* the poll tells of changes only: what waits already has to be looked for */
+	accept_later(v, 0); /* the poll reports only changes, not clients that wait already */
 }
 
 static void accept_timer(struct loop_op *op, int res, uint32_t flags)
@@ -485,7 +485,7 @@ int vsock_listen(struct virtio_dev *dev, struct err *err)
 	v->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (v->listen_fd < 0)
 		return err_set(err, errno, "cannot create a socket: %s", strerror(errno));
-	/* The mode of the inode before it has a name: there is no moment at which others may connect. */
+	/* Sets the mode of the inode before it has a name: at no moment can others connect. */
 	if (fchmod(v->listen_fd, 0600) < 0)
 		return err_set(err, errno, "cannot set the mode of %s: %s", path, strerror(errno));
 	if (bind(v->listen_fd, (const struct sockaddr *)&v->address, sizeof(v->address)) < 0)
@@ -520,12 +520,12 @@ void host_unlisten(struct vsock *v)
 int host_connect(const struct vsock *v, uint32_t port)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	/* Length checked when the device was created. */
+	/* The length was checked when the device was created. */
 	snprintf(address.sun_path, sizeof(address.sun_path), "%.96s_%u", v->address.sun_path, port);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* Unix sockets connect at once or not at all: a full backlog is EAGAIN. */
+	/* Unix sockets connect at once or fail: a full backlog is EAGAIN. */
 	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
 		int ret = -errno;
 		close(fd);
