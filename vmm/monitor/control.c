@@ -14,7 +14,7 @@
 
 #include "vmm/shared/proto.h"
 
-/* How long nothing is taken once the allowance is used up: some reads' worth is there again then. */
+/* How long reading pauses once the allowance is used up; it then suffices for several reads. */
 #define PAUSE_NS 20000000
 
 #define BUFFER_SIZE (sizeof(struct proto_frame) + sizeof(struct proto_event) + PROTO_DATA_MAX)
@@ -25,14 +25,14 @@ struct control {
 	struct control_events events;
 	struct sockaddr_un addr;
 	int listen_fd;
-	int fd; /* the agent's connection, -1: none (any more) */
+	int fd; /* the agent's connection; -1: none */
 	bool ready;
 	bool ending;                        /* the guest was asked to power off */
-	bool closing;                       /* nothing is begun any more */
+	bool closing;                       /* no operation may start */
 	bool accepting, receiving, pausing; /* the operation is in flight */
 	struct loop_op accept_op, receive_op, pause_op;
 	struct __kernel_timespec pause;
-	int64_t allowance; /* bytes that may be taken at once */
+	int64_t allowance; /* bytes that may be read now */
 	uint64_t refilled_ns;
 	size_t used;
 	uint8_t buffer[BUFFER_SIZE];
@@ -52,7 +52,7 @@ static int send_frame(struct control *c, uint8_t type, const void *payload, uint
 	struct proto_frame frame = {.length = len, .type = type};
 	memcpy(bytes, &frame, sizeof(frame));
 	memcpy(bytes + sizeof(frame), payload, len);
-	/* A few dozen bytes in the connection's life: if they do not fit, the agent does not read. */
+	/* A few dozen bytes in the life of a connection: if they do not fit, the agent does not read. */
 	ssize_t n = send(c->fd, bytes, sizeof(frame) + len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return n == (ssize_t)(sizeof(frame) + len) ? 0 : -ENOTCONN;
 }
@@ -91,7 +91,7 @@ static int handle_frame(struct control *c, uint8_t type, const uint8_t *payload,
 	}
 }
 
-/* Takes the whole frames off the buffer's front. */
+/* Handles the complete frames at the front of the buffer, and removes them. */
 static int handle_frames(struct control *c)
 {
 	size_t at = 0;
@@ -119,13 +119,13 @@ static void receive(struct control *c)
 	c->receiving = true;
 }
 
-/* The next receive: at once while the allowance lasts, else when there is some again. */
+/* Starts the next receive: at once while the allowance lasts, otherwise after a pause. */
 static void receive_in_turn(struct control *c)
 {
 	if (c->closing)
 		return;
 	uint64_t now = loop_now_ns();
-	/* A quiet day earns no more than an hour, which is far beyond the burst and does not overflow. */
+	/* At most an hour counts: far more than the burst, and it does not overflow. */
 	uint64_t earned_us = (now - c->refilled_ns) / 1000 < 3600000000u ? (now - c->refilled_ns) / 1000 : 3600000000u;
 	c->allowance += (int64_t)(earned_us * CONTROL_RATE / 1000000);
 	if (c->allowance > CONTROL_BURST)
@@ -186,7 +186,7 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 		return;
 	}
 	c->fd = res;
-	/* The agent connects once: nobody else is listened to. */
+	/* The agent connects once: no one else may. */
 	close(c->listen_fd);
 	c->listen_fd = -1;
 	struct timespec now;
@@ -243,11 +243,11 @@ int control_poweroff(struct control *c)
 {
 	if (c->fd < 0 || !c->ready)
 		return -ENOTCONN;
-	c->ending = true; /* what the log has not got now, it gets soon or never */
+	c->ending = true; /* the log gets the rest soon or never */
 	return send_frame(c, PROTO_POWEROFF, "", 0);
 }
 
-/* What the guest had sent when it ended. That it is ready is no news any more. */
+/* Handles what the guest sent before it ended, unless it was never ready. */
 static void drain(struct control *c)
 {
 	ssize_t n = 1;

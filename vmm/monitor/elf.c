@@ -10,7 +10,7 @@
 
 #define SEGMENTS_MAX 64
 
-/* Exactly `len` bytes from `offset`: 0, -EIO when the file ends before, or another -errno. */
+/* Reads exactly `len` bytes from `offset`: 0, -EIO if the file ends before, or another -errno. */
 static int read_at(int fd, void *to, uint64_t len, uint64_t offset)
 {
 	uint8_t *p = to;
@@ -31,7 +31,7 @@ static int read_at(int fd, void *to, uint64_t len, uint64_t offset)
 	return 0;
 }
 
-/* A compressed kernel for a boot loader: its setup header's magic. */
+/* A compressed kernel, for a boot loader, has this magic in its setup header. */
 static bool is_bzimage(int fd)
 {
 	char magic[4];
@@ -44,7 +44,7 @@ static int check_header(int fd, const char *name, const Elf64_Ehdr *h, const str
 		if (is_bzimage(fd))
 			return err_set(err, ENOEXEC,
 			        "kernel %s is a bzImage: give the uncompressed vmlinux of the same build", name);
-		return err_set(err, ENOEXEC, "kernel %s is not an ELF file (a vmlinux is wanted)", name);
+		return err_set(err, ENOEXEC, "kernel %s is not an ELF file: give a vmlinux", name);
 	}
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB)
 		return err_set(err, ENOEXEC, "kernel %s is not a 64-bit little-endian ELF file", name);
@@ -59,9 +59,9 @@ static int check_header(int fd, const char *name, const Elf64_Ehdr *h, const str
 }
 
 /*
- * The text of a kernel, 4 MB of it, is not copied but mapped, a page table's work: its pages are the page cache's and
- * all sandboxes' until the guest patches them. Smaller segments would cost more in huge pages of RAM than they save.
- * Returns how much of the segment is in place.
+ * The text of a kernel, some 4 MB, is mapped instead of copied: all sandboxes share its pages in the page cache until
+ * their guests patch them. For smaller segments, the huge pages of RAM that a mapping breaks up cost more than it
+ * saves. Returns how much of the segment is in place.
  */
 #define MAP_MIN (1u << 20)
 
@@ -72,7 +72,7 @@ static uint64_t map_text(int fd, const Elf64_Phdr *p, const struct gmem *gmem)
 	if (!(p->p_flags & PF_X) || p->p_flags & PF_W || len < MAP_MIN || (p->p_offset | p->p_paddr) & (page - 1))
 		return 0;
 	if (fstat(fd, &st) < 0 || p->p_offset > (uint64_t)st.st_size || len > (uint64_t)st.st_size - p->p_offset)
-		return 0; /* reading says so */
+		return 0; /* reading reports the error */
 	return gmem_map_file(gmem, gpa(p->p_paddr), len, fd, p->p_offset) == 0 ? len : 0;
 }
 
@@ -83,13 +83,13 @@ static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const str
 		return err_set(err, ENOEXEC, "kernel %s has a segment larger in the file than in memory", name);
 	if (p->p_paddr < limits->lowest || p->p_paddr > limits->highest || p->p_memsz > limits->highest - p->p_paddr)
 		return err_set(err, EFAULT,
-		        "kernel %s wants memory from 0x%llx to 0x%llx, which this sandbox does not have (give it more "
+		        "kernel %s needs memory from 0x%llx to 0x%llx, which this sandbox does not have (give it more "
 		        "with --memory)",
 		        name, (unsigned long long)p->p_paddr, (unsigned long long)(p->p_paddr + p->p_memsz));
 	uint8_t *to = gmem_ptr(gmem, gpa(p->p_paddr), p->p_memsz);
 	if (!to)
 		return err_set(err, EFAULT, "kernel %s has a segment outside memory", name);
-	/* What follows the file's part is zero already: the memory is new. */
+	/* The rest of the segment is zero already: the memory is new. */
 	uint64_t done = map_text(fd, p, gmem);
 	int ret = read_at(fd, to + done, p->p_filesz - done, p->p_offset + done);
 	if (ret < 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors of set-up paths: a caller-owned object beside the usual 0 or -errno. The first cause wins: a second err_set on
- * the same object changes nothing, so a caller may add its own view without hiding where it began.
+ * Errors of set-up paths: a caller-owned object in addition to the usual 0 or -errno. The first cause wins: a second
+ * err_set on the same object changes nothing, so a caller may add a description of its own without hiding the cause.
  */
 #ifndef WISP_MONITOR_ERR_H
 #define WISP_MONITOR_ERR_H

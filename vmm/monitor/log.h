@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VMM's log: one callback a handle, no process-wide state. A guest can cause log lines, so each source that it
- * reaches goes through a log_once: the first occurrence is written, the rest are counted only.
+ * The monitor's log: a callback in an object, no process-wide state. A guest can cause log lines, so every source that
+ * it reaches uses log_once: the first occurrence is written, the others are only counted.
  */
 #ifndef WISP_MONITOR_LOG_H
 #define WISP_MONITOR_LOG_H
@@ -21,7 +21,7 @@ struct log {
 void log_line(const struct log *log, enum log_level level, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* For what a guest can repeat at will: `*seen` counts, and only the first is written. Any thread. */
+/* For what a guest can repeat at will: `*seen` counts, and only the first occurrence is written. Any thread. */
 #define log_once(log, seen, level, ...)                                   \
 	do {                                                              \
 		if (__atomic_fetch_add((seen), 1, __ATOMIC_RELAXED) == 0) \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Builds in guest memory what firmware and a boot loader would have: the kernel at its own addresses, the initramfs at
- * the top of low memory, the zero page with the memory map, a seed for the random generator, an MP table that names the
- * processors and the I/O APIC, and the page tables and descriptors that 64-bit code needs to run at all.
+ * Builds in guest memory what firmware and a boot loader would: the kernel at its own addresses, the initramfs at the
+ * top of low memory, the zero page with the memory map, a seed for the random number generator, an MP table with the
+ * processors and the I/O APIC, and the page tables and descriptors that 64-bit code requires.
  */
 #include "vmm/monitor/x86_64/boot.h"
 
@@ -26,7 +26,7 @@
 
 #define LAPIC_ADDR 0xfee00000u
 
-/* Fills in `len` bytes at an address that the layout above guarantees to be RAM in any machine (64 MiB at least). */
+/* Writes `len` bytes at an address of boot.h, which is RAM in any machine that is large enough to boot. */
 static int put(const struct gmem *gmem, uint64_t addr, const void *from, size_t len, struct err *err)
 {
 	if (gmem_write(gmem, gpa(addr), from, len) < 0)
@@ -103,7 +103,7 @@ static uint8_t mp_checksum(const void *from, size_t len)
 	return (uint8_t)-sum;
 }
 
-/* In the order that the specification wants: processors, buses, I/O APICs, interrupts. */
+/* In the order of the specification: processors, buses, I/O APICs, interrupts. */
 static int mp_fill(struct mp_builder *b, unsigned cpus, unsigned pins)
 {
 	int ret = 0;
@@ -161,7 +161,7 @@ int boot_write_mptable(const struct gmem *gmem, unsigned cpus, unsigned pins, st
 
 int boot_write_page_tables(const struct gmem *gmem, struct err *err)
 {
-	/* The first GiB onto itself in 2 MiB pages; Linux maps what else it wants by its early fault handler. */
+	/* Maps the first GiB onto itself in 2 MiB pages. Linux maps the rest in its early fault handler. */
 	enum { PRESENT_WRITABLE = 3, LARGE = 0x80 };
 	uint64_t pml4 = (BOOT_PML4_ADDR + PAGE_SIZE) | PRESENT_WRITABLE;
 	uint64_t pdpt = (BOOT_PML4_ADDR + 2 * PAGE_SIZE) | PRESENT_WRITABLE;
@@ -178,7 +178,7 @@ int boot_write_page_tables(const struct gmem *gmem, struct err *err)
 
 static int write_gdt(const struct gmem *gmem, struct err *err)
 {
-	/* Selectors 0x10 and 0x18 are Linux's __BOOT_CS and __BOOT_DS; 0x20 a task segment that nothing uses. */
+	/* Selectors 0x10 and 0x18 are Linux's __BOOT_CS and __BOOT_DS; 0x20 is an unused task segment. */
 	static const uint64_t gdt[5] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00008b0000000067};
 	return put(gmem, BOOT_GDT_ADDR, gdt, sizeof(gdt), err);
 }
@@ -253,7 +253,7 @@ static int check_file(int fd, const char *what, const char *name, struct stat *s
 	return 0;
 }
 
-/* To the top of low memory, on a page of its own; `floor` is the end of the kernel. */
+/* Loads it at the top of low memory, from a page boundary on; `floor` is the end of the kernel. */
 static int load_initramfs(
         int fd, const char *name, const struct gmem *gmem, uint64_t floor, struct span *span, struct err *err)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * x86-64's boot: where things lie in guest memory, and the tables that Linux's 64-bit boot protocol wants
+ * Boot on x86-64: the layout of guest memory, and the tables that Linux's 64-bit boot protocol requires
  * (Documentation/x86/boot.rst, zero-page.rst; Intel's MultiProcessor Specification 1.4).
  */
 #ifndef WISP_MONITOR_BOOT_X86_64_H
@@ -20,17 +20,17 @@
 #define BOOT_PML4_ADDR 0x9000u   /* and its two lower levels in the next pages */
 #define BOOT_CMDLINE_ADDR 0x20000u
 #define BOOT_CMDLINE_MAX 2048u     /* Linux's COMMAND_LINE_SIZE, with the NUL */
-#define BOOT_LOW_END 0xa0000u      /* of usable memory below 1 MiB */
-#define BOOT_MPTABLE_ADDR 0xf0000u /* where a BIOS would be: Linux looks here, from the first paragraph on */
+#define BOOT_LOW_END 0xa0000u      /* the end of usable memory below 1 MiB */
+#define BOOT_MPTABLE_ADDR 0xf0000u /* in the area of the BIOS, which Linux searches */
 #define BOOT_MPTABLE_END 0x100000u
-#define BOOT_HIGH_ADDR 0x100000u /* kernels from here */
+#define BOOT_HIGH_ADDR 0x100000u /* kernels are loaded from here on */
 
 /* Memory-mapped devices, interrupt controllers and firmware live between them. */
 #define BOOT_HOLE_START 0xc0000000ull
 #define BOOT_HOLE_END 0x100000000ull
-#define BOOT_MMIO_ADDR 0xd0000000ull /* virtio-mmio device n: a page each */
+#define BOOT_MMIO_ADDR 0xd0000000ull /* virtio-mmio devices, a page for each */
 
-/* The interrupt, and I/O APIC pin, of device n. 0 is no interrupt to Linux, 4 is the serial port's. */
+/* The interrupt, and I/O APIC pin, of device n. To Linux, 0 means no interrupt; 4 is the serial port's. */
 #define BOOT_IRQ(n) ((n) < 3 ? 1 + (n) : 2 + (n))
 #define BOOT_IRQ_SERIAL 4u
 
@@ -44,12 +44,12 @@ struct boot_config {
 	unsigned pins; /* of the I/O APIC: up to IOAPIC_PINS_MAX */
 };
 
-/* Loads everything into `gmem` and says where the first vCPU begins. 0 or -errno with `err` set. */
+/* Loads everything into `gmem`, and fills in where the first vCPU starts. 0, or -errno with `err` and `entry` as it
+ * was. */
 int boot_load(
         const struct boot_config *config, const struct gmem *gmem, struct processor_entry *entry, struct err *err);
 
-/* Why did the guest ask for a reset? True if its kernel panicked: it then left the warm boot flag (reboot=panic_warm).
- */
+/* After a reset by the guest: whether its kernel panicked, and so left the warm boot flag (reboot=panic_warm). */
 bool boot_panicked(const struct gmem *gmem);
 
 /* See arch_symbol. */

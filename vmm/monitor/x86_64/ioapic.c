@@ -9,7 +9,7 @@
 enum { REG_ID = 0x00, REG_VERSION = 0x01, REG_ARBITRATION = 0x02, REG_ENTRIES = 0x10 };
 
 #define VERSION 0x11u
-#define LOW_WRITABLE 0x0001afffull /* but for delivery status and remote IRR, which are the device's */
+#define LOW_WRITABLE 0x0001afffull /* except delivery status and remote IRR, which are the device's */
 #define HIGH_WRITABLE 0xff000000ull
 
 void ioapic_init(struct ioapic *ioapic, unsigned pins)
@@ -44,7 +44,7 @@ static void write_entry(struct ioapic *a, unsigned half, uint32_t value)
 	else
 		new = (old & ~0xffffffffull) | (value & LOW_WRITABLE);
 	a->entry[half / 2] = new;
-	/* Of a pin that is and was masked nobody needs to know: that is most of what a kernel writes at boot. */
+	/* A pin that was masked and still is does not matter. Most writes of a boot are such. */
 	if (new == old || (old & new &IOAPIC_MASKED))
 		return;
 	a->route(a->context, a->entry, a->pins);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The I/O APIC (Intel's 82093AA), with as many pins as the machine has devices. KVM's own has 24, and a guest's kernel
- * walks all pins five times at boot, two exits a register: 580 of 1590 exits of a boot with three devices. KVM's also
- * brings a pair of 8259s that the guest then has to be led away from. The local APICs stay in KVM, and so does the way
- * of an interrupt: eventfd to local APIC. All pins are edges, as virtio-mmio's interrupts are here; the trigger mode is
- * kept and has no effect.
+ * visits all pins five times at boot, with two exits per register: 580 of the 1590 exits of a boot with three devices.
+ * KVM's also comes with a pair of 8259s that the guest would have to be told not to use. The local APICs stay in KVM,
+ * and so does the path of an interrupt, from eventfd to local APIC. All pins are edge-triggered, like virtio-mmio's
+ * interrupts here; the trigger mode is stored and has no effect.
  */
 #ifndef WISP_MONITOR_IOAPIC_X86_64_H
 #define WISP_MONITOR_IOAPIC_X86_64_H
@@ -20,22 +20,22 @@
 #define IOAPIC_MASKED (1ull << 16)
 
 struct ioapic {
-	/* The state of the guest's making. */
+	/* The state that the guest sets. */
 	uint8_t id;
 	uint8_t selected;
 	uint64_t entry[IOAPIC_PINS_MAX]; /* redirection table */
 	unsigned pins;
 	pthread_mutex_t lock;
 	/*
-	 * Called on a vCPU's thread, under `lock`, after where the pins lead has changed: entry[0] to entry[pins - 1].
-	 * And, after that, for a pin that is not masked any more: what came in meanwhile is to be raised again.
+	 * Both are called on a vCPU's thread, under `lock`. The first, after a change of where the pins lead: entry[0]
+	 * to entry[pins - 1]. The second, after that, for a pin that has been unmasked: raise again what it missed.
 	 */
 	void (*route)(void *context, const uint64_t *entry, unsigned pins);
 	void (*unmasked)(void *context, unsigned pin);
 	void *context;
 };
 
-/* All pins masked. The caller has filled in the callbacks. */
+/* Masks all pins. The caller has filled in the callbacks. */
 void ioapic_init(struct ioapic *ioapic, unsigned pins);
 void ioapic_destroy(struct ioapic *ioapic);
 

@@ -11,7 +11,7 @@
 #define I8042_COMMAND 4u /* port 0x64 */
 #define I8042_PULSE_RESET 0xfeu
 
-/* Reads give 0: the controller's buffers are empty, so Linux's reset does not wait for them. */
+/* Reads return 0: the controller's buffers are empty, so Linux's reset does not wait for them. */
 static void i8042_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
 {
 	struct platform *p = context;

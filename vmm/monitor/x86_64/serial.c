@@ -42,7 +42,7 @@ static uint8_t read_register(const struct serial *s, uint64_t reg)
 	case MCR: return s->mcr;
 	case LSR: return LSR_EMPTY;
 	case MSR:
-		/* In loop-back the modem's outputs come back as its inputs: the driver's probe looks for that. */
+		/* In loop-back mode the modem's outputs are its inputs: the driver's probe checks that. */
 		if (s->mcr & MCR_LOOP)
 			return (uint8_t)((s->mcr & 0x0c) << 4 | (s->mcr & 0x02) << 3 | (s->mcr & 0x01) << 5);
 		return MSR_CARRIER;
