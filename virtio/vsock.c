@@ -40,50 +40,6 @@ static struct vsock *to_vsock(struct virtio_dev *dev)
 	return (struct vsock *)dev;
 }
 
-/* --- the table --- */
-
-static struct conn **bucket(struct vsock *v, uint32_t guest_port, uint32_t host_port)
-{
-	/* Seeded: a guest chooses its ports, but must not be able to choose their buckets. */
-	uint64_t key = ((uint64_t)guest_port << 32 | host_port) ^ v->hash_seed;
-	key *= 0x9e3779b97f4a7c15ull;
-	key ^= key >> 32;
-	key *= v->hash_seed | 1;
-	return &v->hash[key >> 54];
-}
-
-_Static_assert(HASH_SIZE == 1 << (64 - 54), "the bucket is the hash's upper bits");
-
-static struct conn *find(struct vsock *v, uint32_t guest_port, uint32_t host_port)
-{
-	struct conn *conn = *bucket(v, guest_port, host_port);
-	while (conn && (conn->guest_port != guest_port || conn->host_port != host_port))
-		conn = conn->hash_next;
-	return conn;
-}
-
-static void link_conn(struct conn *conn, uint32_t guest_port, uint32_t host_port)
-{
-	struct conn **head = bucket(conn->vsock, guest_port, host_port);
-	conn->guest_port = guest_port;
-	conn->host_port = host_port;
-	conn->hash_next = *head;
-	*head = conn;
-	conn->linked = true;
-}
-
-/* Ends the guest's half. May free the connection. */
-static void unlink_conn(struct conn *conn)
-{
-	struct conn **at = bucket(conn->vsock, conn->guest_port, conn->host_port);
-	while (*at != conn)
-		at = &(*at)->hash_next;
-	*at = conn->hash_next;
-	conn->linked = false;
-	list_remove(&conn->ready);
-	conn_put(conn);
-}
-
 void conn_wake(struct conn *conn)
 {
 	struct vsock *v = conn->vsock;
@@ -99,8 +55,8 @@ void conn_request(struct conn *conn, uint32_t guest_port)
 	do {
 		if (++v->next_host_port < FIRST_HOST_PORT)
 			v->next_host_port = FIRST_HOST_PORT;
-	} while (find(v, guest_port, v->next_host_port));
-	link_conn(conn, guest_port, v->next_host_port);
+	} while (conn_find(v, guest_port, v->next_host_port));
+	conn_link(conn, guest_port, v->next_host_port);
 	conn->state = CONN_REQUEST;
 	conn->pending |= PENDING_REQUEST;
 	conn_wake(conn);
@@ -122,7 +78,7 @@ void conn_abort(struct conn *conn)
 		say_reset(conn);
 	host_close(conn); /* frees it if the guest's half has ended already */
 	if (linked && !known)
-		unlink_conn(conn);
+		conn_unlink(conn);
 }
 
 /* --- to the guest --- */
@@ -260,7 +216,7 @@ static void say(struct conn *conn)
 	const struct virtq_chain *chain = &v->batch[0];
 	if (conn->pending & PENDING_RESET) {
 		put_packet(conn, chain, VIRTIO_VSOCK_OP_RST, 0, 0);
-		unlink_conn(conn);
+		conn_unlink(conn);
 	} else if (conn->pending & PENDING_REQUEST) {
 		conn->pending &= (uint8_t)~PENDING_REQUEST;
 		conn->state = CONN_REQUESTED;
@@ -356,7 +312,7 @@ static void connect_from_guest(struct vsock *v, const struct virtio_vsock_hdr *h
 		reply_reset(v, header);
 		return;
 	}
-	link_conn(conn, header->src_port, header->dst_port);
+	conn_link(conn, header->src_port, header->dst_port);
 	conn->guest_alloc = header->buf_alloc;
 	conn->guest_fwd = header->fwd_cnt;
 	conn->pending |= PENDING_RESPONSE;
@@ -459,7 +415,7 @@ static void handle_reset(struct conn *conn)
 		host_finish(conn);
 	else
 		host_close(conn);
-	unlink_conn(conn);
+	conn_unlink(conn);
 }
 
 static void handle_packet(struct vsock *v, struct virtq_chain *chain)
@@ -475,7 +431,7 @@ static void handle_packet(struct vsock *v, struct virtq_chain *chain)
 		reply_reset(v, &header);
 		return;
 	}
-	struct conn *conn = find(v, header.src_port, header.dst_port);
+	struct conn *conn = conn_find(v, header.src_port, header.dst_port);
 	if (conn && header.op == VIRTIO_VSOCK_OP_RST)
 		handle_reset(conn);
 	else if (conn)
@@ -524,7 +480,7 @@ static void forget_all(struct vsock *v)
 			conn->pending = 0;
 			conn->state = CONN_RESET;
 			bool kept = conn->fd >= 0;
-			unlink_conn(conn); /* frees it when !kept */
+			conn_unlink(conn); /* frees it when !kept */
 			if (kept)
 				host_finish(conn);
 		}
@@ -553,7 +509,7 @@ static void vsock_destroy(struct virtio_dev *dev)
 		bool linked = conn->linked;
 		host_close(conn);
 		if (linked)
-			unlink_conn(conn);
+			conn_unlink(conn);
 	}
 	while (v->ops > 0) {
 		if (loop_step(dev->env.loop, -1) < 0)

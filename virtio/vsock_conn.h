@@ -159,6 +159,17 @@ void conn_request(struct conn *conn, uint32_t guest_port);
 /* Ends a connection both ways, at once. A guest that knows of it is told. */
 void conn_abort(struct conn *conn);
 
+/* --- vsock_table.c --- */
+
+/* The linked connection of these ports, or NULL. */
+struct conn *conn_find(struct vsock *v, uint32_t guest_port, uint32_t host_port);
+
+/* Starts the guest's half, under ports that no other connection has. */
+void conn_link(struct conn *conn, uint32_t guest_port, uint32_t host_port);
+
+/* Ends the guest's half. May free the connection. */
+void conn_unlink(struct conn *conn);
+
 /* --- vsock_host.c --- */
 
 /* Also vsock_listen, of vsock.h. */
