@@ -144,6 +144,41 @@ WISP_API const char *wisp_get_stage_name(enum wisp_stage stage);
 /* The symbol of an errno, "ENOENT"; "" for a number that has none. */
 WISP_API const char *wisp_get_errno_name(int errnum);
 
+/* ---- The host ---------------------------------------------------------------------------------------------------- */
+
+enum wisp_kvm_state {
+	WISP_KVM_OK = 1,       /* a virtual machine ran, at the speed of hardware */
+	WISP_KVM_MISSING = 2,  /* there is no /dev/kvm */
+	WISP_KVM_DENIED = 3,   /* this process may not open /dev/kvm */
+	WISP_KVM_BROKEN = 4,   /* creating or running a virtual machine failed */
+	WISP_KVM_EMULATED = 5, /* guest kernel mode is emulated instruction by instruction: no kernel boots */
+};
+
+enum wisp_io_uring_state {
+	WISP_IO_URING_OK = 1,
+	WISP_IO_URING_MISSING = 2, /* the kernel lacks it, or a seccomp filter hides it */
+	WISP_IO_URING_DENIED = 3,  /* this process may not use it */
+};
+
+/* The caller allocates it and sets `size`. The strings are static. */
+struct wisp_host_info {
+	size_t size;
+	enum wisp_kvm_state kvm;
+	int kvm_errnum;         /* with MISSING, DENIED and BROKEN: why it failed, a positive errno; else 0 */
+	const char *kvm_failed; /* with MISSING, DENIED and BROKEN: the operation that failed; else "" */
+	double kvm_loop_ns;     /* with OK and EMULATED: nanoseconds that one iteration of an empty loop takes in guest
+	                           kernel mode; 0 where this is not measured */
+	enum wisp_io_uring_state io_uring;
+	uint64_t memory_available_mib; /* memory that new processes can have without swapping; 0 if it is unknown */
+	bool mksquashfs;               /* mksquashfs is installed, so that a directory can be an image */
+};
+
+/*
+ * Examines whether this process can run sandboxes on this host, and fills *info. What is missing is a result and not an
+ * error. The call runs a small virtual machine for some milliseconds (some hundred where KVM emulates).
+ */
+WISP_API int wisp_check_host(struct wisp_host_info *info, struct wisp_error *error);
+
 /* ---- Sandboxes --------------------------------------------------------------------------------------------------- */
 
 #define WISP_NAME_MAX 63u /* bytes of a sandbox's name: [a-z0-9][a-z0-9_.-]* */

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp doctor: each check says what it found and, where that is bad, what to do. */
+/* wisp doctor: prints what each check found and, where that is bad, what to do. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "vmm/cli/cli.h"
-#include "vmm/cli/doctor_kvm.h"
 
 enum verdict { GOOD, WARNING, BAD };
 
@@ -35,70 +32,65 @@ static void tell(struct report *report, const char *check, enum verdict verdict,
 	cli_json_close(&report->json, '}');
 }
 
-static void check_kvm(struct report *report)
+static void tell_kvm(struct report *report, const struct wisp_host_info *host)
 {
-	double ns;
-	const char *what;
 	char found[256];
-	int errnum;
-	switch (doctor_probe_kvm(&ns, &what, &errnum)) {
-	case DOCTOR_KVM_OK:
-		snprintf(found, sizeof(found), "/dev/kvm runs guest kernels (%.1f ns a loop)", ns);
+	switch (host->kvm) {
+	case WISP_KVM_OK:
+		snprintf(found, sizeof(found), "/dev/kvm runs guest kernels (%.1f ns a loop)", host->kvm_loop_ns);
 		tell(report, "kvm", GOOD, found, "");
 		break;
-	case DOCTOR_KVM_MISSING:
+	case WISP_KVM_MISSING:
 		tell(report, "kvm", BAD, "there is no /dev/kvm",
-		        "load kvm_intel or kvm_amd, enable virtualisation in the firmware, or, in a virtual machine, "
-		        "let its host "
-		        "nest");
+		        "load kvm_intel or kvm_amd, enable virtualization in the firmware, or, in a virtual machine, "
+		        "enable nested virtualization on its host");
 		break;
-	case DOCTOR_KVM_DENIED:
-		tell(report, "kvm", BAD, "/dev/kvm is not permitted to you",
+	case WISP_KVM_DENIED:
+		tell(report, "kvm", BAD, "you may not open /dev/kvm",
 		        "join its group (usermod -aG kvm USER) and log in again");
 		break;
-	case DOCTOR_KVM_EMULATED:
+	case WISP_KVM_EMULATED:
 		snprintf(found, sizeof(found),
-		        "/dev/kvm emulates guest kernel mode (%.0f ns a loop): no kernel boots on it", ns);
-		tell(report, "kvm", BAD, found, "use a host with hardware virtualisation");
+		        "/dev/kvm emulates guest kernel mode (%.0f ns a loop): no kernel boots on it",
+		        host->kvm_loop_ns);
+		tell(report, "kvm", BAD, found, "use a host with hardware virtualization");
 		break;
 	default:
-		snprintf(found, sizeof(found), "/dev/kvm does not work: %s: %s", what, strerror(errnum));
+		snprintf(found, sizeof(found), "/dev/kvm does not work: %s: %s", host->kvm_failed,
+		        strerror(host->kvm_errnum));
 		tell(report, "kvm", BAD, found, "see the kernel's log");
 	}
 }
 
-/* io_uring_setup with no entries: EINVAL where it exists and is allowed. */
-static void check_io_uring(struct report *report)
+static void tell_io_uring(struct report *report, const struct wisp_host_info *host)
 {
-	long fd = syscall(SYS_io_uring_setup, 0, NULL);
-	int errnum = fd < 0 ? errno : 0;
-	if (fd >= 0)
-		close((int)fd);
-	if (errnum == ENOSYS || errnum == EPERM)
-		tell(report, "io_uring", BAD,
-		        errnum == ENOSYS ? "the kernel has no io_uring, or a filter hides it"
-		                         : "io_uring is not permitted to you",
-		        "sysctl -w kernel.io_uring_disabled=0, and allow it in the container's seccomp profile");
+	if (host->io_uring == WISP_IO_URING_OK)
+		tell(report, "io_uring", GOOD, "io_uring is available", "");
 	else
-		tell(report, "io_uring", GOOD, "io_uring is there", "");
+		tell(report, "io_uring", BAD,
+		        host->io_uring == WISP_IO_URING_MISSING ? "the kernel has no io_uring, or a filter hides it"
+		                                                : "you may not use io_uring",
+		        "sysctl -w kernel.io_uring_disabled=0, and allow it in the container's seccomp profile");
 }
 
-static void check_memory(struct report *report)
+static void tell_memory(struct report *report, const struct wisp_host_info *host)
 {
-	char found[128], line[256];
-	unsigned long long available_mib = 0, kib;
-	FILE *meminfo = fopen("/proc/meminfo", "re");
-	while (meminfo && fgets(line, sizeof(line), meminfo)) {
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-			available_mib = kib / 1024;
-	}
-	if (meminfo)
-		fclose(meminfo);
-	snprintf(found, sizeof(found), "%llu MiB of memory are available", available_mib);
-	if (available_mib < WISP_MEMORY_MIB_DEFAULT)
+	char found[128];
+	snprintf(found, sizeof(found), "%llu MiB of memory are available",
+	        (unsigned long long)host->memory_available_mib);
+	if (host->memory_available_mib < WISP_MEMORY_MIB_DEFAULT)
 		tell(report, "memory", WARNING, found, "a sandbox has 256 MiB by default: free some, or use -m");
 	else
 		tell(report, "memory", GOOD, found, "");
+}
+
+static void tell_tools(struct report *report, const struct wisp_host_info *host)
+{
+	if (host->mksquashfs)
+		tell(report, "tools", GOOD, "mksquashfs is installed: a directory can be an image", "");
+	else
+		tell(report, "tools", WARNING, "mksquashfs is not installed: a directory cannot be an image",
+		        "install squashfs-tools");
 }
 
 static void check_file(struct report *report, const char *libdir, const char *name, int mode)
@@ -139,32 +131,27 @@ static void check_state(struct report *report)
 	}
 }
 
-static void check_tools(struct report *report)
-{
-	if (access("/usr/bin/mksquashfs", X_OK) == 0 || access("/usr/local/bin/mksquashfs", X_OK) == 0)
-		tell(report, "tools", GOOD, "mksquashfs is there: a directory can be an image", "");
-	else
-		tell(report, "tools", WARNING, "there is no mksquashfs: a directory cannot be an image",
-		        "install squashfs-tools");
-}
-
 int cli_doctor(struct cli_args *args)
 {
 	struct report report = {.json = {.to = stdout}, .as_json = args->json};
 	static const char *const data[] = {"vmlinux-up", "vmlinux-smp", "initramfs.cpio", "base.squashfs"};
 	const char *libdir = cli_libdir();
+	struct wisp_host_info host = {.size = sizeof(host)};
+	struct wisp_error error;
+	if (wisp_check_host(&host, &error) < 0)
+		return cli_fail_error(&error);
 	if (report.as_json) {
 		cli_json_open(&report.json, NULL, '{');
 		cli_json_open(&report.json, "checks", '[');
 	}
-	check_kvm(&report);
-	check_io_uring(&report);
-	check_memory(&report);
+	tell_kvm(&report, &host);
+	tell_io_uring(&report, &host);
+	tell_memory(&report, &host);
 	check_file(&report, libdir ? libdir : "", "wisp-vmm", X_OK);
 	for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++)
 		check_file(&report, libdir ? libdir : "", data[i], R_OK);
 	check_state(&report);
-	check_tools(&report);
+	tell_tools(&report, &host);
 	if (report.as_json) {
 		cli_json_close(&report.json, ']');
 		cli_json_bool(&report.json, "ok", !report.bad);

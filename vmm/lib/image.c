@@ -176,7 +176,7 @@ static int walk(int parent, const char *name, uint64_t id, int depth, struct fin
 	return r;
 }
 
-static const char *find_mksquashfs(void)
+const char *image_find_packer(void)
 {
 	static const char *const places[] = {
 	        "/usr/bin/mksquashfs", "/usr/sbin/mksquashfs", "/usr/local/bin/mksquashfs", "/bin/mksquashfs"};
@@ -190,7 +190,7 @@ static const char *find_mksquashfs(void)
 /* Its words go to a file beside the output: that is where the reason of a failure is read from. */
 static int run_mksquashfs(const char *dir, const char *out, const char *said, struct wisp_error *error)
 {
-	const char *program = find_mksquashfs();
+	const char *program = image_find_packer();
 	if (!program)
 		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
 		        "cannot pack the directory %s: there is no mksquashfs: install the package squashfs-tools",

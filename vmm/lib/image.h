@@ -16,6 +16,9 @@ enum image_format { IMAGE_UNKNOWN, IMAGE_SQUASHFS, IMAGE_EROFS, IMAGE_EXT4 };
  */
 int image_open(const char *path, bool writable, int *fd, enum image_format *format, struct wisp_error *error);
 
+/* The path of mksquashfs, NULL if it is not installed. */
+const char *image_find_packer(void);
+
 /* The path of the packed directory, to be freed by the caller; packs it if it changed. */
 int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_error *error);
 

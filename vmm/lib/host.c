@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the host offers to sandboxes: wisp_check_host. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/lib/image.h"
+#include "vmm/lib/lib.h"
+
+/* ---- KVM ---- */
+
+/*
+ * Some hosts offer a KVM that runs guest user mode natively but emulates guest kernel mode instruction by instruction:
+ * every ioctl works, and no kernel boots. No capability reveals it, so a loop is timed at CPL 0 in a throw-away VM. An
+ * iteration takes 1 ns on hardware, about 10 ns nested in an emulated processor, and 2300 ns on such a host. The loop
+ * runs in protected mode: processors without unrestricted guests emulate real mode but run kernels at full speed.
+ */
+#define ITERATIONS 20000
+#define EMULATED_NS 200 /* an iteration that takes longer does not run on hardware */
+#define ROUNDS 5        /* the shortest counts: an interrupt may lengthen the others */
+#define RAM_SIZE 0x2000
+#define CODE_GPA 0x1000
+#define TSS_GPA 0xfffbd000u
+
+struct probe {
+	int kvm, vm, vcpu;
+	unsigned char *ram;
+	struct kvm_run *run;
+	size_t run_size;
+	const char *what;
+};
+
+#if defined(__x86_64__)
+/* mov $ITERATIONS, %ecx; 1: dec %ecx; jnz 1b; hlt */
+static const unsigned char code[] = {0xb9, ITERATIONS & 0xff, ITERATIONS >> 8 & 0xff, 0, 0, 0x49, 0x75, 0xfd, 0xf4};
+
+static int set_protected_mode(int vcpu)
+{
+	struct kvm_segment segment = {
+	        .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1};
+	struct kvm_sregs sregs;
+	if (ioctl(vcpu, KVM_GET_SREGS, &sregs) < 0)
+		return -1;
+	sregs.cs = segment;
+	segment.type = 3;
+	segment.selector = 16;
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment;
+	sregs.cr0 |= 1;
+	return ioctl(vcpu, KVM_SET_SREGS, &sregs);
+}
+
+/* How many nanoseconds one run of the code takes, or -1. */
+static int64_t time_loop(struct probe *probe)
+{
+	struct kvm_regs regs = {.rip = CODE_GPA, .rflags = 2};
+	struct timespec from, to;
+	if (ioctl(probe->vcpu, KVM_SET_REGS, &regs) < 0)
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	do {
+		if (ioctl(probe->vcpu, KVM_RUN, 0) < 0 && errno != EINTR)
+			return -1;
+	} while (probe->run->exit_reason == KVM_EXIT_INTR);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	if (probe->run->exit_reason != KVM_EXIT_HLT) {
+		errno = EPROTO;
+		return -1;
+	}
+	return (to.tv_sec - from.tv_sec) * NS_PER_S + to.tv_nsec - from.tv_nsec;
+}
+
+static int set_up(struct probe *probe)
+{
+	struct kvm_userspace_memory_region region = {.memory_size = RAM_SIZE};
+	probe->what = "KVM_CREATE_VM";
+	if ((probe->vm = ioctl(probe->kvm, KVM_CREATE_VM, 0)) < 0)
+		return -1;
+	/* Intel processors need it for protected mode without paging; others refuse or ignore it. */
+	ioctl(probe->vm, KVM_SET_TSS_ADDR, (unsigned long)TSS_GPA);
+	probe->what = "guest memory";
+	void *ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ram == MAP_FAILED)
+		return -1;
+	probe->ram = ram;
+	memcpy(probe->ram + CODE_GPA, code, sizeof(code));
+	region.userspace_addr = (uintptr_t)ram;
+	probe->what = "KVM_SET_USER_MEMORY_REGION";
+	if (ioctl(probe->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return -1;
+	probe->what = "KVM_CREATE_VCPU";
+	if ((probe->vcpu = ioctl(probe->vm, KVM_CREATE_VCPU, 0)) < 0)
+		return -1;
+	probe->what = "setting up a vCPU";
+	int size = ioctl(probe->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (size < (int)sizeof(*probe->run)) {
+		errno = size < 0 ? errno : EPROTO;
+		return -1;
+	}
+	void *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, probe->vcpu, 0);
+	if (run == MAP_FAILED)
+		return -1;
+	probe->run = run;
+	probe->run_size = (size_t)size;
+	return set_protected_mode(probe->vcpu);
+}
+
+static enum wisp_kvm_state run(struct probe *probe, double *ns)
+{
+	int64_t best = INT64_MAX;
+	if (set_up(probe) < 0)
+		return WISP_KVM_BROKEN;
+	probe->what = "KVM_RUN";
+	for (int i = 0; i < ROUNDS; i++) {
+		int64_t took = time_loop(probe);
+		if (took < 0)
+			return WISP_KVM_BROKEN;
+		if (took < best)
+			best = took;
+	}
+	*ns = (double)best / ITERATIONS;
+	return *ns > EMULATED_NS ? WISP_KVM_EMULATED : WISP_KVM_OK;
+}
+#else
+static enum wisp_kvm_state run(struct probe *probe, double *ns)
+{
+	(void)probe;
+	*ns = 0;
+	return WISP_KVM_OK;
+}
+#endif
+
+static void check_kvm(struct wisp_host_info *info)
+{
+	struct probe probe = {.kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), .vm = -1, .vcpu = -1, .what = "open"};
+	if (probe.kvm >= 0)
+		info->kvm = run(&probe, &info->kvm_loop_ns);
+	else if (errno == ENOENT)
+		info->kvm = WISP_KVM_MISSING;
+	else
+		info->kvm = errno == EACCES || errno == EPERM ? WISP_KVM_DENIED : WISP_KVM_BROKEN;
+	if (info->kvm != WISP_KVM_OK && info->kvm != WISP_KVM_EMULATED) {
+		info->kvm_errnum = errno;
+		info->kvm_failed = probe.what;
+	}
+	if (probe.run)
+		munmap(probe.run, probe.run_size);
+	if (probe.ram)
+		munmap(probe.ram, RAM_SIZE);
+	if (probe.vcpu >= 0)
+		close(probe.vcpu);
+	if (probe.vm >= 0)
+		close(probe.vm);
+	if (probe.kvm >= 0)
+		close(probe.kvm);
+}
+
+/* ---- The rest ---- */
+
+/* Without parameters, io_uring_setup(2) fails with EFAULT where it exists and is permitted. */
+static void check_io_uring(struct wisp_host_info *info)
+{
+	long fd = syscall(SYS_io_uring_setup, 0, NULL);
+	if (fd >= 0)
+		close((int)fd);
+	if (fd < 0 && errno == ENOSYS)
+		info->io_uring = WISP_IO_URING_MISSING;
+	else if (fd < 0 && errno == EPERM)
+		info->io_uring = WISP_IO_URING_DENIED;
+	else
+		info->io_uring = WISP_IO_URING_OK;
+}
+
+static uint64_t available_memory_mib(void)
+{
+	char line[256];
+	unsigned long long kib = 0;
+	FILE *meminfo = fopen("/proc/meminfo", "re");
+	while (meminfo && fgets(line, sizeof(line), meminfo) && sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+		;
+	if (meminfo)
+		fclose(meminfo);
+	return kib / 1024;
+}
+
+int wisp_check_host(struct wisp_host_info *info, struct wisp_error *error)
+{
+	struct wisp_host_info found = {.kvm_failed = ""};
+	if (!info || info->size < sizeof(info->size) || info->size > 65536)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "struct wisp_host_info: it is NULL, or its size is not set: set size to sizeof the structure");
+	found.size = info->size;
+	check_kvm(&found);
+	check_io_uring(&found);
+	found.memory_available_mib = available_memory_mib();
+	found.mksquashfs = image_find_packer();
+	/* A caller of a newer version has fields that this one does not know: they are zero. */
+	memset(info, 0, found.size);
+	memcpy(info, &found, found.size < sizeof(found) ? found.size : sizeof(found));
+	return 0;
+}
