@@ -98,8 +98,9 @@ enum wisp_status {
 	WISP_ERR_AGAIN = 22,         /* nothing happened within the call's timeout_ms */
 	WISP_ERR_CANCELLED = 23,     /* the caller's own descriptor asked to stop */
 	WISP_ERR_SESSION_ENDED = 24, /* the program has ended: nothing takes a signal or input any more */
-	WISP_ERR_NO_TERMINAL = 25,   /* the descriptor is no terminal */
+	WISP_ERR_NO_TERMINAL = 25,   /* the descriptor is not a terminal */
 	WISP_ERR_DISK_BUSY = 26,     /* another sandbox uses the disk, and one of the two would write to it */
+	WISP_ERR_REFUSED = 27,       /* nothing in the guest listens on the port */
 };
 
 /* Why a program did not start. */
@@ -324,6 +325,14 @@ WISP_API const char *wisp_get_end_name(enum wisp_end end);
 /* Waits until the sandbox has ended and says why in *end (which may be NULL). -EAGAIN: timeout_ms passed first. */
 WISP_API int wisp_wait_sandbox(
         struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wisp_end *end, struct wisp_error *error);
+
+/*
+ * Reads what the monitor of a sandbox created with `trace` and `keep` noted (see wisp_create_options), after the
+ * sandbox has ended. Stores a NUL-terminated string in *text, and its length in bytes in *length, which may be NULL.
+ * -EBUSY while the sandbox runs, -ENOENT if it left no trace. Release with wisp_free_text.
+ */
+WISP_API int wisp_read_trace(struct wisp_sandbox *sandbox, char **text, size_t *length, struct wisp_error *error);
+WISP_API void wisp_free_text(char *text);
 
 /* Deletes what a sandbox that does not run has left, logs included. -EBUSY while it runs. */
 WISP_API int wisp_remove_sandbox(const char *state_root, const char *name, struct wisp_error *error);
@@ -619,6 +628,29 @@ WISP_API void wisp_free_session_list(struct wisp_session_info **list);
 
 /* Round trip to the guest's agent over a new connection and back, without starting anything: in nanoseconds. */
 WISP_API int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, struct wisp_error *error);
+
+/* ---- Ports ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Programs in the guest and on the host reach each other over vsock (vsock(7)): streams of bytes, addressed by a
+ * number of 32 bits, 1024 being the agent's. The descriptors that these calls return are stream sockets of the caller,
+ * who closes them. They block and are close-on-exec.
+ */
+
+/*
+ * Connects to a port on which a program in the guest listens, and stores the connected socket in *fd. Waits up to
+ * timeout_ms for the guest to accept, and at most 30 seconds (also if timeout_ms is negative). -ECONNREFUSED if nothing
+ * listens there, -EAGAIN if timeout_ms passed first, -ETIMEDOUT if the guest hangs.
+ */
+WISP_API int wisp_connect_port(
+        struct wisp_sandbox *sandbox, uint32_t port, int64_t timeout_ms, int *fd, struct wisp_error *error);
+
+/*
+ * Listens on a port of the host: the guest reaches it as CID 2 (VMADDR_CID_HOST). Stores a listening socket in *fd, on
+ * which accept4(2) returns the guest's connections. A connection of the guest is refused while nothing listens or the
+ * backlog is full. Close the socket to stop listening. -EADDRINUSE if another process listens on the port.
+ */
+WISP_API int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *fd, struct wisp_error *error);
 
 /* ---- Terminals --------------------------------------------------------------------------------------------------- */
 

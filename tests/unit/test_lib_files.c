@@ -296,7 +296,7 @@ static void names_of_numbers(void)
 	CHECK_STR(wisp_get_errno_name(0), "");
 	CHECK_STR(wisp_get_errno_name(99999), "");
 	CHECK_STR(wisp_get_status_name((enum wisp_status)999), "unknown");
-	for (int i = WISP_OK; i <= WISP_ERR_DISK_BUSY; i++)
+	for (int i = WISP_OK; i <= WISP_ERR_REFUSED; i++)
 		CHECK(strcmp(wisp_get_status_name((enum wisp_status)i), "unknown") != 0);
 	CHECK(wisp_get_version()[0]);
 }
@@ -312,6 +312,7 @@ static void null_is_released(void)
 	wisp_free_session_list(NULL);
 	wisp_free_sandbox_list(NULL);
 	wisp_free_sandbox_info(NULL);
+	wisp_free_text(NULL);
 }
 
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},

@@ -266,14 +266,6 @@ static void check_frames(struct conn *conn)
 	}
 }
 
-void conn_check(struct conn *conn)
-{
-	pthread_mutex_lock(&conn->lock);
-	check_frames(conn);
-	conn_update(conn);
-	pthread_mutex_unlock(&conn->lock);
-}
-
 bool conn_is_full(const struct conn *conn)
 {
 	return conn->end == CONN_IN_SIZE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between the files of a connection; all with the lock held, but for conn_check. */
+/* Between the files of a connection; all with the lock held. */
 #ifndef WISP_LIB_CONN_INTERNAL_H
 #define WISP_LIB_CONN_INTERNAL_H
 
@@ -11,8 +11,6 @@ void conn_update(struct conn *conn);
 void conn_flush(struct conn *conn);
 /* Sends a frame, or keeps what does not fit. -EPIPE, -ENOMEM, or -EAGAIN when no more can be kept. */
 int conn_queue(struct conn *conn, enum proto_type type, const void *payload, size_t length);
-/* Takes in frames that came with the VMM's answer, before anything was received. */
-void conn_check(struct conn *conn);
 /* Sends and reads what it can without waiting. */
 void conn_pump(struct conn *conn);
 bool conn_is_full(const struct conn *conn);

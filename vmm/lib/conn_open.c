@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The beginning and the end of a connection. */
 #include <errno.h>
-#include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,15 +8,11 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/lib/conn.h"
 #include "vmm/lib/conn_internal.h"
-#include "vmm/lib/state.h"
-
-/* A guest that is alive answers in milliseconds, on a host that is overloaded or emulated in seconds. */
-#define CONNECT_MS 30000
+#include "vmm/lib/port.h"
 
 static struct conn *conn_new(const char *name)
 {
@@ -76,19 +70,6 @@ void conn_close(struct conn *conn)
 	pthread_mutex_unlock(&conn->lock);
 }
 
-/* Waits for one of `events`; false when the time is over. */
-static bool wait_for(struct conn *conn, short events, int64_t deadline_ns)
-{
-	for (;;) {
-		struct pollfd pfd = {.fd = conn->fd, .events = events};
-		int n = poll(&pfd, 1, lib_poll_ms(deadline_ns));
-		if (n > 0)
-			return true;
-		if (n == 0 || errno != EINTR)
-			return false;
-	}
-}
-
 static int fail_silent(struct conn *conn, struct wisp_error *error)
 {
 	if (lib_now_ns() >= conn->deadline_ns)
@@ -96,93 +77,12 @@ static int fail_silent(struct conn *conn, struct wisp_error *error)
 		        "the execution's timeout passed before the guest of the sandbox '%s' answered", conn->name);
 	return lib_fail(error, WISP_ERR_DISCONNECTED, ETIMEDOUT,
 	        "the guest of the sandbox '%s' did not answer in %d s: it hangs: stop it", conn->name,
-	        CONNECT_MS / 1000);
-}
-
-static int send_all(struct conn *conn, const void *data, size_t length, int64_t deadline_ns, struct wisp_error *error)
-{
-	const char *at = data;
-	while (length > 0) {
-		ssize_t n = send(conn->fd, at, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			if (!wait_for(conn, POLLOUT, deadline_ns))
-				return fail_silent(conn, error);
-			continue;
-		}
-		if (n < 0) {
-			/* If the agent said why it hung up, that is received next. */
-			conn->cannot_send = true;
-			return 0;
-		}
-		at += n;
-		length -= (size_t)n;
-	}
-	return 0;
-}
-
-static int connect_socket(struct conn *conn, const char *dir, int64_t deadline_ns, struct wisp_error *error)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", dir, SANDBOX_FILES_VSOCK) >=
-	        sizeof(address.sun_path))
-		return lib_fail(
-		        error, WISP_ERR_INVALID, ENAMETOOLONG, "%s: the path is too long for a socket in it", dir);
-	conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (conn->fd < 0)
-		return lib_fail_errno(error, errno, "cannot make a socket");
-	/* connect waits only while the monitor's backlog is full; this bounds it, and nothing else. */
-	int ms = lib_poll_ms(deadline_ns);
-	struct timeval limit = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 + 1};
-	setsockopt(conn->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	while (connect(conn->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		if (errno == EINTR)
-			continue;
-		if (errno == EAGAIN)
-			return fail_silent(conn, error);
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			return lib_fail(
-			        error, WISP_ERR_DISCONNECTED, errno, "the sandbox '%s' is not running", conn->name);
-		return lib_fail_errno(error, errno, "cannot connect to %s", address.sun_path);
-	}
-	return 0;
-}
-
-/* "OK 1234\n"; what follows it is the agent's already. */
-static int take_ok(struct conn *conn, int64_t deadline_ns, struct wisp_error *error)
-{
-	for (;;) {
-		uint8_t *newline = memchr(conn->in, '\n', conn->end);
-		if (newline) {
-			size_t length = (size_t)(newline + 1 - conn->in);
-			if (length < 5 || memcmp(conn->in, "OK ", 3) != 0)
-				break;
-			memmove(conn->in, newline + 1, conn->end - length);
-			conn->end -= length;
-			return 0;
-		}
-		if (conn->end > 32)
-			break;
-		ssize_t n = recv(conn->fd, conn->in + conn->end, CONN_IN_SIZE - conn->end, MSG_DONTWAIT);
-		if (n > 0) {
-			conn->end += (size_t)n;
-		} else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			if (!wait_for(conn, POLLIN, deadline_ns))
-				return fail_silent(conn, error);
-		} else if (n == 0 || errno != EINTR) {
-			return lib_fail(error, WISP_ERR_DISCONNECTED, ECONNRESET,
-			        "the sandbox '%s' refused the connection: its agent does not listen, or it is stopping",
-			        conn->name);
-		}
-	}
-	return lib_fail(
-	        error, WISP_ERR_PROTOCOL, EPROTO, "the monitor of the sandbox '%s' broke the protocol", conn->name);
+	        PORT_ANSWER_MS / 1000);
 }
 
 static int64_t connect_deadline(const struct conn *conn)
 {
-	int64_t deadline = lib_deadline_ns(CONNECT_MS);
+	int64_t deadline = lib_deadline_ns(PORT_ANSWER_MS);
 	return deadline < conn->deadline_ns ? deadline : conn->deadline_ns;
 }
 
@@ -192,7 +92,9 @@ int conn_open(const char *dir, const char *name, int64_t deadline_ns, struct con
 	if (!conn)
 		return lib_no_memory(error);
 	conn->deadline_ns = deadline_ns;
-	int r = connect_socket(conn, dir, connect_deadline(conn), error);
+	int r = port_open(dir, conn->name, connect_deadline(conn), &conn->fd, error);
+	if (r == -ETIMEDOUT)
+		r = fail_silent(conn, error);
 	if (r < 0) {
 		conn_unref(conn);
 		return r;
@@ -231,12 +133,18 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	if (length > 0)
 		memcpy(whole + sizeof(head), payload, length);
 	int64_t deadline = connect_deadline(conn);
-	int r = send_all(conn, whole, sizeof(head) + length, deadline, error);
+	int r = port_send(conn->fd, whole, sizeof(head) + length, deadline);
 	free(whole);
-	if (r == 0)
-		r = take_ok(conn, deadline, error);
-	if (r == 0)
-		conn_check(conn);
+	/* If the agent said why it hung up, that is received next. */
+	conn->cannot_send = r < 0 && r != -ETIMEDOUT;
+	if (r != -ETIMEDOUT)
+		r = port_wait_ok(conn->fd, conn->name, deadline, error);
+	if (r == -ETIMEDOUT)
+		return fail_silent(conn, error);
+	if (r == -ECONNREFUSED)
+		return lib_fail(error, WISP_ERR_DISCONNECTED, ECONNRESET,
+		        "the sandbox '%s' refused the connection: its agent does not listen, or it is stopping",
+		        conn->name);
 	return r;
 }
 

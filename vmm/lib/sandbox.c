@@ -15,6 +15,8 @@
 #include "vmm/lib/launch.h"
 #include "vmm/lib/sandbox.h"
 
+/* A trace has a line of at most some hundred bytes for each stage and breakpoint. */
+#define TRACE_MAX ((size_t)16 << 20)
 /* How long a monitor may take to die once it was told to do so at once. */
 #define DEATH_MS 10000
 #define BOOT_MARGIN_MS 2000
@@ -342,6 +344,27 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	free(sandbox->name);
 	free(sandbox->dir);
 	free(sandbox);
+}
+
+int wisp_read_trace(struct wisp_sandbox *sandbox, char **text, size_t *length, struct wisp_error *error)
+{
+	*text = NULL;
+	if (state_probe(sandbox->dir_fd) == STATE_HELD)
+		return lib_fail(error, WISP_ERR_STILL_RUNNING, EBUSY,
+		        "the sandbox '%s' is running, and its trace is written at its end: stop it first",
+		        sandbox->name);
+	*text = lib_read_file(sandbox->dir_fd, SANDBOX_FILES_TRACE, TRACE_MAX, length);
+	if (*text)
+		return 0;
+	if (errno == ENOENT)
+		return lib_fail(error, WISP_ERR_INVALID, ENOENT,
+		        "the sandbox '%s' left no trace: create it with trace and keep", sandbox->name);
+	return lib_fail_errno(error, errno, "cannot read the trace of the sandbox '%s'", sandbox->name);
+}
+
+void wisp_free_text(char *text)
+{
+	free(text);
 }
 
 /* ---- Those of others ---- */

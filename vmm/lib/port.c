@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/lib/port.h"
+#include "vmm/lib/sandbox.h"
+#include "vmm/shared/proto.h"
+
+#define LINE_MAX_BYTES 32
+
+static int make_address(const char *dir, const char *suffix, struct sockaddr_un *address, struct wisp_error *error)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s", dir, SANDBOX_FILES_VSOCK, suffix) <
+	        sizeof(address->sun_path))
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG, "%s: the path is too long for a socket in it", dir);
+}
+
+int port_open(const char *dir, const char *name, int64_t deadline_ns, int *out, struct wisp_error *error)
+{
+	struct sockaddr_un address;
+	int r = make_address(dir, "", &address, error);
+	if (r < 0)
+		return r;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return lib_fail_errno(error, errno, "cannot make a socket");
+	/* connect(2) waits only while the monitor's backlog is full. 0 would mean no limit. */
+	int ms = lib_poll_ms(deadline_ns);
+	struct timeval limit = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 + 1}, none = {0};
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	while ((r = connect(fd, (struct sockaddr *)&address, sizeof(address))) < 0 && errno == EINTR)
+		;
+	if (r == 0) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+		*out = fd;
+		return 0;
+	}
+	if (errno == EAGAIN)
+		r = -ETIMEDOUT;
+	else if (errno == ENOENT || errno == ECONNREFUSED)
+		r = lib_fail(error, WISP_ERR_DISCONNECTED, errno, "the sandbox '%s' is not running", name);
+	else
+		r = lib_fail_errno(error, errno, "cannot connect to %s", address.sun_path);
+	close(fd);
+	return r;
+}
+
+/* Waits for one of `events`. */
+static int wait_for(int fd, short events, int64_t deadline_ns)
+{
+	for (;;) {
+		struct pollfd pfd = {.fd = fd, .events = events};
+		int n = poll(&pfd, 1, lib_poll_ms(deadline_ns));
+		if (n > 0)
+			return 0;
+		if (n == 0)
+			return -ETIMEDOUT;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+int port_send(int fd, const void *data, size_t length, int64_t deadline_ns)
+{
+	const char *at = data;
+	while (length > 0) {
+		ssize_t n = send(fd, at, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n >= 0) {
+			at += n;
+			length -= (size_t)n;
+		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			int r = wait_for(fd, POLLOUT, deadline_ns);
+			if (r < 0)
+				return r;
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+/* Takes in what there is of the line. The length of it; 0 at the end of the connection; -errno. */
+static ssize_t take(int fd, char *line, size_t size)
+{
+	ssize_t n = recv(fd, line, size, MSG_DONTWAIT | MSG_PEEK);
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	const char *newline = memchr(line, '\n', (size_t)n);
+	n = recv(fd, line, newline ? (size_t)(newline + 1 - line) : (size_t)n, MSG_DONTWAIT);
+	return n < 0 ? -errno : n;
+}
+
+int port_wait_ok(int fd, const char *name, int64_t deadline_ns, struct wisp_error *error)
+{
+	char line[LINE_MAX_BYTES];
+	size_t length = 0;
+	while (length < sizeof(line)) {
+		ssize_t n = take(fd, line + length, sizeof(line) - length);
+		if (n > 0) {
+			length += (size_t)n;
+			if (line[length - 1] != '\n')
+				continue;
+			if (length >= 5 && memcmp(line, "OK ", 3) == 0)
+				return 0;
+			break;
+		}
+		if (n == -EAGAIN) {
+			int r = wait_for(fd, POLLIN, deadline_ns);
+			if (r < 0)
+				return r;
+		} else if (n != -EINTR) {
+			return -ECONNREFUSED;
+		}
+	}
+	return lib_fail(error, WISP_ERR_PROTOCOL, EPROTO, "the monitor of the sandbox '%s' broke the protocol", name);
+}
+
+static int check_port(uint32_t port, struct wisp_error *error)
+{
+	/* VMADDR_PORT_ANY */
+	return port != UINT32_MAX ? 0 : lib_fail(error, WISP_ERR_INVALID, EINVAL, "%u is not a vsock port", port);
+}
+
+static int fail_late(const struct wisp_sandbox *sandbox, uint32_t port, int64_t deadline_ns, struct wisp_error *error)
+{
+	if (lib_now_ns() >= deadline_ns)
+		return lib_fail(error, WISP_ERR_AGAIN, EAGAIN,
+		        "port %u of the sandbox '%s' was not connected within the timeout", port, sandbox->name);
+	return lib_fail(error, WISP_ERR_DISCONNECTED, ETIMEDOUT,
+	        "the guest of the sandbox '%s' did not answer a connection to port %u in %d s: it hangs: stop it",
+	        sandbox->name, port, PORT_ANSWER_MS / 1000);
+}
+
+int wisp_connect_port(
+        struct wisp_sandbox *sandbox, uint32_t port, int64_t timeout_ms, int *out, struct wisp_error *error)
+{
+	char line[LINE_MAX_BYTES];
+	int64_t given = lib_deadline_ns(timeout_ms), limit = lib_deadline_ns(PORT_ANSWER_MS);
+	int64_t deadline = given < limit ? given : limit;
+	int fd = -1;
+	*out = -1;
+	int r = check_port(port, error);
+	if (r == 0)
+		r = port_open(sandbox->dir, sandbox->name, deadline, &fd, error);
+	if (r == 0) {
+		int length = snprintf(line, sizeof(line), "CONNECT %u\n", port);
+		r = port_send(fd, line, (size_t)length, deadline);
+		/* A connection that breaks has no answer either. */
+		if (r != -ETIMEDOUT)
+			r = port_wait_ok(fd, sandbox->name, deadline, error);
+		if (r == -ECONNREFUSED)
+			lib_fail(error, WISP_ERR_REFUSED, ECONNREFUSED,
+			        "nothing listens on port %u in the sandbox '%s'", port, sandbox->name);
+	}
+	if (r == -ETIMEDOUT)
+		r = fail_late(sandbox, port, given, error);
+	if (r < 0 && fd >= 0)
+		close(fd);
+	else if (r == 0)
+		*out = fd;
+	return r;
+}
+
+/*
+ * Whether the address is the file of a listener that is gone. A datagram socket cannot connect to a stream socket, but
+ * the error tells whether somebody still has it; a stream socket would be a connection.
+ */
+static bool is_abandoned(const struct sockaddr_un *address)
+{
+	struct stat st;
+	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool abandoned =
+	        fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno == ECONNREFUSED;
+	if (fd >= 0)
+		close(fd);
+	return abandoned;
+}
+
+static int listen_on(int fd, const struct sockaddr_un *address)
+{
+	return bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 || listen(fd, SOMAXCONN) < 0 ? -errno
+	                                                                                                     : 0;
+}
+
+int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *out, struct wisp_error *error)
+{
+	struct sockaddr_un address;
+	char suffix[16];
+	*out = -1;
+	int r = check_port(port, error);
+	if (r == 0 && port == PROTO_PORT_AGENT)
+		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "port %u is the agent's: choose another", port);
+	snprintf(suffix, sizeof(suffix), "_%u", port);
+	if (r == 0)
+		r = make_address(sandbox->dir, suffix, &address, error);
+	if (r < 0)
+		return r;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return lib_fail_errno(error, errno, "cannot make a socket");
+	r = listen_on(fd, &address);
+	if (r == -EADDRINUSE && is_abandoned(&address) && unlink(address.sun_path) == 0)
+		r = listen_on(fd, &address);
+	if (r < 0) {
+		close(fd);
+		return lib_fail_errno(error, -r, "cannot listen on %s", address.sun_path);
+	}
+	*out = fd;
+	return 0;
+}
