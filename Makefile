@@ -16,6 +16,7 @@ VERSION := 0.1.0
 ARCH ?= $(shell uname -m)
 
 CC ?= gcc
+OBJCOPY ?= objcopy
 WARN := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wundef \
         -Wformat=2 -Wno-format-nonliteral -Wno-format-truncation -Werror
 CPPFLAGS := -D_GNU_SOURCE -DWISP_VERSION='"$(VERSION)"' -DWISP_PREFIX='"$(PREFIX)"' -I. -Iinclude
@@ -94,8 +95,15 @@ $(W)/wisp-vmm: $(call obj,vmm/monitor/main.c) $(B)/libmonitor.a
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
 endif
 
+# One object that keeps its own names to itself, so that a program that links it may have a config_read too. Unit tests,
+# which call what is inside, take the objects as they are.
 $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) -r -nostdlib $^ -o $(B)/lib/libwisp.o
+	$(OBJCOPY) --wildcard --keep-global-symbol='wisp_*' $(B)/lib/libwisp.o
+	rm -f $@ && ar rcs $@ $(B)/lib/libwisp.o
+$(B)/libwisp-internal.a: $(call obj,$(lib_src))
 	rm -f $@ && ar rcs $@ $^
 
 $(B)/lib/libwisp.so.0: $(call obj,$(lib_src)) vmm/lib/libwisp.map
@@ -166,7 +174,7 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
                   -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
 
 # Unit tests: one program a file, each linked with all modules.
-archives := $(B)/libcli.a $(B)/lib/libwisp.a $(B)/libmonitor.a $(B)/libagent.a
+archives := $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
 	echo "  LD $@"
