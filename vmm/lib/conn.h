@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One connection to the guest's agent, which carries one request (docs/internals/protocol.md). A session's handle, its
- * stdin writer and its control handles share it and may live in different threads: every field is under `lock`, nothing
- * waits with the lock held, and the socket closes with the last of them.
+ * stdin writer and its control handles share it, and may be used in different threads: `lock` guards every field, no
+ * call waits with the lock held, and the last of the handles closes the socket.
  *
- * Receiving. Frames are read into one buffer of fixed size, by whichever thread waits for something. Each is checked as
- * soon as it is whole, and what is no event (window, ping) takes effect then: a writer learns of its window although
- * the session's owner does not receive. The buffer is moved only by the owner, between two events, so an event's bytes
- * stay where they are while the owner looks at them. When the buffer is full, nothing more is read: what the program
- * writes then waits in the guest.
+ * conn.c opens, shares and closes it; conn_recv.c receives; conn_send.c and conn_stdin.c send, over conn_out.c, which
+ * knows frames and a socket only; conn_wake.c holds the descriptors that wake other threads and the caller's poll(2).
  *
- * Sending. A frame goes straight to the socket; what does not fit is kept in a small buffer and goes out with the next
- * chance. Stdin is only sent within the window that the agent granted and while that buffer is empty, so a signal waits
- * behind no more than the rest of one frame that the agent is sure to take.
+ * Receiving. Whichever thread waits for something reads frames into one buffer of fixed size. Each is checked as soon
+ * as it is whole, and what is not an event (window, ping) takes effect then, so that a writer learns of its window
+ * although the session's owner does not receive. Only the owner moves the buffer's contents, between two events, so an
+ * event's bytes stay where they are while the owner looks at them. Nothing more is read while the buffer is full: what
+ * the program writes then waits in the guest.
+ *
+ * Sending. Stdin is sent only within the window that the agent granted and while nothing is kept in `out`, so a signal
+ * waits behind no more than the rest of one frame that the agent is sure to take.
  */
 #ifndef WISP_LIB_CONN_H
 #define WISP_LIB_CONN_H
 
 #include <pthread.h>
-#include <sys/uio.h>
 
-#include "vmm/shared/proto.h"
-#include "vmm/lib/lib.h"
+#include "vmm/lib/conn_out.h"
+#include "vmm/lib/conn_wake.h"
 
 #define CONN_IN_SIZE (3 * (sizeof(struct proto_frame) + PROTO_DATA_MAX))
-#define CONN_OUT_SIZE (sizeof(struct proto_frame) + PROTO_DATA_MAX + 4096)
 
 /* What was asked for: it says which answers may come. */
 enum conn_request { CONN_EXEC, CONN_OPEN, CONN_LIST, CONN_PING };
@@ -45,78 +45,80 @@ struct conn {
 	enum conn_request request;
 	bool tty;
 
-	/* What has been received. [head, scan) are whole, checked frames; the first `held` bytes of it are looked at.
-	 */
+	/* What has been received. [head, scan) are whole, checked frames; the owner looks at its first `held` bytes. */
 	uint8_t *in;
 	size_t head, scan, end, held;
 	enum conn_phase phase;
-	bool eof;
 	bool lost; /* no more can be received: `cause` says why once the frames are used up */
 	struct wisp_error cause;
 	uint64_t session;
 	bool writer;     /* STARTED said so */
-	uint64_t replay; /* likewise: how much of the output is of the past */
+	uint64_t replay; /* STARTED said how many bytes of output are from the past */
 
-	/* What has not been sent. */
-	uint8_t *out;
-	size_t out_head, out_end;
-	/*
-	 * Who is to be woken because of it: none of those who wait, waits for the socket to take it. Once epoll_fd is
-	 * there it does.
-	 */
+	struct conn_out out; /* what has not been sent */
+	/* Whom to wake to send it: set while no thread waits for the socket to take it. epoll_fd waits for it too. */
 	bool wake_receiver, wake_writer;
-	bool closed; /* the session's handle is gone */
-	bool cannot_send;
+	bool closed;       /* the session's handle is gone */
 	uint64_t window;   /* bytes of stdin that may be sent */
 	bool stdin_closed; /* by this side, by the program, or by its end */
 	uint8_t *feed;     /* WISP_STDIN_BYTES: what is left of it */
 	size_t feed_at, feed_length;
 	bool feeding;
 
-	/* Level-triggered wake-ups across threads and for poll(2); -1 while nobody asked for them. */
-	int event_fd;  /* readable: a call to receive has something to return */
-	int window_fd; /* readable: a write has something to do */
-	int epoll_fd;  /* the socket, event_fd and the deadline's timer */
-	int timer_fd;
-	bool event_set, window_set, wants_out;
+	struct conn_wake wake;
 	unsigned events; /* frames in [head + held, scan) that are for the session's owner */
-	bool kick;       /* there is room in `in` again: a writer that stopped reading shall go on */
+	bool kick;       /* `in` has room again: wakes a writer that stopped reading */
 	int64_t deadline_ns;
 };
 
-/* Connects to the VMM. `deadline_ns` is the execution's; connecting has a limit of its own too. */
+/* Connects to the monitor. `deadline_ns` is the execution's; connecting has a limit of its own as well. */
 int conn_open(const char *dir, const char *name, int64_t deadline_ns, struct conn **conn, struct wisp_error *error);
 void conn_ref(struct conn *conn);
 void conn_unref(struct conn *conn);
-/* The session's handle is gone: nothing can be sent or received any more. */
+/* Ends sending and receiving for all handles: the session's own is gone. */
 void conn_close(struct conn *conn);
 
-/* Asks the VMM for the agent, and the agent for `request`; waits until that is sent and the agent has accepted. */
+/* Asks the monitor for the agent, and the agent for `request`. Waits until both are sent and the agent has accepted. */
 int conn_ask(
         struct conn *conn, enum conn_request request, const void *payload, size_t length, struct wisp_error *error);
 
 /* One frame of at most 64 bytes, sent as soon as the socket takes it. */
 int conn_send(struct conn *conn, enum proto_type type, const void *payload, size_t length, struct wisp_error *error);
 
-/* A received frame, until the next call. -EAGAIN; 0 with type 0 after DONE. */
+/* A received frame, which is valid until the next conn_recv. Its type is 0 after DONE. */
 struct conn_event {
 	enum proto_type type;
 	const uint8_t *payload;
 	size_t length;
 };
-/* `event` may be NULL: then it only waits until there is one. */
+/* Receives a frame; with `event` NULL, only waits until there is one. -EAGAIN: none within timeout_ms. */
 int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, struct wisp_error *error);
 
 ptrdiff_t conn_write_stdin(
         struct conn *conn, const void *data, size_t length, int64_t timeout_ms, struct wisp_error *error);
 void conn_close_stdin(struct conn *conn);
-/* Bytes that go out by themselves as the window allows, then the end of file. `data` is copied. */
+/* Sends a copy of the bytes as the window allows, in the calls that receive, then the end of file. */
 int conn_feed_stdin(struct conn *conn, const void *data, size_t length, struct wisp_error *error);
 
-/* Pollable descriptors; -errno. */
+/* The pollable descriptors: conn_event_fd makes its own (-errno); conn_window_fd is -1 before conn_make_wakeups. */
 int conn_event_fd(struct conn *conn);
 int conn_window_fd(struct conn *conn);
-/* Makes the wake-up that a second thread needs. */
+/* Makes the wake-ups that a second thread needs. */
 int conn_make_wakeups(struct conn *conn, struct wisp_error *error);
+
+/* ---- Between the files of a connection, with the lock held ---- */
+
+/* Sets the pollable descriptors to what the state is now. Precedes every unlock. */
+void conn_update(struct conn *conn);
+/* Sends what it can of what is kept. */
+void conn_flush(struct conn *conn);
+/* Sends a frame, or keeps what does not fit. -EPIPE, -ENOMEM, or -EAGAIN when no more can be kept. */
+int conn_queue(struct conn *conn, enum proto_type type, const void *payload, size_t length);
+/* Sends and reads what it can without waiting. */
+void conn_pump(struct conn *conn);
+/* No more can be read until the session's owner has received. */
+bool conn_is_full(const struct conn *conn);
+/* Sends what the window allows of WISP_STDIN_BYTES. */
+void conn_feed(struct conn *conn);
 
 #endif

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "vmm/lib/conn.h"
-#include "vmm/lib/conn_internal.h"
 
 /* One frame of stdin, as large as may be sent now: 0 if none. With the lock held. */
 static ptrdiff_t send_some(struct conn *conn, const uint8_t *data, size_t length)
@@ -15,7 +14,7 @@ static ptrdiff_t send_some(struct conn *conn, const uint8_t *data, size_t length
 	if (n > conn->window)
 		n = (size_t)conn->window;
 	conn_flush(conn);
-	if (n == 0 || conn->out_head < conn->out_end)
+	if (n == 0 || conn_out_is_pending(&conn->out))
 		return 0;
 	int r = conn_queue(conn, PROTO_STDIN, data, n);
 	if (r < 0)
@@ -75,7 +74,7 @@ static int refuse(struct conn *conn, struct wisp_error *error)
 			*error = conn->cause;
 		return -conn->cause.errnum;
 	}
-	if (conn->cannot_send)
+	if (conn->out.broken)
 		return lib_fail(
 		        error, WISP_ERR_DISCONNECTED, EPIPE, "the connection to the sandbox '%s' is lost", conn->name);
 	return 0;
@@ -84,12 +83,12 @@ static int refuse(struct conn *conn, struct wisp_error *error)
 /* Lets go of the lock until something may have changed. */
 static void wait_writable(struct conn *conn, int64_t deadline_ns)
 {
-	bool pending = conn->out_head < conn->out_end;
+	bool pending = conn_out_is_pending(&conn->out);
 	/* While there is no room to read into, the session's owner has to receive first, who then kicks. */
 	short events = (short)((conn_is_full(conn) ? 0 : POLLIN) | (pending ? POLLOUT : 0));
 	struct pollfd pfds[2] = {
 	        {.fd = events ? conn->fd : -1, .events = events},
-	        {.fd = conn->window_fd, .events = POLLIN},
+	        {.fd = conn->wake.window_fd, .events = POLLIN},
 	};
 	conn->wake_receiver = conn->wake_writer = false;
 	conn_update(conn);
@@ -116,10 +115,10 @@ ptrdiff_t conn_write_stdin(
 			continue;
 		}
 		uint64_t window = conn->window;
-		bool pending = conn->out_head < conn->out_end;
+		bool pending = conn_out_is_pending(&conn->out);
 		conn_pump(conn);
-		if (conn->window != window || conn->stdin_closed || conn->lost || conn->cannot_send ||
-		        pending != (conn->out_head < conn->out_end))
+		if (conn->window != window || conn->stdin_closed || conn->lost || conn->out.broken ||
+		        pending != conn_out_is_pending(&conn->out))
 			continue;
 		if (lib_now_ns() >= deadline) {
 			result = lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the program does not read its stdin now");
@@ -128,7 +127,7 @@ ptrdiff_t conn_write_stdin(
 		wait_writable(conn, deadline);
 	}
 	conn->wake_writer = false;
-	conn->wake_receiver = conn->epoll_fd < 0; /* one that still waits sees to the rest */
+	conn->wake_receiver = conn->wake.epoll_fd < 0; /* one that still waits sees to the rest */
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
 	/* What was sent was sent; the next call tells the error. */
