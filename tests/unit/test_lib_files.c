@@ -4,6 +4,7 @@
 #include "vmm/lib/config.h"
 #include "vmm/lib/keys.h"
 #include "vmm/lib/logline.h"
+#include "vmm/lib/state.h"
 
 static void utf8(void)
 {
@@ -301,6 +302,26 @@ static void names_of_numbers(void)
 	CHECK(wisp_get_version()[0]);
 }
 
+/* The monitor's last line, as the library understands it. */
+static void end_reasons(void)
+{
+	struct state state;
+	for (int end = WISP_END_UNKNOWN; end <= WISP_END_INTERNAL; end++) {
+		char line[64];
+		snprintf(line, sizeof(line), "exit %s some words\n", wisp_get_end_name((enum wisp_end)end));
+		state_parse(line, &state);
+		CHECK_EQ(state.kind, STATE_EXIT);
+		CHECK_EQ(state.end, end);
+		CHECK_STR(state.text, "some words");
+		free(state.text);
+	}
+	state_parse("exit panics x", &state);
+	CHECK_EQ(state.end, WISP_END_UNKNOWN);
+	free(state.text);
+	CHECK_STR(wisp_get_end_name((enum wisp_end) - 1), "unknown");
+	CHECK_STR(wisp_get_end_name((enum wisp_end)99), "unknown");
+}
+
 static void null_is_released(void)
 {
 	wisp_close_sandbox(NULL);
@@ -318,4 +339,4 @@ static void null_is_released(void)
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
         {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
         {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
-        {"names_of_numbers", names_of_numbers}, {"null_is_released", null_is_released})
+        {"names_of_numbers", names_of_numbers}, {"end_reasons", end_reasons}, {"null_is_released", null_is_released})

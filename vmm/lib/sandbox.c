@@ -14,12 +14,12 @@
 
 #include "vmm/lib/launch.h"
 #include "vmm/lib/sandbox.h"
+#include "vmm/shared/end.h"
 
 /* A trace has a line of at most some hundred bytes for each stage and breakpoint. */
 #define TRACE_MAX ((size_t)16 << 20)
 /* How long a monitor may take to die once it was told to do so at once. */
 #define DEATH_MS 10000
-#define BOOT_MARGIN_MS 2000
 
 const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox)
 {
@@ -231,8 +231,9 @@ static void tidy(struct wisp_sandbox *sandbox)
 	int fd = openat(sandbox->dir_fd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return;
-	const char line[] = "exit killed its monitor was killed\n";
-	if (lib_write_all(fd, line, strlen(line)) == 0)
+	char line[64];
+	int length = snprintf(line, sizeof(line), "exit %s its monitor was killed\n", end_name(END_KILLED));
+	if (lib_write_all(fd, line, (size_t)length) == 0)
 		renameat(sandbox->dir_fd, "state.new", sandbox->dir_fd, "state");
 	close(fd);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/state.h"
+#include "vmm/shared/end.h"
 
 /* Who may write to the root could put a socket of his own in a sandbox's place. */
 static int check_root(int fd, const char *root, struct wisp_error *error)
@@ -100,11 +101,7 @@ void state_parse(const char *line, struct state *state)
 		state->kind = STATE_EXIT;
 		const char *reason = line + 5;
 		size_t length = strcspn(reason, " \n");
-		for (int end = WISP_END_POWEROFF; end <= WISP_END_INTERNAL; end++) {
-			const char *name = wisp_get_end_name(end);
-			if (strlen(name) == length && strncmp(name, reason, length) == 0)
-				state->end = end;
-		}
+		state->end = (enum wisp_end)end_parse(reason, length);
 		const char *text = reason + length;
 		while (*text == ' ')
 			text++;
