@@ -277,6 +277,9 @@ UNUSED static void fake_vmm_main(int argc, char **argv)
 		fprintf(stderr, "fake monitor: %s\n", why);
 		_exit(125);
 	}
+	/* The agent must not hold the lock or the socket after the monitor's death. */
+	fcntl(vmm.fds.lock, F_SETFD, FD_CLOEXEC);
+	fcntl(vmm.status_fd, F_SETFD, FD_CLOEXEC);
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", vmm.fds.dir);
 	if (readlink(link, vmm.dir, sizeof(vmm.dir) - 1) < 0)
 		_exit(125);
