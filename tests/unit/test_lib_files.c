@@ -322,21 +322,7 @@ static void end_reasons(void)
 	CHECK_STR(wisp_get_end_name((enum wisp_end)99), "unknown");
 }
 
-static void null_is_released(void)
-{
-	wisp_close_sandbox(NULL);
-	wisp_close_session(NULL);
-	wisp_close_control(NULL);
-	wisp_close_stdin(NULL);
-	wisp_close_logs(NULL);
-	wisp_free_output(NULL);
-	wisp_free_session_list(NULL);
-	wisp_free_sandbox_list(NULL);
-	wisp_free_sandbox_info(NULL);
-	wisp_free_text(NULL);
-}
-
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
         {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
         {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
-        {"names_of_numbers", names_of_numbers}, {"end_reasons", end_reasons}, {"null_is_released", null_is_released})
+        {"names_of_numbers", names_of_numbers}, {"end_reasons", end_reasons})

@@ -296,6 +296,8 @@ static int wait_started(struct wisp_session *session, struct wisp_error *error)
 int wisp_attach_session(struct wisp_session *session, const struct wisp_attach_options *options,
         struct wisp_exit_status *status, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error))
+		return -EINVAL;
 	struct attach attach;
 	struct wisp_exit_status unused;
 	if (!status)
@@ -331,6 +333,8 @@ int wisp_attach(struct wisp_sandbox *sandbox, const char *const *argv, const str
         const struct wisp_attach_options *attach, uint64_t *id, struct wisp_exit_status *status,
         struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	struct wisp_exec_options options;
 	struct attach checked;
 	struct wisp_session *session;

@@ -54,6 +54,13 @@ int lib_no_memory(struct wisp_error *error)
 	return lib_fail(error, WISP_ERR_NO_MEMORY, ENOMEM, "out of memory");
 }
 
+bool lib_is_null(const void *argument, const char *name, struct wisp_error *error)
+{
+	if (!argument)
+		lib_fail(error, WISP_ERR_INVALID, EINVAL, "the argument '%s' is NULL", name);
+	return !argument;
+}
+
 /* What the guest says ends up on terminals: no escape sequence of its may survive. */
 void lib_printable(char *to, size_t size, const void *from, size_t length)
 {

@@ -134,6 +134,8 @@ static int start(struct wisp_sandbox *sandbox, const char *const *argv, const st
 int wisp_exec_stream(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *options,
         struct wisp_session **session, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(session, "session", error))
+		return -EINVAL;
 	return start(sandbox, argv, options, 0, session, error);
 }
 
@@ -163,6 +165,8 @@ static int start_shell(struct wisp_sandbox *sandbox, const char *script, const c
 int wisp_shell_stream(struct wisp_sandbox *sandbox, const char *script, const char *const *args,
         const struct wisp_exec_options *options, struct wisp_session **session, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(session, "session", error))
+		return -EINVAL;
 	return start_shell(sandbox, script, args, options, 0, session, error);
 }
 
@@ -187,6 +191,8 @@ static int refuse_pipe(const struct wisp_exec_options *given, struct wisp_error 
 int wisp_exec(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *options,
         struct wisp_output **output, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(output, "output", error))
+		return -EINVAL;
 	struct wisp_session *session;
 	*output = NULL;
 	int r = refuse_pipe(options, error);
@@ -198,6 +204,8 @@ int wisp_exec(struct wisp_sandbox *sandbox, const char *const *argv, const struc
 int wisp_shell(struct wisp_sandbox *sandbox, const char *script, const char *const *args,
         const struct wisp_exec_options *options, struct wisp_output **output, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(output, "output", error))
+		return -EINVAL;
 	struct wisp_session *session;
 	*output = NULL;
 	int r = refuse_pipe(options, error);

@@ -23,6 +23,8 @@ int lib_fail(struct wisp_error *error, enum wisp_status status, int errnum, cons
 /* The same for a failed system call: the line ends with the errno's text. ENOMEM gets its own status. */
 int lib_fail_errno(struct wisp_error *error, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int lib_no_memory(struct wisp_error *error);
+/* Whether a public call's argument `name`, which it requires, is NULL; then *error says so, and the call is -EINVAL. */
+bool lib_is_null(const void *argument, const char *name, struct wisp_error *error);
 /* Copies into `to` with control characters and invalid UTF-8 as '?', cut to fit, NUL-terminated. */
 void lib_printable(char *to, size_t size, const void *from, size_t length);
 

@@ -146,6 +146,8 @@ static int collect(
 int wisp_list_sandboxes(const char *state_root, struct wisp_sandbox_info ***list, struct wisp_error *error)
 {
 	struct visit visit = {.entry = list_entry};
+	if (lib_is_null(list, "list", error))
+		return -EINVAL;
 	return collect(&visit, state_root, list, error);
 }
 

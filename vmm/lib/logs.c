@@ -205,6 +205,8 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
 int wisp_open_logs(const char *state_root, const char *name, const struct wisp_logs_options *given,
         struct wisp_logs **logs, struct wisp_error *error)
 {
+	if (lib_is_null(logs, "logs", error))
+		return -EINVAL;
 	struct wisp_logs_options options;
 	int root_fd;
 	char *root;
@@ -236,6 +238,8 @@ static void drain_inotify(int fd)
 int wisp_recv_log(
         struct wisp_logs *logs, int64_t timeout_ms, const struct wisp_log_record **record, struct wisp_error *error)
 {
+	if (lib_is_null(logs, "logs", error) || lib_is_null(record, "record", error))
+		return -EINVAL;
 	int64_t deadline = lib_deadline_ns(timeout_ms);
 	char *line;
 	*record = NULL;
@@ -272,5 +276,5 @@ int wisp_recv_log(
 
 int wisp_get_logs_fd(const struct wisp_logs *logs)
 {
-	return logs->inotify_fd;
+	return logs ? logs->inotify_fd : -1;
 }

@@ -32,6 +32,8 @@ int lib_copy_options(void *to, size_t size, const void *from, const char *what, 
 
 int lib_check_name(const char *name, struct wisp_error *error)
 {
+	if (lib_is_null(name, "name", error))
+		return -EINVAL;
 	size_t length = strlen(name);
 	const char *why = NULL;
 	if (length == 0)

@@ -103,6 +103,8 @@ static int run_to_end(struct wisp_session *session, struct collected *collected,
 
 int wisp_wait_session(struct wisp_session *session, struct wisp_exit_status *status, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error))
+		return -EINVAL;
 	struct wisp_exit_status unused;
 	bool started;
 	if (!status)
@@ -113,6 +115,8 @@ int wisp_wait_session(struct wisp_session *session, struct wisp_exit_status *sta
 
 int wisp_collect_output(struct wisp_session *session, struct wisp_output **output, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error) || lib_is_null(output, "output", error))
+		return -EINVAL;
 	bool started = false;
 	*output = NULL;
 	struct collected *collected = calloc(1, sizeof(*collected));
@@ -149,10 +153,14 @@ static int get_text(const uint8_t *data, size_t length, const char *what, const 
 
 int wisp_get_stdout_text(const struct wisp_output *output, const char **text, struct wisp_error *error)
 {
+	if (lib_is_null(output, "output", error) || lib_is_null(text, "text", error))
+		return -EINVAL;
 	return get_text(output->stdout_data, output->stdout_length, "stdout", text, error);
 }
 
 int wisp_get_stderr_text(const struct wisp_output *output, const char **text, struct wisp_error *error)
 {
+	if (lib_is_null(output, "output", error) || lib_is_null(text, "text", error))
+		return -EINVAL;
 	return get_text(output->stderr_data, output->stderr_length, "stderr", text, error);
 }

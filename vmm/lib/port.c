@@ -142,6 +142,8 @@ static int fail_late(const struct wisp_sandbox *sandbox, uint32_t port, int64_t 
 int wisp_connect_port(
         struct wisp_sandbox *sandbox, uint32_t port, int64_t timeout_ms, int *out, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(out, "fd", error))
+		return -EINVAL;
 	char line[LINE_MAX_BYTES];
 	int64_t given = lib_deadline_ns(timeout_ms), limit = lib_deadline_ns(PORT_ANSWER_MS);
 	int64_t deadline = given < limit ? given : limit;
@@ -194,6 +196,8 @@ static int listen_on(int fd, const struct sockaddr_un *address)
 
 int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *out, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(out, "fd", error))
+		return -EINVAL;
 	struct sockaddr_un address;
 	char suffix[16];
 	*out = -1;

@@ -23,16 +23,18 @@
 
 const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox)
 {
-	return sandbox->name;
+	return sandbox ? sandbox->name : "";
 }
 
 const char *wisp_get_sandbox_dir(const struct wisp_sandbox *sandbox)
 {
-	return sandbox->dir;
+	return sandbox ? sandbox->dir : "";
 }
 
 int wisp_get_sandbox_fd(const struct wisp_sandbox *sandbox)
 {
+	if (!sandbox)
+		return -1;
 	return sandbox->status_fd >= 0 ? sandbox->status_fd : sandbox->pidfd;
 }
 
@@ -154,6 +156,8 @@ static void find_monitor(struct wisp_sandbox *sandbox)
 
 int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	if (sandbox->status_fd < 0)
 		return 0;
 	int64_t deadline = lib_deadline_ns(timeout_ms);
@@ -254,6 +258,8 @@ static int send_signal(struct wisp_sandbox *sandbox, int signal, struct wisp_err
 
 int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	int r = send_signal(sandbox, SIGKILL, error);
 	if (r < 0)
 		return r;
@@ -266,6 +272,8 @@ int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 
 int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	int r = lib_check_duration(grace_ms, "the grace to stop", error);
 	if (r < 0)
 		return r;
@@ -292,6 +300,8 @@ static enum wisp_end recorded_end(struct wisp_sandbox *sandbox)
 
 int wisp_wait_sandbox(struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wisp_end *end, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	int64_t deadline = lib_deadline_ns(timeout_ms);
 	bool ended = false;
 	while (sandbox->status_fd >= 0 && !ended) {
@@ -349,6 +359,8 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 
 int wisp_read_trace(struct wisp_sandbox *sandbox, char **text, size_t *length, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(text, "text", error))
+		return -EINVAL;
 	*text = NULL;
 	if (state_probe(sandbox->dir_fd) == STATE_HELD)
 		return lib_fail(error, WISP_ERR_STILL_RUNNING, EBUSY,
@@ -417,6 +429,8 @@ static int open_existing_root(const char *root, const char *name, int *root_fd, 
 
 int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sandbox **sandbox, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	int root_fd;
 	char *root;
 	struct wisp_sandbox_info *info = NULL;
@@ -445,6 +459,8 @@ int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sand
 int wisp_inspect_sandbox(
         const char *state_root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
 {
+	if (lib_is_null(info, "info", error))
+		return -EINVAL;
 	int root_fd;
 	char *root;
 	*info = NULL;

@@ -54,6 +54,8 @@ static bool is_closed(struct conn *conn)
 int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wisp_open_options *given,
         struct wisp_session **session, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(session, "session", error))
+		return -EINVAL;
 	struct wisp_open_options options;
 	struct conn *conn;
 	*session = NULL;
@@ -178,6 +180,8 @@ static void fill_event(struct wisp_session *session, const struct conn_event *fr
 int wisp_recv_event(
         struct wisp_session *session, int64_t timeout_ms, const struct wisp_event **event, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error) || lib_is_null(event, "event", error))
+		return -EINVAL;
 	struct conn_event frame;
 	*event = NULL;
 	int r = conn_recv(session->conn, timeout_ms, &frame, error);
@@ -190,7 +194,7 @@ int wisp_recv_event(
 
 int wisp_get_session_fd(struct wisp_session *session)
 {
-	int r = conn_event_fd(session->conn);
+	int r = session ? conn_event_fd(session->conn) : -EINVAL;
 	if (r >= 0)
 		return r;
 	errno = -r;
@@ -207,6 +211,8 @@ static uint64_t session_id(struct conn *conn)
 
 int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error) || lib_is_null(id, "id", error))
+		return -EINVAL;
 	*id = session_id(session->conn);
 	if (*id != 0)
 		return 0;
@@ -242,16 +248,22 @@ static int send_resize(struct conn *conn, uint16_t rows, uint16_t cols, struct w
 
 int wisp_signal_session(struct wisp_session *session, int signal, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error))
+		return -EINVAL;
 	return send_signal(session->conn, signal, error);
 }
 
 int wisp_kill_session(struct wisp_session *session, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error))
+		return -EINVAL;
 	return send_signal(session->conn, SIGKILL, error);
 }
 
 int wisp_resize_session(struct wisp_session *session, uint16_t rows, uint16_t cols, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error))
+		return -EINVAL;
 	return send_resize(session->conn, rows, cols, error);
 }
 
@@ -266,6 +278,8 @@ struct wisp_stdin {
 
 int wisp_open_control(struct wisp_session *session, struct wisp_control **control, struct wisp_error *error)
 {
+	if (lib_is_null(session, "session", error) || lib_is_null(control, "control", error))
+		return -EINVAL;
 	*control = malloc(sizeof(**control));
 	if (!*control)
 		return lib_no_memory(error);
@@ -284,21 +298,27 @@ void wisp_close_control(struct wisp_control *control)
 
 uint64_t wisp_get_control_id(const struct wisp_control *control)
 {
-	return session_id(control->conn);
+	return control ? session_id(control->conn) : 0;
 }
 
 int wisp_signal_control(struct wisp_control *control, int signal, struct wisp_error *error)
 {
+	if (lib_is_null(control, "control", error))
+		return -EINVAL;
 	return send_signal(control->conn, signal, error);
 }
 
 int wisp_kill_control(struct wisp_control *control, struct wisp_error *error)
 {
+	if (lib_is_null(control, "control", error))
+		return -EINVAL;
 	return send_signal(control->conn, SIGKILL, error);
 }
 
 int wisp_resize_control(struct wisp_control *control, uint16_t rows, uint16_t cols, struct wisp_error *error)
 {
+	if (lib_is_null(control, "control", error))
+		return -EINVAL;
 	return send_resize(control->conn, rows, cols, error);
 }
 
@@ -306,7 +326,7 @@ int wisp_resize_control(struct wisp_control *control, uint16_t rows, uint16_t co
 
 struct wisp_stdin *wisp_take_stdin(struct wisp_session *session)
 {
-	if (!session->has_stdin)
+	if (!session || !session->has_stdin)
 		return NULL;
 	struct wisp_stdin *writer = malloc(sizeof(*writer));
 	if (!writer)
@@ -320,12 +340,14 @@ struct wisp_stdin *wisp_take_stdin(struct wisp_session *session)
 ptrdiff_t wisp_write_stdin(
         struct wisp_stdin *writer, const void *data, size_t length, int64_t timeout_ms, struct wisp_error *error)
 {
+	if (lib_is_null(writer, "writer", error) || (length > 0 && lib_is_null(data, "data", error)))
+		return -EINVAL;
 	return conn_write_stdin(writer->conn, data, length, timeout_ms, error);
 }
 
 int wisp_get_stdin_fd(struct wisp_stdin *writer)
 {
-	return conn_window_fd(writer->conn);
+	return writer ? conn_window_fd(writer->conn) : -1;
 }
 
 void wisp_close_stdin(struct wisp_stdin *writer)

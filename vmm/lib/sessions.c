@@ -96,6 +96,8 @@ static int receive(struct conn *conn, struct wisp_session_info ***list, size_t *
 
 int wisp_list_sessions(struct wisp_sandbox *sandbox, struct wisp_session_info ***list, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(list, "list", error))
+		return -EINVAL;
 	struct conn *conn;
 	size_t count = 0;
 	*list = NULL;
@@ -120,6 +122,8 @@ int wisp_list_sessions(struct wisp_sandbox *sandbox, struct wisp_session_info **
 
 int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, struct wisp_error *error)
 {
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	struct conn *conn;
 	struct conn_event event;
 	int64_t began = lib_now_ns();
