@@ -10,7 +10,7 @@ SAN ?=
 B ?= build$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
 comma := ,
 PREFIX ?= /usr/local
-VERSION := 0.1.0
+VERSION := $(shell sed -nE 's/^\#define WISP_VERSION_(MAJOR|MINOR|PATCH) //p' include/wisp.h | paste -sd .)
 
 # The processor that monitor and guest are built for: the name of a folder of vmm/monitor.
 ARCH ?= $(shell uname -m)
@@ -19,7 +19,7 @@ CC ?= gcc
 OBJCOPY ?= objcopy
 WARN := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wundef \
         -Wformat=2 -Wno-format-nonliteral -Wno-format-truncation -Werror
-CPPFLAGS := -D_GNU_SOURCE -DWISP_VERSION='"$(VERSION)"' -DWISP_PREFIX='"$(PREFIX)"' -I. -Iinclude
+CPPFLAGS := -D_GNU_SOURCE -DWISP_PREFIX='"$(PREFIX)"' -I. -Iinclude
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -fvisibility=hidden -fstack-protector-strong \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)

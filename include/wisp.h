@@ -67,6 +67,13 @@ struct wisp_stdin;   /* writes a session's standard input */
 struct wisp_control; /* signals and resizes a session from any thread */
 struct wisp_logs;    /* reads a sandbox's log */
 
+/* The version of this header. */
+#define WISP_VERSION_MAJOR 0
+#define WISP_VERSION_MINOR 1
+#define WISP_VERSION_PATCH 0
+/* The version as one number, for comparisons: 1.2.3 is 1002003. */
+#define WISP_VERSION_NUMBER (WISP_VERSION_MAJOR * 1000000 + WISP_VERSION_MINOR * 1000 + WISP_VERSION_PATCH)
+
 /* The library's version, such as "0.1.0". */
 WISP_API const char *wisp_get_version(void);
 

@@ -299,7 +299,16 @@ static void names_of_numbers(void)
 	CHECK_STR(wisp_get_status_name((enum wisp_status)999), "unknown");
 	for (int i = WISP_OK; i <= WISP_ERR_REFUSED; i++)
 		CHECK(strcmp(wisp_get_status_name((enum wisp_status)i), "unknown") != 0);
-	CHECK(wisp_get_version()[0]);
+}
+
+static void version(void)
+{
+	char text[32];
+	snprintf(text, sizeof(text), "%d.%d.%d", WISP_VERSION_MAJOR, WISP_VERSION_MINOR, WISP_VERSION_PATCH);
+	CHECK_STR(wisp_get_version(), text);
+	CHECK_EQ(WISP_VERSION_NUMBER / 1000000, WISP_VERSION_MAJOR);
+	CHECK_EQ(WISP_VERSION_NUMBER / 1000 % 1000, WISP_VERSION_MINOR);
+	CHECK_EQ(WISP_VERSION_NUMBER % 1000, WISP_VERSION_PATCH);
 }
 
 /* The monitor's last line, as the library understands it. */
@@ -325,4 +334,4 @@ static void end_reasons(void)
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
         {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
         {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
-        {"names_of_numbers", names_of_numbers}, {"end_reasons", end_reasons})
+        {"names_of_numbers", names_of_numbers}, {"version", version}, {"end_reasons", end_reasons})

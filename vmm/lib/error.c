@@ -184,5 +184,5 @@ const char *wisp_get_errno_name(int errnum)
 
 const char *wisp_get_version(void)
 {
-	return WISP_VERSION;
+	return LIB_VERSION;
 }

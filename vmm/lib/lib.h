@@ -12,6 +12,11 @@
 
 #include "wisp.h"
 
+#define LIB_STRING(x) #x
+#define LIB_VERSION_STRING(major, minor, patch) LIB_STRING(major) "." LIB_STRING(minor) "." LIB_STRING(patch)
+/* "0.1.0" */
+#define LIB_VERSION LIB_VERSION_STRING(WISP_VERSION_MAJOR, WISP_VERSION_MINOR, WISP_VERSION_PATCH)
+
 #define NS_PER_MS 1000000LL
 #define NS_PER_S 1000000000LL
 

@@ -22,7 +22,7 @@ int lib_copy_options(void *to, size_t size, const void *from, const char *what, 
 				return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 				        "%s: it has an option that libwisp %s does not know, at byte %zu: use a newer "
 				        "libwisp",
-				        what, WISP_VERSION, i);
+				        what, LIB_VERSION, i);
 		}
 		memcpy(to, from, given < size ? given : size);
 	}
