@@ -2,9 +2,9 @@
 /*
  * libwisp: run commands in microVMs.
  *
- * A sandbox is a virtual machine with its own kernel. Its monitor is a process of its own (wisp-vmm), so neither a
- * crash of the monitor nor anything a guest does reaches the program that uses this library. A sandbox runs any number
- * of sessions: programs, each with its own standard input, output and exit status.
+ * A sandbox is a virtual machine with its own kernel. It is run by a monitor, a separate process (wisp-vmm): neither a
+ * crash of the monitor nor anything that a guest does reaches the program that uses this library. A sandbox runs any
+ * number of sessions, which are programs that each have their own standard input, output and exit status.
  *
  *	struct wisp_create_options create = {.size = sizeof(create), .state_root = "/run/wisp"};
  *	struct wisp_sandbox *sandbox;
@@ -22,31 +22,42 @@
  *
  * Conventions
  *
- * Errors. A call that can fail returns 0, or a count where it says so, or a negative errno, and fills the struct
- * wisp_error that its last parameter points to, if that is not NULL. On success that object is left as it is.
+ * Errors. A call that can fail returns a negative errno. On success it returns 0, or a count if its description says
+ * so. On failure it fills in the struct wisp_error that its last parameter points to, unless that parameter is NULL. On
+ * success it leaves that structure unchanged.
  *
- * Options. Every structure of options begins with `size`: set it to sizeof the structure and leave what you do not use
- * zero; zero is each field's default. A program compiled against another version of this header works: fields that the
- * library does not know are refused unless they are zero. A NULL pointer to options means all defaults. Options,
- * strings and arrays are copied: they need to live for the call only.
+ * NULL. Errors and options may be NULL, and other pointers where a description says so. Otherwise, a call that gets
+ *NULL returns -EINVAL with WISP_ERR_INVALID, or, if it has no error to return, one of -1, 0, NULL and "".
  *
- * Objects. What a call hands out through a pointer to a pointer belongs to the caller, who releases it with the call
- * that its description names; releasing NULL does nothing. What a call returns as a pointer to const belongs to the
- * library and lives as long as its description says.
+ * Options. Every options structure begins with `size`. Set it to sizeof the structure, and set the options that you do
+ * not use to zero, which is each option's default. NULL instead of a structure means all defaults. A program that was
+ * compiled with another version of this header works: the library refuses options that it does not know, unless they
+ * are zero. It copies options, strings and arrays, which therefore need to be valid only during the call.
  *
- * Threads. Calls on different objects may run in different threads. One object belongs to one thread at a time, except
- * where it says otherwise: a struct wisp_sandbox may be used by several threads at once (except to close it), and a
- * session's stdin writer and control handles may be used in other threads than the session.
+ * Objects. You own an object that a call stores through a pointer to a pointer; release it with the call that its
+ * description names. Releasing NULL does nothing. The library owns an object that a call returns as a pointer to const;
+ * its description says how long it is valid.
  *
- * Time. Durations are milliseconds in a signed 64-bit integer. For the `timeout_ms` of a call that waits, 0 does not
- * wait and a negative number waits for ever. Every wait has a descriptor to poll(2) instead.
+ * Threads. Different threads may make calls on different objects at the same time, and calls that take no object. They
+ * may use a struct wisp_sandbox at the same time, except to close it, and a struct wisp_control. Any other object is
+ * for one thread at a time. A session's stdin writer and its control handles are objects of their own: other threads
+ * may use them while the session is in use. No call is async-signal-safe: do not make calls in signal handlers.
  *
- * Manners. The library never exits, prints, reads the environment, changes signal dispositions or the working
- * directory, or keeps a thread; a broken connection is an error and never SIGPIPE. All its descriptors are
- * close-on-exec. Its only child processes are wisp-vmm and mksquashfs, which it reaps by their pid; a program that
- * ignores SIGCHLD or reaps all children itself does no harm.
+ * fork(). After fork(2), only the parent may use or release the objects that existed before; in the child they stay
+ * unused. A child that goes on without execve(2) may create objects of its own, if the parent had a single thread. A
+ * sandbox without `detach` ends with the process that created it, not with that process's children.
  *
- * Strings of and for the guest are bytes; nothing is assumed about their encoding unless a call says UTF-8.
+ * Time. Durations are milliseconds, in a signed 64-bit integer. As the `timeout_ms` of a call that waits, 0 does not
+ * wait and a negative number waits without limit. A wait continues after a signal handler has run. Each kind of wait
+ * has a descriptor that you can poll(2) instead.
+ *
+ * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
+ * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
+ * are close-on-exec. Its only child processes are wisp-vmm and mksquashfs, which it reaps by their pid; it still works
+ * in a program that ignores SIGCHLD or reaps all children.
+ *
+ * Strings that come from or go to the guest are bytes, which end with NUL. The library assumes nothing about their
+ * encoding, unless a description says UTF-8.
  */
 #ifndef WISP_H
 #define WISP_H
@@ -64,7 +75,7 @@ extern "C" {
 struct wisp_sandbox; /* a running sandbox */
 struct wisp_session; /* this program's connection to one session */
 struct wisp_stdin;   /* writes a session's standard input */
-struct wisp_control; /* signals and resizes a session from any thread */
+struct wisp_control; /* signals and resizes a session, in any thread */
 struct wisp_logs;    /* reads a sandbox's log */
 
 /* The version of this header. */
@@ -74,37 +85,37 @@ struct wisp_logs;    /* reads a sandbox's log */
 /* The version as one number, for comparisons: 1.2.3 is 1002003. */
 #define WISP_VERSION_NUMBER (WISP_VERSION_MAJOR * 1000000 + WISP_VERSION_MINOR * 1000 + WISP_VERSION_PATCH)
 
-/* The library's version, such as "0.1.0". */
+/* Returns the version of the library that is linked, such as "0.1.0". The string is static. */
 WISP_API const char *wisp_get_version(void);
 
 /* ---- Errors ------------------------------------------------------------------------------------------------------ */
 
 enum wisp_status {
 	WISP_OK = 0,
-	WISP_ERR_INVALID = 1,        /* an argument or option is wrong; nothing was started */
+	WISP_ERR_INVALID = 1,        /* an argument or option is not valid; nothing was started */
 	WISP_ERR_SYSTEM = 2,         /* a system call on the host failed */
-	WISP_ERR_NO_MEMORY = 3,      /* the host's memory is exhausted */
+	WISP_ERR_NO_MEMORY = 3,      /* the host is out of memory */
 	WISP_ERR_NAME_TAKEN = 4,     /* a sandbox of this name exists */
 	WISP_ERR_NO_SANDBOX = 5,     /* there is no sandbox of this name */
-	WISP_ERR_NOT_RUNNING = 6,    /* it exists and is not running */
-	WISP_ERR_STILL_RUNNING = 7,  /* it has to be stopped first */
-	WISP_ERR_IMAGE = 8,          /* the image is missing, truncated or no image */
+	WISP_ERR_NOT_RUNNING = 6,    /* the sandbox exists but is not running */
+	WISP_ERR_STILL_RUNNING = 7,  /* the sandbox has to be stopped first */
+	WISP_ERR_IMAGE = 8,          /* the image is missing, truncated or not an image */
 	WISP_ERR_SETUP = 9,          /* a file of wisp is missing, or the monitor could not set up the machine */
 	WISP_ERR_BOOT_FAILED = 10,   /* the guest ended before it was ready */
 	WISP_ERR_BOOT_TIMEOUT = 11,  /* the guest was not ready in time */
 	WISP_ERR_DISCONNECTED = 12,  /* the connection ended early: the sandbox stopped, or its monitor died */
-	WISP_ERR_PROTOCOL = 13,      /* the guest's agent broke the protocol; only this connection ended */
+	WISP_ERR_PROTOCOL = 13,      /* the guest's agent violated the protocol; only this connection ended */
 	WISP_ERR_VERSION = 14,       /* the guest's agent speaks another version of the protocol */
-	WISP_ERR_BUSY = 15,          /* the sandbox has as many connections as it serves at once */
-	WISP_ERR_NO_SESSION = 16,    /* there is no session of this id (any more) */
+	WISP_ERR_BUSY = 15,          /* the sandbox serves as many connections as it can */
+	WISP_ERR_NO_SESSION = 16,    /* there is no session with this id, or no longer */
 	WISP_ERR_WRITER_TAKEN = 17,  /* another client writes to the session */
-	WISP_ERR_EXEC_FAILED = 18,   /* the program never started: see `failure` and `stage` */
+	WISP_ERR_EXEC_FAILED = 18,   /* the program did not start: see `failure` and `stage` */
 	WISP_ERR_TIMEOUT = 19,       /* the execution's timeout passed */
-	WISP_ERR_OUTPUT_LIMIT = 20,  /* the program wrote more than was to be collected */
-	WISP_ERR_NOT_UTF8 = 21,      /* the bytes are no valid UTF-8 */
+	WISP_ERR_OUTPUT_LIMIT = 20,  /* the program wrote more than output_limit */
+	WISP_ERR_NOT_UTF8 = 21,      /* the bytes are not valid UTF-8 */
 	WISP_ERR_AGAIN = 22,         /* nothing happened within the call's timeout_ms */
-	WISP_ERR_CANCELLED = 23,     /* the caller's own descriptor asked to stop */
-	WISP_ERR_SESSION_ENDED = 24, /* the program has ended: nothing takes a signal or input any more */
+	WISP_ERR_CANCELLED = 23,     /* the caller's cancel_fd became readable */
+	WISP_ERR_SESSION_ENDED = 24, /* the program has ended and takes no more signals or input */
 	WISP_ERR_NO_TERMINAL = 25,   /* the descriptor is not a terminal */
 	WISP_ERR_DISK_BUSY = 26,     /* another sandbox uses the disk, and one of the two would write to it */
 	WISP_ERR_REFUSED = 27,       /* nothing in the guest listens on the port */
@@ -124,7 +135,7 @@ enum wisp_failure {
 	WISP_FAILURE_PTY_SETUP_FAILED = 9,
 };
 
-/* What was being done when it failed. */
+/* The step at which starting a program failed. */
 enum wisp_stage {
 	WISP_STAGE_REQUEST = 0, /* reading and checking the request */
 	WISP_STAGE_PIPE = 1,
@@ -136,20 +147,23 @@ enum wisp_stage {
 	WISP_STAGE_EXEC = 7,
 };
 
-/* Allocated by the caller; needs no initialisation. Its layout never changes. */
+/* The caller allocates it and need not initialize it. Its layout never changes. */
 struct wisp_error {
 	enum wisp_status status;
-	int errnum;                /* positive errno, the same that the call returned negated */
+	int errnum;                /* a positive errno; the call returned -errnum */
 	enum wisp_failure failure; /* with WISP_ERR_EXEC_FAILED */
 	enum wisp_stage stage;     /* with WISP_ERR_EXEC_FAILED */
-	char message[1024];        /* one line for a person: what failed, on which object, why, what to do */
+	char message[1024];        /* one line for people, in UTF-8: what failed, on what, why, and what to do */
 };
 
-/* Names for messages and machine-readable output: "not_found", "exec", "name_taken". Static strings, never NULL. */
+/*
+ * Return names for machine-readable output, such as "name_taken", "not_found" and "exec"; "unknown" for a number that
+ * has no name. The strings are static.
+ */
 WISP_API const char *wisp_get_status_name(enum wisp_status status);
 WISP_API const char *wisp_get_failure_name(enum wisp_failure failure);
 WISP_API const char *wisp_get_stage_name(enum wisp_stage stage);
-/* The symbol of an errno, "ENOENT"; "" for a number that has none. */
+/* Returns the symbol of a positive errno, such as "ENOENT"; "" for a number that has none. The string is static. */
 WISP_API const char *wisp_get_errno_name(int errnum);
 
 /* ---- The host ---------------------------------------------------------------------------------------------------- */
@@ -189,23 +203,23 @@ WISP_API int wisp_check_host(struct wisp_host_info *info, struct wisp_error *err
 
 /* ---- Sandboxes --------------------------------------------------------------------------------------------------- */
 
-#define WISP_NAME_MAX 63u /* bytes of a sandbox's name: [a-z0-9][a-z0-9_.-]* */
+#define WISP_NAME_MAX 63u /* bytes of a sandbox's name, which matches [a-z0-9][a-z0-9_.-]* */
 #define WISP_MEMORY_MIB_DEFAULT 256u
 #define WISP_MEMORY_MIB_MIN 32u
 #define WISP_CPUS_MAX 64u
-#define WISP_DISKS_MAX 8u /* beside the image */
+#define WISP_DISKS_MAX 8u /* in addition to the image */
 #define WISP_BOOT_TIMEOUT_MS_DEFAULT 30000
 #define WISP_STOP_GRACE_MS_DEFAULT 10000
 
-/* What a disk's data goes through on the host, and what the guest's flush (fsync, a journal's barrier) means there. */
+/* How the host caches a disk, and what the guest's flushes (fsync(2), a journal's barriers) do. */
 enum wisp_cache {
-	WISP_CACHE_WRITEBACK = 0, /* the host's page cache; what was flushed is on stable storage */
-	WISP_CACHE_DIRECT = 1,    /* past the page cache (O_DIRECT), where the file system can; the same promise */
-	WISP_CACHE_UNSAFE = 2,    /* the page cache, and flushes do nothing: for data that may be lost with the host */
+	WISP_CACHE_WRITEBACK = 0, /* in the page cache; a flush waits until the data is on stable storage */
+	WISP_CACHE_DIRECT = 1,    /* not at all (O_DIRECT); a flush waits likewise */
+	WISP_CACHE_UNSAFE = 2,    /* in the page cache; a flush does nothing: the host's crash may lose all data */
 };
 
 struct wisp_disk {
-	const char *path; /* a file or block device, shown to the guest as a raw disk: /dev/vdb and so on */
+	const char *path; /* a file or block device; the guest sees a raw disk: /dev/vdb and so on */
 	bool read_only;
 	enum wisp_cache cache;
 };
@@ -213,123 +227,134 @@ struct wisp_disk {
 struct wisp_create_options {
 	size_t size;
 	/*
-	 * The directory that holds a directory for each running sandbox. Required; created if it is missing (mode
-	 * 0700), and refused if others may write to it. Paths in it must fit a Unix socket's address (about 80 bytes).
+	 * The directory in which each running sandbox has a directory. Required. It is created if it is missing (mode
+	 * 0700), and refused if other users may write to it. The paths of sockets in it must fit in a Unix socket
+	 * address: keep it shorter than about 80 bytes.
 	 */
 	const char *state_root;
-	const char *name;    /* NULL: one is made up */
+	const char *name;    /* NULL: a random one */
 	uint32_t cpus;       /* 0: 1; at most WISP_CPUS_MAX and the host's processors */
 	uint32_t memory_mib; /* 0: WISP_MEMORY_MIB_DEFAULT; at most the host's memory */
 	/*
-	 * The root file system: a file with a squashfs, erofs or ext4 image, or a directory, which is packed with
-	 * mksquashfs into cache_dir and packed again only when something in it changed. NULL: the default image of
-	 * libdir.
+	 * The root file system: a file with a squashfs, erofs or ext4 image, or a directory. A directory is packed with
+	 * mksquashfs into cache_dir, and packed again only after something in it has changed. NULL: libdir's default
+	 * image.
 	 */
 	const char *image;
-	bool writable;       /* let the guest write to an ext4 image itself; else changes vanish with the sandbox */
-	const char *overlay; /* a disk file that takes the changes to a read-only image; NULL: they live in memory */
+	bool writable;       /* the guest writes to an ext4 image itself; else its changes end with the sandbox */
+	const char *overlay; /* a disk file that keeps the changes to a read-only image; NULL: they stay in memory */
 	const struct wisp_disk *disks; /* further disks, in the order of their names in the guest */
 	size_t disk_count;
-	/* Defaults of every execution in it, each overridden by the execution's own option. */
+	/* Defaults for the executions in this sandbox, each of which an execution's own option replaces. */
 	const char *const *env; /* "NAME=value" strings, ended by NULL */
-	const char *workdir;    /* absolute; NULL: "/" */
+	const char *workdir;    /* an absolute path; NULL: "/" */
 	const char *user;       /* as in wisp_exec_options; NULL: root */
-	const char *shell;      /* NULL: "/bin/sh" */
+	const char *shell;      /* an absolute path; NULL: "/bin/sh" */
 	const char *hostname;   /* NULL: the sandbox's name */
 	/* Where wisp's own files are. */
-	const char *libdir; /* wisp-vmm, vmlinux-up, vmlinux-smp, initramfs.cpio, base.squashfs; NULL: as installed */
-	const char *helper; /* instead of libdir's wisp-vmm */
-	const char *kernel; /* instead of libdir's vmlinux-up (one processor) or vmlinux-smp */
-	const char *initramfs;   /* instead of libdir's initramfs.cpio */
-	const char *cache_dir;   /* packed directories; required when image is a directory, created if it is missing */
+	const char *libdir;      /* has wisp-vmm, vmlinux-up, vmlinux-smp, initramfs.cpio and base.squashfs; NULL: where
+	                            they were installed */
+	const char *helper;      /* used instead of libdir's wisp-vmm */
+	const char *kernel;      /* used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp */
+	const char *initramfs;   /* used instead of libdir's initramfs.cpio */
+	const char *cache_dir;   /* for packed directories; required if image is a directory; created if missing */
 	int64_t boot_timeout_ms; /* 0: WISP_BOOT_TIMEOUT_MS_DEFAULT */
 	int64_t stop_grace_ms;   /* 0: WISP_STOP_GRACE_MS_DEFAULT; see wisp_stop_sandbox */
 	/*
-	 * The sandbox outlives the handle and this process. Else it is powered off, at once, when the handle is closed
-	 * or the process ends, however it ends.
+	 * Let the sandbox outlive the handle and this process. Without it, the sandbox is powered off as soon as the
+	 * handle is closed or this process ends, in whatever way.
 	 */
 	bool detach;
-	bool keep;      /* its directory with its logs stays when it has ended, until wisp_remove_sandbox */
-	bool console;   /* all that the guest's kernel says is written to console.log, from its first word on; boots
-	                   slower */
-	bool no_wait;   /* return as soon as the monitor is started; then call wisp_wait_ready */
-	int console_fd; /* with console: the monitor writes it here too, for instance to 2; 0: nowhere else */
-	const char *kernel_args; /* further parameters of the guest's kernel; NULL: none */
+	bool keep;      /* keep the sandbox's directory with its logs after its end, until wisp_remove_sandbox */
+	bool console;   /* write the kernel's messages to console.log from the first on; this slows the boot down */
+	bool no_wait;   /* return as soon as the monitor is started: then call wisp_wait_ready */
+	int console_fd; /* with console: the monitor also writes the messages here, for instance to 2; 0:
+	                   nowhere else */
+	const char *kernel_args; /* further parameters for the guest's kernel, separated by spaces; NULL: none */
 	/*
-	 * For measurements: the monitor notes when it reaches each stage of the sandbox's life, and writes it to the
-	 * file `trace` in the sandbox's directory at the end (so `keep` is wanted): a JSON object a line, with `stage`,
-	 * `ns` of CLOCK_MONOTONIC, and KVM's counts of exits where they are known.
+	 * For measurements. The monitor notes when it reaches each stage of the sandbox's life. At the end it writes
+	 * one JSON object a line: `stage`, `ns` (CLOCK_MONOTONIC), and KVM's counts of exits where they are known.
+	 * Use it with `keep`, and read it with wisp_read_trace.
 	 */
 	bool trace;
-	const char *const *breakpoints; /* with trace: "NAME=0xADDRESS" of a place in the kernel, each met once; ended
-	                                   by NULL */
+	const char *const *breakpoints; /* with trace: "NAME=0xADDRESS" strings, ended by NULL: the monitor also notes
+	                                   when the kernel first reaches each address */
 	/*
-	 * Boots `kernel`, a program for the bare machine, alone: no image, no initramfs, no agent, no disks. Such a
-	 * sandbox never becomes ready and takes no commands, so no_wait is required: wait for its end. For
-	 * measurements.
+	 * For measurements. Boots `kernel`, a program for the bare machine, without image, initramfs, agent and disks.
+	 * Such a sandbox never becomes ready and takes no commands, so no_wait is required: wait for its end.
 	 */
 	bool bare;
 };
 
 /*
- * Boots a sandbox and waits until it takes commands. On failure nothing is left behind, and no process.
- * Release with wisp_close_sandbox.
+ * Boots a sandbox, waits until it accepts commands, and stores its handle in *sandbox. A failed call leaves no files
+ * and no process behind, and stores NULL. Release with wisp_close_sandbox.
  */
 WISP_API int wisp_create_sandbox(
         const struct wisp_create_options *options, struct wisp_sandbox **sandbox, struct wisp_error *error);
 
 /*
- * With no_wait: waits for the end of the boot. 0 when the sandbox is ready, -EAGAIN when timeout_ms passed first, else
- * the boot failed, and wisp_close_sandbox is all that is left to do. Not needed, and harmless, without no_wait.
+ * Waits for the end of a boot that was started with no_wait. Returns 0 when the sandbox is ready, or -EAGAIN if it is
+ * still booting after timeout_ms. After any other error the boot has failed: only wisp_close_sandbox is left to call.
+ * Without no_wait, the call returns 0 at once.
  */
 WISP_API int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wisp_error *error);
 
-/* A running sandbox that this or another process created. Closing such a handle never stops the sandbox. */
+/*
+ * Opens a running sandbox that this or another process created, and stores its handle in *sandbox. Closing this handle
+ * never stops the sandbox. WISP_ERR_NO_SANDBOX if there is none of this name, WISP_ERR_NOT_RUNNING if it does not run.
+ * Release with wisp_close_sandbox.
+ */
 WISP_API int wisp_open_sandbox(
         const char *state_root, const char *name, struct wisp_sandbox **sandbox, struct wisp_error *error);
 
 /*
- * Releases the handle. A sandbox that this handle created without `detach` is powered off at once, without letting its
- * programs end (for that call wisp_stop_sandbox first), and is gone when this returns. Sessions, stdin writers and
- * control handles stay valid objects and are closed on their own.
+ * Releases the handle. If it created the sandbox without `detach`, the sandbox is powered off at once and has ended
+ * when this returns; its programs get no chance to end (call wisp_stop_sandbox first to give them one). Sessions, stdin
+ * writers and control handles stay valid, and are released on their own.
  */
 WISP_API void wisp_close_sandbox(struct wisp_sandbox *sandbox);
 
-/* Its name, and its directory. Both live as long as the handle. */
+/* Return the sandbox's name and the absolute path of its directory. The strings are valid until the handle is closed.
+ */
 WISP_API const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox);
 WISP_API const char *wisp_get_sandbox_dir(const struct wisp_sandbox *sandbox);
 
 /*
- * A descriptor that polls readable when wisp_wait_ready (with no_wait) or wisp_wait_sandbox has something to return.
- * It belongs to the handle: do not read or close it.
+ * Returns a descriptor that polls readable when wisp_wait_ready (after no_wait) or wisp_wait_sandbox has something to
+ * return. It belongs to the handle: do not read from it or close it. -1 if there is none.
  */
 WISP_API int wisp_get_sandbox_fd(const struct wisp_sandbox *sandbox);
 
 /*
- * Stops it in order: the guest's programs get SIGTERM, file systems are written and unmounted, the machine powers
- * off. What has not ended after grace_ms (0: the sandbox's own) is killed. Returns when it is gone; 0 if it had
- * already been.
+ * Shuts the sandbox down: the guest's programs get SIGTERM, its file systems are synced and unmounted, and the machine
+ * powers off. If that takes longer than grace_ms, the sandbox is killed. A grace_ms of 0 is the sandbox's own
+ * stop_grace_ms; a negative one is an error. Returns when the sandbox has ended; 0 if it had already.
  */
 WISP_API int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error);
 
-/* Ends it at once, as pulling the plug does. Returns when it is gone. */
+/* Ends the sandbox at once, as a power failure does. Returns when it has ended; 0 if it had already. */
 WISP_API int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error);
 
 enum wisp_end {
-	WISP_END_UNKNOWN = 0, /* the monitor died without a word, or its record is gone */
+	WISP_END_UNKNOWN = 0, /* the monitor died without saying why, or its record is gone */
 	WISP_END_POWEROFF = 1,
-	WISP_END_REBOOT = 2, /* the guest asked to reboot: a sandbox ends then */
+	WISP_END_REBOOT = 2, /* the guest rebooted, which ends a sandbox */
 	WISP_END_PANIC = 3,
 	WISP_END_TRIPLE_FAULT = 4,
 	WISP_END_BOOT_FAILED = 5,
 	WISP_END_BOOT_TIMEOUT = 6,
 	WISP_END_KILLED = 7,
-	WISP_END_INTERNAL = 8, /* the monitor gave up */
+	WISP_END_INTERNAL = 8, /* the monitor failed */
 };
 
+/* Returns a name such as "triple-fault", "unknown" for a number that is not one of these. The string is static. */
 WISP_API const char *wisp_get_end_name(enum wisp_end end);
 
-/* Waits until the sandbox has ended and says why in *end (which may be NULL). -EAGAIN: timeout_ms passed first. */
+/*
+ * Waits until the sandbox has ended, and stores the reason in *end. `end` may be NULL. -EAGAIN if it still runs after
+ * timeout_ms.
+ */
 WISP_API int wisp_wait_sandbox(
         struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wisp_end *end, struct wisp_error *error);
 
@@ -341,54 +366,58 @@ WISP_API int wisp_wait_sandbox(
 WISP_API int wisp_read_trace(struct wisp_sandbox *sandbox, char **text, size_t *length, struct wisp_error *error);
 WISP_API void wisp_free_text(char *text);
 
-/* Deletes what a sandbox that does not run has left, logs included. -EBUSY while it runs. */
+/* Deletes what a sandbox left behind, its logs included. -EBUSY while it runs, -ENOENT if there is no such sandbox. */
 WISP_API int wisp_remove_sandbox(const char *state_root, const char *name, struct wisp_error *error);
 
 enum wisp_sandbox_state {
 	WISP_SANDBOX_BOOTING = 1,
 	WISP_SANDBOX_RUNNING = 2,
-	WISP_SANDBOX_STOPPED = 3, /* ended in order, or by itself: `end` says how */
-	WISP_SANDBOX_STALE = 4,   /* its monitor died without a word; the next of this name replaces it */
+	WISP_SANDBOX_STOPPED = 3, /* it has ended: `end` says how */
+	WISP_SANDBOX_STALE = 4,   /* its monitor died without a record; the next sandbox of this name replaces it */
 };
 
+/* The strings and `env` are valid as long as the structure. A string is never NULL. */
 struct wisp_sandbox_info {
 	const char *name;
-	const char *dir;
+	const char *dir; /* an absolute path */
 	enum wisp_sandbox_state state;
 	enum wisp_end end;    /* with STOPPED */
-	const char *end_text; /* with STOPPED: the monitor's words; "" if there are none */
-	int32_t pid;          /* the monitor's, 0 when it does not run */
+	const char *end_text; /* with STOPPED: the monitor's explanation, one line; "" if there is none */
+	int32_t pid;          /* of the monitor; 0 while it does not run */
 	uint32_t cpus;
 	uint32_t memory_mib;
-	const char *image;
+	const char *image; /* an absolute path; "" is the default image */
 	bool writable;
 	bool detach;
 	bool keep;
 	int64_t created_ns; /* CLOCK_REALTIME */
 	const char *workdir;
-	const char *user;
+	const char *user; /* "" is root */
 	const char *shell;
 	const char *hostname;
 	const char *const *env; /* ended by NULL */
 };
 
-/* One sandbox, running or not. Release with wisp_free_sandbox_info. */
+/*
+ * Describes one sandbox, running or not, and stores the description in *info. -ENOENT if there is no such sandbox.
+ * Release with wisp_free_sandbox_info.
+ */
 WISP_API int wisp_inspect_sandbox(
         const char *state_root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
 WISP_API void wisp_free_sandbox_info(struct wisp_sandbox_info *info);
 
 /*
- * All sandboxes under a state root, by name, as an array ended by NULL; the result is their number. What stale
- * sandboxes without `keep` left behind is deleted on the way. A state root that does not exist holds none. Release with
+ * Stores an array of all sandboxes of a state root in *list, sorted by name and ended by NULL, and returns their
+ * number. A state root that does not exist has none. What is not a sandbox is ignored. Release with
  * wisp_free_sandbox_list.
  */
 WISP_API int wisp_list_sandboxes(const char *state_root, struct wisp_sandbox_info ***list, struct wisp_error *error);
 WISP_API void wisp_free_sandbox_list(struct wisp_sandbox_info **list);
 
 /*
- * Removes all sandboxes whose monitor died without a word (WISP_SANDBOX_STALE), and what processes that died left half
- * made in the state directory. With dry_run nothing is removed. Returns how many sandboxes that are; *removed (may be
- * NULL) lists them, to be released with wisp_free_sandbox_list.
+ * Deletes all stale sandboxes (WISP_SANDBOX_STALE), and the unfinished directories of processes that died while
+ * creating or deleting one. With dry_run, deletes nothing. Returns the number of stale sandboxes, and stores an array
+ * of them in *removed, sorted by name and ended by NULL. `removed` may be NULL. Release with wisp_free_sandbox_list.
  */
 WISP_API int wisp_prune_sandboxes(
         const char *state_root, bool dry_run, struct wisp_sandbox_info ***removed, struct wisp_error *error);
@@ -398,94 +427,103 @@ WISP_API int wisp_prune_sandboxes(
 #define WISP_RLIMIT_INFINITY UINT64_MAX
 #define WISP_OUTPUT_LIMIT_DEFAULT ((size_t)64 << 20)
 #define WISP_OUTPUT_LIMIT_NONE SIZE_MAX
-#define WISP_CLIENTS_MAX 128u /* connections that a sandbox serves at once: one for each open session handle */
+#define WISP_CLIENTS_MAX 128u /* connections that a sandbox serves at once; each session handle has one */
 
-/* Set before the user is changed, in the order given. Unknown names and soft > hard are refused on the host. */
+/*
+ * A resource limit of setrlimit(2). Limits are set in the order given, before the user is changed. Unknown names, and a
+ * soft limit above the hard one, are errors.
+ */
 struct wisp_rlimit {
 	/*
-	 * "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-	 * "rtprio", "rttime", "sigpending", "stack": setrlimit(2)'s limits in its units (seconds of cpu, bytes of as,
-	 * ...)
+	 * One of "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
+	 * "rss", "rtprio", "rttime", "sigpending" and "stack".
 	 */
 	const char *resource;
-	uint64_t soft;
+	uint64_t soft; /* in setrlimit(2)'s units: seconds of "cpu", bytes of "as", and so on */
 	uint64_t hard;
 };
 
 enum wisp_stdin_mode {
-	WISP_STDIN_NULL = 0,  /* /dev/null: the program reads the end of file (with tty: one ^D is typed) */
+	WISP_STDIN_NULL = 0,  /* empty: the program reads the end of file at once (with tty: one ^D is typed) */
 	WISP_STDIN_BYTES = 1, /* stdin_data, then the end of file */
-	WISP_STDIN_PIPE = 2,  /* what a stdin writer sends: wisp_take_stdin */
+	WISP_STDIN_PIPE = 2,  /* what the stdin writer sends: see wisp_take_stdin */
 };
 
-/* What one execution has of its own. Nothing here changes the sandbox's defaults. */
+/* The options of one execution. They do not change the sandbox's defaults. */
 struct wisp_exec_options {
 	size_t size;
-	const char *cwd;        /* absolute; NULL: the sandbox's workdir */
-	const char *const *env; /* "NAME=value" strings ended by NULL, over the sandbox's; a later one wins */
+	const char *cwd;        /* an absolute path; NULL: the sandbox's workdir */
+	const char *const *env; /* "NAME=value" strings, ended by NULL: added to the sandbox's, and preferred */
 	const char *user; /* "name", "uid", "name:group" or "uid:gid", looked up in the guest; NULL: the sandbox's */
 	/*
-	 * 0: none. When it passes, every process in the program's group is killed (SIGKILL), by the guest itself;
-	 * should the guest hang, the library stops waiting two seconds later.
+	 * 0: no timeout. When it passes, the guest kills every process in the program's process group with SIGKILL. If
+	 * the guest hangs, the library stops waiting two seconds later.
 	 */
 	int64_t timeout_ms;
 	const struct wisp_rlimit *rlimits;
 	size_t rlimit_count;
-	bool tty;      /* a pseudo-terminal is its stdin, stdout and stderr; all output arrives as stdout */
-	uint16_t rows; /* with tty; 0: 24 */
-	uint16_t cols; /* with tty; 0: 80 */
+	bool tty;      /* stdin, stdout and stderr are a pseudo-terminal; all output arrives as stdout */
+	uint16_t rows; /* of the terminal; 0: 24 */
+	uint16_t cols; /* of the terminal; 0: 80 */
 	enum wisp_stdin_mode stdin_mode;
 	const void *stdin_data; /* with WISP_STDIN_BYTES */
 	size_t stdin_length;
-	/* What wisp_exec, wisp_shell and wisp_collect_output gather at most, in bytes of stdout and stderr together. */
+	/* How many bytes of stdout and stderr together wisp_exec, wisp_shell and wisp_collect_output collect at most.
+	 */
 	size_t output_limit; /* 0: WISP_OUTPUT_LIMIT_DEFAULT */
 };
 
 struct wisp_exit_status {
-	int code;       /* -1 when a signal ended it */
-	int signal;     /* 0 when it exited by itself */
+	int code;       /* -1 if a signal ended the program */
+	int signal;     /* the guest's number of that signal; 0 if the program exited */
 	bool success;   /* code is 0 */
 	bool timed_out; /* it was killed by its timeout */
 };
 
-/* A collected execution. */
+/* A collected execution. The data is valid as long as the structure. */
 struct wisp_output {
-	struct wisp_exit_status status; /* code is -1 and signal 0 when its end was not seen */
-	const uint8_t *stdout_data;     /* never NULL; a NUL that is not counted follows */
+	struct wisp_exit_status status; /* code is -1 and signal is 0 if the end was not seen */
+	const uint8_t *stdout_data;     /* never NULL; followed by a NUL that stdout_length does not count */
 	size_t stdout_length;
 	const uint8_t *stderr_data;
 	size_t stderr_length;
-	uint64_t dropped; /* bytes that a session's watcher missed; 0 for what was executed here */
+	uint64_t dropped; /* bytes that a client that only watched the session missed; else 0 */
 };
 
 /*
- * Runs a program, waits for its end and collects what it wrote. argv ends with NULL; argv[0] is looked up in the PATH
- * of the execution's environment and is passed as it is: there is no shell. A program that exits non-zero or is
- * killed is a result, not an error.
+ * Runs a program, waits for its end and collects its output. `argv` ends with NULL. argv[0] is looked up in the PATH of
+ * the execution's environment, and passed unchanged: no shell is involved. A program that exits with a non-zero code or
+ * is killed by a signal is a result and not an error.
  *
- * *output is set on success, and also on an error after the program started, with what had arrived: on a timeout
- * (-ETIMEDOUT), when output_limit was exceeded (-EOVERFLOW; the program is killed), when the sandbox went away. It is
- * NULL otherwise. Release with wisp_free_output.
+ * Stores the result in *output on success, and also after an error once the program had started, with the output that
+ * had arrived: if the timeout passed (-ETIMEDOUT), if the output exceeded output_limit (-EOVERFLOW; the program is
+ * killed), or if the sandbox ended. Stores NULL after any other error. Release with wisp_free_output.
  */
 WISP_API int wisp_exec(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *options,
         struct wisp_output **output, struct wisp_error *error);
 
-/* The same for `SHELL -c script args...`, with the sandbox's shell. args ends with NULL, or is NULL; args[0] is $0. */
+/*
+ * Runs `SHELL -c script args...` in the same way, with the sandbox's shell. `args` ends with NULL, or is NULL; args[0]
+ * is the script's $0.
+ */
 WISP_API int wisp_shell(struct wisp_sandbox *sandbox, const char *script, const char *const *args,
         const struct wisp_exec_options *options, struct wisp_output **output, struct wisp_error *error);
 
 WISP_API void wisp_free_output(struct wisp_output *output);
 
-/* stdout or stderr as a NUL-terminated string that lives as long as the output; -EILSEQ where it is no UTF-8. */
+/*
+ * Store stdout or stderr in *text as a NUL-terminated string, which is valid as long as the output. -EILSEQ if it is
+ * not valid UTF-8.
+ */
 WISP_API int wisp_get_stdout_text(const struct wisp_output *output, const char **text, struct wisp_error *error);
 WISP_API int wisp_get_stderr_text(const struct wisp_output *output, const char **text, struct wisp_error *error);
 
 /* ---- Sessions ---------------------------------------------------------------------------------------------------- */
 
 /*
- * The same as wisp_exec and wisp_shell, without waiting: the session's events tell what happens. They return when the
- * request is sent, before the program has started: even a program that cannot start is told by an event. Release with
- * wisp_close_session.
+ * Start a program as wisp_exec and wisp_shell do, without waiting for it, and store the session in *session. Its events
+ * tell what happens. These calls return when the request has been sent, before the program has started: a program that
+ * cannot start is an event too. Release with wisp_close_session.
  */
 WISP_API int wisp_exec_stream(struct wisp_sandbox *sandbox, const char *const *argv,
         const struct wisp_exec_options *options, struct wisp_session **session, struct wisp_error *error);
@@ -494,37 +532,39 @@ WISP_API int wisp_shell_stream(struct wisp_sandbox *sandbox, const char *script,
 
 struct wisp_open_options {
 	size_t size;
-	bool live;  /* begin with what comes from now on; else with the output that the guest has retained */
-	bool write; /* take the writer's part: stdin, and output that waits for this client; refused while another has
-	               it */
+	bool live;  /* begin with the output from now on; else with what the guest has retained */
+	bool write; /* be the session's writer: write its stdin, and have its output wait for this client. Refused while
+	               the session has another writer. */
 	size_t output_limit; /* as in wisp_exec_options */
 };
 
 /*
- * Takes part in a session that exists, running or ended, whoever started it. A client that only watches and falls
- * behind loses output and is told how much. Release with wisp_close_session.
+ * Opens an existing session, running or ended, no matter who started it, and stores it in *session. A client that only
+ * watches and falls behind loses output, and an event says how much. -ENOENT if there is no such session, -EBUSY if it
+ * has another writer. Release with wisp_close_session.
  */
 WISP_API int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wisp_open_options *options,
         struct wisp_session **session, struct wisp_error *error);
 
 /*
- * Releases the handle. The program is not killed: its session goes on in the guest, is listed, and can be opened again.
- * Its stdin stays open; close the stdin writer first to give it the end of file.
+ * Releases the handle. The program is not killed: its session continues in the guest, is listed, and can be opened
+ * again. Its stdin stays open; to send the end of file, close the stdin writer first. If the program has not started
+ * yet, the call waits up to 5 seconds for that.
  */
 WISP_API void wisp_close_session(struct wisp_session *session);
 
 enum wisp_event_type {
-	WISP_EVENT_STARTED = 1,     /* id and pid hold; always the first, unless FAILED */
-	WISP_EVENT_STDOUT = 2,      /* data and length hold */
-	WISP_EVENT_STDERR = 3,      /* data and length hold; never with a tty */
+	WISP_EVENT_STARTED = 1,     /* has id and pid; the first event, unless FAILED is */
+	WISP_EVENT_STDOUT = 2,      /* has data and length */
+	WISP_EVENT_STDERR = 3,      /* has data and length; never with a tty */
 	WISP_EVENT_DROPPED = 4,     /* `dropped` bytes of output were lost here */
-	WISP_EVENT_STDIN_ERROR = 5, /* errnum, errno_name, message: stdin is closed, the session goes on */
-	WISP_EVENT_EXITED = 6,      /* status holds: the program has ended and all it wrote was delivered */
-	WISP_EVENT_FAILED = 7,      /* failure, stage, errnum, errno_name, message: the program never started */
-	WISP_EVENT_DONE = 8,        /* nothing more will come; returned again by every further call */
+	WISP_EVENT_STDIN_ERROR = 5, /* has errnum, errno_name and message: stdin is closed, the session continues */
+	WISP_EVENT_EXITED = 6,      /* has status: the program has ended, and all its output was delivered */
+	WISP_EVENT_FAILED = 7,      /* has failure, stage, errnum, errno_name and message: the program did not start */
+	WISP_EVENT_DONE = 8,        /* the last event; every further call returns it again */
 };
 
-/* Fields that a type does not name are zero; strings are never NULL. */
+/* Fields that an event of this type does not have are zero. A string is never NULL. */
 struct wisp_event {
 	enum wisp_event_type type;
 	uint64_t id;
@@ -541,99 +581,112 @@ struct wisp_event {
 };
 
 /*
- * The next event, which lives until the next call on this session. -EAGAIN when there is none within timeout_ms.
- * -ETIMEDOUT when the guest hangs beyond the execution's timeout. Other errors mean that the connection is lost.
+ * Stores the next event in *event. It is valid until the next call on this session. -EAGAIN if none arrives within
+ * timeout_ms, -ETIMEDOUT if the guest hangs beyond the execution's timeout. After any other error the connection is
+ * lost.
  */
 WISP_API int wisp_recv_event(
         struct wisp_session *session, int64_t timeout_ms, const struct wisp_event **event, struct wisp_error *error);
 
 /*
- * A descriptor that polls readable when wisp_recv_event has something to return. It belongs to the session: do not read
- * or close it. -1 with errno set when there are no descriptors left.
+ * Returns a descriptor that polls readable when wisp_recv_event has something to return. It belongs to the session: do
+ * not read from it or close it. -1 with errno set if no descriptor can be made.
  */
 WISP_API int wisp_get_session_fd(struct wisp_session *session);
 
-/* The session's id: unique while the sandbox lives, never reused; the same in lists and logs. Waits for STARTED. */
+/*
+ * Stores the session's id in *id. Ids are unique within a sandbox and never reused; lists and logs have the same. Waits
+ * without limit until the program has started. -ENOENT if it did not start: the event says why.
+ */
 WISP_API int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_error *error);
 
 /*
- * Waits for the program's end and discards its output. Errors are those of wisp_exec: a program that never started is
- * WISP_ERR_EXEC_FAILED, one killed by its timeout WISP_ERR_TIMEOUT (then *status holds).
+ * Waits for the program's end, discards its output, and stores its status in *status, which may be NULL. A program that
+ * did not start is WISP_ERR_EXEC_FAILED; one that its timeout killed is WISP_ERR_TIMEOUT, with *status set. Other
+ * errors are those of wisp_recv_event.
  */
 WISP_API int wisp_wait_session(struct wisp_session *session, struct wisp_exit_status *status, struct wisp_error *error);
 
-/* Waits for the program's end and collects the output from here on. *output and errors are those of wisp_exec. */
+/*
+ * Waits for the program's end and collects the output that has not been received yet. *output and errors are those of
+ * wisp_exec. Release with wisp_free_output.
+ */
 WISP_API int wisp_collect_output(struct wisp_session *session, struct wisp_output **output, struct wisp_error *error);
 
 /*
- * To the process group of the session's program. They never wait behind stdin. -ESRCH when the program has ended.
- * Before STARTED has arrived they are kept by the guest and reach the program.
+ * Send a signal, by the guest's number, 1 to 64, or SIGKILL, to the process group of the session's program. Signals
+ * never wait behind stdin. Those sent before the program has started reach it afterwards. -ESRCH if it has ended.
  */
 WISP_API int wisp_signal_session(struct wisp_session *session, int signal, struct wisp_error *error);
 WISP_API int wisp_kill_session(struct wisp_session *session, struct wisp_error *error);
-/* The size of its terminal. */
+/* Sets the size of the session's terminal, in characters, at least 1 by 1. */
 WISP_API int wisp_resize_session(struct wisp_session *session, uint16_t rows, uint16_t cols, struct wisp_error *error);
 
 /*
- * A handle for other threads: its calls may be made at any time, by several threads at once, also while the session
- * waits in another. It may outlive the session's handle; its calls then return -ENOTCONN. Any number may be opened.
- * Release with wisp_close_control.
+ * Stores a control handle for other threads in *control. Several threads may use it at the same time, also while the
+ * session waits in another. It may outlive the session's handle; its calls then return -ENOTCONN. A session may have
+ * any number of them. Release with wisp_close_control.
  */
 WISP_API int wisp_open_control(struct wisp_session *session, struct wisp_control **control, struct wisp_error *error);
 WISP_API void wisp_close_control(struct wisp_control *control);
-/* 0 while STARTED has not been received. */
+/* Returns the session's id, or 0 before the program has started. */
 WISP_API uint64_t wisp_get_control_id(const struct wisp_control *control);
+/* The same as wisp_signal_session, wisp_kill_session and wisp_resize_session. */
 WISP_API int wisp_signal_control(struct wisp_control *control, int signal, struct wisp_error *error);
 WISP_API int wisp_kill_control(struct wisp_control *control, struct wisp_error *error);
 WISP_API int wisp_resize_control(struct wisp_control *control, uint16_t rows, uint16_t cols, struct wisp_error *error);
 
 /*
- * The writer of the session's stdin: NULL unless it was started with WISP_STDIN_PIPE or opened with `write` while its
- * stdin was open, and NULL when it was taken before. It may be used in another thread than the session and may outlive
- * its handle; writes then return -ENOTCONN. Release with wisp_close_stdin.
+ * Returns the writer of the session's stdin. It exists once if the session was started with WISP_STDIN_PIPE, or opened
+ * with `write` while its stdin was open. Returns NULL otherwise, when it was taken before, or when the host is out of
+ * memory. The writer may outlive the session's handle; writes then return -ENOTCONN. Release with wisp_close_stdin.
  */
 WISP_API struct wisp_stdin *wisp_take_stdin(struct wisp_session *session);
 
 /*
- * Sends up to `length` bytes; the result is how many were sent, which is fewer only when timeout_ms passed (-EAGAIN
- * when none were). It waits while the program does not read, with bounded memory on every hop. A program may read only
- * as fast as its output is received: a single thread that writes much and receives should give timeout_ms 0 and poll.
- * -EPIPE when the program has closed its stdin or ended.
+ * Sends up to `length` bytes and returns how many were sent: fewer only if timeout_ms passed, -EAGAIN if it passed
+ * before the first. The call waits while the program does not read; no host memory grows meanwhile. A program may read
+ * only as fast as its output is received: a single thread that writes much and also receives uses a timeout_ms of 0,
+ * and polls. -EPIPE if the program has closed its stdin or ended.
  */
 WISP_API ptrdiff_t wisp_write_stdin(
         struct wisp_stdin *writer, const void *data, size_t length, int64_t timeout_ms, struct wisp_error *error);
 
 /*
- * A descriptor that polls readable while a write would send something or fail. It changes only as the session's events
- * are received or a write waits. It belongs to the writer: do not read or close it.
+ * Returns a descriptor that polls readable while a write would send something or fail. Its state changes only while the
+ * session's events are received or a write waits. It belongs to the writer: do not read from it or close it.
  */
 WISP_API int wisp_get_stdin_fd(struct wisp_stdin *writer);
 
-/* Gives the program the end of file (with a tty: types ^D) and releases the writer. */
+/* Sends the end of file (with a tty: types ^D) and releases the writer. */
 WISP_API void wisp_close_stdin(struct wisp_stdin *writer);
 
+/* `argv` is valid as long as the structure. */
 struct wisp_session_info {
 	uint64_t id;
 	uint32_t pid; /* in the guest */
 	bool tty;
-	bool stdin_open; /* its stdin is a pipe that nobody has closed */
-	bool has_writer; /* a client writes to it */
-	bool exited;     /* then status holds */
+	bool stdin_open; /* its stdin is a pipe that is still open */
+	bool has_writer; /* a client is its writer */
+	bool exited;     /* the program has ended, and status is set */
 	struct wisp_exit_status status;
 	int64_t started_ns;      /* the guest's CLOCK_REALTIME */
 	uint32_t clients;        /* connected to it now */
-	const char *const *argv; /* ended by NULL; cut where it is long */
+	const char *const *argv; /* ended by NULL; long ones are truncated */
 };
 
 /*
- * Sessions of a sandbox, by id, as an array ended by NULL; the result is their number. Sessions that ended are listed
- * as long as the guest retains their output. Release with wisp_free_session_list.
+ * Stores an array of a sandbox's sessions in *list, sorted by id and ended by NULL, and returns their number. A session
+ * that has ended is listed as long as the guest retains its output. Release with wisp_free_session_list.
  */
 WISP_API int wisp_list_sessions(
         struct wisp_sandbox *sandbox, struct wisp_session_info ***list, struct wisp_error *error);
 WISP_API void wisp_free_session_list(struct wisp_session_info **list);
 
-/* Round trip to the guest's agent over a new connection and back, without starting anything: in nanoseconds. */
+/*
+ * Connects to the guest's agent, waits for its answer, and stores the time that this took in *round_trip_ns, in
+ * nanoseconds. `round_trip_ns` may be NULL. Nothing is started in the guest.
+ */
 WISP_API int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, struct wisp_error *error);
 
 /* ---- Ports ------------------------------------------------------------------------------------------------------- */
@@ -663,36 +716,39 @@ WISP_API int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *
 
 struct wisp_attach_options {
 	size_t size;
-	int input_fd;  /* a terminal; the default, 0, is stdin */
+	int input_fd;  /* a terminal; 0, the default, is stdin */
 	int output_fd; /* the same terminal; 0: input_fd */
 	/*
-	 * What detaches: keys separated by commas, each one character or "ctrl-" and one of a-z [ \ ] ^ _ @. NULL:
-	 * "ctrl-]". Keys that turn out to be no full sequence are delivered.
+	 * The keys that detach, separated by commas. A key is a character, or "ctrl-" and one of a-z [ \ ] ^ _ @. NULL:
+	 * "ctrl-]". Keys that turn out not to be the whole sequence are sent to the program.
 	 */
 	const char *detach_keys;
 	/*
-	 * Descriptors of the caller, 0: none. The library installs no signal handlers, so the caller says when the
-	 * terminal's size may have changed (a signalfd of SIGWINCH, for instance: all that can be read is read and
-	 * discarded), and when to give up (for instance at SIGTERM; not read).
+	 * The caller's descriptors; 0: none. The library installs no signal handlers. It reads and discards what
+	 * resize_fd has, and then updates the session's size: for instance a signalfd(2) of SIGWINCH. It stops when
+	 * cancel_fd becomes readable, and does not read from it.
 	 */
 	int resize_fd;
 	int cancel_fd;
 };
 
 /*
- * Bridges a terminal to a session that has a tty. The terminal is in raw mode meanwhile and is always set back before
- * this returns. Output that was lost is marked by a line "[123 bytes of output were lost here]". Where the session's
- * stdin is another client's, only the detach keys are looked at. Uses up the session's stdin writer and events.
+ * Connects a terminal to a session that has a tty, until the program ends or the terminal detaches. The terminal is in
+ * raw mode meanwhile, and is always restored before the call returns. A line "[123 bytes of output were lost here]"
+ * marks lost output. If another client is the session's writer, only the keys that detach have an effect. The call uses
+ * up the session's stdin writer and its events.
  *
- * 0: the program ended, and *status holds. 1: detached, by its keys or because the terminal hung up; the program goes
- * on. -ECANCELED: cancel_fd became readable; the program goes on. -ETIMEDOUT: the execution's timeout passed.
+ * Returns 0 if the program has ended, with *status set; 1 if the terminal detached, by its keys or because it hung up.
+ * -ECANCELED if cancel_fd became readable, -ETIMEDOUT if the execution's timeout passed. The program continues after
+ * detaching and cancelling. `status` may be NULL.
  */
 WISP_API int wisp_attach_session(struct wisp_session *session, const struct wisp_attach_options *options,
         struct wisp_exit_status *status, struct wisp_error *error);
 
 /*
- * The same for a new session, whose id is stored in *id unless that is NULL; its size is the terminal's. options->tty,
- * rows, cols and stdin are set as needed. argv NULL: the sandbox's shell.
+ * Starts a program on a new terminal of the size of the caller's, and connects the two in the same way. Stores the
+ * session's id in *id; `id` may be NULL. The call itself sets options->tty, rows, cols and stdin_mode. A NULL argv runs
+ * the sandbox's shell.
  */
 WISP_API int wisp_attach(struct wisp_sandbox *sandbox, const char *const *argv, const struct wisp_exec_options *options,
         const struct wisp_attach_options *attach, uint64_t *id, struct wisp_exit_status *status,
@@ -703,39 +759,47 @@ WISP_API int wisp_attach(struct wisp_sandbox *sandbox, const char *const *argv, 
 enum wisp_log_source {
 	WISP_LOG_STDOUT = 1u << 0,
 	WISP_LOG_STDERR = 1u << 1,
-	WISP_LOG_EVENTS = 1u << 2, /* started, exited, failed, dropped */
+	WISP_LOG_EVENTS = 1u << 2, /* the streams "started", "exited", "failed" and "dropped" */
 };
 
 struct wisp_logs_options {
 	size_t size;
-	unsigned sources; /* enum wisp_log_source, or-ed; 0: all */
-	uint64_t session; /* 0: all */
-	int64_t since_ns; /* CLOCK_REALTIME; 0: from the beginning */
-	uint64_t tail;    /* only the last so many records of those that match; 0: all */
-	bool follow;      /* then wait for more, until the sandbox has ended */
+	unsigned sources; /* bitwise OR of enum wisp_log_source; 0: all */
+	uint64_t session; /* a session's id; 0: all */
+	int64_t since_ns; /* only records from this time on, in CLOCK_REALTIME; 0: all */
+	uint64_t tail;    /* only the last `tail` records that match; 0: all */
+	bool follow;      /* wait for more at the end, until the sandbox has ended */
 };
 
+/* `data` and the strings are valid as long as the record. */
 struct wisp_log_record {
-	int64_t time_ns; /* CLOCK_REALTIME, when the guest read or saw it */
+	int64_t time_ns; /* when the guest read the output or saw the event, in CLOCK_REALTIME */
 	uint64_t session;
 	const char *stream;  /* "stdout", "stderr", "started", "exited", "failed", "dropped" */
-	const uint8_t *data; /* what was written, or words about the event; exactly the bytes */
+	const uint8_t *data; /* the bytes that the program wrote, or a description of the event */
 	size_t length;
-	const char *line; /* the record as it is in exec.log: one JSON object, without the newline */
+	const char *line; /* the record's line in exec.log: one JSON object, without the newline */
 };
 
-/* The log of everything that was executed in a sandbox, running or not. Release with wisp_close_logs. */
+/*
+ * Opens the log of all executions in a sandbox, running or not, and stores it in *logs. -ENOENT if there is no such
+ * sandbox. Release with wisp_close_logs.
+ */
 WISP_API int wisp_open_logs(const char *state_root, const char *name, const struct wisp_logs_options *options,
         struct wisp_logs **logs, struct wisp_error *error);
 
 /*
- * The next record, which lives until the next call. 1: *record is set; 0: there are no more. -EAGAIN: with follow, none
- * within timeout_ms. Lines that are no records are skipped.
+ * Stores the next record in *record and returns 1, or returns 0 at the end of the log. The record is valid until the
+ * next call on these logs. -EAGAIN if `follow` is set and none arrives within timeout_ms. Lines that are not records
+ * are skipped.
  */
 WISP_API int wisp_recv_log(
         struct wisp_logs *logs, int64_t timeout_ms, const struct wisp_log_record **record, struct wisp_error *error);
 
-/* With follow: polls readable when wisp_recv_log may have something. Belongs to the logs: do not read or close it. */
+/*
+ * Returns a descriptor that polls readable when wisp_recv_log may have something to return, or -1 without `follow`. It
+ * belongs to the logs: do not read from it or close it.
+ */
 WISP_API int wisp_get_logs_fd(const struct wisp_logs *logs);
 
 WISP_API void wisp_close_logs(struct wisp_logs *logs);
