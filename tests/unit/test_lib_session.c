@@ -379,11 +379,21 @@ static void what_was_dropped_is_said(void)
 	BEGIN(f);
 	uint64_t id;
 	struct wisp_output *output;
-	REQUIRE((session = start(&f, "sleep 0.2; head -c 1000000 /dev/zero | tr '\\0' x; echo THE-END; sleep 0.3",
-	                 WISP_STDIN_NULL, false)));
+	char script[256];
+	snprintf(script, sizeof(script),
+	        "until [ -e '%s/go' ]; do sleep 0.01; done; head -c 1000000 /dev/zero | tr '\\0' x; echo THE-END",
+	        f.dir);
+	REQUIRE((session = start(&f, script, WISP_STDIN_NULL, false)));
 	REQUIRE(wisp_get_session_id(session, &id, &error) == 0);
 	wisp_close_session(session);
-	sleep_ms(450);
+	session = NULL;
+	write_file(f.dir, "go", "");
+	for (bool exited = false; !exited; sleep_ms(10)) {
+		struct wisp_session_info **list;
+		REQUIRE(wisp_list_sessions(f.sandbox, &list, &error) == 1);
+		exited = list[0]->exited;
+		wisp_free_session_list(list);
+	}
 	REQUIRE(wisp_open_session(f.sandbox, id, NULL, &session, &error) == 0);
 	CHECK_EQ(wisp_collect_output(session, &output, &error), 0);
 	REQUIRE(output);
