@@ -131,7 +131,7 @@ static void options_of_an_execution(void)
 	expect(&c, "run -w /tmp -- pwd </dev/null", 0, "/tmp\n");
 	expect(&c, "run --rlimit nofile=100:200 --rlimit core=unlimited -- sh -c 'ulimit -Sn; ulimit -Hn' </dev/null",
 	        0, "100\n200\n");
-	expect_error(&c, "run --rlimit speed=1 -- true", 125, "no resource limit");
+	expect_error(&c, "run --rlimit speed=1 -- true", 125, "not a resource limit");
 	expect_error(&c, "run --rlimit cpu=2:1 -- true", 125, "above the hard limit");
 	expect_error(&c, "run --rlimit cpu -- true", 125, "NAME=SOFT");
 	expect_error(&c, "run -u nosuchuser -- true </dev/null", 125, "user_setup_failed");
@@ -205,11 +205,11 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --timeout 1.2.3s -- true", 125, "duration");
 	expect_error(&c, "run --timeout 99999999999999999999h -- true", 125, "too long");
 	expect_error(&c, "run -e =x -- true", 125, "environment variable");
-	expect_error(&c, "create -n 'Not A Name'", 125, "no name for a sandbox");
-	expect_error(&c, "create -n ../up", 125, "no name for a sandbox");
-	expect_error(&c, "wisp stop 'a\nb'", 125, "no name for a sandbox");
+	expect_error(&c, "create -n 'Not A Name'", 125, "not a name for a sandbox");
+	expect_error(&c, "create -n ../up", 125, "not a name for a sandbox");
+	expect_error(&c, "wisp stop 'a\nb'", 125, "not a name for a sandbox");
 	expect_error(&c, "run /no/image -- true", 125, "/no/image");
-	expect_error(&c, "echo junk >junk; run ./junk -- true", 125, "no image");
+	expect_error(&c, "echo junk >junk; run ./junk -- true", 125, "not an image");
 	expect_error(&c, "run --rw -- true", 125, "ext4");
 	expect_error(&c, "run --disk /no/disk -- true", 125, "/no/disk");
 	expect_error(&c, "run --disk /no/d,isk,ro,cache=unsafe -- true", 125, "/no/d,isk as a read-only disk");

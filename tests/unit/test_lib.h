@@ -180,7 +180,7 @@ UNUSED static bool fixture_start(struct fixture *f, const char *config)
 
 /*
  * Obeys wisp-vmm's contract. What becomes of the guest is in the name of the kernel's file: fake-ready (the agent
- * serves), fake-hang, fake-panic, fake-error, fake-die (without a word), fake-stubborn (ready, and deaf to SIGTERM).
+ * serves), fake-hang, fake-panic, fake-error, fake-die (says nothing), fake-stubborn (ready, and deaf to SIGTERM).
  */
 struct fake_vmm {
 	struct description description;

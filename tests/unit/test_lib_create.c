@@ -169,7 +169,7 @@ static void failed_boots_leave_nothing(void)
 	} cases[] = {
 	        {"fake-error", WISP_ERR_SETUP, "the kernel is fake"},
 	        {"fake-panic", WISP_ERR_BOOT_FAILED, "panic"},
-	        {"fake-die", WISP_ERR_SETUP, "without a word"},
+	        {"fake-die", WISP_ERR_SETUP, "without saying why"},
 	};
 	struct place p;
 	struct wisp_sandbox *sandbox;
@@ -538,7 +538,7 @@ static void bad_options_are_refused(void)
 	        "a123456789012345678901234567890123456789012345678901234567890123"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		p.options.name = names[i];
-		expect_refusal(&p, WISP_ERR_INVALID, "no name for a sandbox");
+		expect_refusal(&p, WISP_ERR_INVALID, "not a name for a sandbox");
 	}
 	p.options = good;
 	p.options.cpus = WISP_CPUS_MAX + 1;
@@ -606,7 +606,7 @@ static void images_are_checked(void)
 	write_file(p.dir, "image", "");
 	expect_refusal(&p, WISP_ERR_IMAGE, "empty");
 	write_file(p.dir, "image", "garbage");
-	expect_refusal(&p, WISP_ERR_IMAGE, "no image");
+	expect_refusal(&p, WISP_ERR_IMAGE, "not an image");
 	write_file(p.dir, "image", "hsqs");
 	CHECK_EQ(truncate(path, 4096), 0);
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -615,7 +615,7 @@ static void images_are_checked(void)
 	close(fd);
 	expect_refusal(&p, WISP_ERR_IMAGE, "truncated");
 	p.options.image = "/dev/null";
-	expect_refusal(&p, WISP_ERR_IMAGE, "no file");
+	expect_refusal(&p, WISP_ERR_IMAGE, "not a file");
 	p.options.image = p.dir;
 	expect_refusal(&p, WISP_ERR_INVALID, "cache_dir");
 	end_place(&p, 0);

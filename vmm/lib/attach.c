@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A terminal bridged to a session. One loop polls everything: nothing in it waits, so the keys that detach and the
- * caller's cancel descriptor work while the program reads nothing and while the terminal takes nothing.
+ * Connects a terminal to a session. One loop polls everything and nothing else waits, so that the keys that detach and
+ * the caller's cancel_fd work even while the program reads nothing and the terminal takes nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,21 +23,21 @@ struct attach {
 	struct wisp_attach_options options;
 	struct keys keys;
 	struct termios saved;
-	int output_fd;   /* ours, non-blocking, or -1: then options.output_fd, in small pieces */
-	bool writes;     /* we are the session's writer */
-	bool stdin_done; /* the program takes no more */
-	bool detach;     /* the keys were typed: once `typed` is sent, or at once where it cannot be */
+	int output_fd;   /* our own, non-blocking; -1: options.output_fd is written in small pieces */
+	bool writes;     /* this client is the session's writer */
+	bool stdin_done; /* the program reads no more */
+	bool detach;     /* the keys were typed: detach once `typed` is sent, or at once if it cannot be */
 	unsigned char typed[INPUT_SIZE + KEYS_MAX]; /* not sent yet */
 	size_t typed_at, typed_length;
-	const uint8_t *shown; /* of the last event, not written yet */
+	const uint8_t *shown; /* output that is not written yet */
 	size_t shown_length;
-	const uint8_t *output; /* of the last event, not looked at yet */
+	const uint8_t *output; /* output of the last event that is not filtered yet */
 	size_t output_length;
 	struct replay replay;
 	char note[64];
 };
 
-/* The size of the terminal, or what is usual where it does not know. */
+/* Stores the size of the terminal, or 24 by 80 if it has none. */
 static void terminal_size(int fd, uint16_t *rows, uint16_t *cols)
 {
 	struct winsize size = {0};
@@ -55,7 +55,7 @@ static void follow_size(struct attach *attach)
 	wisp_resize_session(attach->session, rows, cols, NULL);
 }
 
-/* A program that was left at this very size has to be told of a change to draw its screen anew. */
+/* Changes the size by one column: a program redraws its screen only when the size changes. */
 static void redraw(struct attach *attach)
 {
 	uint16_t rows, cols;
@@ -84,7 +84,7 @@ static void restore(struct attach *attach)
 		;
 }
 
-/* O_NONBLOCK belongs to the open file, which the caller's shell shares: ours is another. */
+/* O_NONBLOCK would affect the open file that the caller's shell shares, so the terminal is opened again. */
 static int open_output(int fd)
 {
 	char path[32];
@@ -98,14 +98,14 @@ static void show(struct attach *attach)
 		int fd = attach->output_fd >= 0 ? attach->output_fd : attach->options.output_fd;
 		size_t piece = attach->shown_length;
 		if (attach->output_fd < 0 && piece > 256)
-			piece = 256; /* what a terminal that polls writable takes */
+			piece = 256; /* a terminal that polls writable takes this much without blocking */
 		ssize_t n = write(fd, attach->shown, piece);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
 		if (n < 0) {
-			/* The terminal has gone; its input says so as well. */
+			/* The terminal hung up; its input says so as well. */
 			attach->shown_length = 0;
 			return;
 		}
@@ -150,7 +150,7 @@ static void drain(int fd)
 {
 	char buffer[1024];
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
-	/* A descriptor that blocks is read only while it has something. */
+	/* The descriptor may block: it is read only while it polls readable. */
 	while (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLIN)) {
 		if (read(fd, buffer, sizeof(buffer)) <= 0)
 			return;
@@ -168,7 +168,7 @@ static int fail_start(const struct wisp_event *event, struct wisp_error *error)
 	return -errnum;
 }
 
-/* One event, if there is one. 1: the session is over, and *result says how. */
+/* Takes an event, if there is one. Returns 1 if the session is over; *result says how. */
 static int take_event(struct attach *attach, struct wisp_exit_status *status, int *result, struct wisp_error *error)
 {
 	const struct wisp_event *event;
@@ -197,7 +197,7 @@ static int take_event(struct attach *attach, struct wisp_exit_status *status, in
 		return 1;
 	case WISP_EVENT_FAILED: *result = fail_start(event, error); return 1;
 	case WISP_EVENT_DONE:
-		*result = lib_fail(error, WISP_ERR_SESSION_ENDED, ESRCH, "the session has ended before");
+		*result = lib_fail(error, WISP_ERR_SESSION_ENDED, ESRCH, "the session had already ended");
 		return 1;
 	default: return 0;
 	}
@@ -212,7 +212,7 @@ static int poll_once(struct attach *attach, struct wisp_error *error, bool *canc
 	struct pollfd pfds[COUNT] = {
 	        [INPUT] = {.fd = typed ? -1 : attach->options.input_fd, .events = POLLIN},
 	        [OUTPUT] = {.fd = shown ? output : -1, .events = POLLOUT},
-	        /* While the terminal takes nothing, nothing is received, and the program waits. */
+	        /* While the terminal takes nothing, nothing is received, so the program waits. */
 	        [SESSION] = {.fd = shown ? -1 : conn_event_fd(attach->session->conn), .events = POLLIN},
 	        [WINDOW] = {.fd = typed ? conn_window_fd(attach->session->conn) : -1, .events = POLLIN},
 	        [RESIZE] = {.fd = resize > 0 ? resize : -1, .events = POLLIN},
@@ -257,7 +257,7 @@ static int bridge(struct attach *attach, struct wisp_exit_status *status, struct
 			return result;
 		if (cancelled)
 			return lib_fail(
-			        error, WISP_ERR_CANCELLED, ECANCELED, "attaching was cancelled: the program goes on");
+			        error, WISP_ERR_CANCELLED, ECANCELED, "attaching was cancelled: the program continues");
 	}
 }
 
@@ -274,12 +274,12 @@ static int prepare(struct attach *attach, struct wisp_session *session, const st
 	if (attach->options.output_fd == 0)
 		attach->options.output_fd = attach->options.input_fd;
 	if (tcgetattr(attach->options.input_fd, &attach->saved) < 0)
-		return lib_fail(error, WISP_ERR_NO_TERMINAL, ENOTTY, "descriptor %d is no terminal (%s)",
+		return lib_fail(error, WISP_ERR_NO_TERMINAL, ENOTTY, "descriptor %d is not a terminal (%s)",
 		        attach->options.input_fd, strerrordesc_np(errno));
 	return 0;
 }
 
-/* Until the program has started, the terminal is left as it is. */
+/* The terminal is not changed before the program has started. */
 static int wait_started(struct wisp_session *session, struct wisp_error *error)
 {
 	const struct wisp_event *event;
@@ -340,7 +340,7 @@ int wisp_attach(struct wisp_sandbox *sandbox, const char *const *argv, const str
 	struct wisp_session *session;
 	const char *const shell[] = {sandbox->config.shell ? sandbox->config.shell : "/bin/sh", NULL};
 	int r = lib_copy_options(&options, sizeof(options), given, "struct wisp_exec_options", error);
-	/* Before anything starts: that there is a terminal, and the keys. */
+	/* The terminal and the keys are checked before anything starts. */
 	if (r == 0)
 		r = prepare(&checked, NULL, attach, error);
 	if (r < 0)

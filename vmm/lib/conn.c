@@ -105,7 +105,7 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	struct {
-		char line[13]; /* for the VMM, which takes it out of the stream */
+		char line[13]; /* for the monitor, which removes it from the stream */
 		struct proto_frame hello_frame;
 		struct proto_hello hello;
 		struct proto_frame frame;
@@ -119,8 +119,7 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	};
 	_Static_assert(PROTO_PORT_AGENT == 1024, "the line above");
 	conn->request = request;
-	/* One write where it fits: the request is at the VMM when the guest has accepted, and the guest wakes up once.
-	 */
+	/* One write, if it fits: the monitor has the request when the guest accepts, and the guest wakes up once. */
 	char *whole = malloc(sizeof(head) + length);
 	if (!whole)
 		return lib_no_memory(error);

@@ -7,7 +7,7 @@
 
 #include "vmm/lib/conn_out.h"
 
-/* The rest of a frame of stdin, and many control frames. */
+/* Room for the rest of a frame of stdin and for many control frames. */
 #define KEPT_SIZE (sizeof(struct proto_frame) + PROTO_DATA_MAX + 4096)
 
 void conn_out_destroy(struct conn_out *out)
@@ -49,7 +49,7 @@ int conn_out_queue(struct conn_out *out, int fd, enum proto_type type, const voi
 		union {
 			const void *from;
 			void *to;
-		} bytes = {.from = payload}; /* sendmsg only reads what it points to */
+		} bytes = {.from = payload}; /* sendmsg does not change what it points to */
 		struct iovec iov[2] = {{&frame, sizeof(frame)}, {bytes.to, length}};
 		struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
 		ssize_t n = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);

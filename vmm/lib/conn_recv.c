@@ -24,7 +24,7 @@ static void lose(struct conn *conn, enum wisp_status status, int errnum, const c
 	va_end(ap);
 	conn->lost = true;
 	lib_fail(&conn->cause, status, errnum, "%s", text);
-	/* The agent need not go on talking to a client that does not listen. */
+	/* Lets the agent know that nothing more will be received. */
 	shutdown(conn->fd, SHUT_RDWR);
 }
 
@@ -48,11 +48,12 @@ static void take_error(struct conn *conn, const uint8_t *payload, size_t length)
 		break;
 	case PROTO_ERROR_NO_SESSION:
 		lose(conn, WISP_ERR_NO_SESSION, ENOENT,
-		        "the sandbox '%s' has no such session (any more): list its sessions", conn->name);
+		        "the sandbox '%s' has no such session, or no longer: list its sessions", conn->name);
 		break;
 	case PROTO_ERROR_WRITER:
 		lose(conn, WISP_ERR_WRITER_TAKEN, EBUSY,
-		        "another client writes to this session of the sandbox '%s': open it without write", conn->name);
+		        "another client writes to this session of the sandbox '%s': open the session without write",
+		        conn->name);
 		break;
 	default:
 		lose(conn, WISP_ERR_PROTOCOL, EPROTO, "the agent of the sandbox '%s' refuses the request: %s",
@@ -60,7 +61,7 @@ static void take_error(struct conn *conn, const uint8_t *payload, size_t length)
 	}
 }
 
-/* What a frame changes. True if it is for the session's owner. */
+/* Applies a frame. Returns true if it is for the session's owner. */
 static bool apply(struct conn *conn, uint8_t type, const uint8_t *payload, size_t length)
 {
 	switch (type) {
@@ -132,7 +133,8 @@ static void check_frames(struct conn *conn)
 			why = frame_refuse(conn, frame.type, payload, frame.length);
 		if (why) {
 			lose(conn, WISP_ERR_PROTOCOL, EPROTO,
-			        "the agent of the sandbox '%s' broke the protocol: a frame of type %u and length %u: "
+			        "the agent of the sandbox '%s' violated the protocol: a frame of type %u and length "
+			        "%u: "
 			        "%s",
 			        conn->name, frame.type, frame.length, why);
 			return;
@@ -167,7 +169,7 @@ void conn_pump(struct conn *conn)
 	conn_feed(conn);
 }
 
-/* The owner has done with the last event: its place can be used again. */
+/* The owner no longer needs the last event: its place can be reused. */
 static void release_held(struct conn *conn)
 {
 	bool was_full = conn_is_full(conn);
@@ -207,7 +209,7 @@ static void take_event(struct conn *conn, struct conn_event *event)
 	conn->events--;
 }
 
-/* 1: there is something to return, in *event or as the result. */
+/* Returns 1 if there is something to return, in *event or as *result. */
 static int try_recv(struct conn *conn, struct conn_event *event, struct wisp_error *error, int *result)
 {
 	*result = 0;
@@ -240,7 +242,7 @@ int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, s
 		conn_pump(conn);
 		if (conn->events > 0 || conn->lost || conn->phase == CONN_DONE)
 			continue;
-		release_held(conn); /* what were no events */
+		release_held(conn); /* frames that were not events */
 		int64_t now = lib_now_ns();
 		if (now >= conn->deadline_ns) {
 			lose(conn, WISP_ERR_TIMEOUT, ETIMEDOUT,
@@ -257,7 +259,7 @@ int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, s
 		bool pending = conn_out_is_pending(&conn->out);
 		struct pollfd pfds[2] = {
 		        {.fd = conn->fd, .events = POLLIN | (pending ? POLLOUT : 0)},
-		        {.fd = conn->wake.event_fd, .events = POLLIN}, /* another thread may be the one that reads */
+		        {.fd = conn->wake.event_fd, .events = POLLIN}, /* another thread may read the socket */
 		};
 		conn->wake_receiver = conn->wake_writer = false;
 		conn_update(conn);
@@ -266,7 +268,7 @@ int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, s
 		pthread_mutex_lock(&conn->lock);
 	}
 	conn->wake_receiver = false;
-	conn->wake_writer = conn->wake.epoll_fd < 0; /* one that still waits sees to the rest */
+	conn->wake_writer = conn->wake.epoll_fd < 0; /* leaves the rest to a thread that still waits */
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
 	return result;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Standard input of a session: within the window that the agent grants, and never in the way of a signal. */
+/* A session's standard input, sent within the window that the agent grants, and never ahead of a signal. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 #include "vmm/lib/conn.h"
 
-/* One frame of stdin, as large as may be sent now: 0 if none. With the lock held. */
+/* Sends the largest frame of stdin that may be sent now, and returns its length or 0. With the lock held. */
 static ptrdiff_t send_some(struct conn *conn, const uint8_t *data, size_t length)
 {
 	size_t n = length < PROTO_DATA_MAX ? length : PROTO_DATA_MAX;
@@ -60,7 +60,7 @@ int conn_feed_stdin(struct conn *conn, const void *data, size_t length, struct w
 	return 0;
 }
 
-/* Why no more can be written; 0 while it can. */
+/* Returns 0, or the reason that no more can be written. */
 static int refuse(struct conn *conn, struct wisp_error *error)
 {
 	if (conn->closed)
@@ -80,11 +80,11 @@ static int refuse(struct conn *conn, struct wisp_error *error)
 	return 0;
 }
 
-/* Lets go of the lock until something may have changed. */
+/* Releases the lock until something may have changed. */
 static void wait_writable(struct conn *conn, int64_t deadline_ns)
 {
 	bool pending = conn_out_is_pending(&conn->out);
-	/* While there is no room to read into, the session's owner has to receive first, who then kicks. */
+	/* While `in` is full, the session's owner has to receive first, and then sets `kick`. */
 	short events = (short)((conn_is_full(conn) ? 0 : POLLIN) | (pending ? POLLOUT : 0));
 	struct pollfd pfds[2] = {
 	        {.fd = events ? conn->fd : -1, .events = events},
@@ -127,10 +127,10 @@ ptrdiff_t conn_write_stdin(
 		wait_writable(conn, deadline);
 	}
 	conn->wake_writer = false;
-	conn->wake_receiver = conn->wake.epoll_fd < 0; /* one that still waits sees to the rest */
+	conn->wake_receiver = conn->wake.epoll_fd < 0; /* leaves the rest to a thread that still waits */
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
-	/* What was sent was sent; the next call tells the error. */
+	/* After a part was sent, the next call returns the error. */
 	return done > 0 ? (ptrdiff_t)done : result;
 }
 

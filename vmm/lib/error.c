@@ -61,7 +61,7 @@ bool lib_is_null(const void *argument, const char *name, struct wisp_error *erro
 	return !argument;
 }
 
-/* What the guest says ends up on terminals: no escape sequence of its may survive. */
+/* The guest's text is shown on terminals: none of its escape sequences may remain. */
 void lib_printable(char *to, size_t size, const void *from, size_t length)
 {
 	const unsigned char *bytes = from;
@@ -70,7 +70,7 @@ void lib_printable(char *to, size_t size, const void *from, size_t length)
 		size_t valid;
 		size_t left = length - at;
 		lib_is_utf8(bytes + at, left < 4 ? left : 4, &valid);
-		/* One character: a lead byte and what continues it. */
+		/* A character is a lead byte and its continuation bytes. */
 		size_t step = 1;
 		if (bytes[at] >= 0xc0 && valid > 0) {
 			while (step < valid && (bytes[at + step] & 0xc0) == 0x80)

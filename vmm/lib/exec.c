@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Executions: the request, and the calls that make one. */
+/* Executions: building the request, and the calls that send it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/lib/session.h"
 
-/* How much later than the guest's the host's own timeout is. */
+/* How much later than the guest the host enforces an execution's timeout. */
 #define TIMEOUT_MARGIN_MS 2000
 
 static void add_string(struct lib_string *out, const char *string)
@@ -17,7 +17,7 @@ static void add_string(struct lib_string *out, const char *string)
 static uint32_t add_strings(struct lib_string *out, const char *const *strings)
 {
 	uint32_t count = 0;
-	/* Far beyond what is accepted: no need to build all of it to say so. */
+	/* Far beyond the limit: it is refused without building all of it. */
 	for (; strings && strings[count] && out->length <= PROTO_EXEC_MAX; count++)
 		add_string(out, strings[count]);
 	return count;
@@ -33,7 +33,7 @@ static int build(const struct wisp_sandbox *sandbox, const char *const *argv, co
 	        .rows = options->rows,
 	        .cols = options->cols,
 	};
-	/* A timeout that is too long for the field is longer than any guest lives. */
+	/* A timeout that does not fit the field outlasts any guest. */
 	exec.timeout_ns =
 	        options->timeout_ms > INT64_MAX / NS_PER_MS ? INT64_MAX : (uint64_t)(options->timeout_ms * NS_PER_MS);
 	const char *cwd = options->cwd ? options->cwd : sandbox->config.workdir;
@@ -90,7 +90,7 @@ static int begin(struct wisp_sandbox *sandbox, const struct wisp_exec_options *o
 	if (r < 0)
 		return r;
 	conn->tty = options->tty;
-	/* A tty without input: its first line is the end of the file. */
+	/* A tty without input gets the end of file as its first line. */
 	bool feeds =
 	        options->stdin_mode == WISP_STDIN_BYTES || (options->tty && options->stdin_mode == WISP_STDIN_NULL);
 	conn->window = feeds || options->stdin_mode == WISP_STDIN_PIPE ? PROTO_WINDOW_INITIAL : 0;
@@ -177,7 +177,7 @@ static int finish(struct wisp_session *session, struct wisp_output **output, str
 	return r;
 }
 
-/* A collected execution whose output nobody can see has no use for stdin that nobody can write. */
+/* wisp_exec and wisp_shell hand out no session to take a stdin writer from. */
 static int refuse_pipe(const struct wisp_exec_options *given, struct wisp_error *error)
 {
 	struct wisp_exec_options options;

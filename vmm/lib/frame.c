@@ -57,7 +57,7 @@ static const char *refuse_order(const struct conn *conn, uint8_t type)
 	case PROTO_STDOUT:
 	case PROTO_DROPPED:
 	case PROTO_EXITED: return conn->phase == CONN_RUNNING ? NULL : order;
-	/* These two may have been under way when the program ended. */
+	/* The agent may have sent these two before the program ended. */
 	case PROTO_STDIN_WINDOW:
 	case PROTO_STDIN_ERROR: return conn->phase == CONN_RUNNING || conn->phase == CONN_ENDED ? NULL : order;
 	case PROTO_DONE:
@@ -73,11 +73,11 @@ static const char *refuse_exited(const uint8_t *payload)
 	struct proto_exited exited;
 	memcpy(&exited, payload, sizeof(exited));
 	if (exited.flags & ~(uint32_t)PROTO_SESSION_TIMEOUT)
-		return "it has flags that are unknown";
+		return "it has unknown flags";
 	if (exited.signal > 64)
-		return "its signal is none";
+		return "its signal is not valid";
 	if (exited.signal ? exited.code != -1 : exited.code < 0 || exited.code > 255)
-		return "its exit code is none";
+		return "its exit code is not valid";
 	return NULL;
 }
 
@@ -89,7 +89,7 @@ const char *frame_refuse(const struct conn *conn, uint8_t type, const uint8_t *p
 		struct proto_hello hello;
 		memcpy(&hello, payload, sizeof(hello));
 		if (hello.magic != PROTO_MAGIC || hello.zero != 0)
-			return "it is no greeting of an agent";
+			return "it is not an agent's greeting";
 	}
 	const char *why = refuse_order(conn, type);
 	if (!why && type == PROTO_EXITED)

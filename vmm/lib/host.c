@@ -199,7 +199,7 @@ int wisp_check_host(struct wisp_host_info *info, struct wisp_error *error)
 	check_io_uring(&found);
 	found.memory_available_mib = available_memory_mib();
 	found.mksquashfs = image_find_packer();
-	/* A caller of a newer version has fields that this one does not know: they are zero. */
+	/* A newer version of the structure has fields that this one does not know. They become zero. */
 	memset(info, 0, found.size);
 	memcpy(info, &found, found.size < sizeof(found) ? found.size : sizeof(found));
 	return 0;

@@ -35,7 +35,7 @@ static uint64_t get64(const uint8_t *at)
 	return le64toh(value);
 }
 
-/* The format, and how many bytes its superblock says that it has. */
+/* Returns the format, and stores the size that its superblock gives. */
 static enum image_format recognise(const uint8_t head[4096], uint64_t *bytes)
 {
 	const uint8_t *super = head + SUPER_OFFSET;
@@ -68,7 +68,7 @@ static int check_open(int fd, const char *path, enum image_format *format, struc
 		return lib_fail_errno(error, errno, "cannot stat the image %s", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
-		        "the image %s is no file, block device or directory: give one of these", path);
+		        "the image %s is not a file, block device or directory: give one of these", path);
 	ssize_t got = pread(fd, head, sizeof(head), 0);
 	if (got < 0)
 		return lib_fail_errno(error, errno, "cannot read the image %s", path);
@@ -77,7 +77,7 @@ static int check_open(int fd, const char *path, enum image_format *format, struc
 	*format = recognise(head, &bytes);
 	if (*format == IMAGE_UNKNOWN)
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
-		        "%s is no image: it is %s and has no squashfs, erofs or ext4 in it", path,
+		        "%s is not an image: it is %s, without a squashfs, erofs or ext4 file system", path,
 		        size == 0 ? "empty" : "a file of another kind");
 	if (size < 0 || (uint64_t)size < bytes)
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
@@ -103,7 +103,7 @@ int image_open(const char *path, bool writable, int *fd, enum image_format *form
 
 /* ---- Directories ---- */
 
-/* Sums of a hash of each entry: what readdir's order is does not matter. */
+/* Sums of the hashes of all entries, so that the order of readdir does not matter. */
 struct fingerprint {
 	uint64_t a, b;
 };
@@ -187,15 +187,14 @@ const char *image_find_packer(void)
 	return NULL;
 }
 
-/* Its words go to a file beside the output: that is where the reason of a failure is read from. */
+/* Its messages go to a file next to the output, from which the reason for a failure is read. */
 static int run_mksquashfs(const char *dir, const char *out, const char *said, struct wisp_error *error)
 {
 	const char *program = image_find_packer();
 	if (!program)
 		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
-		        "cannot pack the directory %s: there is no mksquashfs: install the package squashfs-tools",
-		        dir);
-	/* Files of a user's own become root's, as they would be in any image. */
+		        "cannot pack the directory %s: mksquashfs is missing: install the package squashfs-tools", dir);
+	/* An ordinary user's files become root's, as in any image. */
 	const char *argv[] = {program, dir, out, "-noappend", "-comp", "zstd", "-Xcompression-level", "3",
 	        "-no-progress", "-quiet", geteuid() == 0 ? NULL : "-all-root", NULL};
 	char *const envp[] = {NULL};
@@ -214,7 +213,7 @@ static int run_mksquashfs(const char *dir, const char *out, const char *said, st
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	pid_t pid;
-	/* posix_spawn takes char *const[] and changes none of it. */
+	/* posix_spawn takes char *const[] and does not change it. */
 	union {
 		const char **from;
 		char *const *to;
@@ -226,21 +225,21 @@ static int run_mksquashfs(const char *dir, const char *out, const char *said, st
 		return lib_fail_errno(error, r, "cannot start %s", program);
 	int status = 0;
 	while (waitpid(pid, &status, 0) < 0) {
-		/* ECHILD: somebody else reaped it; whether there is an image tells the rename. */
+		/* ECHILD: the program reaped it. The rename tells whether there is an image. */
 		if (errno != EINTR)
 			return 0;
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	char *words = lib_read_file(AT_FDCWD, said, 65536, NULL);
-	const char *first = words && words[0] ? words : "it said nothing";
+	const char *first = words && words[0] ? words : "it gave no reason";
 	r = lib_fail(error, WISP_ERR_IMAGE, EIO, "mksquashfs could not pack the directory %s: %.*s", dir,
 	        (int)strcspn(first, "\n"), first);
 	free(words);
 	return r;
 }
 
-/* Images of earlier states of the same directory, unused for a day. Whoever runs one has it open. */
+/* Deletes images of earlier states of the same directory, unused for a day. A sandbox that runs one has it open. */
 static void evict(int cache_fd, const char *prefix, const char *current)
 {
 	int fd = openat(cache_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -286,7 +285,7 @@ static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, con
 	return r;
 }
 
-/* One packs, the others wait for it at the lock and find the result. */
+/* One process packs; the others wait for the lock and find the result. */
 static int pack(int cache_fd, const char *dir, const char *cache_dir, const char *prefix, const char *name,
         struct wisp_error *error)
 {
@@ -313,7 +312,8 @@ int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_
 	*path = NULL;
 	if (!cache_dir)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "the image %s is a directory, and cache_dir is not set: name where it may be packed to", dir);
+		        "the image %s is a directory, and cache_dir is not set: name a directory for packed images",
+		        dir);
 	char *real = realpath(dir, NULL);
 	if (!real)
 		return lib_fail_errno(error, errno, "cannot resolve the image %s", dir);

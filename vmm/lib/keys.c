@@ -5,7 +5,7 @@
 
 #include "vmm/lib/keys.h"
 
-/* One key's byte, or -1. */
+/* Returns the byte that a key sends, or -1. */
 static int parse_key(const char *text, size_t length)
 {
 	if (length == 1)
@@ -23,12 +23,12 @@ int keys_parse(const char *text, struct keys *keys, struct wisp_error *error)
 	*keys = (struct keys){0};
 	const char *at = text ? text : "ctrl-]";
 	for (;;) {
-		/* A comma alone is a key too, so what ends one is a comma behind at least one character. */
+		/* A comma can be a key: only one that follows a character ends a key. */
 		size_t length = at[0] ? 1 + strcspn(at + 1, ",") : 0;
 		int key = parse_key(at, length);
 		if (key < 0)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-			        "'%.80s' are no detach keys: write keys separated by commas, each one character or "
+			        "'%.80s' are not detach keys: write keys separated by commas, each a character or "
 			        "ctrl- and one of "
 			        "a-z @ [ \\ ] ^ _",
 			        text ? text : "");
@@ -46,7 +46,7 @@ bool keys_filter(struct keys *keys, const unsigned char *in, size_t length, unsi
 {
 	size_t n = 0;
 	for (size_t i = 0; i < length; i++) {
-		/* What was held and does not go on here is passed on, as little of it as lets the rest still match. */
+		/* Passes on as few held bytes as let the rest still match. */
 		while (keys->matched > 0 && in[i] != keys->sequence[keys->matched]) {
 			size_t shift = 1;
 			while (shift < keys->matched &&

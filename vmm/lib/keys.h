@@ -10,15 +10,15 @@
 struct keys {
 	unsigned char sequence[KEYS_MAX];
 	size_t length;
-	size_t matched; /* of it, typed last and not passed on yet */
+	size_t matched; /* its first bytes that were typed last, and are held back */
 };
 
-/* NULL: "ctrl-]". */
+/* Parses a sequence; NULL is "ctrl-]". */
 int keys_parse(const char *text, struct keys *keys, struct wisp_error *error);
 
 /*
- * Passes typed bytes on to `out`, which has room for length + KEYS_MAX. Returns true when the sequence is complete:
- * what was typed before it is in `out`, what comes after it is dropped.
+ * Passes typed bytes on to `out`, which has room for length + KEYS_MAX bytes. Returns true when the sequence is
+ * complete: `out` has what was typed before it, and what was typed after it is dropped.
  */
 bool keys_filter(struct keys *keys, const unsigned char *in, size_t length, unsigned char *out, size_t *out_length);
 

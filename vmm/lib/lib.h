@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of libwisp share: errors, options, strings, time. Each larger module has a header of its own.
+ * What the files of libwisp share: errors, options, strings and time. Larger modules have headers of their own.
  */
 #ifndef WISP_LIB_H
 #define WISP_LIB_H
@@ -22,52 +22,52 @@
 
 /* ---- error.c ---- */
 
-/* Fills *error (may be NULL) and returns -errnum. The line is made printable: it may quote the guest. */
+/* Fills in *error, which may be NULL, and returns -errnum. The message is made printable: it may quote the guest. */
 int lib_fail(struct wisp_error *error, enum wisp_status status, int errnum, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
-/* The same for a failed system call: the line ends with the errno's text. ENOMEM gets its own status. */
+/* The same for a failed system call: the errno's text ends the message. ENOMEM has a status of its own. */
 int lib_fail_errno(struct wisp_error *error, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int lib_no_memory(struct wisp_error *error);
-/* Whether a public call's argument `name`, which it requires, is NULL; then *error says so, and the call is -EINVAL. */
+/* Returns whether the argument `name`, which a public call requires, is NULL; *error says so. The call is -EINVAL. */
 bool lib_is_null(const void *argument, const char *name, struct wisp_error *error);
-/* Copies into `to` with control characters and invalid UTF-8 as '?', cut to fit, NUL-terminated. */
+/* Copies text with '?' for control characters and invalid UTF-8, truncated to fit and NUL-terminated. */
 void lib_printable(char *to, size_t size, const void *from, size_t length);
 
 /* ---- options.c ---- */
 
 /*
- * Copies a caller's options of any version over `to`, of `size` bytes, which is zeroed first. `from` may be NULL. Both
- * begin with the size_t that holds their size.
+ * Copies a caller's options, of any version, to `to`, which has `size` bytes and is zeroed first. `from` may be NULL.
+ * Both begin with a size_t that holds their size.
  */
 int lib_copy_options(void *to, size_t size, const void *from, const char *what, struct wisp_error *error);
 int lib_check_name(const char *name, struct wisp_error *error);
-/* NULL-terminated "NAME=value" strings; NULL is fine. */
+/* Checks "NAME=value" strings, ended by NULL. `env` may be NULL. */
 int lib_check_env(const char *const *env, struct wisp_error *error);
 int lib_check_absolute(const char *path, const char *what, struct wisp_error *error);
 int lib_check_line(const char *text, const char *what, struct wisp_error *error);
 int lib_check_duration(int64_t ms, const char *what, struct wisp_error *error);
-/* RLIMIT_* of a name, or -1. */
+/* Returns the RLIMIT_* of a name, or -1. */
 int lib_rlimit_number(const char *name);
 int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_error *error);
 
 /* ---- util.c ---- */
 
 int64_t lib_now_ns(void); /* CLOCK_MONOTONIC */
-/* now + ms, saturated; a negative ms is "never", INT64_MAX. */
+/* Returns now + ms, saturated. INT64_MAX is "never", which a negative ms gives. */
 int64_t lib_deadline_ns(int64_t ms);
-/* What poll(2) takes to wait until the deadline, rounded up; -1 for never. */
+/* Returns the timeout with which poll(2) waits until the deadline, rounded up; -1 for never. */
 int lib_poll_ms(int64_t deadline_ns);
 bool lib_is_utf8(const void *data, size_t length, size_t *valid_length);
-/* Writes all of it, or returns -errno. For files. */
+/* Writes all of it to a file, or returns -errno. */
 int lib_write_all(int fd, const void *data, size_t length);
-/* The whole of a small file, NUL-terminated; NULL with errno set; EFBIG beyond `limit`. */
+/* Returns the contents of a file, NUL-terminated, or NULL with errno set: EFBIG beyond `limit` bytes. */
 char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length);
 int lib_make_dirs(const char *path, struct wisp_error *error);
 void lib_random(void *to, size_t length);
-/* `path` made absolute against the working directory; symbolic links stay. NULL when memory is out. */
+/* Makes `path` absolute, without resolving symbolic links. Returns NULL if out of memory. */
 char *lib_absolute(const char *path);
 
-/* A string under construction. A failed allocation is remembered: check `failed` at the end. */
+/* A growing string. It remembers a failed allocation: check `failed` at the end. */
 struct lib_string {
 	char *text;
 	size_t length;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All sandboxes of a state directory: listed, which changes nothing, and pruned. */
+/* Lists the sandboxes of a state root, which changes nothing, and prunes them. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*left)->name, (*right)->name);
 }
 
-/* One odd entry does not hide the others: what is not a sandbox, or cannot be read, is passed over. */
+/* Skips what is not a sandbox or cannot be read, so that one odd entry does not hide the others. */
 static int add_one(int root_fd, const char *root, const char *name, struct wisp_sandbox_info ***list, size_t *count)
 {
 	struct wisp_sandbox_info *info;
@@ -44,11 +44,11 @@ static int add_one(int root_fd, const char *root, const char *name, struct wisp_
 	return 0;
 }
 
-/* What is done with each entry: 0, or -ENOMEM. */
+/* A walk over the entries. `entry` returns 0 or -ENOMEM. */
 struct visit {
 	int (*entry)(struct visit *visit, int root_fd, const char *name);
 	const char *root;
-	struct wisp_sandbox_info **list; /* what was found, ended by NULL */
+	struct wisp_sandbox_info **list; /* what it found, ended by NULL */
 	size_t count;
 	bool dry_run;
 };
@@ -96,7 +96,7 @@ static int list_entry(struct visit *visit, int root_fd, const char *name)
 	return add_one(root_fd, visit->root, name, &visit->list, &visit->count);
 }
 
-/* A directory that was being made or removed when its process died. A live one has its lock held, or none yet. */
+/* Deletes a directory whose process died while creating or deleting it. One in use has its lock held, or none yet. */
 static void prune_leftover(int root_fd, const char *name)
 {
 	struct stat st;
@@ -109,7 +109,7 @@ static void prune_leftover(int root_fd, const char *name)
 	if (proven)
 		state_remove(root_fd, name);
 	else if (old)
-		unlinkat(root_fd, name, AT_REMOVEDIR); /* which an empty one only allows */
+		unlinkat(root_fd, name, AT_REMOVEDIR); /* fails unless it is empty */
 }
 
 static int prune_entry(struct visit *visit, int root_fd, const char *name)

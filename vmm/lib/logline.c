@@ -137,7 +137,7 @@ static bool parse_time(const char *text, int64_t *ns)
 	return strcmp(rest, "Z") == 0;
 }
 
-/* A number or a word, as it stands. */
+/* A number or a word, unchanged. */
 static bool take_bare(struct reader *in, struct lib_string *out)
 {
 	const char *run = in->at;

@@ -9,10 +9,10 @@ struct logline {
 	int64_t time_ns;
 	uint64_t session;
 	char stream[16];
-	struct lib_string data; /* decoded; of an event, its other members as "name=value" */
+	struct lib_string data; /* decoded; for an event, its other members as "name=value" */
 };
 
-/* False if the line is no record. `data` is reused from call to call, and the caller frees its text at the end. */
+/* Returns false if the line is not a record. Calls reuse `data`; the caller frees its text at the end. */
 bool logline_parse(const char *line, size_t length, struct logline *record);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading exec.log, which the monitor writes and starts anew when it is full: first what the one before holds, then the
- * present one, then, following, whatever it becomes. That a monitor has ended is seen by its lock, and that something
- * changed in the directory, the lock included, is what inotify tells.
+ * Reads exec.log, which the monitor writes and replaces when it is full: first the previous file, then the current one,
+ * then, when following, what is added and the files that replace it. The lock tells that the monitor has ended; inotify
+ * tells that something in the directory has changed, the lock included.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,16 +17,16 @@
 #include "vmm/lib/logline.h"
 #include "vmm/lib/state.h"
 
-#define LINE_LIMIT ((size_t)4 << 20) /* a frame of 64 KiB, all escapes, is a tenth of it */
+#define LINE_LIMIT ((size_t)4 << 20) /* ten times a frame of 64 KiB with every byte escaped */
 
 struct wisp_logs {
 	struct wisp_logs_options options;
 	int dir_fd;
 	int inotify_fd;
-	int files[2];           /* exec.log.1, exec.log; -1: not there */
-	int current;            /* which of them is read */
-	uint64_t skip;          /* matching records that `tail` leaves out */
-	struct lib_string text; /* read and not used yet, from `at` on */
+	int files[2];           /* exec.log.1, exec.log; -1: missing */
+	int current;            /* the one that is being read */
+	uint64_t skip;          /* matching records that `tail` omits */
+	struct lib_string text; /* what has been read; unused from `at` on */
 	size_t at;
 	struct logline parsed;
 	struct wisp_log_record record;
@@ -51,7 +51,7 @@ void wisp_close_logs(struct wisp_logs *logs)
 	free(logs);
 }
 
-/* Another file has the name: the monitor started a new one. */
+/* Whether the monitor has started a new file of this name. */
 static bool was_replaced(struct wisp_logs *logs)
 {
 	struct stat ours, named;
@@ -61,7 +61,7 @@ static bool was_replaced(struct wisp_logs *logs)
 	       ours.st_dev != named.st_dev;
 }
 
-/* More text, into the buffer: 1; 0 at the end of what there is now. */
+/* Reads more text into the buffer. Returns 1, or 0 at the present end. */
 static int read_more(struct wisp_logs *logs)
 {
 	char buffer[65536];
@@ -71,7 +71,7 @@ static int read_more(struct wisp_logs *logs)
 		logs->at = 0;
 	}
 	for (;;) {
-		/* Asked before the end of the file is seen: what is written after that is seen with the next change. */
+		/* Checked before the end of the file is seen: the next change shows what is written after that. */
 		bool replaced = logs->current == 1 && logs->options.follow && was_replaced(logs);
 		int fd = logs->files[logs->current];
 		ssize_t n = fd >= 0 ? read(fd, buffer, sizeof(buffer)) : 0;
@@ -97,7 +97,7 @@ static int read_more(struct wisp_logs *logs)
 	}
 }
 
-/* The next whole line: 1, and *line without its newline; 0 at the end. */
+/* Stores the next complete line without its newline, and returns 1; returns 0 at the end. */
 static int next_line(struct wisp_logs *logs, char **line, size_t *length)
 {
 	for (;;) {
@@ -128,7 +128,7 @@ static bool matches(const struct wisp_logs *logs, const struct logline *record)
 	       (options->session == 0 || options->session == record->session) && record->time_ns >= options->since_ns;
 }
 
-/* The next record that matches. */
+/* Finds the next record that matches. */
 static int next_record(struct wisp_logs *logs, char **line)
 {
 	size_t length;
@@ -140,7 +140,7 @@ static int next_record(struct wisp_logs *logs, char **line)
 	return r;
 }
 
-/* Counts once through what there is, and begins again. */
+/* Counts the records that there are, and rewinds. */
 static int prepare_tail(struct wisp_logs *logs)
 {
 	uint64_t count = 0;
@@ -190,7 +190,7 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
 			return r;
 		}
 	}
-	/* The older one first: should it be replaced in between, records are seen twice, not lost. */
+	/* The older first: if it is replaced in between, records are seen twice and not lost. */
 	logs->files[0] = open_file(dir_fd, "exec.log.1");
 	logs->files[1] = open_file(dir_fd, "exec.log");
 	int r = prepare_tail(logs);
@@ -244,7 +244,7 @@ int wisp_recv_log(
 	char *line;
 	*record = NULL;
 	for (;;) {
-		/* Whether it has ended is asked before its log is read to the end. */
+		/* Checked before the log is read to its end: nothing is written afterwards. */
 		bool follow = logs->options.follow && state_probe(logs->dir_fd) == STATE_HELD;
 		if (logs->inotify_fd >= 0)
 			drain_inotify(logs->inotify_fd);

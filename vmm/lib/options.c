@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The caller's options: versions of structures, and what can be refused before anything starts. */
+/* Checks of the caller's options: versions of structures, and what is refused before anything starts. */
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,7 +20,7 @@ int lib_copy_options(void *to, size_t size, const void *from, const char *what, 
 		for (size_t i = size; i < given; i++) {
 			if (bytes[i] != 0)
 				return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-				        "%s: it has an option that libwisp %s does not know, at byte %zu: use a newer "
+				        "%s: libwisp %s does not know the option at byte %zu: use a newer "
 				        "libwisp",
 				        what, LIB_VERSION, i);
 		}
@@ -41,12 +41,12 @@ int lib_check_name(const char *name, struct wisp_error *error)
 	else if (length > WISP_NAME_MAX)
 		why = "it is longer than 63 bytes";
 	else if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != length)
-		why = "only a-z, 0-9, '_', '.' and '-' may be in it";
+		why = "it may have only a-z, 0-9, '_', '.' and '-'";
 	else if (strchr("_.-", name[0]))
 		why = "it must begin with a letter or a digit";
 	if (!why)
 		return 0;
-	return lib_fail(error, WISP_ERR_INVALID, EINVAL, "'%.80s' is no name for a sandbox: %s", name, why);
+	return lib_fail(error, WISP_ERR_INVALID, EINVAL, "'%.80s' is not a name for a sandbox: %s", name, why);
 }
 
 int lib_check_env(const char *const *env, struct wisp_error *error)
@@ -60,10 +60,10 @@ int lib_check_env(const char *const *env, struct wisp_error *error)
 		else if (name_length == 0)
 			why = "its name is empty";
 		else if (memchr(*env, '\n', name_length))
-			why = "its name has a newline in it";
+			why = "its name has a newline";
 		if (why)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-			        "'%.80s' is no environment variable: %s: write NAME=value", *env, why);
+			        "'%.80s' is not an environment variable: %s: write NAME=value", *env, why);
 	}
 	return 0;
 }
@@ -78,7 +78,7 @@ int lib_check_line(const char *text, const char *what, struct wisp_error *error)
 	else if (strlen(text) >= PROTO_STRING_MAX)
 		why = "it is longer than 4095 bytes";
 	else if (strchr(text, '\n'))
-		why = "it has a newline in it";
+		why = "it has a newline";
 	return why ? lib_fail(error, WISP_ERR_INVALID, EINVAL, "%s '%.80s': %s", what, text, why) : 0;
 }
 
@@ -135,13 +135,13 @@ int lib_rlimit_number(const char *name)
 static int check_rlimits(const struct wisp_rlimit *limits, size_t count, struct wisp_error *error)
 {
 	if (count > PROTO_RLIMITS_MAX)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu resource limits: at most %u can be set", count,
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu resource limits: set at most %u", count,
 		        PROTO_RLIMITS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		const char *name = limits[i].resource ? limits[i].resource : "";
 		if (lib_rlimit_number(name) < 0)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-			        "'%.40s' is no resource limit: use one of as core cpu data fsize locks memlock "
+			        "'%.40s' is not a resource limit: use one of as core cpu data fsize locks memlock "
 			        "msgqueue nice "
 			        "nofile nproc rss rtprio rttime sigpending stack",
 			        name);

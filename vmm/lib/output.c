@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waiting for a session's end and collecting what it writes. */
+/* Waits for a session's end and collects its output. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/lib/session.h"
 
-/* What a wisp_output's bytes belong to. */
+/* Owns the bytes of a wisp_output. */
 struct collected {
 	struct wisp_output output;
 	struct lib_string out, err;
@@ -60,7 +60,7 @@ static int fail_timeout(const struct wisp_session *session, struct wisp_error *e
 }
 
 /*
- * To the end of the session. `collected` is NULL where output is discarded. Sets *started once there is something that
+ * Receives to the end of the session; discards output if `collected` is NULL. Sets *started once there is a result that
  * an error should not hide.
  */
 static int run_to_end(struct wisp_session *session, struct collected *collected, struct wisp_exit_status *status,
@@ -79,7 +79,7 @@ static int run_to_end(struct wisp_session *session, struct collected *collected,
 			*started = true;
 			r = collected ? collect_data(collected, event, session->output_limit, error) : 0;
 			if (r < 0) {
-				/* Nobody will read the rest. */
+				/* The rest of its output would wait for ever. */
 				wisp_kill_session(session, NULL);
 				return r;
 			}
@@ -146,7 +146,7 @@ static int get_text(const uint8_t *data, size_t length, const char *what, const 
 	*text = NULL;
 	if (!lib_is_utf8(data, length, &valid))
 		return lib_fail(error, WISP_ERR_NOT_UTF8, EILSEQ,
-		        "%s is no valid UTF-8, from byte %zu on: use its bytes", what, valid);
+		        "%s is not valid UTF-8 from byte %zu on: use its bytes", what, valid);
 	*text = (const char *)data;
 	return 0;
 }

@@ -17,8 +17,8 @@
 static int make_address(const char *dir, const char *suffix, struct sockaddr_un *address, struct wisp_error *error)
 {
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s", dir, SANDBOX_FILES_VSOCK, suffix) <
-	        sizeof(address->sun_path))
+	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s", dir, SANDBOX_FILES_VSOCK,
+	            suffix) < sizeof(address->sun_path))
 		return 0;
 	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG, "%s: the path is too long for a socket in it", dir);
 }
@@ -53,7 +53,7 @@ int port_open(const char *dir, const char *name, int64_t deadline_ns, int *out, 
 	return r;
 }
 
-/* Waits for one of `events`. */
+/* Waits for one of `events`. Returns -ETIMEDOUT at the deadline. */
 static int wait_for(int fd, short events, int64_t deadline_ns)
 {
 	for (;;) {
@@ -87,7 +87,7 @@ int port_send(int fd, const void *data, size_t length, int64_t deadline_ns)
 	return 0;
 }
 
-/* Takes in what there is of the line. The length of it; 0 at the end of the connection; -errno. */
+/* Takes what has arrived of the line. Returns its length, 0 at the end of the connection, or -errno. */
 static ssize_t take(int fd, char *line, size_t size)
 {
 	ssize_t n = recv(fd, line, size, MSG_DONTWAIT | MSG_PEEK);
@@ -120,7 +120,8 @@ int port_wait_ok(int fd, const char *name, int64_t deadline_ns, struct wisp_erro
 			return -ECONNREFUSED;
 		}
 	}
-	return lib_fail(error, WISP_ERR_PROTOCOL, EPROTO, "the monitor of the sandbox '%s' broke the protocol", name);
+	return lib_fail(
+	        error, WISP_ERR_PROTOCOL, EPROTO, "the monitor of the sandbox '%s' violated the protocol", name);
 }
 
 static int check_port(uint32_t port, struct wisp_error *error)
@@ -155,7 +156,7 @@ int wisp_connect_port(
 	if (r == 0) {
 		int length = snprintf(line, sizeof(line), "CONNECT %u\n", port);
 		r = port_send(fd, line, (size_t)length, deadline);
-		/* A connection that breaks has no answer either. */
+		/* If the connection broke, there is no answer either. */
 		if (r != -ETIMEDOUT)
 			r = port_wait_ok(fd, sandbox->name, deadline, error);
 		if (r == -ECONNREFUSED)
@@ -172,8 +173,8 @@ int wisp_connect_port(
 }
 
 /*
- * Whether the address is the file of a listener that is gone. A datagram socket cannot connect to a stream socket, but
- * the error tells whether somebody still has it; a stream socket would be a connection.
+ * Returns whether the address is the file of a listener that is gone. Connecting a datagram socket to it fails in
+ * either case, and the error tells them apart; connecting a stream socket would reach the listener.
  */
 static bool is_abandoned(const struct sockaddr_un *address)
 {

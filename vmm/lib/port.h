@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections to the guest's vsock ports, through the Unix sockets of the sandbox's directory (docs/internals/protocol.md). */
+/* Connections to the guest's vsock ports, through the Unix sockets of the sandbox's directory
+ * (docs/internals/protocol.md). */
 #ifndef WISP_LIB_PORT_H
 #define WISP_LIB_PORT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The sequences are those of ECMA-48, DEC's terminals, xterm's "ctlseqs", kitty and iTerm2. */
+/* The sequences are from ECMA-48, DEC's terminals, xterm's "ctlseqs", kitty and iTerm2. */
 #include "vmm/lib/replay.h"
 
 #include <string.h>
@@ -14,17 +14,17 @@ enum verdict {
 	INCOMPLETE,
 	HARMLESS,
 	QUERY,
-	BROKEN, /* the byte is not of the sequence: that ends without it */
+	BROKEN, /* the sequence ends before this byte */
 };
 
-/* ---- What is a query ---- */
+/* ---- Queries ---- */
 
-/* The bytes between ESC [ and the end of the sequence, which they include. */
+/* `text`: the bytes after ESC [, with the final byte. */
 static bool asks_csi(const uint8_t *text, size_t length)
 {
 	uint8_t final = text[length - 1], prefix = 0, intermediate = 0;
 	unsigned number = 0, parameters = 0;
-	for (size_t i = 0; i + 1 < length; i++) { /* control characters in between take effect, and end nothing */
+	for (size_t i = 0; i + 1 < length; i++) { /* control characters inside a sequence do not end it */
 		if (text[i] >= '<' && text[i] <= '?')
 			prefix = text[i];
 		else if (text[i] == ';' || text[i] == ':')
@@ -67,12 +67,13 @@ static bool has(const uint8_t *text, size_t length, const char *what)
 	return memmem(text, length, what, strlen(what)) != NULL;
 }
 
-/* The bytes between ESC ] and the terminator. */
+/* `text`: the bytes between ESC ] and the terminator. */
 static bool asks_osc(const uint8_t *text, size_t length)
 {
 	static const char *const words[] = {"0;", "1;", "2;", "7;", "8;", "9;", "777;"};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (begins(text, length, words[i])) /* titles, links, notifications: text, whatever is in it */
+		if (begins(text, length,
+		            words[i])) /* titles, links and notifications are text, whatever they contain */
 			return false;
 	}
 	if (begins(text, length, "1337;"))
@@ -107,7 +108,7 @@ static enum verdict judge(bool query)
 	return query ? QUERY : HARMLESS;
 }
 
-/* A string, up to ESC \ or, an operating system command, to BEL. held is its beginning, `byte` comes next. */
+/* A string ends with ESC \, an operating system command also with BEL. `byte` follows what is held. */
 static enum verdict next_of_string(const uint8_t *held, size_t length, uint8_t byte)
 {
 	const uint8_t *text = held + 2;
@@ -133,7 +134,7 @@ static bool is_one_of(uint8_t byte, const char *bytes)
 	return memchr(bytes, byte, strlen(bytes)) != NULL;
 }
 
-/* held begins with ESC; behind its `length` bytes, `byte` follows already. */
+/* What is held begins with ESC, and `byte` follows its `length` bytes. */
 static enum verdict next_of(const uint8_t *held, size_t length, uint8_t byte)
 {
 	if (length == 1) {
@@ -161,7 +162,7 @@ static bool give(struct replay *replay, size_t count, const uint8_t **out, size_
 	return true;
 }
 
-/* What the last call handed out is done with. */
+/* Drops what the last call handed out. */
 static void take_back(struct replay *replay)
 {
 	replay->held_length -= replay->given;
@@ -169,7 +170,7 @@ static void take_back(struct replay *replay)
 	replay->given = 0;
 }
 
-/* The next byte of a sequence. True when it hands something out. */
+/* Takes the next byte of a sequence. Returns true when it hands something out. */
 static bool hold(struct replay *replay, const uint8_t **in, size_t *length, const uint8_t **out, size_t *out_length)
 {
 	uint8_t byte = **in;
@@ -177,7 +178,7 @@ static bool hold(struct replay *replay, const uint8_t **in, size_t *length, cons
 	replay->held[held] = byte;
 	enum verdict verdict = next_of(replay->held, held, byte);
 	if (verdict == BROKEN) {
-		/* A string's last ESC begins what comes now. */
+		/* The ESC that ended the string begins the next sequence. */
 		bool begun = held > 1 && replay->held[held - 1] == ESC;
 		return give(replay, held - begun, out, out_length);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A sandbox's handle: how it is opened, waited for, ended and closed. create.c makes new ones. */
+/* A sandbox's handle: opening, waiting, ending and closing. create.c creates sandboxes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -18,7 +18,7 @@
 
 /* A trace has a line of at most some hundred bytes for each stage and breakpoint. */
 #define TRACE_MAX ((size_t)16 << 20)
-/* How long a monitor may take to die once it was told to do so at once. */
+/* How long a monitor may take to die after it was told to end at once. */
 #define DEATH_MS 10000
 
 const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox)
@@ -64,7 +64,7 @@ static void take_line(struct wisp_sandbox *sandbox, const char *line)
 	}
 }
 
-/* The monitor's last words, where it had no time for a line on the socket: a sanitizer's, the dynamic linker's. */
+/* Returns the last line of vmm.log, for a monitor that sent none: a sanitizer's or the dynamic linker's message. */
 static char *last_log_line(int dir_fd)
 {
 	char *log = lib_read_file(dir_fd, "vmm.log", 1 << 20, NULL);
@@ -79,7 +79,7 @@ static char *last_log_line(int dir_fd)
 	return result;
 }
 
-/* Takes in what has arrived; never waits. With the lock held. */
+/* Reads what has arrived, without waiting. With the lock held. */
 static void read_status(struct wisp_sandbox *sandbox)
 {
 	while (sandbox->phase != SANDBOX_ENDED) {
@@ -90,7 +90,7 @@ static void read_status(struct wisp_sandbox *sandbox)
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
 		if (n <= 0) {
-			/* It is gone without having said why. */
+			/* It has died without saying why. */
 			struct state state;
 			state_read(sandbox->dir_fd, &state);
 			sandbox->setup_failed = sandbox->phase == SANDBOX_BOOTING && state.kind != STATE_EXIT;
@@ -110,7 +110,7 @@ static void read_status(struct wisp_sandbox *sandbox)
 		sandbox->line_length = strlen(at);
 		memmove(sandbox->line, at, sandbox->line_length + 1);
 		if (sandbox->line_length == sizeof(sandbox->line) - 1)
-			sandbox->line_length = 0; /* no line of ours is that long */
+			sandbox->line_length = 0; /* the monitor sends no line of this length */
 	}
 }
 
@@ -119,7 +119,7 @@ static int fail_boot(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	const char *text = sandbox->end_text && sandbox->end_text[0] ? sandbox->end_text : NULL;
 	if (sandbox->setup_failed)
 		return lib_fail(error, WISP_ERR_SETUP, EIO, "the sandbox '%s' could not be set up: %s", sandbox->name,
-		        text ? text : "the monitor died without a word");
+		        text ? text : "the monitor died without saying why");
 	if (sandbox->end == WISP_END_BOOT_TIMEOUT)
 		return lib_fail(error, WISP_ERR_BOOT_TIMEOUT, ETIMEDOUT,
 		        "the guest of the sandbox '%s' was not ready in time%s%s: run wisp doctor, or allow a longer "
@@ -131,7 +131,7 @@ static int fail_boot(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	        wisp_get_end_name(sandbox->end), text ? ": " : "", text ? text : "");
 }
 
-/* A detached monitor is not our child: the lock tells its pid from before it is ready on. */
+/* A detached monitor is not our child. The lock tells its pid before it is ready. */
 static void find_monitor(struct wisp_sandbox *sandbox)
 {
 	if (sandbox->pidfd >= 0)
@@ -145,7 +145,7 @@ static void find_monitor(struct wisp_sandbox *sandbox)
 		int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
 		if (fd < 0)
 			continue;
-		/* It lives as long as it holds the lock, so by now the descriptor is not another process's. */
+		/* The monitor lives while it holds the lock, so the descriptor is not another process's. */
 		if (state_pid(sandbox->dir_fd) == pid) {
 			sandbox->pidfd = fd;
 			return;
@@ -171,7 +171,7 @@ int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wis
 		} else if (sandbox->phase == SANDBOX_ENDED) {
 			r = fail_boot(sandbox, error);
 		} else if (lib_now_ns() >= sandbox->boot_deadline_ns) {
-			/* It holds an earlier timeout of its own: it hangs. */
+			/* The monitor hangs: its own timeout is earlier. */
 			sandbox->phase = SANDBOX_ENDED;
 			sandbox->end = WISP_END_BOOT_TIMEOUT;
 			if (sandbox->pidfd >= 0)
@@ -192,10 +192,10 @@ int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wis
 
 /* ---- The end ---- */
 
-/* True once the process is gone; then it is reaped too. */
+/* Returns true once the process has ended, and reaps it. */
 static bool wait_death(struct wisp_sandbox *sandbox, int64_t deadline_ns)
 {
-	/* Without its pid there is only the lock to look at. */
+	/* Without a pid, only the lock tells. */
 	while (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD) {
 		if (lib_now_ns() >= deadline_ns)
 			return false;
@@ -219,11 +219,11 @@ static bool wait_death(struct wisp_sandbox *sandbox, int64_t deadline_ns)
 	return true;
 }
 
-/* What a monitor that was killed could not do itself: leave a record, or nothing at all. */
+/* Does what a killed monitor could not: leaves a record, or deletes the directory. */
 static void tidy(struct wisp_sandbox *sandbox)
 {
 	if (!sandbox->config.keep) {
-		/* Only this one's: another sandbox of the name may have followed. */
+		/* Only this sandbox's: another one of its name may have followed. */
 		sandbox_files_remove(sandbox->root_fd, sandbox->dir_fd, sandbox->name);
 		return;
 	}
@@ -249,7 +249,8 @@ static int send_signal(struct wisp_sandbox *sandbox, int signal, struct wisp_err
 	pthread_mutex_unlock(&sandbox->lock);
 	if (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD)
 		return lib_fail(error, WISP_ERR_SYSTEM, ESRCH,
-		        "the sandbox '%s' runs, but its monitor cannot be signalled: it is in another pid namespace",
+		        "the sandbox '%s' is running, but its monitor cannot be signalled: it is in another pid "
+		        "namespace",
 		        sandbox->name);
 	if (sandbox->pidfd >= 0 && pidfd_send_signal(sandbox->pidfd, signal, NULL, 0) < 0 && errno != ESRCH)
 		return lib_fail_errno(error, errno, "cannot signal the monitor of the sandbox '%s'", sandbox->name);
@@ -289,7 +290,7 @@ int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wis
 	return 0;
 }
 
-/* Of a sandbox whose monitor another process started: its record is all there is. */
+/* For a sandbox that another process created, only the record tells. */
 static enum wisp_end recorded_end(struct wisp_sandbox *sandbox)
 {
 	struct state state;
@@ -312,13 +313,14 @@ int wisp_wait_sandbox(struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wis
 		if (ended)
 			break;
 		if (lib_now_ns() >= deadline)
-			return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' runs", sandbox->name);
+			return lib_fail(
+			        error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' is still running", sandbox->name);
 		struct pollfd pfd = {.fd = sandbox->status_fd, .events = POLLIN};
 		poll(&pfd, 1, lib_poll_ms(deadline));
 	}
-	/* After its last line it has only to exit. */
+	/* After its last line, the monitor only has to exit. */
 	if (!wait_death(sandbox, ended ? lib_deadline_ns(DEATH_MS) : deadline) && !ended)
-		return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' runs", sandbox->name);
+		return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' is still running", sandbox->name);
 	if (end)
 		*end = sandbox->status_fd >= 0 ? sandbox->end : recorded_end(sandbox);
 	return 0;
@@ -328,10 +330,10 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 {
 	if (!sandbox)
 		return;
-	/* The end of this descriptor is what tells the monitor that its owner has gone. */
+	/* Closing this descriptor tells the monitor that its owner is gone. */
 	bool failed = sandbox->status_fd >= 0 && !sandbox->was_ready, unfinished = sandbox->owner || failed;
 	if (failed)
-		sandbox->config.keep = false; /* a boot that came to nothing leaves nothing */
+		sandbox->config.keep = false; /* a boot that failed leaves nothing behind */
 	if (sandbox->status_fd >= 0)
 		close(sandbox->status_fd);
 	sandbox->status_fd = -1;
@@ -380,7 +382,7 @@ void wisp_free_text(char *text)
 	free(text);
 }
 
-/* ---- Those of others ---- */
+/* ---- Existing sandboxes ---- */
 
 static int fail_not_running(const struct wisp_sandbox_info *info, struct wisp_error *error)
 {
@@ -388,7 +390,7 @@ static int fail_not_running(const struct wisp_sandbox_info *info, struct wisp_er
 		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is still booting", info->name);
 	if (info->state == WISP_SANDBOX_STALE)
 		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH,
-		        "the sandbox '%s' is not running: its monitor died without a word: remove it or create it "
+		        "the sandbox '%s' is not running: its monitor died without a record: remove it or create it "
 		        "again",
 		        info->name);
 	return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running: it ended (%s)%s%s",
@@ -415,7 +417,7 @@ static struct wisp_sandbox *make_handle(int root_fd, const char *name, const cha
 	return sandbox;
 }
 
-/* The root of an operation on an existing sandbox: without a root there is no sandbox either. */
+/* Opens the state root for an operation on an existing sandbox. A root that is missing has none. */
 static int open_existing_root(const char *root, const char *name, int *root_fd, char **path, struct wisp_error *error)
 {
 	int r = lib_check_name(name, error);

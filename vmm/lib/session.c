@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sessions: events, control, the stdin writer. */
+/* Sessions: events, control and the stdin writer. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "vmm/lib/session.h"
 
-/* How long closing waits for a request to be taken up: one that is abandoned at once must run all the same. */
+/* How long closing waits until a request is accepted: a program that is abandoned at once must run all the same. */
 #define ABANDON_MS 5000
 
 int session_new(struct conn *conn, struct wisp_session **out, struct wisp_error *error)
@@ -63,8 +63,8 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	if (r < 0)
 		return r;
 	if (id == 0)
-		return lib_fail(error, WISP_ERR_NO_SESSION, ENOENT,
-		        "the sandbox '%s' has no session 0: they count from 1", sandbox->name);
+		return lib_fail(error, WISP_ERR_NO_SESSION, ENOENT, "the sandbox '%s' has no session 0: ids start at 1",
+		        sandbox->name);
 	r = conn_open(sandbox->dir, sandbox->name, INT64_MAX, &conn, error);
 	if (r < 0)
 		return r;
@@ -75,7 +75,7 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	conn->window = options.write ? PROTO_WINDOW_INITIAL : 0;
 	conn->stdin_closed = !options.write;
 	r = conn_ask(conn, CONN_OPEN, &open, sizeof(open), error);
-	/* That there is such a session, and that it can be written to, is known before this returns. */
+	/* Waits for the answer: a session that is missing or has a writer is an error of this call. */
 	if (r == 0)
 		r = conn_recv(conn, -1, NULL, error);
 	if (r == 0 && options.write)
@@ -223,7 +223,7 @@ int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_
 	*id = session_id(session->conn);
 	if (*id == 0)
 		return lib_fail(error, WISP_ERR_NO_SESSION, ENOENT,
-		        "there is no session: the program never started: receive its event");
+		        "there is no session: the program did not start: receive its event");
 	return 0;
 }
 
@@ -232,7 +232,7 @@ int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_
 static int send_signal(struct conn *conn, int signal, struct wisp_error *error)
 {
 	if (signal < 1 || signal > 64)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%d is no signal: give 1 to 64", signal);
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%d is not a signal: give 1 to 64", signal);
 	struct proto_signal payload = {.signal = (uint32_t)signal};
 	return conn_send(conn, PROTO_SIGNAL, &payload, sizeof(payload), error);
 }
@@ -241,7 +241,7 @@ static int send_resize(struct conn *conn, uint16_t rows, uint16_t cols, struct w
 {
 	if (rows == 0 || cols == 0)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "a terminal of %u rows and %u columns: give at least 1", rows, cols);
+		        "a terminal of %u rows and %u columns: give at least 1 of each", rows, cols);
 	struct proto_winsize payload = {.rows = rows, .cols = cols};
 	return conn_send(conn, PROTO_RESIZE, &payload, sizeof(payload), error);
 }
@@ -267,7 +267,7 @@ int wisp_resize_session(struct wisp_session *session, uint16_t rows, uint16_t co
 	return send_resize(session->conn, rows, cols, error);
 }
 
-/* Control handles and stdin writers are nothing but a share of the connection. */
+/* Control handles and stdin writers are references to the connection. */
 struct wisp_control {
 	struct conn *conn;
 };

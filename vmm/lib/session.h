@@ -9,15 +9,15 @@
 struct wisp_session {
 	struct conn *conn;
 	struct wisp_event event;
-	char message[512]; /* event.message, when the guest wrote it */
+	char message[512]; /* event.message, if it is the guest's */
 	size_t output_limit;
 	int64_t timeout_ms;
-	bool has_stdin; /* there is a writer to take */
+	bool has_stdin; /* wisp_take_stdin has a writer to return */
 	bool reattached;
-	uint64_t received; /* bytes of output, with those that were told to be lost */
+	uint64_t received; /* bytes of output, including lost ones */
 };
 
-/* Takes the connection over, also when it fails. */
+/* Takes over the connection, even if it fails. */
 int session_new(struct conn *conn, struct wisp_session **session, struct wisp_error *error);
 
 #endif

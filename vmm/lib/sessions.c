@@ -8,14 +8,14 @@
 
 /* An agent that is alive answers these at once. */
 #define ANSWER_MS 30000
-/* A hostile one must not make us collect for ever; ours retains 64 ended sessions and what runs. */
+/* Bounds what a hostile agent can make us collect. A good one retains 64 ended sessions, and those that run. */
 #define SESSIONS_MAX 100000
 
-/* What a wisp_session_info's strings belong to. */
+/* Owns the strings of a wisp_session_info. */
 struct listed {
 	struct wisp_session_info info;
 	char text[PROTO_STRING_MAX + 1];
-	const char *argv[]; /* after it: as many as the text has strings, and NULL */
+	const char *argv[]; /* one for each string of the text, and NULL */
 };
 
 void wisp_free_session_list(struct wisp_session_info **list)
@@ -31,7 +31,7 @@ static struct wisp_session_info *parse(const struct conn_event *event)
 	memcpy(&session, event->payload, sizeof(session));
 	const char *text = (const char *)event->payload + sizeof(session);
 	size_t length = event->length - sizeof(session), count = 0;
-	/* Each string ends with a NUL, but for the last where it was cut. */
+	/* Each string ends with a NUL, except the last if it was truncated. */
 	for (size_t at = 0; at < length; at += strnlen(text + at, length - at) + 1)
 		count++;
 	struct listed *listed = calloc(1, sizeof(*listed) + (count + 1) * sizeof(listed->argv[0]));

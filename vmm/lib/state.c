@@ -13,7 +13,7 @@
 #include "vmm/lib/state.h"
 #include "vmm/shared/end.h"
 
-/* Who may write to the root could put a socket of his own in a sandbox's place. */
+/* A user who may write to the root could replace a sandbox by a socket of their own. */
 static int check_root(int fd, const char *root, struct wisp_error *error)
 {
 	struct stat st;
@@ -32,8 +32,8 @@ int state_open_root(const char *root, bool create, int *fd, char **path, struct 
 {
 	*path = NULL;
 	if (!root || !root[0])
-		return lib_fail(
-		        error, WISP_ERR_INVALID, EINVAL, "state_root is not set: name the directory for sandboxes");
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "state_root is not set: set it to the directory for sandboxes");
 	char *absolute = lib_absolute(root);
 	if (!absolute)
 		return lib_no_memory(error);
@@ -61,7 +61,7 @@ int state_check_path(const char *root, const char *name, struct wisp_error *erro
 {
 	struct sockaddr_un address;
 	size_t most = sizeof(address.sun_path) - 1;
-	/* The longest: what a guest's connection to the host's port 1024 arrives at. */
+	/* The longest path: where the agent's connection to the host's port 1024 arrives. */
 	size_t length = strlen(root) + 1 + strlen(name) + strlen("/" SANDBOX_FILES_VSOCK "_1024");
 	if (length <= most)
 		return 0;
@@ -75,7 +75,7 @@ enum state_lock state_probe(int dir_fd)
 	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return STATE_NO_LOCK;
-	/* Shared: two who look at the same time must not take each other for the monitor. */
+	/* Shared: two processes that probe at the same time must not take each other for the monitor. */
 	bool free = flock(fd, LOCK_SH | LOCK_NB) == 0;
 	close(fd);
 	return free ? STATE_FREE : STATE_HELD;
@@ -116,7 +116,7 @@ void state_read(int dir_fd, struct state *state)
 	free(line);
 }
 
-/* Takes the lock for good, or -EBUSY. A prober's shared lock is gone in a moment. */
+/* Takes the lock, or returns -EBUSY. A process that probes holds its shared lock for a moment only. */
 static int take_lock(int dir_fd)
 {
 	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -161,7 +161,7 @@ int state_remove(int root_fd, const char *name)
 	int result = -EBADMSG;
 	if (state_prove(root_fd, dir_fd)) {
 		int lock_fd = take_lock(dir_fd);
-		/* Without a lock file it is one that was not removed to the end. */
+		/* A directory without a lock file was not removed completely. */
 		result = lock_fd >= 0 || lock_fd == -ENOENT ? sandbox_files_remove(root_fd, dir_fd, name) : lock_fd;
 		if (lock_fd >= 0)
 			close(lock_fd);
@@ -178,7 +178,7 @@ int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd)
 	return sandbox_files_remove(root_fd, dir_fd, name);
 }
 
-/* Makes the hidden directory with its lock held and its config. */
+/* Creates the hidden directory with its config, and holds its lock. */
 static int prepare(int root_fd, const char *hidden, const struct config *config, int *dir_fd, int *lock_fd)
 {
 	if (mkdirat(root_fd, hidden, 0700) < 0)
@@ -194,7 +194,7 @@ static int prepare(int root_fd, const char *hidden, const struct config *config,
 	return config_write(*dir_fd, config);
 }
 
-/* A name that is taken by a sandbox whose monitor died without a word is free again. */
+/* Frees a name whose sandbox is stale: its monitor died without a record. */
 static int free_stale(int root_fd, const char *name)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -221,10 +221,10 @@ static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
 		        "directory",
 		        name);
 	return lib_fail(error, WISP_ERR_NAME_TAKEN, EEXIST, "a sandbox '%s' %s: choose another name, or %s", name,
-	        running ? "is running" : "exists, stopped", running ? "stop it first" : "remove it first");
+	        running ? "is running" : "exists but is stopped", running ? "stop it first" : "remove it first");
 }
 
-/* Never over anything that exists, not even over an empty directory. */
+/* Never replaces anything, not even an empty directory. */
 static int rename_to_new(int root_fd, const char *from, const char *to)
 {
 	struct stat st;
@@ -232,13 +232,13 @@ static int rename_to_new(int root_fd, const char *from, const char *to)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -errno;
-	/* A file system without that flag. */
+	/* The file system lacks the flag. */
 	if (fstatat(root_fd, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return -EEXIST;
 	return renameat(root_fd, from, root_fd, to) < 0 ? -errno : 0;
 }
 
-/* Undoes prepare(), however far it came. */
+/* Undoes prepare(), which may have failed at any step. */
 static void undo(int root_fd, const char *hidden, int dir_fd, int lock_fd)
 {
 	if (lock_fd >= 0)
@@ -257,7 +257,7 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 	*dir_fd = *lock_fd = -1;
 	int r = prepare(root_fd, hidden, config, dir_fd, lock_fd);
 	if (r < 0)
-		lib_fail_errno(error, -r, "cannot make a directory for the sandbox");
+		lib_fail_errno(error, -r, "cannot create a directory for the sandbox");
 	for (int tries = 0; r == 0; tries++) {
 		if (name) {
 			snprintf(name_out, WISP_NAME_MAX + 1, "%s", name);
@@ -274,14 +274,14 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 		else if (r == -EEXIST)
 			r = fail_taken(root_fd, name_out, error);
 		else
-			lib_fail_errno(error, -r, "cannot make the sandbox's directory %s", name_out);
+			lib_fail_errno(error, -r, "cannot create the sandbox's directory %s", name_out);
 	}
 	undo(root_fd, hidden, *dir_fd, *lock_fd);
 	*dir_fd = *lock_fd = -1;
 	return r;
 }
 
-/* What wisp_sandbox_info's strings belong to. */
+/* Owns the strings of a wisp_sandbox_info. */
 struct state_info {
 	struct wisp_sandbox_info info;
 	struct config config;
@@ -307,7 +307,7 @@ static void fill_info(struct state_info *owner, int dir_fd)
 	struct wisp_sandbox_info *info = &owner->info;
 	const struct config *config = &owner->config;
 	static const char *const no_env[] = {NULL};
-	/* First the lock, then the state: between the two it can only have ended, and then the state says so. */
+	/* The lock before the state: a sandbox that ends in between has written its state. */
 	bool held = state_probe(dir_fd) == STATE_HELD;
 	struct state state;
 	state_read(dir_fd, &state);

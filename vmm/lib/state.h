@@ -4,9 +4,9 @@
  * directory, and a monitor that died by SIGKILL or with the host leaves a directory whose
  * lock can be taken.
  *
- * A directory is made under a name that no sandbox can have, with its lock held and its config written, and then
- * renamed: nobody ever sees it half made, and the rename is what claims the name. It is deleted the other way round:
- * lock taken, renamed, emptied.
+ * A directory is created under a name that no sandbox can have, its lock is taken and its config written, and then it
+ * is renamed. So no process ever sees it incomplete, and the rename claims the name. To delete it, its lock is taken,
+ * it is renamed back, and then emptied.
  *
  * A directory is a sandbox's only with proof: it and its config belong to the owner of the state directory, others may
  * not write to it, and the config begins with the line that only wisp writes. Anything else in the state directory is
@@ -19,12 +19,12 @@
 #include "vmm/shared/sandbox_files.h"
 
 /*
- * Opens the state root, made and checked on the way if `create`; *path is its absolute path, to be freed. -ENOENT
- * without an error's text when it is missing and not to be created.
+ * Opens the state root; with `create`, first creates it if it is missing, and checks it. Stores its absolute path in
+ * *path, which the caller frees. -ENOENT, without an error's text, if it is missing and not to be created.
  */
 int state_open_root(const char *root, bool create, int *fd, char **path, struct wisp_error *error);
 
-/* Claims `name` (or, NULL, one that is made up, stored in `name_out`) and hands out the directory and the held lock. */
+/* Claims `name`, or a random name if it is NULL; stores the name, the directory and the held lock. */
 int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],
         int *dir_fd, int *lock_fd, struct wisp_error *error);
 
@@ -33,13 +33,13 @@ enum state_lock state_probe(int dir_fd);
 /* The pid of the monitor that holds the lock, 0 if none does or it is not in this process's pid namespace. */
 int32_t state_pid(int dir_fd);
 
-/* What the file `state` says. *text, if not NULL, is to be freed by the caller. */
+/* The contents of the file `state`. The caller frees `text`, which may be NULL. */
 struct state {
 	enum { STATE_NONE, STATE_READY, STATE_EXIT } kind;
 	enum wisp_end end;
 	char *text;
 };
-/* Parses one line: of the file, and of the status socket. `line` is not kept. */
+/* Parses a line of the file or of the status socket. */
 void state_parse(const char *line, struct state *state);
 void state_read(int dir_fd, struct state *state);
 
@@ -59,7 +59,7 @@ int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd);
 int state_inspect(
         int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
 
-/* Refuses a directory whose sockets' paths would not fit. */
+/* Refuses a directory whose sockets' paths would be too long. */
 int state_check_path(const char *root, const char *name, struct wisp_error *error);
 
 #endif

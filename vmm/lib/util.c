@@ -39,7 +39,7 @@ int lib_poll_ms(int64_t deadline_ns)
 	return ms > 1000000000 ? 1000000000 : (int)ms;
 }
 
-/* The length of the well-formed sequence at `s` (Unicode 15, table 3-7), 0 if there is none. */
+/* Returns the length of the well-formed sequence at `s` (Unicode 15, table 3-7), or 0. */
 static size_t utf8_step(const unsigned char *s, size_t left)
 {
 	unsigned char a = s[0], low = 0x80, high = 0xbf;
@@ -103,7 +103,7 @@ int lib_write_all(int fd, const void *data, size_t length)
 
 char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
 {
-	/* O_NONBLOCK: a FIFO that somebody put in its place must not hold us. */
+	/* O_NONBLOCK: opening a FIFO in its place must not block. */
 	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return NULL;
@@ -163,7 +163,7 @@ int lib_make_dirs(const char *path, struct wisp_error *error)
 
 void lib_random(void *to, size_t length)
 {
-	/* Never short for such lengths once the pool is ready; before that, uniqueness is all that is asked for. */
+	/* Complete for such lengths once the pool is ready. Before that, the bytes only have to be unique. */
 	if (getrandom(to, length, 0) != (ssize_t)length) {
 		int64_t now = lib_now_ns() ^ getpid();
 		memcpy(to, &now, length < sizeof(now) ? length : sizeof(now));
