@@ -29,7 +29,8 @@ shared_src := $(wildcard vmm/shared/*.c)
 monitor_src := $(filter-out vmm/monitor/main.c,$(wildcard vmm/monitor/*.c vmm/monitor/$(ARCH)/*.c)) $(shared_src)
 virtio_src := $(wildcard virtio/*.c)
 lib_src := $(wildcard vmm/lib/*.c) $(shared_src)
-cli_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/cli/*.c vmm/bench/*.c))
+cli_src := $(wildcard vmm/cli/*.c)
+bench_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/bench/*.c))
 agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c))
 unit_src := $(wildcard tests/unit/*.c)
 fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
@@ -37,7 +38,7 @@ fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 W := $(B)/lib/wisp
-PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
+PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-bench $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
 GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 
 .PHONY: man all guest deps run check quick bench ablation lint format install clean
@@ -58,7 +59,7 @@ $(B)/obj/%.o: %.c
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
 -include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src))
--include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(agent_src) $(unit_src) $(fuzz_src) \
+-include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(bench_src) $(agent_src) $(unit_src) $(fuzz_src) \
   tests/payload/test_machine.c tests/payload/test_monitor.c tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
@@ -66,6 +67,8 @@ $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 $(B)/libagent.a: $(call obj,$(agent_src))
 	rm -f $@ && ar rcs $@ $^
 $(B)/libcli.a: $(call obj,$(filter-out vmm/cli/main.c,$(cli_src)))
+	rm -f $@ && ar rcs $@ $^
+$(B)/libbench.a: $(call obj,$(filter-out vmm/bench/main.c,$(bench_src)))
 	rm -f $@ && ar rcs $@ $^
 
 # --- the host's side ---
@@ -119,10 +122,16 @@ $(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/lib/libwisp.a
 	echo "  LD $@"
 	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
 
+# The verb bench is a program of its own, which wisp starts.
+$(W)/wisp-bench: $(call obj,vmm/bench/main.c) $(B)/libbench.a $(B)/libcli.a $(B)/lib/libwisp.a
+	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
+
 # The pages take the verbs' options from the command and the calls from the header: nothing is written twice.
 MAN := $(B)/man/wisp.1 $(B)/man/libwisp.3
 man: $(MAN)
-$(MAN) &: docs/man/build docs/man/header.awk docs/man/wisp.1.in docs/man/libwisp.3.in include/wisp.h $(B)/bin/wisp
+$(MAN) &: docs/man/build docs/man/header.awk docs/man/wisp.1.in docs/man/libwisp.3.in include/wisp.h $(B)/bin/wisp $(W)/wisp-bench
 	docs/man/build $(B)/bin/wisp $(B)/man
 
 EXAMPLES := $(patsubst docs/%.c,$(B)/%,$(wildcard docs/examples/*.c))
@@ -144,7 +153,7 @@ $(W)/initramfs.cpio: $(B)/agent/init
 	touch -d @0 $<
 	cd $(<D) && echo init | cpio --quiet -o -H newc -R 0:0 --reproducible > $(abspath $@)
 
-# What wisp bench runs in the guest.
+# What wisp-bench runs in the guest.
 $(W)/bench-guest: vmm/bench/guest.c vmm/bench/guest.h
 	@mkdir -p $(@D)
 	echo "  CC $@"
@@ -174,7 +183,7 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
                   -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
 
 # Unit tests: one program a file, each linked with all modules.
-archives := $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a
+archives := $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
 	echo "  LD $@"
@@ -222,7 +231,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor
 
@@ -245,7 +254,7 @@ fuzz:
 	command -v $(FUZZ_CC) >/dev/null || { echo "make fuzz needs $(FUZZ_CC): apt-get install clang libclang-rt-14-dev, or afl++" >&2; exit 1; }
 	$(MAKE) B=$(FUZZ_B) CC=$(FUZZ_CC) SAN=fuzzer-no-link,address,undefined CFLAGS="-O1 -g -Wno-unknown-warning-option -Wno-gnu" fuzz-programs
 
-# --- benchmarks: with peers, in one run, where Linux boots ---
+# --- benchmarks: compared with peers in the same run; need a KVM that boots Linux ---
 
 $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
@@ -260,12 +269,12 @@ $(B)/bench/io_uring: tests/bench/io_uring.c
 $(B)/bench/nothing:
 	@mkdir -p $(@D)
 	echo 'int main(void) { return 0; }' | $(MUSL_CC) -O2 -static -s -x c - -o $@
-# A peer's guest has the same program, as its init.
+# A peer's guest runs the same program, as its init.
 $(B)/bench/guest.cpio: $(W)/bench-guest
 	mkdir -p $(@D)/guest.d && cp $< $(@D)/guest.d/init
 	cd $(@D)/guest.d && echo init | cpio --quiet -o -H newc > ../guest.cpio
 
-# What a peer boots beside wisp's own kernel: for `make bench` alone, since it takes minutes to build.
+# A second kernel for the peers, next to wisp's own. Only `make bench` builds it, because that takes minutes.
 $(B)/bench/vmlinux-naive: kernel-config/build tests/bench/naive.config
 	@mkdir -p $(@D)
 	kernel=$$(kernel-config/build tiny tests/bench/naive.config) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
@@ -311,7 +320,7 @@ install: all guest man
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
 	install $(B)/lib/libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/ && ln -sf libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/libwisp.so
 	install -m 644 $(B)/lib/libwisp.a $(DESTDIR)$(PREFIX)/lib/
-	install $(W)/wisp-vmm $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
+	install $(W)/wisp-vmm $(W)/wisp-bench $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/

@@ -103,7 +103,7 @@ t_bench_peer() {
 	check "no peer is left" sh -c '! pgrep -x sleep'
 	expect 125 "the peer ended early" wisp bench blk -n 1 --warmup 0 --disk disk --peer true --json j
 	expect 125 "cannot start the peer './none'" wisp bench blk -n 1 --warmup 0 --disk disk --peer ./none --json j
-	expect 125 "says: no disk" wisp bench blk -n 1 --disk disk --peer 'echo wisp-bench: fail no disk' --json j
+	expect 125 "reported: no disk" wisp bench blk -n 1 --disk disk --peer 'echo wisp-bench: fail no disk' --json j
 }
 
 # ... or one that says when its kernel and its init begin.
@@ -127,7 +127,7 @@ t_bench_boot_peer() {
 	has first-byte 1
 	check "a kernel that says nothing is not compared" sh -c '! grep -A1 "^kernel " out | grep -q "the peer.s"'
 	expect 125 "the peer ended early" wisp bench boot -n 1 --warmup 0 --peer 'echo wisp-bench: begin kernel'
-	expect 125 "says: no" wisp bench boot -n 1 --warmup 0 --peer 'echo wisp-bench: fail no'
+	expect 125 "reported: no" wisp bench boot -n 1 --warmup 0 --peer 'echo wisp-bench: fail no'
 }
 
 # A kernel with tests/bench/entry's entry point, and bench-guest as its init, say so in another monitor.
@@ -157,11 +157,11 @@ t_bench_floor_peer() {
 		has to_signal 1
 		check "the payload speaks in it" grep -q "the peer's .* wisp / peer " out
 	fi
-	expect 125 "the peer ended early; its last words: 'no room'" wisp bench floor -n 1 --peer 'echo no room'
-	expect 125 "says: no" wisp bench floor -n 1 --peer 'echo wisp-bench: fail no'
+	expect 125 "the peer ended early; its last line: 'no room'" wisp bench floor -n 1 --peer 'echo no room'
+	expect 125 "reported: no" wisp bench floor -n 1 --peer 'echo wisp-bench: fail no'
 	expect 125 "cannot start the peer './none'" wisp bench floor -n 1 --peer ./none
 	expect 125 "there are no stages" wisp bench floor -n 1 --peer true --svg s.svg
-	expect 125 "are of wisp bench vsock and blk" wisp bench floor -n 1 --peer true --peer-cid 5
+	expect 125 "only wisp bench vsock and blk have" wisp bench floor -n 1 --peer true --peer-cid 5
 	expect 125 "/no/vmm" wisp bench floor -n 1 --vmm /no/vmm --peer true
 }
 

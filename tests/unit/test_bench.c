@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp bench: its arithmetic, what it reads of monitors and guests, and what it writes for programs. */
+/* wisp-bench: its arithmetic, what it reads of monitors and guests, and what it writes for programs. */
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
+#include "vmm/bench/side.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -134,13 +135,14 @@ static void words(void)
 
 /* ---- Results ---- */
 
-static struct cli_args args;
+static struct bench_options options;
+static struct cli_places places = {.state_root = (char[]){""}, .libdir = (char[]){""}, .cache_dir = (char[]){""}};
 static struct bench bench;
 
 static void begin_bench(const char *peer)
 {
-	args = (struct cli_args){.bench = {.peer = peer}};
-	bench = (struct bench){.verb = "blk", .args = &args, .runs = 3, .warmup = 1};
+	options = (struct bench_options){.peer = peer};
+	bench = (struct bench){.verb = "blk", .options = &options, .places = &places, .runs = 3, .warmup = 1};
 }
 
 static void end_bench(void)
@@ -152,8 +154,8 @@ static void end_bench(void)
 static void results_are_rates(void)
 {
 	begin_bench("peer");
-	struct bench_metric *rate = bench_add_results(&bench, "read-4k-1", "1/ks", "requests", "a request");
-	struct bench_metric *bytes = bench_add_results(&bench, "read-1m", "kB/s", "bytes", "a request");
+	struct bench_metric *rate = bench_add_results(&bench, "read-4k-1", "1/ks", "requests", "request");
+	struct bench_metric *bytes = bench_add_results(&bench, "read-1m", "kB/s", "bytes", "request");
 	REQUIRE(rate && bytes && bench.metric_count == 2 * BENCH_RESULT_METRICS);
 	struct bench_result result = {.requests = 2000,
 	        .bytes = 8192000,
@@ -177,7 +179,7 @@ static void results_are_rates(void)
 	CHECK_EQ(bytes[4].peer_count, 0);
 	CHECK_EQ(bytes[0].count, 0);
 	CHECK_STR(rate[1].name, "read-4k-1 p99");
-	CHECK_STR(rate[2].per, "a request");
+	CHECK_STR(rate[2].per, "request");
 	CHECK_STR(rate[4].name, "read-4k-1 syscalls");
 	int64_t room[3], other[3];
 	struct bench_ratio ratio;
@@ -216,7 +218,7 @@ static void lines_have_times(void)
 	/* A line's time is its first byte's: that of `more` came with the end of `init`. */
 	CHECK(more.at >= side.began + 400000000 && more.at > init.at && more.at <= after);
 	CHECK(kernel.counts.exits == -1 && kernel.counts.syscalls == -1);
-	bench.args->bench.peer = "/no/peer";
+	options.peer = "/no/peer";
 	CHECK_EQ(bench_start_peer(&bench, &side), 125);
 	bench_stop_side(&side);
 	end_bench();

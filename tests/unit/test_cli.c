@@ -16,7 +16,7 @@ struct cli {
 /* The environment of everything in a case: a folder of its own. */
 static bool begin(struct cli *c)
 {
-	char path[PATH_MAX], lib[96], vmlinux[128];
+	char path[PATH_MAX], bench[PATH_MAX], lib[96], vmlinux[128];
 	memset(c, 0, sizeof(*c));
 	if (access(built("../../bin/wisp", path), X_OK) < 0) {
 		test_skipped = "bin/wisp is not built";
@@ -27,7 +27,8 @@ static bool begin(struct cli *c)
 		abort();
 	snprintf(c->state, sizeof(c->state), "%s/state", c->dir);
 	snprintf(lib, sizeof(lib), "%s/lib", c->dir);
-	if (!make_libdir(lib))
+	snprintf(vmlinux, sizeof(vmlinux), "%s/wisp-bench", lib);
+	if (!make_libdir(lib) || symlink(built("../../lib/wisp/wisp-bench", bench), vmlinux) < 0)
 		abort();
 	snprintf(vmlinux, sizeof(vmlinux), "%s/cache", c->dir);
 	setenv("WISP_STATE", c->state, 1);
@@ -160,7 +161,7 @@ static void a_sandbox_lives(void)
 	sh(&c, "wisp ps box --json");
 	CHECK(strstr(c.out, "\"id\":3") && strstr(c.out, "\"code\":4"));
 	expect_error(&c, "wisp attach box 99", 125, "no such session");
-	expect_error(&c, "wisp attach box first", 125, "no whole number");
+	expect_error(&c, "wisp attach box first", 125, "not a whole number");
 	expect_error(&c, "create -n box", 125, "is running");
 	expect_error(&c, "wisp rm box", 125, "stop it first");
 	expect(&c, "wisp stop box", 0, "");
@@ -186,7 +187,7 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --memroy 1 -- true", 125, "did you mean --memory");
 	expect_error(&c, "run --frobnicate -- true", 125, "--frobnicate");
 	expect_error(&c, "run -Z -- true", 125, "-Z");
-	expect_error(&c, "run --cpus", 125, "wants a value");
+	expect_error(&c, "run --cpus", 125, "requires a value");
 	expect_error(&c, "run --console=yes -- true", 125, "takes no value");
 	expect_error(&c, "run", 125, "command");
 	expect_error(&c, "run --", 125, "command");
@@ -216,7 +217,7 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --disk /no/disk,cache=none -- true", 125, "writeback, direct or unsafe");
 	expect_error(&c, "run --disk ,ro -- true", 125, "no path");
 	expect_error(&c, "run --disk /proc/version,cache=direct,ro -- true", 125, "no O_DIRECT");
-	expect_error(&c, "run -t -- true </dev/null", 125, "terminal");
+	expect_error(&c, "run -t -- true </dev/null", 125, "requires standard input to be a terminal");
 	expect_error(&c, "WISP_STATE=$DIR/$(printf 'x%.0s' $(seq 120)) run -- true", 125, "too long");
 	expect_error(&c, "WISP_LIBDIR=/no/lib wisp run -- true", 125, "/no/lib");
 	sh(&c, "wisp");
@@ -234,9 +235,9 @@ static void what_benchmarks_refuse(void)
 	expect_error(&c, "wisp bench", 125, "missing");
 	expect_error(&c, "wisp bench boot -n 0", 125, "give 1 to 100000");
 	expect_error(&c, "wisp bench blk -n 100001", 125, "more than 100000");
-	expect_error(&c, "wisp bench vsock -n x", 125, "no whole number");
+	expect_error(&c, "wisp bench vsock -n x", 125, "not a whole number");
 	expect_error(&c, "wisp bench density -j 0", 125, "give 1 to 100000");
-	expect_error(&c, "wisp bench exec --json /no/folder/x", 125, "cannot write /no/folder/x");
+	expect_error(&c, "wisp bench exec --json /no/folder/x", 125, "cannot write to /no/folder/x");
 	expect_error(&c, "wisp bench exec --csv ''", 125, "empty");
 	expect_error(&c, "wisp bench exec --json - --csv -", 125, "only one of the outputs");
 	expect_error(&c, "wisp bench blk --svg x", 125, "draw stages");
@@ -251,7 +252,7 @@ static void what_benchmarks_refuse(void)
 	expect_error(&c, "wisp bench vsock --stream 1G", 125, "--stream");
 	expect_error(&c, "wisp bench exec --stream x", 125, "--stream");
 	expect_error(&c, "wisp bench exec --overwrite", 125, "--overwrite");
-	expect_error(&c, "wisp bench vsock --peer-cid 2", 125, "give 3 or more");
+	expect_error(&c, "wisp bench vsock --peer-cid 2", 125, "give 3 to");
 	expect_error(&c, "wisp bench vsock --cycles 0", 125, "give 1 to 100000");
 	expect_error(&c, "wisp bench blk --cycles 5", 125, "--cycles");
 	expect_error(&c, "wisp bench blk --cold", 125, "--cold");
@@ -288,6 +289,28 @@ static void help_is_everywhere(void)
 	end(&c);
 }
 
+/* wisp bench is the program wisp-bench of libdir. */
+static void bench_is_a_program(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "wisp help bench >a; wisp bench --help >b; cmp a b && cat a");
+	CHECK(c.code == 0 && strstr(c.out, "usage: wisp bench") && strstr(c.out, "--peer-cid"));
+	sh(&c, "wisp completion man");
+	CHECK(strstr(c.out, ".SS \"wisp bench [OPTION...]") && strstr(c.out, "\\-\\-peer\\-cid"));
+	expect_error(&c, "rm $WISP_LIBDIR/wisp-bench; wisp bench floor", 125, "/wisp-bench: No such file");
+	expect_error(&c, "wisp help bench", 125, "install wisp again");
+	/* Completions are then those of the other verbs. */
+	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "15\n");
+	expect(&c,
+	        "printf '#!/bin/sh\necho \"$@\"; exit 3' >$WISP_LIBDIR/wisp-bench; chmod +x $WISP_LIBDIR/wisp-bench; "
+	        "wisp bench --json 'a b' -x",
+	        3, "--json a b -x\n");
+	expect(&c, "wisp completion man >/dev/null 2>err2; echo $?; grep -c wisp-bench err2", 0, "125\n1\n");
+	end(&c);
+}
+
 static void completions_are_scripts(void)
 {
 	static struct cli c;
@@ -297,9 +320,10 @@ static void completions_are_scripts(void)
 	expect(&c,
 	        "cat >t <<'END'\n. ./c\nwisp() { \"$WISP\" \"$@\"; }\nt() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($#-1)); "
 	        "_wisp; echo "
-	        "\"${COMPREPLY[*]}\"; }\nt wisp cre\nt wisp run --mem\nt wisp exec ''\nt wisp completion f\nEND\n"
+	        "\"${COMPREPLY[*]}\"; }\nt wisp cre\nt wisp run --mem\nt wisp exec ''\nt wisp completion f\nt wisp "
+	        "bench den\nt wisp bench --peer-\nEND\n"
 	        "create -q -n box; bash t; wisp rm -f box",
-	        0, "create\n--memory\nbox\nfish\n");
+	        0, "create\n--memory\nbox\nfish\ndensity\n--peer-cid\n");
 	expect(&c, "if command -v zsh >/dev/null; then wisp completion zsh >z && zsh -n z; fi", 0, "");
 	expect(&c, "if command -v fish >/dev/null; then wisp completion fish >f && fish -n f; fi", 0, "");
 	sh(&c, "wisp completion zsh; wisp completion fish");
@@ -442,7 +466,7 @@ static void files_are_copied(void)
 	expect_error(&c, "wisp cp box:/no/such .", 125, "/no/such");
 	expect_error(&c, "wisp cp a b", 125, "NAME:PATH");
 	expect_error(&c, "wisp cp box:/a box:/b", 125, "NAME:PATH");
-	expect_error(&c, "wisp cp src/a src/h box:$DIR/guest/name", 125, "no directory");
+	expect_error(&c, "wisp cp src/a src/h box:$DIR/guest/name", 125, "not a directory");
 	expect_error(&c, "wisp cp nobox:/x .", 125, "no sandbox");
 	sh(&c, "wisp rm -f box");
 	end(&c);
@@ -564,6 +588,7 @@ int main(int argc, char **argv)
 	        {"what_users_get_wrong", what_users_get_wrong},
 	        {"what_benchmarks_refuse", what_benchmarks_refuse},
 	        {"help_is_everywhere", help_is_everywhere},
+	        {"bench_is_a_program", bench_is_a_program},
 	        {"completions_are_scripts", completions_are_scripts},
 	        {"doctor_says_it", doctor_says_it},
 	        {"signals_are_passed_on", signals_are_passed_on},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp bench boot and compare: sandboxes as wisp run makes them, from the library's call to the last process reaped. */
+/* boot and compare: sandboxes like those of wisp run, from the call to the library until the last process is reaped. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
 
-/* A file as a string; NULL with errno. */
+/* Reads a file as a string. NULL with errno. */
 static char *read_text(const char *path)
 {
 	char *text = NULL;
@@ -26,12 +26,12 @@ static char *read_text(const char *path)
 	return text;
 }
 
-/* Where the stages of the guest's kernel are. Without symbols they are left out, and it is said. */
-static int find_symbols(struct bench_config *config)
+/* Finds the stages inside the guest's kernel. Without symbols they are omitted, with a note. */
+static int find_symbols(const struct bench *bench, struct bench_config *config)
 {
 	char kernel[PATH_MAX], path[PATH_MAX + 16], *map = NULL;
-	const char *given = config->args.bench.symbols;
-	const char *at = bench_kernel_path(&config->args, kernel, sizeof(kernel));
+	const char *given = config->setup.symbols;
+	const char *at = bench_kernel_path(bench, &config->setup, kernel, sizeof(kernel));
 	if (given) {
 		map = read_text(given);
 		if (!map)
@@ -50,11 +50,12 @@ static int find_symbols(struct bench_config *config)
 	size_t found = map ? bench_find_breakpoints(map, &config->breakpoints) : 0;
 	free(map);
 	if (given && found == 0)
-		return cli_fail("bench: there are no symbols of a kernel in %s: give its System.map", given);
+		return cli_fail("bench: %s holds no symbols of a kernel; give the kernel's System.map", given);
 	if (found == 0)
 		fprintf(stderr,
-		        "wisp: note: there is no System.map beside %s: without it (or --symbols) the stages inside the "
-		        "guest's kernel are left out\n",
+		        "wisp: note: there is no System.map next to %s; without it, or --symbols, the stages inside "
+		        "the "
+		        "guest's kernel are omitted\n",
 		        at);
 	return 0;
 }
@@ -77,7 +78,13 @@ static int fail_text(struct wisp_error *error, int errnum, const char *text)
 	return -errnum;
 }
 
-/* The first command, from its request to its end. */
+void bench_fill_options(const struct bench *bench, const struct bench_setup *setup, struct wisp_create_options *options)
+{
+	cli_fill_machine(&setup->machine, bench->places, setup->image, options);
+	options->console = setup->console;
+}
+
+/* Runs the first command, from its request to its end. */
 static int run_command(struct bench *bench, struct wisp_sandbox *sandbox, const char *const *argv,
         struct bench_sample *sample, struct wisp_error *error)
 {
@@ -112,7 +119,7 @@ static int run_command(struct bench *bench, struct wisp_sandbox *sandbox, const 
 	}
 	wisp_close_session(session);
 	if (r == 0 && !bench->interrupted && !status.success)
-		return fail_text(error, EIO, "the command failed: a benchmark of failures is none");
+		return fail_text(error, EIO, "the command failed in the guest; a benchmark needs one that succeeds");
 	return r;
 }
 
@@ -130,18 +137,16 @@ int bench_boot_once(
         struct bench *bench, const struct bench_config *config, struct bench_sample *sample, struct wisp_error *error)
 {
 	static const char *const echo[] = {"echo", "first", NULL};
-	const struct cli_args *args = &config->args;
+	const struct bench_setup *setup = &config->setup;
 	struct wisp_create_options options;
 	struct wisp_sandbox *sandbox;
 	char dir[PATH_MAX], name[WISP_NAME_MAX + 1];
-	int r = bench->args->bench.cold ? bench_drop_caches() : 0;
+	int r = bench->options->cold ? bench_drop_caches() : 0;
 	if (r < 0)
 		return fail_text(error, -r, "cannot drop the page cache");
-	cli_fill_create_options(args, false, &options);
-	options.trace = !args->bench.untraced;
-	options.keep = options.trace;
+	bench_fill_options(bench, setup, &options);
+	options.trace = options.keep = !setup->untraced;
 	options.breakpoints = config->breakpoints.list;
-	options.console_fd = 0;
 	sample->at[BENCH_CREATE] = bench_now();
 	r = wisp_create_sandbox(&options, &sandbox, error);
 	if (r < 0)
@@ -151,10 +156,10 @@ int bench_boot_once(
 	r = cli_wait_ready(sandbox, bench->signal_fd, error);
 	if (r > 0)
 		bench->interrupted = r;
-	if (args->bench.untraced)
+	if (setup->untraced)
 		sample->at[BENCH_READY] = bench_now();
 	if (r == 0)
-		r = run_command(bench, sandbox, args->command ? args->command : echo, sample, error);
+		r = run_command(bench, sandbox, setup->command ? setup->command : echo, sample, error);
 	wisp_close_sandbox(sandbox);
 	sample->at[BENCH_GONE] = bench_now();
 	if (r == 0 && options.trace && !bench->interrupted)
@@ -164,11 +169,11 @@ int bench_boot_once(
 	return r > 0 ? 0 : r;
 }
 
-/* A configuration that does not boot at first is not tried again. */
+/* If the first run of a configuration fails, the benchmark ends. */
 static int run_round(struct bench *bench, size_t round)
 {
 	for (size_t i = 0; i < bench->config_count && !bench_poll_signal(bench, 0); i++) {
-		/* There and back: what drifts disturbs the first no more than the last. */
+		/* Every second round is in reverse order, so that drift affects all configurations alike. */
 		struct bench_config *config = &bench->config[round % 2 ? bench->config_count - 1 - i : i];
 		struct bench_sample sample = {.run = round < bench->warmup ? 0 : round - bench->warmup + 1};
 		struct wisp_error error;
@@ -191,11 +196,11 @@ int bench_run_boot(struct bench *bench)
 {
 	int code = 0;
 	size_t rounds = bench->warmup + bench->runs;
-	if (bench->args->bench.peer)
+	if (bench->options->peer)
 		return bench_run_boot_peer(bench);
 	for (size_t i = 0; i < bench->config_count && code == 0; i++) {
-		if (!bench->config[i].args.bench.untraced)
-			code = find_symbols(&bench->config[i]);
+		if (!bench->config[i].setup.untraced)
+			code = find_symbols(bench, &bench->config[i]);
 	}
 	for (size_t round = 0; round < rounds && code == 0 && !bench->interrupted; round++) {
 		bench_progress(bench, "round", round, rounds);
@@ -211,8 +216,7 @@ struct wisp_sandbox *bench_boot_sandbox(
 {
 	struct wisp_create_options options;
 	struct wisp_sandbox *sandbox;
-	cli_fill_create_options(&config->args, false, &options);
-	options.console_fd = 0;
+	bench_fill_options(bench, &config->setup, &options);
 	int r = wisp_create_sandbox(&options, &sandbox, error);
 	if (r < 0) {
 		cli_fail_error(error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Samples of a configuration as values of one kind, for arithmetic. */
+/* Values of one kind from the samples of a configuration, or from metrics. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/bench/bench.h"
 
@@ -48,7 +49,7 @@ size_t bench_collect_exits(const struct bench_config *config, enum bench_stage s
 	return n;
 }
 
-/* To what one waits for: the command's first byte, or, where there is none, the end. */
+/* Until the command's first byte or, without one, the end. */
 static uint64_t length_of(const struct bench_sample *sample)
 {
 	uint64_t end = sample->at[BENCH_FIRST_BYTE] ? sample->at[BENCH_FIRST_BYTE] : sample->at[BENCH_SIGNAL];
@@ -68,4 +69,25 @@ const struct bench_sample *bench_median_run(const struct bench_config *config)
 			return sample;
 	}
 	return NULL;
+}
+
+bool bench_compare_reference(
+        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio)
+{
+	const struct bench_metric *reference = metric->reference;
+	if (!reference)
+		return false;
+	memcpy(room, reference->values, reference->count * sizeof(*room));
+	memcpy(other_room, metric->values, metric->count * sizeof(*room));
+	return bench_compare(room, reference->count, other_room, metric->count, ratio);
+}
+
+bool bench_compare_peer(
+        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio)
+{
+	if (metric->peer_count == 0)
+		return false;
+	memcpy(room, metric->peer, metric->peer_count * sizeof(*room));
+	memcpy(other_room, metric->values, metric->count * sizeof(*room));
+	return bench_compare(room, metric->peer_count, other_room, metric->count, ratio);
 }

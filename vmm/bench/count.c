@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a monitor costs its host, counted by the host's kernel: exits in debugfs, system calls by a counter of perf on
- * the tracepoint that each of them passes. Any monitor's are counted alike. What the kernel does for a monitor in
- * threads of its own, as vhost does, makes no system calls.
+ * The host's kernel counts for any monitor alike: exits in debugfs, and system calls by a perf counter on the
+ * tracepoint that each of them passes. Work that the kernel does for a monitor in threads of its own, such as vhost,
+ * makes no system calls and is not counted.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -13,7 +13,7 @@
 
 #include <linux/perf_event.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/side.h"
 
 int64_t bench_count_exits(pid_t pid)
 {
@@ -38,7 +38,7 @@ int64_t bench_count_exits(pid_t pid)
 	return exits;
 }
 
-/* The tracepoint's number; 0: not known. */
+/* The tracepoint's number; 0: unknown. */
 static unsigned long long find_tracepoint(void)
 {
 	static const char *const paths[] = {"/sys/kernel/tracing/events/raw_syscalls/sys_enter/id",
@@ -54,7 +54,7 @@ static unsigned long long find_tracepoint(void)
 	return id;
 }
 
-/* False when the kernel does not let us, or there are too many. */
+/* False if the kernel refuses, or there are too many threads. */
 static bool watch_thread(struct bench_syscalls *syscalls, pid_t thread, unsigned long long tracepoint)
 {
 	struct perf_event_attr attr = {
@@ -87,7 +87,7 @@ void bench_watch_syscalls(struct bench_syscalls *syscalls, pid_t pid)
 	}
 	if (dir)
 		closedir(dir);
-	if (!watched) /* a part of them would be taken for all */
+	if (!watched) /* counts of some of the threads would be wrong */
 		bench_unwatch_syscalls(syscalls);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp bench density: how fast sandboxes start beside each other, and what their monitors need of the host's memory. */
+/* density: how fast sandboxes start together, and how much memory their monitors need. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -12,15 +12,14 @@
 struct crowd {
 	size_t count, started, ready;
 	struct wisp_sandbox **sandbox;
-	uint64_t *begun; /* ns; 0: it is ready */
+	uint64_t *begun; /* ns; 0: the sandbox is ready */
 	struct pollfd *pfds;
 };
 
 static int start_next(struct bench *bench, struct crowd *crowd, struct wisp_error *error)
 {
 	struct wisp_create_options options;
-	cli_fill_create_options(&bench->config[0].args, false, &options);
-	options.console_fd = 0;
+	bench_fill_options(bench, &bench->config[0].setup, &options);
 	size_t i = crowd->started;
 	crowd->begun[i] = bench_now();
 	int r = wisp_create_sandbox(&options, &crowd->sandbox[i], error);
@@ -29,7 +28,7 @@ static int start_next(struct bench *bench, struct crowd *crowd, struct wisp_erro
 	return r;
 }
 
-/* Takes in what has become ready. */
+/* Records the sandboxes that have become ready. */
 static int look(struct crowd *crowd, struct bench_metric *metric, struct wisp_error *error)
 {
 	for (size_t i = 0; i < crowd->started; i++) {
@@ -61,11 +60,11 @@ static void wait_some(struct bench *bench, const struct crowd *crowd)
 
 static int start_all(struct bench *bench, struct crowd *crowd, struct wisp_error *error)
 {
-	size_t parallel = bench->args->bench.parallel;
+	size_t parallel = bench->options->parallel;
 	struct bench_metric *latency =
-	        bench_add_metric(bench, "start", "ns", "from creation to ready, each", crowd->count);
+	        bench_add_metric(bench, "start", "ns", "from creation to ready, for each sandbox", crowd->count);
 	struct bench_metric *rate =
-	        bench_add_metric(bench, "rate", "1/ks", "sandboxes ready a second, all of them together", 1);
+	        bench_add_metric(bench, "rate", "1/ks", "sandboxes that become ready per second, in total", 1);
 	if (!latency || !rate)
 		return -ENOMEM;
 	if (parallel == 0)
@@ -112,7 +111,7 @@ static size_t read_mappings(int32_t pid, struct mapping *map)
 	return count;
 }
 
-/* Mappings from `first` on without a gap that make up exactly `size` bytes: how many, 0 if they do not. */
+/* The number of adjacent mappings from `first` on that are `size` bytes together; 0 if there are none. */
 static size_t tile(const struct mapping *map, size_t count, size_t first, uint64_t size)
 {
 	if (map[first].start % RAM_ALIGN != 0)
@@ -125,21 +124,21 @@ static size_t tile(const struct mapping *map, size_t count, size_t first, uint64
 }
 
 /*
- * A monitor's proportional memory in KiB, and apart from it the guest's RAM: a part of that size below 3 GiB, one
- * above, each in several mappings when the kernel's text is mapped into it. False if it is not to be read.
+ * The proportional set size of a monitor in KiB, split into the guest's RAM and the rest. The RAM has a part below 3
+ * GiB and one above; each is several mappings if the kernel's text is mapped into it. False if it cannot be read.
  */
-static bool read_memory(int32_t pid, uint64_t guest_kib, int64_t *beside_kib, int64_t *guest_used_kib)
+static bool read_memory(int32_t pid, uint64_t guest_kib, int64_t *monitor_kib, int64_t *guest_used_kib)
 {
 	static const uint64_t low_kib = 3u << 20;
 	struct mapping *map = calloc(MAPPINGS_MAX, sizeof(*map));
 	size_t count = map ? read_mappings(pid, map) : 0;
-	*beside_kib = *guest_used_kib = 0;
+	*monitor_kib = *guest_used_kib = 0;
 	for (size_t i = 0, ram = 0; i<count; i++, ram -= ram> 0) {
 		if (ram == 0)
 			ram = tile(map, count, i, (guest_kib < low_kib ? guest_kib : low_kib) << 10);
 		if (ram == 0 && guest_kib > low_kib)
 			ram = tile(map, count, i, (guest_kib - low_kib) << 10);
-		*(ram > 0 ? guest_used_kib : beside_kib) += map[i].pss;
+		*(ram > 0 ? guest_used_kib : monitor_kib) += map[i].pss;
 	}
 	free(map);
 	return *guest_used_kib > 0;
@@ -147,19 +146,19 @@ static bool read_memory(int32_t pid, uint64_t guest_kib, int64_t *beside_kib, in
 
 static void measure_memory(struct bench *bench, const struct crowd *crowd)
 {
-	const struct cli_args *args = &bench->config[0].args;
-	uint64_t guest_kib = (uint64_t)(args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_DEFAULT) << 10;
-	struct bench_metric *beside = bench_add_metric(
-	        bench, "monitor memory", "KiB", "PSS of wisp-vmm beside the guest's RAM", crowd->count);
+	uint32_t mib = bench->config[0].setup.machine.memory_mib;
+	uint64_t guest_kib = (uint64_t)(mib ? mib : WISP_MEMORY_MIB_DEFAULT) << 10;
+	struct bench_metric *monitor = bench_add_metric(
+	        bench, "monitor memory", "KiB", "PSS of wisp-vmm without the guest's RAM", crowd->count);
 	struct bench_metric *used =
-	        bench_add_metric(bench, "guest memory", "KiB", "of the guest's RAM, PSS in use", crowd->count);
-	for (size_t i = 0; beside && used && i < crowd->started; i++) {
+	        bench_add_metric(bench, "guest memory", "KiB", "PSS of the guest's RAM", crowd->count);
+	for (size_t i = 0; monitor && used && i < crowd->started; i++) {
 		struct wisp_sandbox_info *info;
-		if (crowd->begun[i] != 0 || wisp_inspect_sandbox(cli_state_root(),
+		if (crowd->begun[i] != 0 || wisp_inspect_sandbox(bench->places->state_root,
 		                                    wisp_get_sandbox_name(crowd->sandbox[i]), &info, NULL) < 0)
 			continue;
-		if (read_memory(info->pid, guest_kib, &beside->values[beside->count], &used->values[used->count])) {
-			beside->count++;
+		if (read_memory(info->pid, guest_kib, &monitor->values[monitor->count], &used->values[used->count])) {
+			monitor->count++;
 			used->count++;
 		}
 		wisp_free_sandbox_info(info);
@@ -171,8 +170,8 @@ int bench_run_density(struct bench *bench)
 	struct wisp_error error = {.message = "out of memory"};
 	struct crowd crowd = {.count = bench->runs};
 	int code = 0;
-	if (bench->args->bench.cold)
-		return cli_fail("bench density: only the first would be cold: leave --cold");
+	if (bench->options->cold)
+		return cli_fail("bench density: only the first sandbox would be cold; omit --cold");
 	for (size_t i = 0; i < bench->warmup && code == 0; i++) {
 		struct wisp_sandbox *first = bench_boot_sandbox(bench, &bench->config[0], &error);
 		code = first || bench->interrupted ? 0 : CLI_EXIT_FAILED;

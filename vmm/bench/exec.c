@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp bench exec: round trips into a running sandbox, and its output's throughput. */
+/* exec: round trips into a running sandbox, and the throughput of output. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/bench/bench.h"
 
-#define FLOOR_BATCH 20     /* programs a sample of the guest's own floor */
-#define STREAM_MIB 64      /* a run of a stream, by default */
-#define STREAM_RUNS_MAX 10 /* of them: they are long */
+#define FLOOR_BATCH 20     /* programs per sample of the guest's own floor */
+#define STREAM_MIB 64      /* the default length of a stream */
+#define STREAM_RUNS_MAX 10 /* they take long */
 
-/* A program's run through the library: 0 or -errno. */
+/* Runs a program through the library. Nanoseconds, or -errno. */
 static int64_t time_exec(struct wisp_sandbox *sandbox, const char *const *argv, struct wisp_error *error)
 {
 	struct wisp_output *output;
@@ -46,7 +46,7 @@ static int64_t time_ping(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	return r < 0 ? r : ns;
 }
 
-/* What the guest itself needs to start a program and wait for it: a shell's loop with and without them. */
+/* How long the guest needs to start a program and wait for it: a shell loop with programs minus one without. */
 static int64_t time_guest(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	static const char *const with[] = {
@@ -59,7 +59,7 @@ static int64_t time_guest(struct wisp_sandbox *sandbox, struct wisp_error *error
 	return all > loop ? (all - loop) / FLOOR_BATCH : 0;
 }
 
-/* In turns, so that what disturbs the host disturbs them alike. */
+/* Measured in interleaved runs, so that disturbances of the host affect all of them alike. */
 enum { PING, TRUE, SHELL, FLOOR, OPERATIONS };
 
 static const struct operation {
@@ -68,11 +68,11 @@ static const struct operation {
 } operations[OPERATIONS] = {
         [PING] = {"ping", "connection, HELLO, answer: no program", time_ping},
         [TRUE] = {"true", "connection, fork, exec, wait, exit status", time_true},
-        [SHELL] = {"sh -c :", "the same of a shell", time_shell},
+        [SHELL] = {"sh -c :", "the same for a shell", time_shell},
         [FLOOR] = {"guest floor", "fork, exec, wait inside the guest, by its shell", time_guest},
 };
 
-/* One of each: 0, or an exit code after a message. */
+/* Measures each operation once. 0, or an exit code after a message. */
 static int take_turn(struct wisp_sandbox *sandbox, size_t run, int64_t values[OPERATIONS])
 {
 	struct wisp_error error;
@@ -84,14 +84,13 @@ static int take_turn(struct wisp_sandbox *sandbox, size_t run, int64_t values[OP
 	return 0;
 }
 
-/* What `true` is to take at most is a metric as well: then the ratio has an interval like others. */
+/* The target for `true` is a metric too, so that the ratio to it has an interval like others. */
 static int measure(struct bench *bench, struct wisp_sandbox *sandbox)
 {
 	struct bench_metric *metric[OPERATIONS + 1];
 	for (size_t i = 0; i < OPERATIONS; i++)
 		metric[i] = bench_add_metric(bench, operations[i].name, "ns", operations[i].what, bench->runs);
-	metric[OPERATIONS] =
-	        bench_add_metric(bench, "2 floor + ping", "ns", "what an exec is to take at most", bench->runs);
+	metric[OPERATIONS] = bench_add_metric(bench, "2 floor + ping", "ns", "the target for an exec", bench->runs);
 	for (size_t i = 0; i <= OPERATIONS; i++)
 		if (!metric[i])
 			return cli_fail("out of memory");
@@ -116,13 +115,13 @@ static int measure(struct bench *bench, struct wisp_sandbox *sandbox)
 int bench_run_exec(struct bench *bench)
 {
 	struct wisp_error error;
-	if (bench->args->bench.cold)
-		return cli_fail("bench exec: its sandbox is running: leave --cold");
+	if (bench->options->cold)
+		return cli_fail("bench exec: the sandbox runs before the measurement begins; omit --cold");
 	struct wisp_sandbox *sandbox = bench_boot_sandbox(bench, &bench->config[0], &error);
 	int code = sandbox ? measure(bench, sandbox) : CLI_EXIT_FAILED;
 	if (sandbox && code == 0)
 		code = bench_run_streams(bench, sandbox, bench->runs < STREAM_RUNS_MAX ? bench->runs : STREAM_RUNS_MAX,
-		        bench->args->bench.stream_mib ? bench->args->bench.stream_mib : STREAM_MIB);
+		        bench->options->stream_mib ? bench->options->stream_mib : STREAM_MIB);
 	wisp_close_sandbox(sandbox);
 	return code;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench floor: the monitor's own time, from its exec() to its guest's first signal and to its end. The guest is a
- * few instructions, so any /dev/kvm runs it natively. The library starts it, without disks and initramfs. With --peer,
- * another monitor starts the same guest, interleaved; both are then seen in the same way: from
- * exec() to the line that the guest writes to the first serial port, which the monitor passes on to a pipe of ours.
+ * floor: the monitor's own time, from its exec() to its guest's first signal and to its end. The guest is a few
+ * instructions, which any /dev/kvm runs natively. The library starts it without disks and initramfs. With --peer,
+ * another monitor starts the same guest in interleaved runs. Both are then timed from exec() to the line that the guest
+ * writes to the first serial port, which the monitor copies to a pipe.
  */
 #include <elf.h>
 #include <errno.h>
@@ -14,15 +14,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/side.h"
 
 #define PAYLOAD_ADDR 0x100000u
 #define XEN_ELFNOTE_PHYS32_ENTRY 18u
 
 /*
- * The payload as an ELF file: wisp enters it in 64-bit mode at e_entry, monitors that know PVH enter it in 32-bit mode
- * where the note says. The instructions mean the same in both modes. Without a peer the stamp is the signal, and what
- * writes to the serial port is passed over.
+ * The payload as an ELF file. wisp enters it in 64-bit mode at e_entry; monitors that support PVH enter it in 32-bit
+ * mode at the address in the note. The instructions mean the same in both modes. Without a peer, the stamp is the
+ * signal, and execution starts after the instructions that write to the serial port.
  */
 #define LINE BENCH_GUEST_MARK "begin " BENCH_GUEST_KERNEL "\n"
 
@@ -109,7 +109,7 @@ static int write_payload(const char *path, bool says)
 	bool written = file && fwrite(&image, sizeof(image), 1, file) == 1;
 	if (file)
 		written &= fclose(file) == 0;
-	return written ? 0 : cli_fail("bench: cannot write %s: %s", path, strerror(errno));
+	return written ? 0 : cli_fail("bench: cannot write to %s: %s", path, strerror(errno));
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -122,19 +122,20 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 /* ---- The monitor alone ---- */
 
-/* Starts it with the payload in `dir`; what the payload prints goes to console_fd, if that is not 0. */
-static int start(const struct cli_args *args, const char *dir, int console_fd, struct wisp_sandbox **sandbox,
+/* Starts the payload in `dir`. What it prints goes to console_fd, if that is not 0. */
+static int start(const struct bench *bench, const char *dir, int console_fd, struct wisp_sandbox **sandbox,
         struct wisp_error *error)
 {
+	const struct cli_machine *machine = &bench->config[0].setup.machine;
 	char kernel[PATH_MAX];
 	snprintf(kernel, sizeof(kernel), "%s/payload", dir);
 	struct wisp_create_options options = {.size = sizeof(options),
 	        .state_root = dir,
-	        .libdir = cli_libdir(),
-	        .helper = args->helper,
+	        .libdir = bench->places->libdir,
+	        .helper = machine->monitor,
 	        .kernel = kernel,
-	        .cpus = args->cpus,
-	        .memory_mib = args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_MIN,
+	        .cpus = (uint32_t)machine->cpus,
+	        .memory_mib = machine->memory_mib ? machine->memory_mib : WISP_MEMORY_MIB_MIN,
 	        .bare = true,
 	        .no_wait = true,
 	        .keep = true,
@@ -144,7 +145,7 @@ static int start(const struct cli_args *args, const char *dir, int console_fd, s
 	return wisp_create_sandbox(&options, sandbox, error);
 }
 
-/* Waits for its end, reads its trace and removes it. Returns the time at which it was gone, 0 after an error. */
+/* Waits for the end, reads the trace, and removes the sandbox. Returns when it was gone, or 0 after an error. */
 static uint64_t finish(const char *dir, struct wisp_sandbox *sandbox, struct bench_sample *sample)
 {
 	char path[PATH_MAX], text[8192], name[WISP_NAME_MAX + 1];
@@ -163,16 +164,16 @@ static uint64_t finish(const char *dir, struct wisp_sandbox *sandbox, struct ben
 	return r == 0 && end == WISP_END_POWEROFF && bench_parse_trace(text, sample) ? gone : 0;
 }
 
-static int run_once(const struct cli_args *args, const char *dir, struct bench_sample *sample, char *why, size_t size)
+static int run_once(const struct bench *bench, const char *dir, struct bench_sample *sample, char *why, size_t size)
 {
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
-	if (start(args, dir, 0, &sandbox, &error) < 0) {
+	if (start(bench, dir, 0, &sandbox, &error) < 0) {
 		snprintf(why, size, "%s", error.message);
 		return -1;
 	}
 	sample->at[BENCH_GONE] = finish(dir, sandbox, sample);
-	/* The payload's signal is the agent's first stamp. */
+	/* The payload sends its signal as the agent sends its first stamp. */
 	sample->at[BENCH_SIGNAL] = sample->at[BENCH_INIT_ENTERED];
 	sample->counted[BENCH_SIGNAL] = sample->counted[BENCH_INIT_ENTERED];
 	memcpy(sample->counts[BENCH_SIGNAL], sample->counts[BENCH_INIT_ENTERED], sizeof(sample->counts[0]));
@@ -180,7 +181,7 @@ static int run_once(const struct cli_args *args, const char *dir, struct bench_s
 	sample->counted[BENCH_INIT_ENTERED] = false;
 	if (sample->at[BENCH_GONE] && sample->at[BENCH_SIGNAL])
 		return 0;
-	snprintf(why, size, "the payload's signal did not arrive: see wisp doctor");
+	snprintf(why, size, "the payload's signal did not arrive; see wisp doctor");
 	return -1;
 }
 
@@ -193,7 +194,7 @@ static int run_all(struct bench *bench, const char *dir)
 	for (size_t i = 0; i < all && code == 0 && !bench_poll_signal(bench, 0); i++) {
 		struct bench_sample sample = {.run = i < bench->warmup ? 0 : i - bench->warmup + 1};
 		bench_progress(bench, "run", i, all);
-		int r = run_once(&config->args, dir, &sample, why, sizeof(why));
+		int r = run_once(bench, dir, &sample, why, sizeof(why));
 		if (bench_poll_signal(bench, 0))
 			break;
 		if (r < 0 && !config->booted)
@@ -209,7 +210,7 @@ static int run_all(struct bench *bench, const char *dir)
 
 /* ---- Compared with a peer ---- */
 
-/* The payload's first line, of a side that was started. */
+/* Waits for the payload's first line. */
 static int await_line(struct bench *bench, struct bench_side *side, struct bench_guest_line *line)
 {
 	while (line->type != BENCH_LINE_BEGIN) {
@@ -230,11 +231,11 @@ static int run_own(struct bench *bench, const char *dir, struct bench_metric *to
 	if (pipe2(out, O_CLOEXEC) < 0)
 		return cli_fail("bench: cannot make a pipe: %s", strerror(errno));
 	side.out = out[0];
-	int r = start(&bench->config[0].args, dir, out[1], &sandbox, &error);
+	int r = start(bench, dir, out[1], &sandbox, &error);
 	close(out[1]);
 	int code = r < 0 ? cli_fail_error(&error) : await_line(bench, &side, &line);
 	if (r == 0 && !finish(dir, sandbox, &sample) && code == 0)
-		code = cli_fail("bench: the payload did not end: see wisp doctor");
+		code = cli_fail("bench: the payload did not end; see wisp doctor");
 	if (code == 0 && counts)
 		bench_add_value(to_signal, false, (int64_t)(line.at - sample.at[BENCH_SPAWN]));
 	bench_stop_side(&side);
@@ -254,7 +255,7 @@ static int run_peer(struct bench *bench, struct bench_metric *to_signal, bool co
 	return code;
 }
 
-static int run_beside(struct bench *bench, const char *dir)
+static int run_with_peer(struct bench *bench, const char *dir)
 {
 	struct bench_metric *to_signal = bench_add_metric(
 	        bench, "to_signal", "ns", "exec() of the monitor to the payload's first byte in a pipe", bench->runs);
@@ -272,19 +273,19 @@ static int run_beside(struct bench *bench, const char *dir)
 int bench_run_floor(struct bench *bench)
 {
 	char dir[PATH_MAX - 16], path[PATH_MAX];
-	bool peer = bench->args->bench.peer;
+	bool peer = bench->options->peer;
 	const char *tmp = getenv("TMPDIR");
-	if (bench->args->bench.cold)
-		return cli_fail("bench floor: what it measures is warm: leave --cold");
+	if (bench->options->cold)
+		return cli_fail("bench floor: it measures the warm case; omit --cold");
 	snprintf(dir, sizeof(dir), "%s/wisp-floor-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
 	if (!mkdtemp(dir))
-		return cli_fail("bench: cannot make the folder %s: %s", dir, strerror(errno));
+		return cli_fail("bench: cannot create the directory %s: %s", dir, strerror(errno));
 	snprintf(path, sizeof(path), "%s/payload", dir);
 	int code = write_payload(path, peer);
-	if (code == 0 && bench->args->bench.payload)
-		code = write_payload(bench->args->bench.payload, true);
+	if (code == 0 && bench->options->payload)
+		code = write_payload(bench->options->payload, true);
 	if (code == 0)
-		code = peer ? run_beside(bench, dir) : run_all(bench, dir);
+		code = peer ? run_with_peer(bench, dir) : run_all(bench, dir);
 	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	return code;
 }

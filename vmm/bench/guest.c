@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The program that wisp bench blk, vsock and exec run in the guest (bench_guest.h). Static and small, because it is
- * sent into the guest before each measurement, and because the same file is the init of a peer's guest.
+ * bench-guest, which wisp bench blk, vsock and exec run in the guest (guest.h). It is static and small: it is copied
+ * into the guest before each measurement, and the same file is the init of a peer's guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,10 +29,10 @@
 #define DEPTH_MAX 32u
 #define LATENCIES_MAX (1u << 20)
 #define CHUNK (64u << 10)
-/* So that what a line costs the machine, on its way to the host, is over before a measurement begins. */
+/* The time in which a line reaches the host, so that its cost is not measured. */
 #define SETTLE_NS 50000000
 
-/* A whole line in one write: a console must not mix it with the kernel's. */
+/* Writes a whole line at once: a console must not mix it with the kernel's messages. */
 static void say(const char *format, ...)
 {
 	char line[200] = BENCH_GUEST_MARK;
@@ -59,7 +59,7 @@ static uint64_t now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* "  6:   1234   99   IO-APIC   6-edge   virtio1": the sum over the processors and the devices. */
+/* Lines like "  6:   1234   99   IO-APIC   6-edge   virtio1": the sum over processors and devices. */
 static unsigned long long count_interrupts(void)
 {
 	char line[4096];
@@ -87,11 +87,11 @@ struct disk {
 	int fd;
 	uint64_t bytes;
 	aio_context_t aio;
-	char *buffer;      /* of DEPTH_MAX requests of 4 KiB, or of one of 1 MiB */
-	uint64_t *latency; /* of LATENCIES_MAX */
+	char *buffer;      /* for DEPTH_MAX requests of 4 KiB, or one of 1 MiB */
+	uint64_t *latency; /* room for LATENCIES_MAX */
 };
 
-/* Where requests go: always the same places in the same order (splitmix64). */
+/* Where requests go: the same places in the same order in every run (splitmix64). */
 struct places {
 	uint64_t state, next, count;
 	bool random;
@@ -113,7 +113,7 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Linux AIO, which needs no library and no threads: with O_DIRECT on a disk it is asynchronous in truth. */
+/* Linux AIO needs no library and no threads, and with O_DIRECT on a disk it is really asynchronous. */
 static int submit(const struct disk *disk, struct iocb **list, size_t count)
 {
 	for (size_t done = 0; done < count;) {
@@ -125,7 +125,7 @@ static int submit(const struct disk *disk, struct iocb **list, size_t count)
 	return 0;
 }
 
-/* Requests until the time is up, and their number; -1 with errno. */
+/* Issues requests until the time is up. Returns their number, or -1 with errno. */
 static long run_requests(const struct disk *disk, const struct bench_guest_op *op)
 {
 	struct iocb iocbs[DEPTH_MAX], *list[DEPTH_MAX];
@@ -274,7 +274,7 @@ static int run_vsock(void)
 
 /* ---- connect ---- */
 
-/* The command takes this program's place: what it writes is the stream, and nothing is between the two. */
+/* Becomes the command, which then writes directly to the connection. */
 static int run_connect(char **command)
 {
 	struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = BENCH_GUEST_PORT};
@@ -286,7 +286,7 @@ static int run_connect(char **command)
 
 /* ---- boot ---- */
 
-/* One instruction and one exit, where a console would need a driver, a device node and an exit a byte. */
+/* One instruction and one exit. A console needs a driver, a device node, and an exit for each byte. */
 static bool say_by_port(void)
 {
 	static const char line[] = BENCH_GUEST_MARK "begin " BENCH_GUEST_INIT "\n";
@@ -311,7 +311,7 @@ static int run(int argc, char **argv)
 	return fail("bench-guest");
 }
 
-/* As the init of an initramfs that holds nothing else. */
+/* Sets up what an init needs in an initramfs that holds nothing else. */
 static void be_init(void)
 {
 	mkdir("/dev", 0755);
@@ -327,13 +327,12 @@ int main(int argc, char **argv)
 {
 	if (getpid() != 1)
 		return run(argc, argv);
-	/* Without a word of what to do: the boot itself is what is measured. */
 	if (argc == 2 && strcmp(argv[1], "boot") == 0) {
 		if (!say_by_port()) {
 			be_init();
 			say("begin " BENCH_GUEST_INIT);
 		}
-		sleep(1); /* the host counts what it took, while this machine is there */
+		sleep(1); /* the host reads its counters while the machine exists */
 	} else if (argc > 1) {
 		be_init();
 		run(argc, argv);

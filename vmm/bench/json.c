@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Results for programs. JSON: one object, "schema": "wisp-bench-1"; times are integers of nanoseconds, at_ns from the
- * first stage of the run. CSV: a line for each stage of each run, or for each value of a metric.
+ * Results for programs. The JSON is one object with "schema": "wisp-bench-1"; times are integers in nanoseconds, and
+ * at_ns counts from the first stage of the run. The CSV has a line for each stage of each run, or for each value of a
+ * metric.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
 
 static void put_summary(struct cli_json *json, const char *key, const struct bench_summary *s)
 {
@@ -112,7 +113,7 @@ static void put_config(
 	cli_json_close(json, '}');
 }
 
-/* In millionths: numbers that every reader of JSON keeps exact. */
+/* In millionths: every reader of JSON keeps integers exact. */
 static void put_ratio(struct cli_json *json, const struct bench_ratio *ratio)
 {
 	cli_json_number(json, "ratio_ppm", (int64_t)(ratio->ratio * 1e6 + 0.5));

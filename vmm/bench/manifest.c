@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The environment of a measurement: without it a figure is a number. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
 
 #define ENTRIES_MAX 320u
 
-/* Groups are objects of the JSON; "" is the manifest itself. Those of a group follow each other. */
+/* A group is an object of the JSON; "" is the manifest itself. The entries of a group are adjacent. */
 struct entry {
 	const char *group;
 	char key[64];
@@ -35,7 +34,7 @@ static void put(struct bench_manifest *m, const char *group, const char *key, co
 	snprintf(e->value, sizeof(e->value), "%s", value);
 }
 
-/* The first line of a file of sysfs or proc; nothing where there is none. */
+/* The first line of a file of sysfs or proc. False if there is none. */
 static bool read_line(const char *path, char *to, size_t size)
 {
 	FILE *file = fopen(path, "re");
@@ -60,8 +59,8 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct entry *)a)->key, ((const struct entry *)b)->key);
 }
 
-/* Each file of a folder: a module's parameters, the vulnerabilities. */
-static void put_folder(struct bench_manifest *m, const char *group, const char *path)
+/* Each file of a directory, such as a module's parameters. */
+static void put_directory(struct bench_manifest *m, const char *group, const char *path)
 {
 	DIR *dir = opendir(path);
 	struct dirent *found;
@@ -135,33 +134,33 @@ static void put_hash(struct bench_manifest *m, const char *group, const char *ke
 		put(m, group, name, hex);
 }
 
-const char *bench_kernel_path(const struct cli_args *args, char *buffer, size_t size)
+const char *bench_kernel_path(const struct bench *bench, const struct bench_setup *setup, char *buffer, size_t size)
 {
-	const char *libdir = cli_libdir();
-	if (args->kernel)
-		return args->kernel;
-	snprintf(buffer, size, "%s/%s", libdir ? libdir : "", args->cpus > 1 ? "vmlinux-smp" : "vmlinux-up");
+	const struct cli_machine *machine = &setup->machine;
+	if (machine->kernel)
+		return machine->kernel;
+	snprintf(buffer, size, "%s/%s", bench->places->libdir, machine->cpus > 1 ? "vmlinux-smp" : "vmlinux-up");
 	return buffer;
 }
 
-static void put_config(struct bench_manifest *m, const struct bench_config *config)
+static void put_config(struct bench_manifest *m, const struct bench *bench, const struct bench_config *config)
 {
 	char path[512], text[32];
-	const struct cli_args *args = &config->args;
-	const char *libdir = cli_libdir();
+	const struct cli_machine *machine = &config->setup.machine;
+	const char *libdir = bench->places->libdir, *image = config->setup.image;
 	put(m, config->label, "options", config->words);
-	put_hash(m, config->label, "kernel", bench_kernel_path(args, path, sizeof(path)));
-	snprintf(path, sizeof(path), "%s/initramfs.cpio", libdir ? libdir : "");
-	put_hash(m, config->label, "initramfs", args->initramfs ? args->initramfs : path);
-	snprintf(path, sizeof(path), "%s/base.squashfs", libdir ? libdir : "");
-	put_hash(m, config->label, "image", args->operand_count > 0 ? args->operands[0] : path);
-	snprintf(text, sizeof(text), "%u", args->cpus ? args->cpus : 1);
+	put_hash(m, config->label, "kernel", bench_kernel_path(bench, &config->setup, path, sizeof(path)));
+	snprintf(path, sizeof(path), "%s/initramfs.cpio", libdir);
+	put_hash(m, config->label, "initramfs", machine->initramfs ? machine->initramfs : path);
+	snprintf(path, sizeof(path), "%s/base.squashfs", libdir);
+	put_hash(m, config->label, "image", image ? image : path);
+	snprintf(text, sizeof(text), "%u", machine->cpus ? (unsigned)machine->cpus : 1);
 	put(m, config->label, "vcpus", text);
-	snprintf(text, sizeof(text), "%u", args->memory_mib ? args->memory_mib : WISP_MEMORY_MIB_DEFAULT);
+	snprintf(text, sizeof(text), "%u", machine->memory_mib ? machine->memory_mib : WISP_MEMORY_MIB_DEFAULT);
 	put(m, config->label, "memory_mib", text);
-	snprintf(text, sizeof(text), "%zu", args->disk_count);
+	snprintf(text, sizeof(text), "%zu", machine->disk_count);
 	put(m, config->label, "further_disks", text);
-	put(m, config->label, "kernel_args", args->kernel_args ? args->kernel_args : "");
+	put(m, config->label, "kernel_args", machine->kernel_args ? machine->kernel_args : "");
 }
 
 struct bench_manifest *bench_read_manifest(const struct bench *bench)
@@ -176,18 +175,18 @@ struct bench_manifest *bench_read_manifest(const struct bench *bench)
 	put(m, "", "date", text);
 	snprintf(text, sizeof(text), "wisp %s", wisp_get_version());
 	put(m, "", "version", text);
-	put(m, "", "page_cache", bench->args->bench.cold ? "dropped before each run" : "warm");
+	put(m, "", "page_cache", bench->options->cold ? "dropped before each run" : "warm");
 	put_cpu(m);
 	put_host(m);
-	const char *libdir = cli_libdir();
-	snprintf(text, sizeof(text), "%s/wisp-vmm", libdir ? libdir : "");
-	put_hash(m, "", "monitor", bench->args->helper ? bench->args->helper : text);
+	const char *monitor = bench->options->setup.machine.monitor;
+	snprintf(text, sizeof(text), "%s/wisp-vmm", bench->places->libdir);
+	put_hash(m, "", "monitor", monitor ? monitor : text);
 	for (size_t i = 0; i < bench->config_count && strcmp(bench->verb, "floor") != 0; i++)
-		put_config(m, &bench->config[i]);
-	put_folder(m, "mitigations", "/sys/devices/system/cpu/vulnerabilities");
-	put_folder(m, "kvm", "/sys/module/kvm/parameters");
-	put_folder(m, "kvm_intel", "/sys/module/kvm_intel/parameters");
-	put_folder(m, "kvm_amd", "/sys/module/kvm_amd/parameters");
+		put_config(m, bench, &bench->config[i]);
+	put_directory(m, "mitigations", "/sys/devices/system/cpu/vulnerabilities");
+	put_directory(m, "kvm", "/sys/module/kvm/parameters");
+	put_directory(m, "kvm_intel", "/sys/module/kvm_intel/parameters");
+	put_directory(m, "kvm_amd", "/sys/module/kvm_amd/parameters");
 	return m;
 }
 
@@ -205,7 +204,7 @@ const char *bench_get_manifest(const struct bench_manifest *m, const char *key)
 	return "";
 }
 
-/* What a reader looks for first; all of it is in the JSON. */
+/* The main entries; the JSON has all of them. */
 void bench_print_manifest(const struct bench_manifest *m, FILE *to)
 {
 	bool virtual = strcmp(bench_get_manifest(m, "host_is_virtual"), "yes") == 0;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench boot --peer: a sandbox's boot and that of another monitor's guest, in turns. Both are timed from outside:
- * from just before the monitor's exec(), by what the guest writes to an I/O port, so neither guest's clock matters.
- * wisp's kernel is entered when its first vCPU runs; the peer's says so with its first instruction (bench_guest.h).
+ * boot --peer: the boot of a sandbox and that of another monitor's guest, in interleaved runs. Both are timed from
+ * outside, from just before the exec() of the monitor, by what the guest writes to an I/O port: the guests' clocks do
+ * not matter. wisp's kernel is entered when its first vCPU runs; the peer's kernel reports its entry (guest.h).
  */
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/side.h"
 
 static const struct bench_span_info first_byte = {"first-byte",
         "exec() of wisp-vmm to the first command's first byte; of the peer to its init", BENCH_SPAWN, BENCH_FIRST_BYTE};
@@ -60,7 +60,7 @@ static int measure_peer(struct bench *bench, struct bench_side *peer, const stru
 static int run_peer(struct bench *bench, const struct metrics *metrics, size_t run)
 {
 	struct bench_side peer = {.name = "the peer", .out = -1};
-	int r = bench->args->bench.cold ? bench_drop_caches() : 0;
+	int r = bench->options->cold ? bench_drop_caches() : 0;
 	int code = r < 0 ? cli_fail("bench: cannot drop the page cache: %s", strerror(-r)) : 0;
 	if (code == 0)
 		code = bench_start_peer(bench, &peer);
@@ -76,7 +76,7 @@ int bench_run_boot_peer(struct bench *bench)
 	struct metrics metrics = {
 	        .first_byte = bench_add_metric(bench, first_byte.name, "ns", first_byte.what, bench->runs),
 	        .kernel = bench_add_metric(bench, kernel.name, "ns", kernel.what, bench->runs),
-	        .exits = bench_add_metric(bench, "kernel exits", "milli", "KVM's exits meanwhile", bench->runs)};
+	        .exits = bench_add_metric(bench, "kernel exits", "milli", "KVM's exits in that time", bench->runs)};
 	int code = metrics.first_byte && metrics.kernel && metrics.exits ? 0 : cli_fail("out of memory");
 	for (size_t i = 0; i < rounds && code == 0 && !bench_poll_signal(bench, 0); i++) {
 		size_t run = i < bench->warmup ? 0 : i - bench->warmup + 1;

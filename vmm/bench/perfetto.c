@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The runs as a trace that ui.perfetto.dev and chrome://tracing open: the Trace Event Format. A run is a process, an
- * owner of stages a thread, a stage a slice; times are microseconds with three digits.
+ * The runs in the Trace Event Format, which ui.perfetto.dev and chrome://tracing open. A run is a process, an owner of
+ * stages is a thread, and a stage is a slice. Times are microseconds with three digits.
  */
 #include "vmm/bench/bench.h"
 

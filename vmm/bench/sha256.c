@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SHA-256 (FIPS 180-4) of files: by it a kernel or image in a benchmark's report is known again. */
+/* SHA-256 (FIPS 180-4) of files, which identifies the kernels and images of a report. */
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
 
 struct sha256 {
 	uint32_t h[8];

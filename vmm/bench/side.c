@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * wisp bench blk, vsock, boot and floor: the two sides that are measured, a sandbox and, with --peer, the guest of
- * another monitor. Both run the same program (bench_guest.h) and are read the same way: the sandbox's through a
- * session, the peer's from its console, which is the standard output of its command. (Of boot, only the peer is a side;
- * of floor, both are monitors with a console to read.)
- */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,39 +7,57 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/bench/bench.h"
-#include "vmm/cli/guest.h"
+#include "vmm/bench/side.h"
 
-/* Of silence, after which a side is given up: longer than any boot or measurement. */
+/* A side that is silent for so long has failed: longer than any boot or measurement. */
 #define SILENCE_MS 120000
 #define END_MS 5000 /* of a killed program */
 
 /* ---- A sandbox with the program in it ---- */
 
-int bench_send_program(struct wisp_sandbox *sandbox)
+/* The whole file, to be freed. NULL with errno. */
+static char *read_file(const char *path, size_t *length)
 {
-	static const char *const argv[] = {"sh", "-c", "cat >" BENCH_PROGRAM " && chmod 755 " BENCH_PROGRAM, NULL};
-	char path[PATH_MAX], chunk[65536];
-	struct guest guest;
-	const char *libdir = cli_libdir();
-	snprintf(path, sizeof(path), "%s/bench-guest", libdir ? libdir : "");
+	struct stat st;
 	FILE *file = fopen(path, "re");
 	if (!file)
-		return cli_fail("bench: cannot open %s: %s: check the installation", path, strerror(errno));
-	if (!guest_start(&guest, sandbox, argv, "root", true)) {
-		fclose(file);
-		return CLI_EXIT_FAILED;
+		return NULL;
+	char *data = fstat(fileno(file), &st) == 0 ? malloc((size_t)st.st_size + 1) : NULL;
+	*length = data ? fread(data, 1, (size_t)st.st_size, file) : 0;
+	if (data && ferror(file)) {
+		free(data);
+		data = NULL;
 	}
-	size_t n;
-	while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0 && guest_write(&guest, chunk, n))
-		;
-	bool failed = ferror(file);
 	fclose(file);
-	int code = guest_finish(&guest, "bench: sending " BENCH_PROGRAM);
-	return code || !failed ? code : cli_fail("bench: cannot read %s", path);
+	return data;
+}
+
+int bench_send_program(const struct bench *bench, struct wisp_sandbox *sandbox)
+{
+	static const char *const argv[] = {"sh", "-c", "cat >" BENCH_PROGRAM " && chmod 755 " BENCH_PROGRAM, NULL};
+	struct wisp_exec_options options = {
+	        .size = sizeof(options), .user = "root", .cwd = "/", .stdin_mode = WISP_STDIN_BYTES};
+	struct wisp_output *output;
+	struct wisp_error error;
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/bench-guest", bench->places->libdir);
+	char *program = read_file(path, &options.stdin_length);
+	if (!program)
+		return cli_fail("bench: cannot read %s: %s; install wisp again", path, strerror(errno));
+	options.stdin_data = program;
+	int code = 0;
+	if (wisp_exec(sandbox, argv, &options, &output, &error) < 0)
+		code = cli_fail_error(&error);
+	else if (!output->status.success)
+		code = cli_fail("bench: cannot write " BENCH_PROGRAM " in the guest: %.*s", (int)output->stderr_length,
+		        (const char *)output->stderr_data);
+	wisp_free_output(output);
+	free(program);
+	return code;
 }
 
 int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
@@ -56,12 +68,12 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side)
 	side->sandbox = bench_boot_sandbox(bench, &bench->config[0], &error);
 	if (!side->sandbox)
 		return bench->interrupted ? 0 : CLI_EXIT_FAILED;
-	if (wisp_inspect_sandbox(cli_state_root(), wisp_get_sandbox_name(side->sandbox), &info, NULL) == 0) {
+	if (wisp_inspect_sandbox(bench->places->state_root, wisp_get_sandbox_name(side->sandbox), &info, NULL) == 0) {
 		side->pid = info->pid;
 		bench_watch_syscalls(&side->syscalls, side->pid);
 		wisp_free_sandbox_info(info);
 	}
-	return bench_send_program(side->sandbox);
+	return bench_send_program(bench, side->sandbox);
 }
 
 /* ---- Programs ---- */
@@ -90,7 +102,7 @@ struct start {
 	int error;
 };
 
-/* In the child: dies with us; signals are not blocked; no input. Says when exec() was called; returns if it failed. */
+/* In the child, which dies with its parent and has no input: reports when it calls exec(). Returns if that fails. */
 static void exec_program(char *const *argv, int as, int out, int started)
 {
 	struct start start = {0};
@@ -128,7 +140,7 @@ int bench_start_program(struct bench_side *side, char *const *argv, int as)
 	error = side->pid < 0 ? errno : 0;
 	close(out[1]);
 	close(started[1]);
-	/* A program that was started has closed it. */
+	/* exec() closes the other end. */
 	while (side->pid > 0 && read(started[0], &start, sizeof(start)) == sizeof(start))
 		error = start.error;
 	side->began = start.at;
@@ -139,7 +151,7 @@ int bench_start_program(struct bench_side *side, char *const *argv, int as)
 
 int bench_start_peer(const struct bench *bench, struct bench_side *side)
 {
-	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->args->bench.peer);
+	char *argv[BENCH_WORDS_MAX + 1] = {NULL}, *copy = strdup(bench->options->peer);
 	if (!copy)
 		return cli_fail("out of memory");
 	bench_split_words(copy, argv, BENCH_WORDS_MAX);
@@ -162,7 +174,7 @@ static int start_side(const struct bench *bench, struct bench_side *side, const 
 void bench_stop_side(struct bench_side *side)
 {
 	if (side->session) {
-		/* Until it is gone: the next one listens on the same port. */
+		/* Wait until it is gone: the next one listens on the same port. */
 		const struct wisp_event *event;
 		wisp_kill_session(side->session, NULL);
 		while (wisp_recv_event(side->session, END_MS, &event, NULL) == 0 && event->type != WISP_EVENT_DONE)
@@ -183,12 +195,12 @@ void bench_stop_side(struct bench_side *side)
 
 /* ---- Lines ---- */
 
-/* More of the session's output, as read() would have it; -1 after a message. */
+/* Like read(2), from the session's output. -1 with EAGAIN, or after a message. */
 static ssize_t receive(struct bench_side *side, char *to, size_t size)
 {
 	const struct wisp_event *event;
 	struct wisp_error error;
-	/* An event lives until the next call: what does not fit is taken up again. */
+	/* The event stays valid until the next call: what does not fit is copied later. */
 	while (side->held == 0) {
 		int r = wisp_recv_event(side->session, 0, &event, &error);
 		if (r == -EAGAIN) {
@@ -218,7 +230,7 @@ static ssize_t receive(struct bench_side *side, char *to, size_t size)
 	return (ssize_t)n;
 }
 
-/* True when there may be something to read; false when a signal came, or after a message. */
+/* True if there may be something to read. False if a signal arrived, or after a message. */
 static bool wait_some(struct bench *bench, const struct bench_side *side)
 {
 	struct pollfd pfds[2] = {
@@ -226,11 +238,11 @@ static bool wait_some(struct bench *bench, const struct bench_side *side)
 	        {.events = POLLIN, .fd = bench->signal_fd}};
 	int n = poll(pfds, 2, SILENCE_MS);
 	if (n == 0)
-		cli_fail("bench: %s has not said a word for %d s", side->name, SILENCE_MS / 1000);
+		cli_fail("bench: %s wrote nothing for %d s", side->name, SILENCE_MS / 1000);
 	return n > 0 && !(pfds[1].revents && bench_poll_signal(bench, 0));
 }
 
-/* Reads what has come: false at the end of it, however that came. */
+/* Reads what has arrived. False at the end, for whatever reason. */
 static bool fill(struct bench *bench, struct bench_side *side)
 {
 	bool fresh = side->length == 0;
@@ -255,7 +267,7 @@ bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_
 	while (!side->ended) {
 		char *end = memchr(side->text, '\n', side->length);
 		if (!end && side->length == sizeof(side->text) - 1)
-			side->length = 0; /* no line of ours is so long */
+			side->length = 0; /* no line of bench-guest is so long */
 		if (!end) {
 			side->ended = !fill(bench, side);
 			continue;
@@ -268,7 +280,7 @@ bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_
 		memmove(side->text, end + 1, side->length);
 		line->counts = line->type == BENCH_LINE_BEGIN ? bench_count_side(side) : side->counts;
 		line->at = side->at;
-		side->at = side->read_at; /* of what is left in `text`: it came with the end of this line */
+		side->at = side->read_at; /* what is left in `text` arrived together with the end of this line */
 		if (ours)
 			return true;
 	}
@@ -279,7 +291,7 @@ bool bench_parse_guest_line(const char *text, struct bench_guest_line *line)
 {
 	unsigned long long v[5];
 	int used = 0;
-	/* A console's first words may share its line. */
+	/* A console may print something else first on the same line. */
 	const char *at = strstr(text, BENCH_GUEST_MARK);
 	*line = (struct bench_guest_line){0};
 	if (!at)
@@ -314,80 +326,13 @@ bool bench_parse_guest_line(const char *text, struct bench_guest_line *line)
 	return true;
 }
 
-/* ---- Results ---- */
-
-struct bench_metric *bench_add_results(
-        struct bench *bench, const char *name, const char *unit, const char *what, const char *per)
-{
-	static const struct {
-		const char *suffix, *unit, *what;
-	} others[BENCH_RESULT_METRICS - 1] = {
-	        {"p99", "ns", "99 of 100 took at most so long, in each run"},
-	        {"exits", "milli", "KVM's exits"},
-	        {"interrupts", "milli", "interrupts of the guest's virtio devices"},
-	        {"syscalls", "milli", "system calls of the monitor's threads"},
-	};
-	char text[32];
-	struct bench_metric *first = bench_add_metric(bench, name, unit, what, bench->runs);
-	for (size_t i = 0; first && i < BENCH_RESULT_METRICS - 1; i++) {
-		snprintf(text, sizeof(text), "%s %s", name, others[i].suffix);
-		struct bench_metric *metric =
-		        bench_add_metric(bench, text, others[i].unit, others[i].what, bench->runs);
-		if (!metric)
-			return NULL;
-		metric->per = i > 0 ? per : "";
-	}
-	return first;
-}
-
-void bench_add_value(struct bench_metric *metric, bool peer, int64_t value)
-{
-	if (value < 0)
-		return;
-	if (peer)
-		metric->peer[metric->peer_count++] = value;
-	else
-		metric->values[metric->count++] = value;
-}
-
-void bench_add_result(struct bench_metric *first, bool peer, const struct bench_result *r)
-{
-	bool bytes = strcmp(first->unit, "kB/s") == 0;
-	double rate = bytes ? (double)r->bytes * 1e6 / (double)r->ns : (double)r->requests * 1e12 / (double)r->ns;
-	bench_add_value(first, peer, (int64_t)rate);
-	if (r->p99_ns > 0)
-		bench_add_value(first + 1, peer, (int64_t)r->p99_ns);
-	if (r->exits >= 0)
-		bench_add_value(first + 2, peer, r->exits * 1000 / (int64_t)r->requests);
-	if (r->interrupts >= 0)
-		bench_add_value(first + 3, peer, r->interrupts * 1000 / (int64_t)r->requests);
-	if (r->syscalls >= 0)
-		bench_add_value(first + 4, peer, r->syscalls * 1000 / (int64_t)r->requests);
-}
-
-bool bench_compare_peer(
-        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio)
-{
-	if (metric->peer_count == 0)
-		return false;
-	memcpy(room, metric->peer, metric->peer_count * sizeof(*room));
-	memcpy(other_room, metric->values, metric->count * sizeof(*room));
-	return bench_compare(room, metric->peer_count, other_room, metric->count, ratio);
-}
-
-void bench_set_counts(struct bench_result *r, const struct bench_counts *before, const struct bench_counts *after)
-{
-	r->exits = before->exits >= 0 && after->exits >= 0 ? after->exits - before->exits : -1;
-	r->syscalls = before->syscalls >= 0 && after->syscalls >= 0 ? after->syscalls - before->syscalls : -1;
-}
-
 /* ---- Runs ---- */
 
 int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *const *words,
         int (*measure)(struct bench *bench, struct bench_side *side, bool counts))
 {
 	struct bench_side peer = {.name = "the peer", .out = -1};
-	struct bench_side *sides[2] = {wisp, bench->args->bench.peer ? &peer : NULL};
+	struct bench_side *sides[2] = {wisp, bench->options->peer ? &peer : NULL};
 	size_t all = bench->warmup + bench->runs;
 	int code = 0;
 	for (size_t i = 0; i < all && code == 0 && !bench_poll_signal(bench, 0); i++) {
@@ -407,7 +352,7 @@ int bench_fail_side(const struct bench *bench, const struct bench_side *side, co
 	if (bench->interrupted)
 		return 0;
 	if (line->type == BENCH_LINE_FAIL)
-		return cli_fail("bench: the guest of %s says: %s", side->name, line->name);
-	return cli_fail("bench: %s ended early%s%s%s", side->name, side->last[0] ? "; its last words: '" : "",
+		return cli_fail("bench: the guest of %s reported: %s", side->name, line->name);
+	return cli_fail("bench: %s ended early%s%s%s", side->name, side->last[0] ? "; its last line: '" : "",
 	        side->last, side->last[0] ? "'" : "");
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The stages of a sandbox's life, in order, and what the monitor's trace and the kernel's symbols say about them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/stages.h"
 
 const struct bench_stage_info bench_stages[BENCH_STAGES] = {
         [BENCH_CREATE] = {"create", "wisp_create_sandbox is called", BENCH_LIBRARY},
@@ -20,13 +20,13 @@ const struct bench_stage_info bench_stages[BENCH_STAGES] = {
         [BENCH_REST_INIT] = {"rest_init", "start_kernel: memory, scheduler, clocks, console", BENCH_KERNEL},
         [BENCH_INITCALLS] = {"initcalls", "kernel_init begins, up to the first initcall", BENCH_KERNEL},
         [BENCH_FREE_INITMEM] = {"free_initmem", "initcalls, the initramfs unpacked", BENCH_KERNEL},
-        [BENCH_INIT_EXEC] = {"init_exec", "initial memory freed and protected", BENCH_KERNEL},
+        [BENCH_INIT_EXEC] = {"init_exec", "init memory freed and protected", BENCH_KERNEL},
         [BENCH_INIT_ENTERED] = {"init_entered", "execve of the agent", BENCH_KERNEL},
         [BENCH_AGENT_SERVES] = {"agent_serves", "root mounted, devices, socket: the agent serves", BENCH_AGENT},
-        [BENCH_READY] = {"ready", "the agent's word reaches the monitor", BENCH_AGENT},
+        [BENCH_READY] = {"ready", "the agent's message reaches the monitor", BENCH_AGENT},
         [BENCH_FIRST_BYTE] = {"first_byte", "first command: connection, fork, exec, output", BENCH_COMMAND},
-        [BENCH_EXITED] = {"exited", "its end is known on the host", BENCH_COMMAND},
-        [BENCH_ENDED] = {"ended", "the monitor sees that its owner is done", BENCH_TEARDOWN},
+        [BENCH_EXITED] = {"exited", "the host knows that the command has exited", BENCH_COMMAND},
+        [BENCH_ENDED] = {"ended", "the monitor sees that its owner has closed the sandbox", BENCH_TEARDOWN},
         [BENCH_TORN_DOWN] = {"torn_down", "vCPU, VM, devices and memory released", BENCH_TEARDOWN},
         [BENCH_GONE] = {"gone", "the monitor's process is reaped", BENCH_TEARDOWN},
 };
@@ -40,15 +40,15 @@ const struct bench_span_info bench_spans[BENCH_SPANS] = {
         {"to_ready", "exec() of wisp-vmm to ready", BENCH_SPAWN, BENCH_READY},
         {"to_first_byte", "exec() of wisp-vmm to the first command's first byte", BENCH_SPAWN, BENCH_FIRST_BYTE},
         {"to_gone", "exec() of wisp-vmm to its process reaped", BENCH_SPAWN, BENCH_GONE},
-        {"total", "all of it, from the library's call to the last process reaped", BENCH_CREATE, BENCH_GONE},
+        {"total", "everything, from the call to the library to the last process reaped", BENCH_CREATE, BENCH_GONE},
 };
 
 const char *const bench_counters[BENCH_COUNTERS] = {
         "exits", "io_exits", "mmio_exits", "halt_exits", "irq_exits", "irq_injections", "pf_taken"};
 
-/* ---- The monitor's trace: {"stage":"main","ns":123,"exits":4,...} a line, as trace_write writes it ---- */
+/* ---- The monitor's trace: lines of {"stage":"main","ns":123,"exits":4,...} ---- */
 
-/* The number of a key of this line; false if it has none. */
+/* The number of a key in this line. False if there is none. */
 static bool find_number(const char *line, size_t length, const char *key, uint64_t *value)
 {
 	char quoted[32];
@@ -90,7 +90,7 @@ bool bench_parse_trace(const char *text, struct bench_sample *sample)
 
 /* ---- From stamps to durations ---- */
 
-/* The latest time of the stages before this one; threads reach some of them in another order. */
+/* The latest time of the previous stages: threads may reach some of them in another order. */
 static uint64_t latest_before(const struct bench_sample *sample, size_t stage)
 {
 	uint64_t latest = 0;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The arithmetic of wisp bench: percentiles, and the bootstrap of a ratio of medians. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/stats.h"
 
 #define SEED 0x77697370u
 
@@ -21,7 +20,7 @@ int64_t bench_percentile(const int64_t *sorted, size_t n, unsigned per_mille)
 	if (part == 0)
 		return sorted[below];
 	int64_t step = sorted[below + 1] - sorted[below];
-	/* In two parts: the product of a whole step may not fit. */
+	/* In two parts: the product of a whole step may overflow. */
 	return sorted[below] + step / 1000 * part + (step % 1000 * part + 500) / 1000;
 }
 
@@ -45,7 +44,7 @@ void bench_summarize_copy(const int64_t *values, size_t n, int64_t *room, struct
 	bench_summarize(room, n, summary);
 }
 
-/* splitmix64 (Steele, Lea and Flood): any seed is a good one. */
+/* splitmix64 (Steele, Lea and Flood): any seed will do. */
 static uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = (*state += 0x9e3779b97f4a7c15u);
@@ -54,7 +53,7 @@ static uint64_t next_random(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-/* The median of n values drawn from `sorted` with replacement: how often each was drawn is all one needs. */
+/* The median of n values drawn from `sorted` with replacement, from how often each was drawn. */
 static double resampled_median(const int64_t *sorted, size_t n, uint32_t *drawn, uint64_t *state)
 {
 	memset(drawn, 0, n * sizeof(*drawn));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench exec: what a program's standard output reaches of the rate of a raw vsock stream. Both are the same dd in
- * the same sandbox, in turns; once it writes to the pipe that the agent gives it, and once to a vsock connection of its
- * own, whose other end is here.
+ * exec: the rate of a program's standard output compared with that of a raw vsock stream. Both are the same dd in the
+ * same sandbox, in interleaved runs. It writes to the pipe that the agent gives it, or to a vsock connection of its own
+ * to this process.
  */
 #include <errno.h>
 #include <poll.h>
@@ -12,12 +12,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "vmm/bench/bench.h"
-#include "vmm/bench/guest.h"
+#include "vmm/bench/side.h"
 
 #define BLOCK 65536u
 
-/* As the library reads: the reference must not have the better reader. */
+/* The library reads as much at once: the reference must not have a better reader. */
 #define READ_SIZE (3u * (65536 + 8))
 
 static int fail(struct wisp_error *error, int errnum, const char *what)
@@ -29,7 +28,7 @@ static int fail(struct wisp_error *error, int errnum, const char *what)
 
 /* ---- Rates ---- */
 
-/* From the first piece on, which is not counted: how long the program took to start is no matter. */
+/* Starts at the first piece, which is not counted, so that the program's start is not measured. */
 struct meter {
 	uint64_t begin_ns, end_ns, bytes, all;
 };
@@ -44,16 +43,16 @@ static void count(struct meter *meter, size_t length)
 	meter->all += length;
 }
 
-/* In kB/s, for its digits; or -errno. */
+/* In kB/s, or -errno. */
 static int64_t read_meter(const struct meter *meter, uint32_t mib, struct wisp_error *error)
 {
 	if (meter->all != (uint64_t)mib << 20)
-		return fail(error, EPIPE, "the stream has another length");
+		return fail(error, EPIPE, "the stream has an unexpected length");
 	uint64_t ns = meter->end_ns - meter->begin_ns;
 	return ns > 0 ? (int64_t)(meter->bytes * 1000 / (ns / 1000 + 1)) : 0;
 }
 
-/* dd's words, behind those that give it another standard output. */
+/* The command line of dd, and of bench-guest if that gives dd another standard output. */
 struct words {
 	const char *argv[8];
 	char count[32];
@@ -108,7 +107,7 @@ static int listen_raw(const struct wisp_sandbox *sandbox, struct sockaddr_un *ad
 	return fd;
 }
 
-/* The program's connection, or -errno when it ends without. */
+/* The program's connection, or -errno if it ends without one. */
 static int accept_raw(int listener, struct wisp_session *session, struct wisp_error *error)
 {
 	struct pollfd pfds[2] = {
@@ -169,18 +168,7 @@ static int64_t time_raw(struct wisp_sandbox *sandbox, uint32_t mib, struct wisp_
 	return r < 0 ? r : read_meter(&meter, mib, error);
 }
 
-/* ---- Both, in turns ---- */
-
-bool bench_compare_reference(
-        const struct bench_metric *metric, int64_t *room, int64_t *other_room, struct bench_ratio *ratio)
-{
-	const struct bench_metric *reference = metric->reference;
-	if (!reference)
-		return false;
-	memcpy(room, reference->values, reference->count * sizeof(*room));
-	memcpy(other_room, metric->values, metric->count * sizeof(*room));
-	return bench_compare(room, reference->count, other_room, metric->count, ratio);
-}
+/* ---- Both ---- */
 
 int bench_run_streams(struct bench *bench, struct wisp_sandbox *sandbox, size_t runs, uint32_t mib)
 {
@@ -191,11 +179,11 @@ int bench_run_streams(struct bench *bench, struct wisp_sandbox *sandbox, size_t 
 	        bench_add_metric(bench, "stdout", "kB/s", "the same program's output, received here", runs)};
 	if (!metric[0] || !metric[1])
 		return cli_fail("out of memory");
-	int code = bench_send_program(sandbox);
+	int code = bench_send_program(bench, sandbox);
 	if (code)
 		return code;
 	metric[1]->reference = metric[0];
-	/* The first of each is not counted: the guest's kernel meets its memory for the first time. */
+	/* The first run of each is not counted: in it the guest's kernel touches its memory for the first time. */
 	for (size_t i = 0; i < 2 * (runs + 1) && !bench_poll_signal(bench, 0); i++) {
 		struct bench_metric *to = metric[i % 2];
 		bench_progress(bench, to->name, i, 2 * (runs + 1));

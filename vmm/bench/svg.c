@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pictures. One configuration: a Gantt chart of the median run, each stage with its own spread, over the distribution
- * of what one waits for. Several: their time by owner, and one curve each.
+ * Drawings. For one configuration: a Gantt chart of the median run, with the spread of each stage, above the
+ * distribution of the spans. For several configurations: their time by owner, and one curve for each.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
 
 #define WIDTH 1240
 #define LEFT 150
-#define PLOT 650 /* what is wide in proportion to time */
+#define PLOT 650 /* the width of the time axis */
 #define ROW 21
 #define HEAD 92
 #define CURVES 260
@@ -50,12 +50,12 @@ static void put_line(FILE *to, double x1, double y1, double x2, double y2, const
 
 static void put_bar(FILE *to, double x1, double x2, double y, double height, const char *colour)
 {
-	/* What is too short to be seen is there all the same. */
+	/* A very short stage is still visible. */
 	fprintf(to, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x1, y,
 	        x2 - x1 < 1.2 ? 1.2 : x2 - x1, height, colour);
 }
 
-/* 1, 2 or 5 times a power of ten: about eight on the axis. */
+/* 1, 2 or 5 times a power of ten, for about eight ticks. */
 static double tick_step(double span)
 {
 	static const double factors[] = {1, 2, 5, 10};
@@ -254,7 +254,7 @@ static void draw_one(const struct bench *bench, FILE *to)
 	}
 	for (size_t i = 0; i < BENCH_SPANS; i++)
 		count += add_curve(&curves[count], bench_spans[i].what, config, &bench_spans[i]);
-	put_text(to, 20, bottom + 52, "", "Share of the runs that needed at most so long");
+	put_text(to, 20, bottom + 52, "", "Share of the runs that took at most this long");
 	if (count > 0)
 		put_curves(to, bottom + 68, curves, count);
 	free_curves(curves, count);
@@ -303,7 +303,7 @@ static void draw_several(const struct bench *bench, FILE *to)
 	for (size_t i = 0; i < bench->config_count; i++)
 		put_owners(&bench->config[i], &axis, HEAD + (ROW + 10) * (double)i, to);
 	put_text(to, 20, bottom + 52, "",
-	        "Share of the runs that needed at most so long, exec() of wisp-vmm to first byte");
+	        "Share of the runs that took at most this long, exec() of wisp-vmm to first byte");
 	if (count > 0)
 		put_curves(to, bottom + 68, curves, count);
 	free_curves(curves, count);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What wisp bench prints for a person: milliseconds. */
+/* Results for people, in milliseconds. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/manifest.h"
 
 static double ms(int64_t ns)
 {
@@ -56,7 +56,7 @@ static void print_spans(const struct bench_config *config, int64_t *values, FILE
 	}
 }
 
-/* What of the time to the first byte, or else of all, is whose. */
+/* The time that each owner takes. */
 static void print_owners(const struct bench_config *config, int64_t *values, FILE *to)
 {
 	fputs("\nby owner, p50 of each:", to);
@@ -190,7 +190,8 @@ static void print_metrics(const struct bench *bench, int64_t *values, int64_t *o
 			continue;
 		fprintf(to, "%-22s %-4s |", metric->name, unit->shown);
 		print_summary(to, &summary, unit->scale);
-		fprintf(to, "  %s%s%s (%zu)\n", metric->what, metric->per[0] ? " " : "", metric->per, metric->count);
+		fprintf(to, "  %s%s%s (%zu)\n", metric->what, metric->per[0] ? " per " : "", metric->per,
+		        metric->count);
 		if (metric->peer_count == 0)
 			continue;
 		bench_summarize_copy(metric->peer, metric->peer_count, values, &summary);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp bench vsock: streams both ways and short connections, between this process and the guest. wisp's guest is behind
- * a Unix socket, a peer's behind the host's AF_VSOCK.
+ * vsock: streams in both directions and short connections, between this process and the guest. The library connects to
+ * wisp's guest; the peer's is reached through the host's AF_VSOCK.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,11 +12,11 @@
 
 #include <linux/vm_sockets.h>
 
-#include "vmm/bench/bench.h"
+#include "vmm/bench/side.h"
 
 #define MEASURE_NS (BENCH_GUEST_MS * 1000000ull)
 #define CHUNK (64u << 10)
-#define CYCLES_MAX 100000u /* and of --cycles */
+#define CYCLES_MAX 100000u /* --cycles has the same limit */
 #define PATIENCE_S 30
 
 static const char *const names[] = {"to-host", "to-guest", "connections"};
@@ -48,7 +48,7 @@ static int open_socket(const struct bench *bench, const struct bench_side *side)
 	struct sockaddr_un unix_addr = {.sun_family = AF_UNIX};
 	struct sockaddr_vm vm_addr = {.svm_family = AF_VSOCK,
 	        .svm_port = BENCH_GUEST_PORT,
-	        .svm_cid = bench->args->bench.peer_cid ? (unsigned)bench->args->bench.peer_cid : BENCH_PEER_CID};
+	        .svm_cid = bench->options->peer_cid ? (unsigned)bench->options->peer_cid : BENCH_PEER_CID};
 	const struct timeval patience = {.tv_sec = PATIENCE_S};
 	bool ours = side->sandbox;
 	int fd = socket(ours ? AF_UNIX : AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -103,7 +103,7 @@ static int request(
 	return -1;
 }
 
-/* -1 where they are not known. */
+/* -1: unknown. */
 static int64_t count_interrupts(const struct bench *bench, const struct bench_side *side)
 {
 	uint64_t count = 0;
@@ -122,7 +122,7 @@ static bool stream(const struct bench *bench, const struct bench_side *side, boo
 	uint64_t begin = bench_now(), bytes = 0;
 	int fd = request(bench, side, to_guest ? BENCH_GUEST_RECEIVE : BENCH_GUEST_SEND, 0);
 	bool good = fd >= 0;
-	/* A MiB at least, for what is counted for each. */
+	/* At least one MiB: counts are per MiB. */
 	while (good && (bench_now() - begin < MEASURE_NS || bytes < 1u << 20)) {
 		ssize_t n = to_guest ? send(fd, chunk, CHUNK, MSG_NOSIGNAL) : recv(fd, chunk, CHUNK, 0);
 		good = n > 0;
@@ -148,7 +148,7 @@ static bool stream_to_guest(const struct bench *bench, const struct bench_side *
 
 static bool connections(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
 {
-	uint64_t wanted = bench->args->bench.cycles;
+	uint64_t wanted = bench->options->cycles;
 	int64_t *took = calloc(CYCLES_MAX, sizeof(*took));
 	struct bench_guest_request echo = {0};
 	struct bench_summary summary;
@@ -202,10 +202,10 @@ int bench_run_vsock(struct bench *bench)
 	struct bench_side wisp;
 	int code = bench_open_sandbox_side(bench, &wisp);
 	if (code == 0 && wisp.sandbox &&
-	        (!bench_add_results(bench, names[0], "kB/s", "from the guest, received here", "a MiB") ||
-	                !bench_add_results(bench, names[1], "kB/s", "to the guest, until all is there", "a MiB") ||
+	        (!bench_add_results(bench, names[0], "kB/s", "from the guest, received here", "MiB") ||
+	                !bench_add_results(bench, names[1], "kB/s", "to the guest, until all has arrived", "MiB") ||
 	                !bench_add_results(
-	                        bench, names[2], "1/ks", "connect, echo, close: cycles a second", "a cycle")))
+	                        bench, names[2], "1/ks", "connect, echo, close: cycles per second", "cycle")))
 		code = cli_fail("out of memory");
 	if (code == 0 && wisp.sandbox)
 		code = bench_run_sides(bench, &wisp, words, measure);

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp attach. */
-#include "vmm/cli/cli.h"
+#include "vmm/cli/execution.h"
+#include "vmm/cli/verbs.h"
 
-/* As the writer, unless only watching was asked for or another client writes. */
-static int open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct cli_args *args,
+struct options {
+	const char *detach_keys;
+	bool live, watch;
+};
+
+/* As the writer, unless the user only watches or another client writes. */
+static int open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct options *options,
         struct wisp_session **session, struct wisp_error *error)
 {
-	struct wisp_open_options options = {.size = sizeof(options), .live = args->live, .write = !args->watch};
-	int r = wisp_open_session(sandbox, id, &options, session, error);
-	if (r < 0 && options.write && error->status == WISP_ERR_WRITER_TAKEN) {
-		cli_fail("another client writes to session %llu: only watching it", (unsigned long long)id);
-		options.write = false;
-		r = wisp_open_session(sandbox, id, &options, session, error);
+	struct wisp_open_options open = {.size = sizeof(open), .live = options->live, .write = !options->watch};
+	int r = wisp_open_session(sandbox, id, &open, session, error);
+	if (r < 0 && open.write && error->status == WISP_ERR_WRITER_TAKEN) {
+		cli_fail("another client writes to session %llu; only watching it", (unsigned long long)id);
+		open.write = false;
+		r = wisp_open_session(sandbox, id, &open, session, error);
 	}
 	return r;
 }
@@ -28,26 +33,27 @@ static bool has_tty(struct wisp_sandbox *sandbox, uint64_t id)
 	return tty;
 }
 
-int cli_attach(struct cli_args *args)
+static int attach(const struct cli_call *call)
 {
+	const struct options *options = call->options;
 	struct wisp_session *session;
 	struct wisp_error error;
 	char why[CLI_WHY_SIZE];
 	uint64_t id;
 	int code = 0;
-	if (!cli_parse_count(args->operands[1], UINT64_MAX, &id, why))
+	if (!cli_parse_count(call->operands[1], UINT64_MAX, &id, why))
 		return cli_fail(
-		        "attach: session '%s': %s: see wisp sessions %s", args->operands[1], why, args->operands[0]);
-	struct wisp_sandbox *sandbox = cli_open(args->operands[0], &code);
+		        "attach: session '%s': %s; see wisp sessions %s", call->operands[1], why, call->operands[0]);
+	struct wisp_sandbox *sandbox = cli_open(call, call->operands[0], &code);
 	if (!sandbox)
 		return code;
-	if (open_session(sandbox, id, args, &session, &error) < 0) {
+	if (open_session(sandbox, id, options, &session, &error) < 0) {
 		code = cli_fail_error(&error);
 		wisp_close_sandbox(sandbox);
 		return code;
 	}
 	if (has_tty(sandbox, id)) {
-		code = cli_bridge_terminal(sandbox, args, session, id, &error);
+		code = cli_bridge_terminal_session(sandbox, session, id, options->detach_keys, &error);
 	} else {
 		cli_block_signals();
 		code = cli_bridge_session(session, &error);
@@ -58,3 +64,33 @@ int cli_attach(struct cli_args *args)
 	wisp_close_sandbox(sandbox);
 	return code;
 }
+
+static const struct cli_option own_options[] = {
+        {.name = "detach-keys",
+                .value = "KEYS",
+                CLI_TEXT(struct options, detach_keys),
+                .help = "the keys that detach from the session and leave it running; default ctrl-]"},
+        {.name = "live",
+                CLI_FLAG(struct options, live),
+                .help = "begin with new output; default: with the output that the sandbox has retained"},
+        {.name = "watch",
+                CLI_FLAG(struct options, watch),
+                .help = "only watch; default: also type, unless another client does"},
+        {0},
+};
+
+static const struct cli_group groups[] = {{.options = own_options}, {0}};
+
+const struct cli_verb cli_attach = {
+        .name = "attach",
+        .synopsis = "NAME SESSION",
+        .summary = "Connect to a running session, or show what an ended one wrote",
+        .details = "SESSION is a number that wisp sessions lists. A session with a terminal is connected to this "
+                   "terminal; any other session is connected to the standard streams.",
+        .groups = groups,
+        .options_size = sizeof(struct options),
+        .operands = {CLI_SANDBOX, CLI_SESSION},
+        .least = 2,
+        .most = 2,
+        .run = attach,
+};

@@ -1,45 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A session on this process's standard streams: nothing of ours is mixed into them. Output is written by the main
- * thread; a second one passes signals on by a control handle, so a reader that stops reading cannot make the command
- * deaf to ^C; a third one reads standard input, where that is a pipe or a file.
+ * A session on this process's standard streams. The main thread writes output. A second thread forwards signals through
+ * a control handle, so that ^C reaches the command even if nobody reads its output. A third thread reads standard input
+ * if it is a pipe or a file.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "vmm/cli/cli.h"
-
-static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-
-static void fill_set(sigset_t *set)
-{
-	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
-		sigaddset(set, forwarded[i]);
-}
-
-void cli_block_signals(void)
-{
-	sigset_t set;
-	fill_set(&set);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	/* A reader who has gone is an error of write. */
-	signal(SIGPIPE, SIG_IGN);
-}
+#include "vmm/cli/execution.h"
 
 /* Runs until the process ends. */
-static void *pass_signals(void *context)
+static void *forward_signals(void *context)
 {
 	struct wisp_control *control = context;
 	sigset_t set;
-	fill_set(&set);
+	cli_fill_signals(&set);
 	for (int count = 0;; count++) {
 		int number;
 		if (sigwait(&set, &number) != 0)
@@ -49,12 +28,12 @@ static void *pass_signals(void *context)
 		else if (count == 1)
 			wisp_kill_control(control, NULL);
 		else
-			_exit(CLI_EXIT_SIGNAL + number); /* the guest does not answer */
+			_exit(CLI_EXIT_SIGNAL + number); /* the guest hangs */
 	}
 	return NULL;
 }
 
-static void *pass_stdin(void *context)
+static void *forward_stdin(void *context)
 {
 	struct wisp_stdin *writer = context;
 	char buffer[65536];
@@ -82,7 +61,7 @@ static bool has_input(void)
 	struct stat st;
 	if (fstat(STDIN_FILENO, &st) < 0 || isatty(STDIN_FILENO))
 		return false;
-	/* /dev/null has the guest's own for it. */
+	/* The guest has a /dev/null of its own. */
 	return !(S_ISCHR(st.st_mode) && major(st.st_rdev) == 1 && minor(st.st_rdev) == 3);
 }
 
@@ -100,16 +79,16 @@ static bool write_all(int fd, const uint8_t *data, size_t length)
 	return true;
 }
 
-/* The threads that help; they are never joined: what they wait for may never come. */
+/* The threads are never joined: what they wait for may never happen. */
 static void start_threads(struct wisp_session *session)
 {
 	pthread_t thread;
 	struct wisp_control *control;
 	if (wisp_open_control(session, &control, NULL) == 0 &&
-	        pthread_create(&thread, NULL, pass_signals, control) == 0)
+	        pthread_create(&thread, NULL, forward_signals, control) == 0)
 		pthread_detach(thread);
 	struct wisp_stdin *writer = wisp_take_stdin(session);
-	if (writer && pthread_create(&thread, NULL, pass_stdin, writer) == 0)
+	if (writer && pthread_create(&thread, NULL, forward_stdin, writer) == 0)
 		pthread_detach(thread);
 }
 
@@ -125,14 +104,14 @@ static int fail_event(const struct wisp_event *event)
 	return cli_fail_error(&error);
 }
 
-/* A reader that has gone takes the command with it, as it would here. */
+/* A reader that has gone ends the command, as it would on this host. */
 static int fail_write(struct wisp_session *session, const char *what)
 {
 	int errnum = errno;
 	wisp_kill_session(session, NULL);
 	if (errnum == EPIPE)
 		return CLI_EXIT_SIGNAL + SIGPIPE;
-	return cli_fail("cannot write %s: %s: the command was killed", what, strerror(errnum));
+	return cli_fail("cannot write to %s: %s; the command was killed", what, strerror(errnum));
 }
 
 int cli_bridge_session(struct wisp_session *session, struct wisp_error *error)
@@ -158,7 +137,7 @@ int cli_bridge_session(struct wisp_session *session, struct wisp_error *error)
 		case WISP_EVENT_EXITED:
 			code = cli_exit_code(&event->status);
 			if (event->status.timed_out) {
-				cli_fail("the command was killed: it ran longer than its timeout");
+				cli_fail("the command was killed because its timeout expired");
 				code = CLI_EXIT_TIMEOUT;
 			}
 			break;
@@ -167,19 +146,6 @@ int cli_bridge_session(struct wisp_session *session, struct wisp_error *error)
 		default: break;
 		}
 	}
-}
-
-void cli_fill_exec_options(const struct cli_args *args, struct wisp_exec_options *options)
-{
-	*options = (struct wisp_exec_options){
-	        .size = sizeof(*options),
-	        .cwd = args->workdir,
-	        .env = args->env,
-	        .user = args->user,
-	        .timeout_ms = args->timeout_ms,
-	        .rlimits = args->rlimits,
-	        .rlimit_count = args->rlimit_count,
-	};
 }
 
 static int start_detached(struct wisp_session *session, struct wisp_error *error)
@@ -196,22 +162,21 @@ static int start_detached(struct wisp_session *session, struct wisp_error *error
 	return 0;
 }
 
-int cli_bridge_exec(struct wisp_sandbox *sandbox, const struct cli_args *args, struct wisp_error *error)
+int cli_bridge_exec(struct wisp_sandbox *sandbox, const char *const *command, const struct cli_execution *execution,
+        struct wisp_error *error)
 {
-	if (args->tty && !args->detach)
-		return cli_bridge_terminal(sandbox, args, NULL, 0, error);
 	struct wisp_exec_options options;
 	struct wisp_session *session;
-	cli_fill_exec_options(args, &options);
-	options.tty = args->tty;
-	if (args->detach && args->tty)
-		options.stdin_mode = WISP_STDIN_PIPE;
-	else if (!args->detach && has_input())
+	if (execution->tty && !execution->detach)
+		return cli_bridge_terminal(sandbox, command, execution, error);
+	cli_fill_execution(execution, &options);
+	options.tty = execution->tty;
+	if (execution->detach ? execution->tty : has_input())
 		options.stdin_mode = WISP_STDIN_PIPE;
 	cli_block_signals();
-	if (wisp_exec_stream(sandbox, args->command, &options, &session, error) < 0)
+	if (wisp_exec_stream(sandbox, command, &options, &session, error) < 0)
 		return -1;
-	int code = args->detach ? start_detached(session, error) : cli_bridge_session(session, error);
+	int code = execution->detach ? start_detached(session, error) : cli_bridge_session(session, error);
 	wisp_close_session(session);
 	return code;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wisp cp. Files travel as a tar archive between this process and the guest's tar; what is read from the guest is not
- * trusted (cp_receive.c). Standard input and output are one file's bytes.
+ * wisp cp. Files travel as a tar archive between this process and the guest's tar. What comes from the guest is not
+ * trusted (cp_receive.c). Standard input and output carry the bytes of one file.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,8 +10,14 @@
 #include <unistd.h>
 
 #include "vmm/cli/cp.h"
+#include "vmm/cli/verbs.h"
 
-/* "NAME:PATH", where NAME may be a sandbox's: PATH; else NULL. "./a:b" is a file here. */
+struct options {
+	const char *user;
+	bool quiet;
+};
+
+/* The PATH of "NAME:PATH" if NAME is a valid name of a sandbox, else NULL. "./a:b" is a file on the host. */
 static const char *guest_part(const char *operand, char name[WISP_NAME_MAX + 1])
 {
 	size_t length = strspn(operand, "abcdefghijklmnopqrstuvwxyz0123456789_.-");
@@ -93,7 +99,7 @@ static int stream_out(struct copy *copy, const char *path)
 	while ((n = guest_read(&guest, buffer, sizeof(buffer))) > 0) {
 		if (fwrite(buffer, 1, n, stdout) != n) {
 			guest_abort(&guest);
-			return cli_fail("cannot write standard output: %s", strerror(errno));
+			return cli_fail("cannot write to standard output: %s", strerror(errno));
 		}
 		progress_add(&copy->progress, n);
 	}
@@ -111,7 +117,7 @@ static int copy_in(struct copy *copy, const char *const *sources, size_t count, 
 	if (into < 0)
 		code = CLI_EXIT_FAILED;
 	else if (!into && (count > 1 || (!stream && destination[0] && destination[strlen(destination) - 1] == '/')))
-		code = cli_fail("%s is no directory of the sandbox: create it first", path);
+		code = cli_fail("%s is not a directory in the sandbox; create it first", path);
 	else if (stream)
 		code = stream_in(copy, path);
 	for (size_t i = 0; i < count && code == 0 && !stream; i++)
@@ -127,7 +133,7 @@ static int copy_out(struct copy *copy, const char *const *sources, size_t count,
 	bool into = !stream && stat(destination, &st) == 0 && S_ISDIR(st.st_mode);
 	int code = 0;
 	if (!stream && !into && (count > 1 || destination[strlen(destination) - 1] == '/'))
-		return cli_fail("%s is no directory: create it first", destination);
+		return cli_fail("%s is not a directory; create it first", destination);
 	for (size_t i = 0; i < count && code == 0; i++) {
 		char name[WISP_NAME_MAX + 1];
 		char *path = cp_guest_path(guest_part(sources[i], name));
@@ -139,49 +145,81 @@ static int copy_out(struct copy *copy, const char *const *sources, size_t count,
 	return code;
 }
 
-/* All sources have to be on the same side, the destination on the other. */
-static int check_sides(const struct cli_args *args, char name[WISP_NAME_MAX + 1], bool *to_guest)
+/* All sources must be on the same side, and the destination on the other. */
+static int check_sides(const struct cli_call *call, char name[WISP_NAME_MAX + 1], bool *to_guest)
 {
-	size_t last = args->operand_count - 1, in_guest = 0;
+	size_t last = call->operand_count - 1, in_guest = 0;
 	char first[WISP_NAME_MAX + 1] = "", each[WISP_NAME_MAX + 1];
 	for (size_t i = 0; i < last; i++) {
-		if (!args->operands[i][0])
-			return cli_fail("cp: an empty path");
-		if (!guest_part(args->operands[i], each))
+		if (!call->operands[i][0])
+			return cli_fail("cp: a path is empty");
+		if (!guest_part(call->operands[i], each))
 			continue;
 		if (in_guest++ > 0 && strcmp(first, each) != 0)
 			return cli_fail(
-			        "cp: sources are in the sandboxes '%s' and '%s': copy from one at a time", first, each);
+			        "cp: the sources are in two sandboxes, '%s' and '%s'; copy from one sandbox at a time",
+			        first, each);
 		strcpy(first, each);
 	}
-	if (!args->operands[last][0])
-		return cli_fail("cp: an empty path");
-	*to_guest = guest_part(args->operands[last], name);
+	if (!call->operands[last][0])
+		return cli_fail("cp: a path is empty");
+	*to_guest = guest_part(call->operands[last], name);
 	if (*to_guest && in_guest == 0)
 		return 0;
 	if (!*to_guest && in_guest == last) {
 		strcpy(name, first);
 		return 0;
 	}
-	return cli_fail("cp: one side has to be in a sandbox, written NAME:PATH, and the other here");
+	return cli_fail("cp: either the sources or the destination must be in a sandbox, written as NAME:PATH");
 }
 
-int cli_cp(struct cli_args *args)
+static int cp(const struct cli_call *call)
 {
+	const struct options *options = call->options;
 	char name[WISP_NAME_MAX + 1], ignored[WISP_NAME_MAX + 1];
 	bool to_guest = false;
-	int code = check_sides(args, name, &to_guest);
+	int code = check_sides(call, name, &to_guest);
 	if (code != 0)
 		return code;
-	struct copy copy = {.user = args->user, .quiet = args->quiet};
-	copy.sandbox = cli_open(name, &code);
+	struct copy copy = {.user = options->user, .quiet = options->quiet};
+	copy.sandbox = cli_open(call, name, &code);
 	if (!copy.sandbox)
 		return code;
-	size_t last = args->operand_count - 1;
+	size_t last = call->operand_count - 1;
 	if (to_guest)
-		code = copy_in(&copy, args->operands, last, guest_part(args->operands[last], ignored));
+		code = copy_in(&copy, call->operands, last, guest_part(call->operands[last], ignored));
 	else
-		code = copy_out(&copy, args->operands, last, args->operands[last]);
+		code = copy_out(&copy, call->operands, last, call->operands[last]);
 	wisp_close_sandbox(copy.sandbox);
 	return code;
 }
+
+static const struct cli_option own_options[] = {
+        {.name = "quiet", .letter = 'q', CLI_FLAG(struct options, quiet), .help = "do not show a progress bar"},
+        {.name = "user",
+                .letter = 'u',
+                .value = "USER",
+                CLI_TEXT(struct options, user),
+                .help = "read or write as this user of the guest"},
+        {0},
+};
+
+static const struct cli_group groups[] = {{.options = own_options}, {0}};
+
+const struct cli_verb cli_cp = {
+        .name = "cp",
+        .synopsis = "SOURCE... DESTINATION",
+        .summary = "Copy files and directories into or out of a sandbox",
+        .details = "NAME:PATH is a path in the sandbox NAME; any other path is on the host, and - is standard input or "
+                   "output. wisp keeps modes, times, links and holes. The guest needs tar, which wisp's own image "
+                   "has.\n\n"
+                   "  wisp cp src box:/root\n"
+                   "  wisp cp box:/var/log/messages .\n"
+                   "  wisp cp box:/etc/passwd - | wc -l",
+        .groups = groups,
+        .options_size = sizeof(struct options),
+        .operands = {CLI_PATH, CLI_PATH, CLI_PATH},
+        .least = 2,
+        .most = SIZE_MAX,
+        .run = cp,
+};

@@ -3,6 +3,8 @@
 #ifndef WISP_CLI_CP_H
 #define WISP_CLI_CP_H
 
+#include <sys/stat.h>
+
 #include "vmm/cli/guest.h"
 #include "vmm/cli/progress.h"
 
@@ -13,13 +15,19 @@ struct copy {
 	struct progress progress;
 };
 
-/* `path` of the guest, made absolute (against /), without a slash at its end; to be freed. */
+/* Makes a path of the guest absolute, relative to /, without a slash at its end. To be freed. */
 char *cp_guest_path(const char *path);
-/* The directory of a path, to be freed, and its last component, within `path`. */
+/* Returns the directory of a path, to be freed, and its last component, which points into `path`. */
 char *cp_split(const char *path, const char **last);
 
-/* Both: 0, or an exit code after a message. `into`: the destination is a directory that exists. */
+/* cp_send.c, cp_receive.c: 0, or an exit code after a message. `into`: the destination is a directory that exists. */
 int cp_send(struct copy *copy, const char *source, const char *guest_path, bool into);
 int cp_receive(struct copy *copy, const char *guest_path, const char *destination, bool into);
+
+/* cp_sparse.c */
+
+bool cp_is_sparse(const struct stat *st);
+/* Sends the data of a file with holes to `path` of the guest. 0, or an exit code after a message. */
+int cp_send_sparse(struct copy *copy, const char *source, const char *path);
 
 #endif

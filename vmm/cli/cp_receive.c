@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the guest to here. The archive is the guest's, which may be hostile: no entry may get out of the destination, by
- * "..", an absolute name or a link that another entry made; no device nodes; no set-user-ID files. The kernel resolves
- * every directory beneath the destination and without links (openat2).
+ * From the guest to the host. The guest, and so the archive, may be hostile: no entry may escape the destination by
+ * "..", an absolute name, or a link that another entry created; there are no device nodes and no set-user-ID files. The
+ * kernel resolves every directory beneath the destination and follows no links (openat2).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 #define DEPTH_MAX 512
 
-struct late { /* directories: their modes and times are set when nothing more is written into them */
+struct late { /* a directory, whose mode and time are set when nothing more is written into it */
 	char *name;
 	mode_t mode;
 	int64_t mtime;
@@ -49,7 +49,7 @@ static int open_beneath(int root_fd, const char *path, int flags)
 	return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
 }
 
-/* An entry's name with the first component replaced; NULL if it is none that we take. */
+/* An entry's name with its first component replaced; NULL if the name is refused. */
 static char *local_name(const struct receive *receive, const char *name)
 {
 	while (strncmp(name, "./", 2) == 0 && strcmp(receive->from, ".") != 0)
@@ -128,7 +128,7 @@ static void set_times(int fd, int64_t mtime)
 static int make_file(
         struct receive *receive, int parent, const char *last, const char *local, const struct tar_entry *entry)
 {
-	/* A new file always: one that is there may be a link, or open elsewhere. */
+	/* Always a new file: an existing one may be a link, or open elsewhere. */
 	if (unlinkat(parent, last, 0) < 0 && errno != ENOENT)
 		return cli_fail("cannot replace %s: %s", local, strerror(errno));
 	int fd = openat(parent, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -169,7 +169,7 @@ static int make_link(
 			return 0;
 		return cli_fail("cannot create the link %s: %s", local, strerror(errno));
 	}
-	/* To something of this very archive. */
+	/* A hard link may lead only to another entry of the archive. */
 	const char *target_last;
 	char *target = local_name(receive, entry->link);
 	int target_parent = target ? open_parent(receive, target, &target_last) : -1;
@@ -187,12 +187,11 @@ static int take_entry(struct receive *receive, const struct tar_entry *entry)
 	char *local = local_name(receive, entry->name);
 	const char *last = "";
 	if (!local)
-		return cli_fail("the guest's archive names a file outside of what was asked for: it is not trusted");
+		return cli_fail("the guest's archive is refused: it names a file outside of the requested path");
 	int parent = open_parent(receive, local, &last), code = 0;
 	if (parent < 0)
 		code = cli_fail(
-		        "the guest's archive has no directory for %s, or a link in its place: it is not trusted",
-		        local);
+		        "the guest's archive is refused: it has no directory for %s, or a link in its place", local);
 	else if (entry->type == '0')
 		code = make_file(receive, parent, last, local, entry);
 	else if (entry->type == '5')
@@ -200,14 +199,14 @@ static int take_entry(struct receive *receive, const struct tar_entry *entry)
 	else if (entry->type == '1' || entry->type == '2')
 		code = make_link(receive, parent, last, local, entry);
 	else
-		cli_fail("%s is a device, a FIFO or of an unknown kind: left out", local);
+		cli_fail("%s is a device, a FIFO or of an unknown type; skipped", local);
 	if (parent >= 0)
 		close(parent);
 	free(local);
 	return code;
 }
 
-/* The last first: a directory that forbids entering comes after what is in it. */
+/* In reverse order: a directory may become unsearchable only after what it contains. */
 static void finish_dirs(struct receive *receive)
 {
 	while (receive->late_count > 0) {
@@ -240,10 +239,10 @@ static int take_archive(struct receive *receive, const char *guest_path)
 		guest_abort(&receive->guest);
 		return code;
 	}
-	/* Cut short: the guest's own words are better, if it has any. */
+	/* The archive is cut short. The guest's own message says more, if there is one. */
 	const char *what = receive->reader.what;
 	code = guest_finish(&receive->guest, guest_path);
-	return code ? code : cli_fail("%s: %s%s", guest_path, what, any ? "" : ", from its beginning");
+	return code ? code : cli_fail("%s: %s%s", guest_path, what, any ? "" : " and holds nothing");
 }
 
 int cp_receive(struct copy *copy, const char *guest_path, const char *destination, bool into)
@@ -253,7 +252,7 @@ int cp_receive(struct copy *copy, const char *guest_path, const char *destinatio
 	if (!guest_dir)
 		return cli_fail("out of memory");
 	if (!from[0])
-		from = "."; /* the guest's root */
+		from = "."; /* the root directory of the guest */
 	if (into) {
 		dir = strdup(destination);
 		to = from;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From here into the guest: an archive to its tar. A file with holes goes into the archive empty, and its data follows
- * by a session of its own, piece by piece: few tars in guests know holes, and a file of a terabyte with a page of data
- * shall cost a page.
+ * From the host into the guest: sends an archive to the guest's tar. A file with holes is empty in the archive; its
+ * data follows separately (cp_sparse.c).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,9 +13,7 @@
 #include "vmm/cli/cp.h"
 #include "vmm/cli/tar.h"
 
-#define UNIT 4096 /* of the pieces of a file with holes */
-
-/* Files that were seen with more than one link: the second is a hard link in the guest. */
+/* A file with several links: when it is met again, it becomes a hard link in the guest. */
 struct seen {
 	dev_t dev;
 	ino_t ino;
@@ -34,7 +31,7 @@ struct send {
 	size_t seen_count;
 	struct sparse *sparse;
 	size_t sparse_count;
-	bool broken; /* the guest takes no more: it says why at the end */
+	bool broken; /* the guest takes no more; guest_finish reports why */
 };
 
 static int put(struct send *send, const void *data, size_t length)
@@ -42,11 +39,6 @@ static int put(struct send *send, const void *data, size_t length)
 	if (!send->broken && !guest_write(&send->guest, data, length))
 		send->broken = true;
 	return 0;
-}
-
-static bool is_sparse(const struct stat *st)
-{
-	return S_ISREG(st->st_mode) && st->st_size > 1 << 20 && st->st_blocks < st->st_size / 512 * 9 / 10;
 }
 
 static int remember_sparse(struct send *send, const char *source, const char *name)
@@ -91,7 +83,7 @@ static int put_header(struct send *send, const struct tar_entry *entry)
 	return 0;
 }
 
-/* Exactly as many bytes as the header said, whatever happens to the file meanwhile. */
+/* Sends exactly as many bytes as the header says, even if the file changes meanwhile. */
 static int put_data(struct send *send, int fd, const char *source, uint64_t size)
 {
 	char buffer[65536] = {0};
@@ -104,7 +96,7 @@ static int put_data(struct send *send, int fd, const char *source, uint64_t size
 		if (n < 0)
 			return cli_fail("cannot read %s: %s", source, strerror(errno));
 		if (n == 0)
-			return cli_fail("%s became shorter while it was copied: copy it again", source);
+			return cli_fail("%s shrank while it was copied; copy it again", source);
 		put(send, buffer, (size_t)n);
 		progress_add(&send->copy->progress, (uint64_t)n);
 		left -= (uint64_t)n;
@@ -127,7 +119,7 @@ static int put_file(struct send *send, const char *source, const struct stat *st
 	if (code != 0)
 		return code;
 	entry->size = (uint64_t)st->st_size;
-	if (is_sparse(st)) {
+	if (cp_is_sparse(st)) {
 		entry->size = 0;
 		code = remember_sparse(send, source, entry->name);
 		return code ? code : put_header(send, entry);
@@ -202,83 +194,13 @@ static int put_tree(struct send *send, const char *source, const char *name, boo
 		entry.type = '6';
 		code = put_header(send, &entry);
 	} else {
-		cli_fail("%s is a socket or device: left out", source);
+		cli_fail("%s is a socket or a device; skipped", source);
 	}
 	free(copy);
 	return code;
 }
 
-/* ---- Files with holes ---- */
-
-/* Each piece is a line, first unit and number of units, and its data; the last one is padded and cut off again. */
-static const char sparse_script[] = "while read -r seek count; do\n"
-                                    "  dd of=\"$1\" bs=4096 seek=$seek count=$count conv=notrunc iflag=fullblock "
-                                    "2>/dev/null || { echo \"cannot write $1\" >&2; exit 1; }\n"
-                                    "done\n"
-                                    "truncate -s \"$2\" \"$1\" && touch -d \"@$3\" \"$1\"\n";
-
-static int put_piece(struct send *send, int fd, const char *source, off_t from, off_t to)
-{
-	char line[64], buffer[65536];
-	off_t first = from / UNIT, count = (to + UNIT - 1) / UNIT - first;
-	put(send, line, (size_t)snprintf(line, sizeof(line), "%lld %lld\n", (long long)first, (long long)count));
-	for (off_t at = first * UNIT, end = (first + count) * UNIT; at < end && !send->broken;) {
-		size_t wanted = end - at < (off_t)sizeof(buffer) ? (size_t)(end - at) : sizeof(buffer);
-		ssize_t n = pread(fd, buffer, wanted, at);
-		if (n < 0)
-			return cli_fail("cannot read %s: %s", source, strerror(errno));
-		if (n < (ssize_t)wanted)
-			memset(buffer + n, 0, wanted - (size_t)n);
-		put(send, buffer, wanted);
-		progress_add(&send->copy->progress, wanted);
-		at += (off_t)wanted;
-	}
-	return 0;
-}
-
-static int put_pieces(struct send *send, int fd, const char *source, off_t size)
-{
-	int code = 0;
-	for (off_t from = 0; code == 0 && !send->broken;) {
-		from = lseek(fd, from, SEEK_DATA);
-		off_t to = from < 0 ? -1 : lseek(fd, from, SEEK_HOLE);
-		if (to < 0 || from >= size)
-			break;
-		code = put_piece(send, fd, source, from, to < size ? to : size);
-		from = to;
-	}
-	return code;
-}
-
-static int send_sparse(struct copy *copy, const struct sparse *sparse, const char *dir)
-{
-	struct send send = {.copy = copy};
-	struct stat st;
-	char *path = NULL, size[24], mtime[24];
-	int fd = open(sparse->source, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0 || asprintf(&path, "%s/%s", dir, sparse->name) < 0) {
-		int code = cli_fail("cannot open %s: %s", sparse->source, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return code;
-	}
-	snprintf(size, sizeof(size), "%lld", (long long)st.st_size);
-	snprintf(mtime, sizeof(mtime), "%lld", (long long)st.st_mtime);
-	const char *argv[] = {"sh", "-c", sparse_script, "sh", path, size, mtime, NULL};
-	int code = CLI_EXIT_FAILED;
-	if (guest_start(&send.guest, copy->sandbox, argv, copy->user, true)) {
-		code = put_pieces(&send, fd, sparse->source, st.st_size);
-		if (code == 0)
-			code = guest_finish(&send.guest, path);
-		else
-			guest_abort(&send.guest);
-	}
-	close(fd);
-	free(path);
-	return code;
-}
-
-/* ---- All of it ---- */
+/* ---- The copy ---- */
 
 static uint64_t total_size(const char *path, bool follow)
 {
@@ -286,7 +208,7 @@ static uint64_t total_size(const char *path, bool follow)
 	if ((follow ? stat : lstat)(path, &st) < 0)
 		return 0;
 	if (S_ISREG(st.st_mode))
-		return is_sparse(&st) ? (uint64_t)st.st_blocks * 512 : (uint64_t)st.st_size;
+		return cp_is_sparse(&st) ? (uint64_t)st.st_blocks * 512 : (uint64_t)st.st_size;
 	DIR *dir = S_ISDIR(st.st_mode) ? opendir(path) : NULL;
 	uint64_t total = 0;
 	struct dirent *child;
@@ -329,8 +251,13 @@ static int send_archive(struct send *send, const char *source, const char *dir, 
 	}
 	put(send, end, sizeof(end));
 	code = guest_finish(&send->guest, source);
-	for (size_t i = 0; i < send->sparse_count && code == 0; i++)
-		code = send_sparse(send->copy, &send->sparse[i], dir);
+	for (size_t i = 0; i < send->sparse_count && code == 0; i++) {
+		char *path;
+		if (asprintf(&path, "%s/%s", dir, send->sparse[i].name) < 0)
+			return cli_fail("out of memory");
+		code = cp_send_sparse(send->copy, send->sparse[i].source, path);
+		free(path);
+	}
 	return code;
 }
 
@@ -344,7 +271,7 @@ int cp_send(struct copy *copy, const char *source, const char *guest_path, bool 
 	if (!real)
 		return cli_fail("cannot copy %s: %s", source, strerror(errno));
 	const char *name;
-	/* Of a link its own name, of "." its contents, of ".." and "/" the name of what they are. */
+	/* A link keeps its own name, "." stands for its contents, ".." and "/" for the names of their directories. */
 	if (into) {
 		const char *slash = strrchr(source, '/'), *last = slash ? slash + 1 : source;
 		name = last[0] && strcmp(last, "..") != 0 ? last : strrchr(real, '/') + 1;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp doctor: prints what each check found and, where that is bad, what to do. */
+/* Prints what each check found, and what to do about a bad result. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/json.h"
+#include "vmm/cli/verbs.h"
 
 enum verdict { GOOD, WARNING, BAD };
 
@@ -79,7 +80,7 @@ static void tell_memory(struct report *report, const struct wisp_host_info *host
 	snprintf(found, sizeof(found), "%llu MiB of memory are available",
 	        (unsigned long long)host->memory_available_mib);
 	if (host->memory_available_mib < WISP_MEMORY_MIB_DEFAULT)
-		tell(report, "memory", WARNING, found, "a sandbox has 256 MiB by default: free some, or use -m");
+		tell(report, "memory", WARNING, found, "a sandbox has 256 MiB by default; free some memory, or use -m");
 	else
 		tell(report, "memory", GOOD, found, "");
 }
@@ -111,11 +112,11 @@ static void check_file(struct report *report, const char *libdir, const char *na
 	free(path);
 }
 
-/* Here or in the nearest directory above that exists. */
-static void check_state(struct report *report)
+/* Looks at the nearest directory above that exists: the library creates the others. */
+static void check_state(struct report *report, const char *state_root)
 {
 	char path[4096], found[4200];
-	snprintf(path, sizeof(path), "%s", cli_state_root());
+	snprintf(path, sizeof(path), "%s", state_root);
 	while (access(path, F_OK) < 0 && errno == ENOENT) {
 		char *slash = strrchr(path, '/');
 		if (!slash)
@@ -123,19 +124,19 @@ static void check_state(struct report *report)
 		slash[slash == path] = '\0';
 	}
 	if (access(path, W_OK | X_OK) == 0) {
-		snprintf(found, sizeof(found), "sandboxes live in %s", cli_state_root());
+		snprintf(found, sizeof(found), "sandboxes are kept in %s", state_root);
 		tell(report, "state", GOOD, found, "");
 	} else {
-		snprintf(found, sizeof(found), "%s cannot be written: %s", path, strerror(errno));
-		tell(report, "state", BAD, found, "set XDG_RUNTIME_DIR or WISP_STATE to a directory of yours");
+		snprintf(found, sizeof(found), "%s is not writable: %s", path, strerror(errno));
+		tell(report, "state", BAD, found, "set XDG_RUNTIME_DIR or WISP_STATE to a directory that you own");
 	}
 }
 
-int cli_doctor(struct cli_args *args)
+static int doctor(const struct cli_call *call)
 {
-	struct report report = {.json = {.to = stdout}, .as_json = args->json};
+	const struct cli_output *options = call->options;
+	struct report report = {.json = {.to = stdout}, .as_json = options->json};
 	static const char *const data[] = {"vmlinux-up", "vmlinux-smp", "initramfs.cpio", "base.squashfs"};
-	const char *libdir = cli_libdir();
 	struct wisp_host_info host = {.size = sizeof(host)};
 	struct wisp_error error;
 	if (wisp_check_host(&host, &error) < 0)
@@ -147,10 +148,10 @@ int cli_doctor(struct cli_args *args)
 	tell_kvm(&report, &host);
 	tell_io_uring(&report, &host);
 	tell_memory(&report, &host);
-	check_file(&report, libdir ? libdir : "", "wisp-vmm", X_OK);
+	check_file(&report, call->places->libdir, "wisp-vmm", X_OK);
 	for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++)
-		check_file(&report, libdir ? libdir : "", data[i], R_OK);
-	check_state(&report);
+		check_file(&report, call->places->libdir, data[i], R_OK);
+	check_state(&report, call->places->state_root);
 	tell_tools(&report, &host);
 	if (report.as_json) {
 		cli_json_close(&report.json, ']');
@@ -162,3 +163,13 @@ int cli_doctor(struct cli_args *args)
 	}
 	return report.bad ? 1 : 0;
 }
+
+const struct cli_verb cli_doctor = {
+        .name = "doctor",
+        .synopsis = "",
+        .summary = "Check whether this host can run sandboxes, and say what to do if not",
+        .details = "The exit code is 0 if this host can run sandboxes, else 1.",
+        .groups = cli_output_groups,
+        .options_size = sizeof(struct cli_output),
+        .run = doctor,
+};

@@ -32,7 +32,7 @@ static void complain(struct guest *guest, const struct wisp_event *event)
 	guest->complaint[guest->complaint_length] = '\0';
 }
 
-/* One event; false if there is none within the time. Output is kept until it is taken. */
+/* Receives one event; false if none arrives within the time, or if output has not been read yet. */
 static bool receive(struct guest *guest, int64_t timeout_ms)
 {
 	const struct wisp_event *event;
@@ -79,7 +79,7 @@ bool guest_write(struct guest *guest, const void *data, size_t length)
 		if (n != -EAGAIN)
 			return false;
 		if (receive(guest, 0)) {
-			guest->length = 0; /* nobody reads what a program says that is only fed */
+			guest->length = 0; /* the output of a program that only reads is discarded */
 			continue;
 		}
 		struct pollfd pfds[2] = {{.fd = wisp_get_stdin_fd(guest->writer), .events = POLLIN},
@@ -121,7 +121,8 @@ int guest_finish(struct guest *guest, const char *what)
 		return cli_fail_error(&guest->error);
 	guest->complaint[strcspn(guest->complaint, "\n")] = '\0';
 	if (guest->code != 0)
-		code = guest->complaint[0] ? cli_fail("%s: the guest says: %s", what, guest->complaint)
-		                           : cli_fail("%s: it failed in the guest with code %d", what, guest->code);
+		code = guest->complaint[0]
+		               ? cli_fail("%s: the guest reported: %s", what, guest->complaint)
+		               : cli_fail("%s: the program in the guest exited with code %d", what, guest->code);
 	return code;
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON output. Strings of the guest may be any bytes: what is no UTF-8 becomes U+FFFD. */
 #include <string.h>
 #include <time.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/json.h"
 
-/* Bytes of the well-formed character at `s`, which ends with NUL; 0 if there is none. */
+/* The length of the well-formed UTF-8 character at `s`, a string; 0 if there is none. */
 static size_t utf8_length(const unsigned char *s)
 {
 	size_t length = s[0] < 0x80                   ? 1

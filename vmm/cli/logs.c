@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp logs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <regex.h>
@@ -7,10 +6,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/verbs.h"
 
-/* console.log and vmm.log are text as it came: they are printed, whole or their last lines. */
-static int print_file(const char *dir, const char *name, const struct cli_args *args)
+struct options {
+	bool follow, events, json;
+	int64_t since_ns;
+	uint64_t tail, session; /* 0: all */
+	const char *source, *grep;
+};
+
+/* console.log and vmm.log are plain text: prints the whole file, or its last `tail` lines. */
+static int print_file(const char *dir, const char *name, uint64_t tail)
 {
 	char path[4200], *line = NULL;
 	size_t size = 0;
@@ -19,11 +25,11 @@ static int print_file(const char *dir, const char *name, const struct cli_args *
 	FILE *file = fopen(path, "re");
 	if (!file)
 		return cli_fail("cannot open %s: %s", path, strerror(errno));
-	if (args->has_tail) {
+	if (tail > 0) {
 		while (getline(&line, &size, file) >= 0)
 			count++;
 		rewind(file);
-		skip = count > args->tail ? count - args->tail : 0;
+		skip = count > tail ? count - tail : 0;
 	}
 	ssize_t length;
 	while ((length = getline(&line, &size, file)) >= 0) {
@@ -37,22 +43,23 @@ static int print_file(const char *dir, const char *name, const struct cli_args *
 	return 0;
 }
 
-static int print_other(const struct cli_args *args, const char *name)
+static int print_other(const struct cli_call *call, const char *name)
 {
+	const struct options *options = call->options;
 	struct wisp_sandbox_info *info;
 	struct wisp_error error;
-	if (args->follow || args->json || args->session || args->since_ns || args->grep)
-		return cli_fail("logs: only --tail goes with --source %s", args->source);
-	if (wisp_inspect_sandbox(cli_state_root(), args->operands[0], &info, &error) < 0)
+	if (options->follow || options->json || options->session || options->since_ns || options->grep)
+		return cli_fail("logs: --source %s can be combined only with --tail", options->source);
+	if (wisp_inspect_sandbox(call->places->state_root, call->operands[0], &info, &error) < 0)
 		return cli_fail_error(&error);
-	int code = print_file(info->dir, name, args);
+	int code = print_file(info->dir, name, options->tail);
 	wisp_free_sandbox_info(info);
 	return code;
 }
 
 static bool grep(const regex_t *regex, const struct wisp_log_record *record)
 {
-	/* REG_STARTEND: bytes with a length, NULs and all. */
+	/* REG_STARTEND: the record has a length, and may contain NUL bytes. */
 	regmatch_t range = {.rm_so = 0, .rm_eo = (regoff_t)record->length};
 	const union {
 		const uint8_t *bytes;
@@ -61,9 +68,9 @@ static bool grep(const regex_t *regex, const struct wisp_log_record *record)
 	return regexec(regex, data.text, 1, &range, REG_STARTEND) == 0;
 }
 
-static void print_record(const struct wisp_log_record *record, const struct cli_args *args)
+static void print_record(const struct wisp_log_record *record, bool json)
 {
-	if (args->json) {
+	if (json) {
 		printf("%s\n", record->line);
 	} else if (strcmp(record->stream, "stdout") == 0 || strcmp(record->stream, "stderr") == 0) {
 		FILE *to = strcmp(record->stream, "stdout") == 0 ? stdout : stderr;
@@ -77,7 +84,7 @@ static void print_record(const struct wisp_log_record *record, const struct cli_
 	}
 }
 
-static int print_records(struct wisp_logs *logs, const struct cli_args *args, const regex_t *regex)
+static int print_records(struct wisp_logs *logs, const struct options *options, const regex_t *regex)
 {
 	const struct wisp_log_record *record;
 	struct wisp_error error;
@@ -85,18 +92,18 @@ static int print_records(struct wisp_logs *logs, const struct cli_args *args, co
 	while ((r = wisp_recv_log(logs, -1, &record, &error)) > 0) {
 		if (regex && !grep(regex, record))
 			continue;
-		print_record(record, args);
-		if (args->follow && fflush(stdout) != 0)
-			return 0; /* main says so */
+		print_record(record, options->json);
+		if (options->follow && fflush(stdout) != 0)
+			return 0; /* cli_flush reports it */
 	}
 	return r < 0 ? cli_fail_error(&error) : 0;
 }
 
-/* --json is for programs: they get the events too. */
-static bool choose_sources(const struct cli_args *args, unsigned *sources)
+/* --json is for programs, which get the events too. */
+static bool choose_sources(const struct options *options, unsigned *sources)
 {
-	const char *source = args->source ? args->source : "exec";
-	*sources = WISP_LOG_STDOUT | WISP_LOG_STDERR | (args->events || args->json ? WISP_LOG_EVENTS : 0);
+	const char *source = options->source ? options->source : "exec";
+	*sources = WISP_LOG_STDOUT | WISP_LOG_STDERR | (options->events || options->json ? WISP_LOG_EVENTS : 0);
 	if (strcmp(source, "exec") == 0)
 		return true;
 	*sources = strcmp(source, "stdout") == 0   ? WISP_LOG_STDOUT
@@ -106,41 +113,87 @@ static bool choose_sources(const struct cli_args *args, unsigned *sources)
 	return *sources != 0;
 }
 
-int cli_logs(struct cli_args *args)
+static int logs(const struct cli_call *call)
 {
-	struct wisp_logs_options options = {
-	        .size = sizeof(options),
-	        .session = args->session,
-	        .since_ns = args->since_ns,
-	        .follow = args->follow,
-	        .tail = args->tail,
+	const struct options *options = call->options;
+	struct wisp_logs_options open = {
+	        .size = sizeof(open),
+	        .session = options->session,
+	        .since_ns = options->since_ns,
+	        .follow = options->follow,
+	        .tail = options->tail,
 	};
 	struct wisp_logs *logs;
 	struct wisp_error error;
 	regex_t regex;
-	if (args->source && strcmp(args->source, "console") == 0)
-		return print_other(args, "console.log");
-	if (args->source && strcmp(args->source, "vmm") == 0)
-		return print_other(args, "vmm.log");
-	if (!choose_sources(args, &options.sources))
+	if (options->source && strcmp(options->source, "console") == 0)
+		return print_other(call, "console.log");
+	if (options->source && strcmp(options->source, "vmm") == 0)
+		return print_other(call, "vmm.log");
+	if (!choose_sources(options, &open.sources))
 		return cli_fail(
-		        "logs: --source '%s': write exec, stdout, stderr, events, console or vmm", args->source);
-	if (args->has_tail && args->tail == 0)
-		return cli_fail("logs: --tail '0': give at least 1");
-	int r = args->grep ? regcomp(&regex, args->grep, REG_EXTENDED | REG_NEWLINE) : 0;
+		        "logs: --source '%s': write exec, stdout, stderr, events, console or vmm", options->source);
+	int r = options->grep ? regcomp(&regex, options->grep, REG_EXTENDED | REG_NEWLINE) : 0;
 	if (r != 0) {
 		char why[128];
 		regerror(r, &regex, why, sizeof(why));
-		return cli_fail("logs: --grep '%s': %s", args->grep, why);
+		return cli_fail("logs: --grep '%s': %s", options->grep, why);
 	}
 	int code;
-	if (wisp_open_logs(cli_state_root(), args->operands[0], &options, &logs, &error) < 0) {
+	if (wisp_open_logs(call->places->state_root, call->operands[0], &open, &logs, &error) < 0) {
 		code = cli_fail_error(&error);
 	} else {
-		code = print_records(logs, args, args->grep ? &regex : NULL);
+		code = print_records(logs, options, options->grep ? &regex : NULL);
 		wisp_close_logs(logs);
 	}
-	if (args->grep)
+	if (options->grep)
 		regfree(&regex);
 	return code;
 }
+
+static const struct cli_option own_options[] = {
+        {.name = "follow",
+                .letter = 'f',
+                CLI_FLAG(struct options, follow),
+                .help = "wait for more records until the sandbox stops"},
+        {.name = "since",
+                .value = "TIME",
+                CLI_TIME(struct options, since_ns),
+                .help = "only records since this time, as in 10m (ago) or 2026-01-31T12:00:00Z"},
+        {.name = "tail",
+                .value = "N",
+                CLI_NUMBER(struct options, tail, 1, UINT64_MAX),
+                .help = "only the last N records"},
+        {.name = "source",
+                .value = "SOURCE",
+                CLI_TEXT(struct options, source),
+                .help = "exec (the default), stdout, stderr, events, console or vmm"},
+        {.name = "session",
+                .value = "ID",
+                CLI_NUMBER(struct options, session, 0, UINT64_MAX),
+                .help = "only records of this session"},
+        {.name = "grep",
+                .value = "REGEX",
+                CLI_TEXT(struct options, grep),
+                .help = "only records whose text matches this extended regular expression"},
+        {.name = "events", CLI_FLAG(struct options, events), .help = "also print when sessions start and end"},
+        {.name = "json", CLI_FLAG(struct options, json), .help = "print JSON"},
+        {0},
+};
+
+static const struct cli_group groups[] = {{.options = own_options}, {0}};
+
+const struct cli_verb cli_logs = {
+        .name = "logs",
+        .synopsis = "NAME",
+        .summary = "Print what the commands of a sandbox wrote",
+        .details =
+                "The host keeps the output of every session, up to a size limit, also after the sandbox has stopped. "
+                "wisp prints the bytes as they were written; with --json, it prints one object for each record.",
+        .groups = groups,
+        .options_size = sizeof(struct options),
+        .operands = {CLI_SANDBOX},
+        .least = 1,
+        .most = 1,
+        .run = logs,
+};

@@ -3,7 +3,12 @@
 #include <string.h>
 #include <time.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/json.h"
+#include "vmm/cli/verbs.h"
+
+struct ls_options {
+	bool quiet, running, json;
+};
 
 static const char *state_name(const struct wisp_sandbox_info *info)
 {
@@ -42,7 +47,7 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 	cli_json_close(json, '}');
 }
 
-/* "3 min": a column's worth of a duration. */
+/* A short duration, such as "3 min". */
 static void print_age(char *to, size_t size, int64_t since_ns)
 {
 	static const struct {
@@ -74,28 +79,29 @@ static void print_row(const struct wisp_sandbox_info *info)
 	        info->image[0] ? info->image : "(default)");
 }
 
-int cli_ls(struct cli_args *args)
+static int ls(const struct cli_call *call)
 {
+	const struct ls_options *options = call->options;
 	struct wisp_sandbox_info **list;
 	struct wisp_error error;
 	struct cli_json json = {.to = stdout};
-	if (wisp_list_sandboxes(cli_state_root(), &list, &error) < 0)
+	if (wisp_list_sandboxes(call->places->state_root, &list, &error) < 0)
 		return cli_fail_error(&error);
-	if (args->json)
+	if (options->json)
 		cli_json_open(&json, NULL, '[');
-	else if (!args->quiet)
+	else if (!options->quiet)
 		printf("%-24s %-22s %4s %7s  %-8s %s\n", "NAME", "STATE", "CPUS", "MEM MiB", "AGE", "IMAGE");
 	for (size_t i = 0; list[i]; i++) {
-		if (args->live && list[i]->state != WISP_SANDBOX_RUNNING)
+		if (options->running && list[i]->state != WISP_SANDBOX_RUNNING)
 			continue;
-		if (args->json)
+		if (options->json)
 			print_json(&json, list[i]);
-		else if (args->quiet)
+		else if (options->quiet)
 			printf("%s\n", list[i]->name);
 		else
 			print_row(list[i]);
 	}
-	if (args->json) {
+	if (options->json) {
 		cli_json_close(&json, ']');
 		putchar('\n');
 	}
@@ -103,12 +109,12 @@ int cli_ls(struct cli_args *args)
 	return 0;
 }
 
-int cli_inspect(struct cli_args *args)
+static int inspect(const struct cli_call *call)
 {
 	struct wisp_sandbox_info *info;
 	struct wisp_error error;
 	struct cli_json json = {.to = stdout};
-	if (wisp_inspect_sandbox(cli_state_root(), args->operands[0], &info, &error) < 0)
+	if (wisp_inspect_sandbox(call->places->state_root, call->operands[0], &info, &error) < 0)
 		return cli_fail_error(&error);
 	print_json(&json, info);
 	putchar('\n');
@@ -130,7 +136,7 @@ static void describe_state(char *to, size_t size, const struct wisp_session_info
 		snprintf(to, size, "exited %d", info->status.code);
 }
 
-/* The guest's own words on our terminal: nothing but printable text. */
+/* Text of the guest must not control the terminal: replaces what is not printable. */
 static void print_printable(const char *text)
 {
 	for (const unsigned char *at = (const unsigned char *)text; *at; at++)
@@ -172,30 +178,31 @@ static void print_session_json(struct cli_json *json, const struct wisp_session_
 	cli_json_close(json, '}');
 }
 
-int cli_sessions(struct cli_args *args)
+static int sessions(const struct cli_call *call)
 {
+	const struct cli_output *options = call->options;
 	struct wisp_session_info **list;
 	struct wisp_error error;
 	struct cli_json json = {.to = stdout};
 	int code = 0;
-	struct wisp_sandbox *sandbox = cli_open(args->operands[0], &code);
+	struct wisp_sandbox *sandbox = cli_open(call, call->operands[0], &code);
 	if (!sandbox)
 		return code;
 	if (wisp_list_sessions(sandbox, &list, &error) < 0) {
 		wisp_close_sandbox(sandbox);
 		return cli_fail_error(&error);
 	}
-	if (args->json)
+	if (options->json)
 		cli_json_open(&json, NULL, '[');
 	else
 		printf("%6s %7s  %-4s %-12s %-8s %7s  %s\n", "ID", "PID", "TTY", "STATE", "AGE", "CLIENTS", "COMMAND");
 	for (size_t i = 0; list[i]; i++) {
-		if (args->json)
+		if (options->json)
 			print_session_json(&json, list[i]);
 		else
 			print_session_row(list[i]);
 	}
-	if (args->json) {
+	if (options->json) {
 		cli_json_close(&json, ']');
 		putchar('\n');
 	}
@@ -203,3 +210,49 @@ int cli_sessions(struct cli_args *args)
 	wisp_close_sandbox(sandbox);
 	return 0;
 }
+
+/* ---- The verbs ---- */
+
+static const struct cli_option ls_options[] = {
+        {.name = "quiet", .letter = 'q', CLI_FLAG(struct ls_options, quiet), .help = "print names only"},
+        {.name = "running", CLI_FLAG(struct ls_options, running), .help = "only running sandboxes"},
+        {.name = "json", CLI_FLAG(struct ls_options, json), .help = "print JSON"},
+        {0},
+};
+
+static const struct cli_group ls_groups[] = {{.options = ls_options}, {0}};
+
+const struct cli_verb cli_ls = {
+        .name = "ls",
+        .alias = "list",
+        .synopsis = "",
+        .summary = "List sandboxes",
+        .groups = ls_groups,
+        .options_size = sizeof(struct ls_options),
+        .run = ls,
+};
+
+const struct cli_verb cli_inspect = {
+        .name = "inspect",
+        .synopsis = "NAME",
+        .summary = "Print everything about a sandbox, as JSON",
+        .groups = cli_output_groups,
+        .options_size = sizeof(struct cli_output),
+        .operands = {CLI_SANDBOX},
+        .least = 1,
+        .most = 1,
+        .run = inspect,
+};
+
+const struct cli_verb cli_sessions = {
+        .name = "sessions",
+        .alias = "ps",
+        .synopsis = "NAME",
+        .summary = "List the running and ended commands of a sandbox",
+        .groups = cli_output_groups,
+        .options_size = sizeof(struct cli_output),
+        .operands = {CLI_SANDBOX},
+        .least = 1,
+        .most = 1,
+        .run = sessions,
+};

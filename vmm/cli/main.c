@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The wisp command: finds the verb, parses its options, runs it. */
-#include <errno.h>
+/* The wisp command: finds the verb and runs it. */
 #include <string.h>
 
-#include "vmm/cli/cli.h"
-
-/* Output that could not be written is a failure: a full disk must not look like success. */
-static int flush(int code)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return code;
-	return code ? code : cli_fail("cannot write standard output: %s", strerror(errno));
-}
+#include "vmm/cli/verbs.h"
 
 int main(int argc, char **argv)
 {
-	struct cli_args args;
+	struct cli_places places;
 	if (argc < 2) {
 		cli_print_usage(stderr);
 		return CLI_EXIT_FAILED;
@@ -28,12 +19,13 @@ int main(int argc, char **argv)
 	const struct cli_verb *verb = cli_find_verb(name);
 	if (!verb)
 		return cli_fail_verb(name);
-	cli_set_places();
-	int code = cli_parse(verb, argc - 1, argv + 1, &args);
-	if (code == 0 && args.help)
-		cli_print_help(verb, stdout);
-	else if (code == 0)
-		code = verb->run(&args);
-	cli_free_args(&args);
-	return flush(code);
+	int code;
+	if (!cli_find_places(&places, 2, "/lib/wisp"))
+		code = cli_fail("out of memory");
+	else if (verb->program)
+		code = cli_exec_program(verb, &places, argv + 1);
+	else
+		code = cli_main(verb, &places, argc - 1, argv + 1);
+	cli_free_places(&places);
+	return code;
 }

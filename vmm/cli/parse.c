@@ -1,168 +1,223 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Command lines, by the tables. Options may come before, between and after operands, up to "--". */
+/* Parses command lines by the tables. Options may come before, between and after operands, up to "--". */
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/command.h"
 
-/* `visit` for each option of the verb, until it returns true. */
-static const struct cli_option *find(const struct cli_verb *verb, const char *name, size_t length, char letter)
+/* More slips than this are another word. */
+#define SLIPS_MAX 2
+
+const struct cli_option cli_help_options[] = {
+        {.name = "help", .letter = 'h', CLI_FLAG(struct cli_call, help), .help = "print this text"},
+        {0},
+};
+
+void cli_each_option(const struct cli_verb *verb,
+        void (*visit)(const struct cli_verb *verb, const struct cli_option *option, void *context), void *context)
 {
-	const struct cli_option *const only_help[] = {cli_help_option, NULL};
-	const struct cli_option *const *sets[] = {verb->options, only_help};
-	for (size_t s = 0; s < 2; s++) {
-		for (const struct cli_option *const *table = sets[s]; table && *table; table++) {
-			for (const struct cli_option *option = *table; option->name; option++) {
-				if (letter ? option->letter == letter
-				           : strlen(option->name) == length && strncmp(option->name, name, length) == 0)
-					return option;
-			}
+	for (const struct cli_group *group = verb->groups; group && group->options; group++) {
+		for (const struct cli_option *option = group->options; option->name; option++)
+			visit(verb, option, context);
+	}
+	visit(verb, cli_help_options, context);
+}
+
+/* ---- What was meant by a mistyped word ---- */
+
+/* The Levenshtein distance of two words. */
+static size_t distance_of(const char *a, const char *b)
+{
+	size_t row[64], n = strlen(b);
+	if (n >= sizeof(row) / sizeof(row[0]) || strlen(a) >= 64)
+		return 64;
+	for (size_t j = 0; j <= n; j++)
+		row[j] = j;
+	for (size_t i = 1; a[i - 1]; i++) {
+		size_t corner = row[0];
+		row[0] = i;
+		for (size_t j = 1; j <= n; j++) {
+			size_t change = corner + (a[i - 1] != b[j - 1]);
+			size_t step = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+			corner = row[j];
+			row[j] = change < step ? change : step;
 		}
 	}
-	return NULL;
+	return row[n];
+}
+
+const char *cli_suggest(const char *text, const char *best, size_t *distance, const char *candidate)
+{
+	size_t d = distance_of(text, candidate);
+	if (d >= *distance || d >= strlen(candidate))
+		return best;
+	*distance = d;
+	return candidate;
+}
+
+struct suggestion {
+	const char *given, *best;
+	size_t distance;
+};
+
+static void compare(const struct cli_verb *verb, const struct cli_option *option, void *context)
+{
+	struct suggestion *suggestion = context;
+	(void)verb;
+	suggestion->best = cli_suggest(suggestion->given, suggestion->best, &suggestion->distance, option->name);
 }
 
 static int fail_unknown(const struct cli_verb *verb, const char *given)
 {
-	const char *best = NULL;
-	size_t distance = 3; /* more than two slips are another word */
+	char word[64];
+	struct suggestion suggestion = {.given = word, .distance = SLIPS_MAX + 1};
 	if (strncmp(given, "--", 2) == 0) {
-		char word[64];
 		snprintf(word, sizeof(word), "%.*s", (int)strcspn(given + 2, "="), given + 2);
-		for (const struct cli_option *const *table = verb->options; table && *table; table++) {
-			for (const struct cli_option *option = *table; option->name; option++)
-				best = cli_suggest(word, best, &distance, option->name);
-		}
+		cli_each_option(verb, compare, &suggestion);
 	}
-	if (best)
-		return cli_fail("%s has no option %s: did you mean --%s?", verb->name, given, best);
-	return cli_fail("%s has no option %s: see wisp %s --help", verb->name, given, verb->name);
+	if (suggestion.best)
+		return cli_fail("%s has no option %s; did you mean --%s?", verb->name, given, suggestion.best);
+	return cli_fail("%s has no option %s; see wisp %s --help", verb->name, given, verb->name);
 }
 
-static int take(const struct cli_option *option, struct cli_args *args, const char *text)
+/* ---- Options ---- */
+
+/* An option of this call, and the struct that its value goes into. */
+struct found {
+	const struct cli_option *option;
+	char *base;
+};
+
+static struct found find(struct cli_call *call, const char *name, size_t length, char letter)
 {
-	char why[CLI_WHY_SIZE] = "it cannot be used";
-	if (option->take(args, text, why))
+	const struct cli_group help = {.options = cli_help_options}, none = {0};
+	const struct cli_group *group = call->verb->groups ? call->verb->groups : &none;
+	for (bool last = false; !last; group++) {
+		last = !group->options;
+		for (const struct cli_option *option = last ? help.options : group->options; option->name; option++) {
+			if (letter ? option->letter == letter
+			           : strlen(option->name) == length && strncmp(option->name, name, length) == 0)
+				return (struct found){
+				        option, last ? (char *)call : (char *)call->options + group->offset};
+		}
+	}
+	return (struct found){NULL, NULL};
+}
+
+static int take(const struct found *found, const char *text)
+{
+	char why[CLI_WHY_SIZE] = "";
+	const struct cli_option *option = found->option;
+	if (option->take(option, text, found->base + option->offset, why))
 		return 0;
 	return cli_fail("--%s '%s': %s", option->name, text, why);
 }
 
-/* A word that begins with a dash. *at is advanced over a value of its own. */
-static int parse_option(const struct cli_verb *verb, int argc, char **argv, int *at, struct cli_args *args)
+static int parse_long(struct cli_call *call, int argc, char **argv, int *at)
 {
-	char *word = argv[*at];
-	if (word[1] == '-') {
-		const char *name = word + 2, *equals = strchr(name, '=');
-		size_t length = equals ? (size_t)(equals - name) : strlen(name);
-		const struct cli_option *option = find(verb, name, length, 0);
-		if (!option)
-			return fail_unknown(verb, word);
-		if (!option->value)
-			return equals ? cli_fail("--%s takes no value", option->name) : take(option, args, "");
-		if (equals)
-			return take(option, args, equals + 1);
-		if (*at + 1 >= argc)
-			return cli_fail("--%s wants a value: %s", option->name, option->value);
-		return take(option, args, argv[++*at]);
-	}
-	for (const char *letter = word + 1; *letter; letter++) {
-		const struct cli_option *option = find(verb, NULL, 0, *letter);
+	const char *name = argv[*at] + 2, *equals = strchr(name, '=');
+	struct found found = find(call, name, equals ? (size_t)(equals - name) : strlen(name), 0);
+	if (!found.option)
+		return fail_unknown(call->verb, argv[*at]);
+	if (!found.option->value)
+		return equals ? cli_fail("--%s takes no value", found.option->name) : take(&found, "");
+	if (equals)
+		return take(&found, equals + 1);
+	if (*at + 1 >= argc)
+		return cli_fail("--%s requires a value: %s", found.option->name, found.option->value);
+	return take(&found, argv[++*at]);
+}
+
+/* Letters; the last one may have a value, in the same word or in the next. */
+static int parse_letters(struct cli_call *call, int argc, char **argv, int *at)
+{
+	for (const char *letter = argv[*at] + 1; *letter; letter++) {
+		struct found found = find(call, NULL, 0, *letter);
 		char shown[3] = {'-', *letter, '\0'};
-		if (!option)
-			return fail_unknown(verb, shown);
-		int r;
-		if (!option->value) {
-			if ((r = take(option, args, "")) != 0)
-				return r;
-			continue;
-		}
-		if (letter[1])
-			return take(option, args, letter + 1);
-		if (*at + 1 >= argc)
-			return cli_fail("%s wants a value: %s", shown, option->value);
-		return take(option, args, argv[++*at]);
+		if (!found.option)
+			return fail_unknown(call->verb, shown);
+		if (found.option->value && letter[1])
+			return take(&found, letter + 1);
+		if (found.option->value && *at + 1 >= argc)
+			return cli_fail("%s requires a value: %s", shown, found.option->value);
+		if (found.option->value)
+			return take(&found, argv[++*at]);
+		int code = take(&found, "");
+		if (code != 0)
+			return code;
 	}
 	return 0;
 }
 
-static int check_counts(const struct cli_verb *verb, const struct cli_args *args)
+/* ---- The command line ---- */
+
+static int check_counts(const struct cli_call *call)
 {
-	if (args->operand_count < verb->least)
-		return cli_fail(
-		        "%s: something is missing: wisp %s [OPTION...] %s", verb->name, verb->name, verb->synopsis);
-	if (args->operand_count > verb->most && verb->command != CLI_NO_COMMAND && !args->command)
-		return cli_fail("%s: '%s' is one word too many: write the command after --: wisp %s %s", verb->name,
-		        args->operands[verb->most], verb->name, verb->synopsis);
-	if (args->operand_count > verb->most)
-		return cli_fail("%s: '%s' is one word too many: wisp %s [OPTION...] %s", verb->name,
-		        args->operands[verb->most], verb->name, verb->synopsis);
-	if (verb->command == CLI_NO_COMMAND && args->command && args->command[0])
-		return cli_fail("%s takes no command", verb->name);
-	bool wanted = verb->command == CLI_MUST_COMMAND && !args->tty;
-	if (wanted && !args->command)
-		return cli_fail("%s: there is no command: write it after --: wisp %s %s", verb->name, verb->name,
+	const struct cli_verb *verb = call->verb;
+	if (call->operand_count < verb->least)
+		return cli_fail("%s: an operand is missing; usage: wisp %s [OPTION...] %s", verb->name, verb->name,
 		        verb->synopsis);
-	if ((wanted && !args->command[0]) || (args->command && args->command[0] && !args->command[0][0]))
-		return cli_fail("%s: the command after -- is empty: name a program", verb->name);
+	if (call->operand_count > verb->most && verb->takes_command && !call->command)
+		return cli_fail("%s: unexpected operand '%s'; write the command after --: wisp %s %s", verb->name,
+		        call->operands[verb->most], verb->name, verb->synopsis);
+	if (call->operand_count > verb->most)
+		return cli_fail("%s: unexpected operand '%s'; usage: wisp %s [OPTION...] %s", verb->name,
+		        call->operands[verb->most], verb->name, verb->synopsis);
+	if (!verb->takes_command && call->command && call->command[0])
+		return cli_fail("%s takes no command", verb->name);
+	if (call->command && call->command[0] && !call->command[0][0])
+		return cli_fail("%s: the command after -- is empty; name a program", verb->name);
 	return 0;
 }
 
-int cli_parse(const struct cli_verb *verb, int argc, char **argv, struct cli_args *args)
+int cli_parse(int argc, char **argv, struct cli_call *call)
 {
-	*args = (struct cli_args){0};
-	size_t most = (size_t)argc + 1; /* of anything that may be repeated */
-	args->operands = calloc(most, sizeof(*args->operands));
-	args->env = calloc(most, sizeof(*args->env));
-	args->disks = calloc(most, sizeof(*args->disks));
-	args->rlimits = calloc(most, sizeof(*args->rlimits));
-	if (!args->operands || !args->env || !args->disks || !args->rlimits)
+	call->operands = calloc((size_t)argc + 1, sizeof(*call->operands));
+	if (!call->operands)
 		return cli_fail("out of memory");
-	for (int i = 1; i < argc; i++) {
+	for (int i = 1; i < argc && !call->help; i++) {
+		int code = 0;
 		if (strcmp(argv[i], "--") == 0) {
 			union {
 				char **from;
 				const char *const *to;
 			} rest = {.from = argv + i + 1};
-			args->command = rest.to;
+			call->command = rest.to;
 			break;
 		}
-		int r = 0;
 		/* "-" alone is an operand: standard input or output. */
-		if (argv[i][0] == '-' && argv[i][1])
-			r = parse_option(verb, argc, argv, &i, args);
+		if (argv[i][0] != '-' || !argv[i][1])
+			call->operands[call->operand_count++] = argv[i];
+		else if (argv[i][1] == '-')
+			code = parse_long(call, argc, argv, &i);
 		else
-			args->operands[args->operand_count++] = argv[i];
-		if (r != 0)
-			return r;
-		if (args->help)
-			return 0;
+			code = parse_letters(call, argc, argv, &i);
+		if (code != 0)
+			return code;
 	}
-	if (args->tty && args->no_tty)
-		return cli_fail("--tty and --no-tty contradict each other");
-	return check_counts(verb, args);
+	return call->help ? 0 : check_counts(call);
 }
 
-void cli_free_args(struct cli_args *args)
+void cli_free_call(struct cli_call *call)
 {
-	/* Made by the functions that took them. */
-	union {
-		const char *from;
-		char *to;
-	} text;
-	for (size_t i = 0; i < args->env_count; i++) {
-		text.from = args->env[i];
-		free(text.to);
+	for (const struct cli_group *group = call->verb->groups; group && group->options; group++) {
+		if (group->release)
+			group->release((char *)call->options + group->offset);
 	}
-	for (size_t i = 0; i < args->disk_count; i++) {
-		text.from = args->disks[i].path;
-		free(text.to);
-	}
-	for (size_t i = 0; i < args->rlimit_count; i++) {
-		text.from = args->rlimits[i].resource;
-		free(text.to);
-	}
-	free(args->operands);
-	free(args->env);
-	free(args->disks);
-	free(args->rlimits);
+	free(call->operands);
+}
+
+int cli_main(const struct cli_verb *verb, const struct cli_places *places, int argc, char **argv)
+{
+	struct cli_call call = {.verb = verb, .places = places, .options = calloc(1, verb->options_size + 1)};
+	if (!call.options)
+		return cli_fail("out of memory");
+	int code = cli_parse(argc, argv, &call);
+	if (code == 0 && call.help)
+		cli_print_help(verb, stdout);
+	else if (code == 0)
+		code = verb->run(&call);
+	cli_free_call(&call);
+	free(call.options);
+	return cli_flush(code);
 }

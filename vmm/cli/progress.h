@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A progress bar on standard error, where that is a terminal. */
+/* A progress bar on standard error, if that is a terminal. */
 #ifndef WISP_CLI_PROGRESS_H
 #define WISP_CLI_PROGRESS_H
 
@@ -8,7 +8,7 @@
 
 struct progress {
 	bool on;
-	uint64_t done, total; /* bytes; total 0: not known */
+	uint64_t done, total; /* bytes; total 0: unknown */
 	int64_t began_ns, shown_ns;
 };
 

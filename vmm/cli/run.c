@@ -1,68 +1,107 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wisp run and wisp exec. */
-#include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/execution.h"
+#include "vmm/cli/machine.h"
+#include "vmm/cli/verbs.h"
 
-int cli_exec(struct cli_args *args)
-{
-	struct wisp_error error;
-	int code = 0;
-	struct wisp_sandbox *sandbox = cli_open(args->operands[0], &code);
-	if (!sandbox)
-		return code;
-	code = cli_bridge_exec(sandbox, args, &error);
-	if (code < 0)
-		code = cli_fail_error(&error);
-	wisp_close_sandbox(sandbox);
-	return code;
-}
+struct options {
+	struct cli_machine machine;
+	const char *name;
+	bool console;
+	struct cli_execution execution;
+};
 
-/* A connection that was lost: by then the monitor knows what became of the guest. */
+/* When the connection is lost, the monitor knows what became of the guest. */
 static int fail_lost(struct wisp_sandbox *sandbox, const struct wisp_error *error)
 {
 	static const char *const words[] = {
 	        [WISP_END_POWEROFF] = "the guest powered off",
-	        [WISP_END_REBOOT] = "the guest asked for a reboot, which ends a sandbox,",
-	        [WISP_END_PANIC] = "the guest's kernel ended in a panic",
-	        [WISP_END_TRIPLE_FAULT] = "the guest's processor shut down by a triple fault",
+	        [WISP_END_REBOOT] = "the guest rebooted, which ends a sandbox,",
+	        [WISP_END_PANIC] = "the guest's kernel panicked",
+	        [WISP_END_TRIPLE_FAULT] = "the guest's processor shut down after a triple fault",
 	        [WISP_END_KILLED] = "the sandbox was killed",
-	        [WISP_END_INTERNAL] = "the sandbox's monitor gave up",
+	        [WISP_END_INTERNAL] = "the sandbox's monitor failed",
 	};
 	enum wisp_end end;
 	if (error->status == WISP_ERR_DISCONNECTED && wisp_wait_sandbox(sandbox, 10000, &end, NULL) == 0 &&
 	        (size_t)end < sizeof(words) / sizeof(words[0]) && words[end])
-		return cli_fail("%s before the command had ended", words[end]);
+		return cli_fail("%s before the command ended", words[end]);
 	return cli_fail_error(error);
 }
 
-/* What outlives the sandbox has to be written before it goes. */
-static bool writes_to_disks(const struct cli_args *args)
+/* Data that outlives the sandbox must be written before the sandbox ends. */
+static bool writes_to_disks(const struct cli_machine *machine)
 {
-	bool writes = args->writable || args->overlay;
-	for (size_t i = 0; i < args->disk_count; i++)
-		writes |= !args->disks[i].read_only;
+	bool writes = machine->writable || machine->overlay;
+	for (size_t i = 0; i < machine->disk_count; i++)
+		writes |= !machine->disks[i].read_only;
 	return writes;
 }
 
-int cli_run(struct cli_args *args)
+static int run(const struct cli_call *call)
 {
+	const struct options *options = call->options;
+	struct wisp_create_options create;
 	struct wisp_error error;
-	int code = 0;
-	if (args->detach)
-		return cli_fail(
-		        "run: --detach would end the command with the sandbox: use wisp create and wisp exec --detach");
-	if (args->tty && (!args->command || !args->command[0]))
-		args->command = NULL; /* the shell */
-	struct wisp_sandbox *sandbox = cli_create(args, false, &code);
+	int code = cli_check_execution(call, &options->execution);
+	if (code != 0)
+		return code;
+	if (options->execution.detach)
+		return cli_fail("run: --detach would end the command together with the sandbox; use wisp create and "
+		                "wisp exec --detach");
+	cli_fill_machine(&options->machine, call->places, call->operands[0], &create);
+	create.name = options->name;
+	create.console = options->console;
+	create.console_fd = options->console ? STDERR_FILENO : 0;
+	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
-	code = cli_bridge_exec(sandbox, args, &error);
+	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
 	if (code < 0)
 		code = fail_lost(sandbox, &error);
-	else if (writes_to_disks(args) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
+	else if (writes_to_disks(&options->machine) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
 		code = cli_fail_error(&error);
 	wisp_close_sandbox(sandbox);
 	return code;
 }
+
+static const struct cli_option own_options[] = {
+        {.name = "name",
+                .letter = 'n',
+                .value = "NAME",
+                CLI_TEXT(struct options, name),
+                .help = "the sandbox's name; default: a generated one"},
+        {.name = "console",
+                CLI_FLAG(struct options, console),
+                .help = "print the guest kernel's messages to standard error"},
+        {0},
+};
+
+static const struct cli_group groups[] = {
+        CLI_MACHINE_GROUP(struct options, machine),
+        {.options = own_options},
+        CLI_EXECUTION_GROUPS(struct options, execution),
+        {0},
+};
+
+const struct cli_verb cli_run = {
+        .name = "run",
+        .synopsis = "[IMAGE] -- COMMAND [ARG...]",
+        .summary = "Boot a sandbox, run a command in it, and exit with its exit code",
+        .details = CLI_IMAGE_DETAILS
+        "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
+        "is "
+        "a pipe or a file. To use a terminal, add -t. wisp also forwards SIGINT, SIGTERM, SIGHUP and SIGQUIT; a second "
+        "signal kills the command. The sandbox is removed when the command exits, or when wisp itself exits for any "
+        "reason.\n\n"
+        "  wisp run -- uname -a\n"
+        "  wisp run -m 1G -c 2 ./debian.img -- python3 -c 'print(6 * 7)'\n"
+        "  tar c . | wisp run -- sh -c 'tar x && make'",
+        .groups = groups,
+        .options_size = sizeof(struct options),
+        .operands = {CLI_FILE},
+        .most = 1,
+        .takes_command = true,
+        .run = run,
+};

@@ -2,47 +2,108 @@
 /* wisp stop and wisp rm. */
 #include <errno.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/verbs.h"
 
-static int stop(const char *name, const struct cli_args *args, struct wisp_error *error)
+struct stop_options {
+	int64_t grace_ms;
+	bool force;
+};
+
+struct rm_options {
+	bool force;
+};
+
+static int end(const char *state_root, const char *name, int64_t grace_ms, bool force, struct wisp_error *error)
 {
 	struct wisp_sandbox *sandbox;
-	int r = wisp_open_sandbox(cli_state_root(), name, &sandbox, error);
+	int r = wisp_open_sandbox(state_root, name, &sandbox, error);
 	if (r < 0)
 		return r;
-	r = args->force ? wisp_kill_sandbox(sandbox, error) : wisp_stop_sandbox(sandbox, args->grace_ms, error);
+	r = force ? wisp_kill_sandbox(sandbox, error) : wisp_stop_sandbox(sandbox, grace_ms, error);
 	wisp_close_sandbox(sandbox);
 	return r;
 }
 
-int cli_stop(struct cli_args *args)
+static int stop(const struct cli_call *call)
 {
+	const struct stop_options *options = call->options;
 	struct wisp_error error;
 	int code = 0;
-	for (size_t i = 0; i < args->operand_count; i++) {
-		/* One that has ended already is as it should be. */
-		if (stop(args->operands[i], args, &error) < 0 &&
+	for (size_t i = 0; i < call->operand_count; i++) {
+		/* It is no error if the sandbox has stopped already. */
+		if (end(call->places->state_root, call->operands[i], options->grace_ms, options->force, &error) < 0 &&
 		        !(error.status == WISP_ERR_NOT_RUNNING && error.errnum == ESRCH))
 			code = cli_fail_error(&error);
 	}
 	return code;
 }
 
-int cli_rm(struct cli_args *args)
+static int rm(const struct cli_call *call)
 {
+	const struct rm_options *options = call->options;
+	const char *root = call->places->state_root;
 	struct wisp_error error;
 	int code = 0;
-	for (size_t i = 0; i < args->operand_count; i++) {
-		const char *name = args->operands[i];
-		/* One that deletes itself when it stops is gone by then. */
-		if (args->force && stop(name, args, &error) < 0 && error.status != WISP_ERR_NOT_RUNNING &&
+	for (size_t i = 0; i < call->operand_count; i++) {
+		const char *name = call->operands[i];
+		/* A sandbox that removes itself when it stops is gone after that. */
+		if (options->force && end(root, name, 0, true, &error) < 0 && error.status != WISP_ERR_NOT_RUNNING &&
 		        error.status != WISP_ERR_NO_SANDBOX) {
 			code = cli_fail_error(&error);
 			continue;
 		}
-		if (wisp_remove_sandbox(cli_state_root(), name, &error) < 0 &&
-		        !(args->force && error.status == WISP_ERR_NO_SANDBOX))
+		if (wisp_remove_sandbox(root, name, &error) < 0 &&
+		        !(options->force && error.status == WISP_ERR_NO_SANDBOX))
 			code = cli_fail_error(&error);
 	}
 	return code;
 }
+
+static const struct cli_option stop_options[] = {
+        {.name = "grace",
+                .value = "DURATION",
+                CLI_DURATION(struct stop_options, grace_ms),
+                .help = "how long the guest may take to shut down; default: the sandbox's own"},
+        {.name = "force",
+                .letter = 'f',
+                CLI_FLAG(struct stop_options, force),
+                .help = "stop at once, like pulling the plug"},
+        {0},
+};
+
+static const struct cli_option rm_options[] = {
+        {.name = "force",
+                .letter = 'f',
+                CLI_FLAG(struct rm_options, force),
+                .help = "stop running sandboxes first; ignore sandboxes that do not exist"},
+        {0},
+};
+
+static const struct cli_group stop_groups[] = {{.options = stop_options}, {0}};
+static const struct cli_group rm_groups[] = {{.options = rm_options}, {0}};
+
+const struct cli_verb cli_stop = {
+        .name = "stop",
+        .synopsis = "NAME...",
+        .summary = "Shut sandboxes down",
+        .details = "The guest terminates its programs, writes and unmounts its file systems, and powers off. The "
+                   "sandbox's directory, with its logs, stays until wisp rm.",
+        .groups = stop_groups,
+        .options_size = sizeof(struct stop_options),
+        .operands = {CLI_SANDBOX, CLI_SANDBOX, CLI_SANDBOX},
+        .least = 1,
+        .most = SIZE_MAX,
+        .run = stop,
+};
+
+const struct cli_verb cli_rm = {
+        .name = "rm",
+        .synopsis = "NAME...",
+        .summary = "Delete the directories of stopped sandboxes",
+        .groups = rm_groups,
+        .options_size = sizeof(struct rm_options),
+        .operands = {CLI_SANDBOX, CLI_SANDBOX, CLI_SANDBOX},
+        .least = 1,
+        .most = SIZE_MAX,
+        .run = rm,
+};

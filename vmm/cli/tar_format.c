@@ -4,7 +4,7 @@
 
 #include "vmm/cli/tar.h"
 
-#define NAME_MAX_BYTES (64 * 1024) /* of a name in a long-name or pax entry: they come from the guest */
+#define NAME_MAX_BYTES (64 * 1024) /* limit of a long-name or pax entry, which comes from the guest */
 
 struct header { /* POSIX.1-1988, ustar */
 	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[6],
@@ -13,7 +13,7 @@ struct header { /* POSIX.1-1988, ustar */
 };
 _Static_assert(sizeof(struct header) == TAR_BLOCK, "ustar");
 
-/* Octal where it fits, else GNU's big-endian numbers. */
+/* Octal if the number fits, else GNU's big-endian form. */
 static void put_number(char *to, size_t size, uint64_t value)
 {
 	if (value < 1ull << (3 * (size - 1))) {
@@ -47,7 +47,7 @@ static void fill(struct header *header, char type, mode_t mode, uint64_t size, i
 	put_number(header->size, sizeof(header->size), size);
 	put_number(header->mtime, sizeof(header->mtime), mtime > 0 ? (uint64_t)mtime : 0);
 	header->type = type;
-	memcpy(header->magic, "ustar ", 6); /* GNU's, for its long names */
+	memcpy(header->magic, "ustar ", 6); /* GNU, for its long names */
 	memcpy(header->version, " ", 2);
 }
 
@@ -64,7 +64,7 @@ static size_t padded(size_t length)
 	return (length + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
 }
 
-/* A name that is too long for the header goes before it, as an entry of its own. */
+/* A name that does not fit into the header precedes it, as an entry of its own. */
 static char *put_long(char *to, char type, const char *name)
 {
 	struct header header;
@@ -99,7 +99,7 @@ char *tar_make_header(const struct tar_entry *entry, size_t *length)
 	return blocks;
 }
 
-/* ---- Reading: all of it comes from the guest ---- */
+/* ---- Reading. The archive comes from the guest and is not trusted. ---- */
 
 static int fail(struct tar_reader *reader, const char *what)
 {
@@ -190,7 +190,7 @@ static char *read_text(struct tar_reader *reader, uint64_t size)
 	return text;
 }
 
-/* "LENGTH KEY=VALUE\n", one after another. */
+/* A sequence of "LENGTH KEY=VALUE\n". */
 static void take_pax(struct tar_reader *reader, char *text, uint64_t *size, bool *has_size)
 {
 	char *at = text, *end = text + strlen(text);
@@ -289,7 +289,7 @@ int tar_next(struct tar_reader *reader, struct tar_entry *entry)
 	}
 	if (has_pax_size)
 		entry->size = pax_size;
-	/* Only files have data: what else a header says of its size is not believed. */
+	/* Only files have data: the size in any other header is ignored. */
 	if (!strchr("07", entry->type))
 		entry->size = 0;
 	entry->type = entry->type == '7' ? '0' : entry->type;

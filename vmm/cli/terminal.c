@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A session on this terminal. The library sets the terminal back whenever it returns; signals make it return. What it
- * cannot see, this process's own crash or SIGKILL, is the guard's business: a child that holds nothing but the
- * terminal and a pipe, and sets the terminal back if the pipe ends without a word.
+ * A session on this terminal. The library restores the terminal before it returns, and signals make it return. A crash
+ * or SIGKILL of this process is handled by the guard: a child that holds only the terminal and a pipe, and restores the
+ * terminal if the pipe closes without a byte.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,7 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/cli/cli.h"
+#include "vmm/cli/execution.h"
 
 struct guard {
 	pid_t pid;
@@ -26,7 +25,7 @@ static void watch(int fd, const struct termios *saved)
 {
 	char word;
 	sigset_t all;
-	/* It is in the background for the terminal: SIGTTOU must not stop it while it sets it. */
+	/* The guard is a background process: SIGTTOU must not stop it while it sets the terminal. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	setpgid(0, 0);
@@ -69,7 +68,7 @@ static void end_guard(const struct guard *guard)
 		;
 }
 
-/* Blocked, and read from a descriptor: nothing is interrupted. */
+/* Blocks the signals, so that no call is interrupted, and returns a descriptor to read them from. */
 static int open_signals(const int *numbers, size_t count)
 {
 	sigset_t set;
@@ -82,62 +81,73 @@ static int open_signals(const int *numbers, size_t count)
 
 static bool has_term(const char *const *env)
 {
-	for (; *env; env++) {
+	for (; env && *env; env++) {
 		if (strncmp(*env, "TERM=", 5) == 0)
 			return true;
 	}
 	return false;
 }
 
-/* A new session of the command, or of the shell, that knows what terminal this is. */
-static int attach_new(struct wisp_sandbox *sandbox, const struct cli_args *args,
+/* Starts a new session, whose TERM is that of this terminal. */
+static int attach_new(struct wisp_sandbox *sandbox, const char *const *command, const struct cli_execution *execution,
         const struct wisp_attach_options *attach, uint64_t *id, struct wisp_exit_status *status,
         struct wisp_error *error)
 {
+	const struct cli_process *process = &execution->process;
 	struct wisp_exec_options options;
 	const char *name = getenv("TERM");
 	char *term = NULL;
-	cli_fill_exec_options(args, &options);
-	const char **env = calloc(args->env_count + 2, sizeof(*env));
-	if (env)
-		memcpy(env, args->env, args->env_count * sizeof(*env));
-	if (env && name && name[0] && !has_term(args->env) && asprintf(&term, "TERM=%s", name) >= 0)
-		env[args->env_count] = term;
+	cli_fill_execution(execution, &options);
+	const char **env = calloc(process->env_count + 2, sizeof(*env));
+	if (env && process->env_count > 0)
+		memcpy(env, process->env, process->env_count * sizeof(*env));
+	if (env && name && name[0] && !has_term(process->env) && asprintf(&term, "TERM=%s", name) >= 0)
+		env[process->env_count] = term;
 	if (env)
 		options.env = env;
-	int r = wisp_attach(sandbox, args->command, &options, attach, id, status, error);
+	int r = wisp_attach(sandbox, command && command[0] ? command : NULL, &options, attach, id, status, error);
 	free(term);
 	free(env);
 	return r;
 }
 
-int cli_bridge_terminal(struct wisp_sandbox *sandbox, const struct cli_args *args, struct wisp_session *session,
-        uint64_t id, struct wisp_error *error)
+/* What is bridged: a session that exists, or a command to run in a new one. */
+struct bridged {
+	struct wisp_sandbox *sandbox;
+	struct wisp_session *session; /* NULL: a new one */
+	uint64_t id;
+	const char *const *command;
+	const struct cli_execution *execution;
+};
+
+static int bridge(struct bridged *bridged, const char *detach_keys, struct wisp_error *error)
 {
 	static const int ending[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT}, resizing[] = {SIGWINCH};
 	struct wisp_exit_status status;
 	struct signalfd_siginfo info;
 	if (!isatty(STDIN_FILENO))
-		return cli_fail("-t wants a terminal on standard input: leave -t, or run it from one");
+		return cli_fail("-t requires standard input to be a terminal; omit -t, or run wisp from a terminal");
 	int cancel_fd = open_signals(ending, sizeof(ending) / sizeof(ending[0]));
 	int resize_fd = open_signals(resizing, 1);
 	struct wisp_attach_options attach = {
 	        .size = sizeof(attach),
 	        .output_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDIN_FILENO,
-	        .detach_keys = args->detach_keys,
+	        .detach_keys = detach_keys,
 	        .resize_fd = resize_fd > 0 ? resize_fd : 0,
 	        .cancel_fd = cancel_fd > 0 ? cancel_fd : 0,
 	};
 	struct guard guard = start_guard();
-	int r = session ? wisp_attach_session(session, &attach, &status, error)
-	                : attach_new(sandbox, args, &attach, &id, &status, error);
+	int r = bridged->session ? wisp_attach_session(bridged->session, &attach, &status, error)
+	                         : attach_new(bridged->sandbox, bridged->command, bridged->execution, &attach,
+	                                   &bridged->id, &status, error);
 	end_guard(&guard);
 	int code = r;
 	if (r == 0) {
 		code = cli_exit_code(&status);
 	} else if (r == 1) {
-		fprintf(stderr, "\r\nwisp: detached from session %llu: it goes on: wisp attach %s %llu\n",
-		        (unsigned long long)id, wisp_get_sandbox_name(sandbox), (unsigned long long)id);
+		fprintf(stderr, "\r\nwisp: detached from session %llu, which keeps running: wisp attach %s %llu\n",
+		        (unsigned long long)bridged->id, wisp_get_sandbox_name(bridged->sandbox),
+		        (unsigned long long)bridged->id);
 		code = 0;
 	} else if (r == -ECANCELED) {
 		code = CLI_EXIT_SIGNAL;
@@ -149,4 +159,18 @@ int cli_bridge_terminal(struct wisp_sandbox *sandbox, const struct cli_args *arg
 	if (cancel_fd >= 0)
 		close(cancel_fd);
 	return code < 0 ? -1 : code;
+}
+
+int cli_bridge_terminal(struct wisp_sandbox *sandbox, const char *const *command, const struct cli_execution *execution,
+        struct wisp_error *error)
+{
+	struct bridged bridged = {.sandbox = sandbox, .command = command, .execution = execution};
+	return bridge(&bridged, execution->detach_keys, error);
+}
+
+int cli_bridge_terminal_session(struct wisp_sandbox *sandbox, struct wisp_session *session, uint64_t id,
+        const char *detach_keys, struct wisp_error *error)
+{
+	struct bridged bridged = {.sandbox = sandbox, .session = session, .id = id};
+	return bridge(&bridged, detach_keys, error);
 }

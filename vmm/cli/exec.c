@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/cli/execution.h"
+#include "vmm/cli/verbs.h"
+
+struct options {
+	struct cli_execution execution;
+};
+
+static int exec(const struct cli_call *call)
+{
+	const struct options *options = call->options;
+	struct wisp_error error;
+	int code = cli_check_execution(call, &options->execution);
+	if (code != 0)
+		return code;
+	struct wisp_sandbox *sandbox = cli_open(call, call->operands[0], &code);
+	if (!sandbox)
+		return code;
+	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
+	if (code < 0)
+		code = cli_fail_error(&error);
+	wisp_close_sandbox(sandbox);
+	return code;
+}
+
+static const struct cli_group groups[] = {CLI_EXECUTION_GROUPS(struct options, execution), {0}};
+
+const struct cli_verb cli_exec = {
+        .name = "exec",
+        .synopsis = "NAME -- COMMAND [ARG...]",
+        .summary = "Run a command in a sandbox, and exit with its exit code",
+        .details =
+                "Standard streams and signals work as in wisp run. With -t and no command, wisp starts the sandbox's "
+                "shell.\n\n"
+                "  wisp exec box -- ls -l /\n"
+                "  wisp exec -t box",
+        .groups = groups,
+        .options_size = sizeof(struct options),
+        .operands = {CLI_SANDBOX},
+        .least = 1,
+        .most = 1,
+        .takes_command = true,
+        .run = exec,
+};

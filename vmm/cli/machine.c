@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm/cli/machine.h"
+
+static bool parse_cache(const char *text, enum wisp_cache *cache, char *why)
+{
+	static const char *const modes[] = {
+	        [WISP_CACHE_WRITEBACK] = "writeback", [WISP_CACHE_DIRECT] = "direct", [WISP_CACHE_UNSAFE] = "unsafe"};
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(text, modes[i]) == 0) {
+			*cache = (enum wisp_cache)i;
+			return true;
+		}
+	}
+	return cli_refuse(why, "the cache mode is writeback, direct or unsafe");
+}
+
+/* Splits options off the end of the path: a comma that begins none of them is part of the path. */
+static bool parse_disk(char *path, struct wisp_disk *disk, char *why)
+{
+	char *option;
+	while ((option = strrchr(path, ','))) {
+		if (strcmp(option, ",ro") == 0)
+			disk->read_only = true;
+		else if (strncmp(option, ",cache=", 7) != 0)
+			break;
+		else if (!parse_cache(option + 7, &disk->cache, why))
+			return false;
+		*option = '\0';
+	}
+	disk->path = path;
+	return true;
+}
+
+static bool take_disk(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	struct cli_machine *machine = to;
+	struct wisp_disk disk = {0}, *grown = reallocarray(machine->disks, machine->disk_count + 1, sizeof(*grown));
+	char *path = strdup(text);
+	(void)option;
+	if (grown)
+		machine->disks = grown;
+	bool good = grown && path ? parse_disk(path, &disk, why) : cli_refuse(why, "out of memory");
+	if (good)
+		machine->disks[machine->disk_count++] = disk;
+	else
+		free(path);
+	return good;
+}
+
+const struct cli_option cli_machine_options[] = {
+        {.name = "cpus",
+                .letter = 'c',
+                .value = "N",
+                CLI_NUMBER(struct cli_machine, cpus, 1, WISP_CPUS_MAX),
+                .help = "virtual CPUs; default 1"},
+        {.name = "memory",
+                .letter = 'm',
+                .value = "SIZE",
+                CLI_MEMORY(struct cli_machine, memory_mib),
+                .help = "memory: a number of MiB, or a number and M or G; default 256"},
+        {.name = "disk",
+                .value = "PATH[,ro][,cache=MODE]",
+                .take = take_disk,
+                .help = "add a disk, /dev/vdb and so on in the guest; MODE is writeback (the default), direct "
+                        "(bypass the host's page cache) or unsafe (ignore flushes); may be repeated"},
+        {.name = "rw",
+                CLI_FLAG(struct cli_machine, writable),
+                .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},
+        {.name = "overlay",
+                .value = "PATH",
+                CLI_TEXT(struct cli_machine, overlay),
+                .help = "store changes to IMAGE in this disk file instead of memory"},
+        {.name = "hostname",
+                .value = "NAME",
+                CLI_TEXT(struct cli_machine, hostname),
+                .help = "the guest's host name; default: the sandbox's name"},
+        {.name = "shell",
+                .value = "PATH",
+                CLI_TEXT(struct cli_machine, shell),
+                .help = "the shell that exec -t starts without a command; default /bin/sh"},
+        {.name = "boot-timeout",
+                .value = "DURATION",
+                CLI_DURATION(struct cli_machine, boot_timeout_ms),
+                .help = "how long the guest may take to become ready; default 30s"},
+        {.name = "stop-grace",
+                .value = "DURATION",
+                CLI_DURATION(struct cli_machine, grace_ms),
+                .help = "how long the guest may take to shut down; default 10s"},
+        {.name = "kernel",
+                .value = "PATH",
+                CLI_TEXT(struct cli_machine, kernel),
+                .help = "boot this vmlinux instead of wisp's own"},
+        {.name = "kernel-args",
+                .value = "ARGS",
+                CLI_TEXT(struct cli_machine, kernel_args),
+                .help = "append parameters to the guest's kernel command line; quote them as one word"},
+        {.name = "initramfs",
+                .value = "PATH",
+                CLI_TEXT(struct cli_machine, initramfs),
+                .help = "boot this initramfs instead of wisp's own"},
+        {.name = "vmm",
+                .value = "PATH",
+                CLI_TEXT(struct cli_machine, monitor),
+                .help = "run this monitor instead of wisp's own wisp-vmm"},
+        {0},
+};
+
+void cli_release_machine(void *group)
+{
+	struct cli_machine *machine = group;
+	/* take_disk allocated the paths. */
+	union {
+		const char *from;
+		char *to;
+	} path;
+	for (size_t i = 0; i < machine->disk_count; i++) {
+		path.from = machine->disks[i].path;
+		free(path.to);
+	}
+	free(machine->disks);
+}
+
+void cli_fill_machine(const struct cli_machine *machine, const struct cli_places *places, const char *image,
+        struct wisp_create_options *options)
+{
+	*options = (struct wisp_create_options){
+	        .size = sizeof(*options),
+	        .state_root = places->state_root,
+	        .cpus = (uint32_t)machine->cpus,
+	        .memory_mib = machine->memory_mib,
+	        .image = image,
+	        .writable = machine->writable,
+	        .overlay = machine->overlay,
+	        .disks = machine->disks,
+	        .disk_count = machine->disk_count,
+	        .hostname = machine->hostname,
+	        .shell = machine->shell,
+	        .libdir = places->libdir,
+	        .helper = machine->monitor,
+	        .kernel = machine->kernel,
+	        .initramfs = machine->initramfs,
+	        .cache_dir = places->cache_dir,
+	        .boot_timeout_ms = machine->boot_timeout_ms,
+	        .stop_grace_ms = machine->grace_ms,
+	        .no_wait = true,
+	        .kernel_args = machine->kernel_args,
+	};
+}
+
+int cli_wait_ready(struct wisp_sandbox *sandbox, int signal_fd, struct wisp_error *error)
+{
+	for (;;) {
+		struct signalfd_siginfo info;
+		struct pollfd pfds[2] = {
+		        {.fd = wisp_get_sandbox_fd(sandbox), .events = POLLIN}, {.fd = signal_fd, .events = POLLIN}};
+		int r = wisp_wait_ready(sandbox, 0, error);
+		if (r != -EAGAIN)
+			return r;
+		/* The library checks its boot timeout only when it is called. */
+		if (poll(pfds, 2, 1000) > 0 && (pfds[1].revents & POLLIN) &&
+		        read(signal_fd, &info, sizeof(info)) == sizeof(info))
+			return (int)info.ssi_signo;
+	}
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of a sandbox's machine, for every verb that boots one, and the wait for its boot. */
+#ifndef WISP_CLI_MACHINE_H
+#define WISP_CLI_MACHINE_H
+
+#include "vmm/cli/command.h"
+
+struct cli_machine {
+	uint64_t cpus;
+	uint32_t memory_mib;
+	struct wisp_disk *disks;
+	size_t disk_count;
+	bool writable;
+	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
+	int64_t boot_timeout_ms, grace_ms;
+};
+
+extern const struct cli_option cli_machine_options[];
+void cli_release_machine(void *machine);
+/* The row of a verb's groups. */
+#define CLI_MACHINE_GROUP(type, field)                                                                          \
+	{                                                                                                       \
+		.options = cli_machine_options, .offset = offsetof(type, field), .release = cli_release_machine \
+	}
+
+/* For a sandbox that ends with this process. The options borrow from `machine` and `places`. */
+void cli_fill_machine(const struct cli_machine *machine, const struct cli_places *places, const char *image,
+        struct wisp_create_options *options);
+/* Returns 0 when it is ready, the number of a signal that arrived first, or -errno. */
+int cli_wait_ready(struct wisp_sandbox *sandbox, int signal_fd, struct wisp_error *error);
+
+#endif
