@@ -123,14 +123,15 @@ static int run_command(struct bench *bench, struct wisp_sandbox *sandbox, const 
 	return r;
 }
 
-static int read_trace(const char *dir, struct bench_sample *sample, struct wisp_error *error)
+/* `observer` is a handle of the sandbox, which has ended. */
+static int read_trace(struct wisp_sandbox *observer, struct bench_sample *sample, struct wisp_error *error)
 {
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/trace", dir);
-	char *text = read_text(path);
-	bool good = text && bench_parse_trace(text, sample);
-	free(text);
-	return good ? 0 : fail_text(error, EIO, "the monitor left no trace of its stages");
+	char *text;
+	int r = wisp_read_trace(observer, &text, NULL, error);
+	if (r == 0 && !bench_parse_trace(text, sample))
+		r = fail_text(error, EIO, "the monitor's trace is not readable");
+	wisp_free_text(text);
+	return r;
 }
 
 int bench_boot_once(
@@ -139,8 +140,8 @@ int bench_boot_once(
 	static const char *const echo[] = {"echo", "first", NULL};
 	const struct bench_setup *setup = &config->setup;
 	struct wisp_create_options options;
-	struct wisp_sandbox *sandbox;
-	char dir[PATH_MAX], name[WISP_NAME_MAX + 1];
+	struct wisp_sandbox *sandbox, *observer = NULL;
+	char name[WISP_NAME_MAX + 1];
 	int r = bench->options->cold ? bench_drop_caches() : 0;
 	if (r < 0)
 		return fail_text(error, -r, "cannot drop the page cache");
@@ -151,7 +152,6 @@ int bench_boot_once(
 	r = wisp_create_sandbox(&options, &sandbox, error);
 	if (r < 0)
 		return r;
-	snprintf(dir, sizeof(dir), "%s", wisp_get_sandbox_dir(sandbox));
 	snprintf(name, sizeof(name), "%s", wisp_get_sandbox_name(sandbox));
 	r = cli_wait_ready(sandbox, bench->signal_fd, error);
 	if (r > 0)
@@ -160,10 +160,14 @@ int bench_boot_once(
 		sample->at[BENCH_READY] = bench_now();
 	if (r == 0)
 		r = run_command(bench, sandbox, setup->command ? setup->command : echo, sample, error);
+	/* The trace is complete when the sandbox has ended, and closing the handle ends it: another handle stays. */
+	if (r == 0 && options.trace && !bench->interrupted)
+		r = wisp_open_sandbox(options.state_root, name, &observer, error);
 	wisp_close_sandbox(sandbox);
 	sample->at[BENCH_GONE] = bench_now();
-	if (r == 0 && options.trace && !bench->interrupted)
-		r = read_trace(dir, sample, error);
+	if (observer)
+		r = read_trace(observer, sample, error);
+	wisp_close_sandbox(observer);
 	if (options.keep)
 		wisp_remove_sandbox(options.state_root, name, NULL);
 	return r > 0 ? 0 : r;

@@ -148,20 +148,19 @@ static int start(const struct bench *bench, const char *dir, int console_fd, str
 /* Waits for the end, reads the trace, and removes the sandbox. Returns when it was gone, or 0 after an error. */
 static uint64_t finish(const char *dir, struct wisp_sandbox *sandbox, struct bench_sample *sample)
 {
-	char path[PATH_MAX], text[8192], name[WISP_NAME_MAX + 1];
+	char *text, name[WISP_NAME_MAX + 1];
 	enum wisp_end end = WISP_END_UNKNOWN;
 	int r = wisp_wait_sandbox(sandbox, -1, &end, NULL);
 	uint64_t gone = bench_now();
-	snprintf(path, sizeof(path), "%s/trace", wisp_get_sandbox_dir(sandbox));
-	FILE *file = fopen(path, "re");
-	size_t length = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
-	text[length] = '\0';
-	if (file)
-		fclose(file);
+	bool good = r == 0 && end == WISP_END_POWEROFF && wisp_read_trace(sandbox, &text, NULL, NULL) == 0;
+	if (good) {
+		good = bench_parse_trace(text, sample);
+		wisp_free_text(text);
+	}
 	snprintf(name, sizeof(name), "%s", wisp_get_sandbox_name(sandbox));
 	wisp_close_sandbox(sandbox);
 	wisp_remove_sandbox(dir, name, NULL);
-	return r == 0 && end == WISP_END_POWEROFF && bench_parse_trace(text, sample) ? gone : 0;
+	return good ? gone : 0;
 }
 
 static int run_once(const struct bench *bench, const char *dir, struct bench_sample *sample, char *why, size_t size)

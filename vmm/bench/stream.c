@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/bench/side.h"
@@ -91,22 +90,6 @@ static int64_t time_stdout(struct wisp_sandbox *sandbox, uint32_t mib, struct wi
 	return r < 0 ? r : read_meter(&meter, mib, error);
 }
 
-/* Where connections of the guest to BENCH_GUEST_PORT arrive. */
-static int listen_raw(const struct wisp_sandbox *sandbox, struct sockaddr_un *address, struct wisp_error *error)
-{
-	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	snprintf(address->sun_path, sizeof(address->sun_path), "%s/vsock.sock_%u", wisp_get_sandbox_dir(sandbox),
-	        BENCH_GUEST_PORT);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)address, sizeof(*address)) < 0 || listen(fd, 1) < 0) {
-		int errnum = errno;
-		if (fd >= 0)
-			close(fd);
-		return fail(error, errnum, address->sun_path);
-	}
-	return fd;
-}
-
 /* The program's connection, or -errno if it ends without one. */
 static int accept_raw(int listener, struct wisp_session *session, struct wisp_error *error)
 {
@@ -146,14 +129,14 @@ static int read_raw(int fd, struct meter *meter, struct wisp_error *error)
 static int64_t time_raw(struct wisp_sandbox *sandbox, uint32_t mib, struct wisp_error *error)
 {
 	struct words words;
-	struct sockaddr_un address;
 	struct wisp_session *session = NULL;
 	struct meter meter = {0};
-	int listener = listen_raw(sandbox, &address, error), fd = -1;
-	if (listener < 0)
-		return listener;
+	int listener, fd = -1;
+	int r = wisp_listen_port(sandbox, BENCH_GUEST_PORT, &listener, error);
+	if (r < 0)
+		return r;
 	set_words(&words, true, mib);
-	int r = wisp_exec_stream(sandbox, words.argv, NULL, &session, error);
+	r = wisp_exec_stream(sandbox, words.argv, NULL, &session, error);
 	if (r == 0)
 		fd = r = accept_raw(listener, session, error);
 	if (r >= 0) {
@@ -164,7 +147,6 @@ static int64_t time_raw(struct wisp_sandbox *sandbox, uint32_t mib, struct wisp_
 		r = wisp_wait_session(session, NULL, error);
 	wisp_close_session(session);
 	close(listener);
-	unlink(address.sun_path);
 	return r < 0 ? r : read_meter(&meter, mib, error);
 }
 

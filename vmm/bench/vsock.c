@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -43,59 +42,50 @@ static bool receive_all(int fd, void *data, size_t length)
 	return n == (ssize_t)length;
 }
 
-static int open_socket(const struct bench *bench, const struct bench_side *side)
+/* A connection to the peer's guest, or -1 with errno. */
+static int connect_peer(const struct bench *bench)
 {
-	struct sockaddr_un unix_addr = {.sun_family = AF_UNIX};
-	struct sockaddr_vm vm_addr = {.svm_family = AF_VSOCK,
+	struct sockaddr_vm address = {.svm_family = AF_VSOCK,
 	        .svm_port = BENCH_GUEST_PORT,
 	        .svm_cid = bench->options->peer_cid ? (unsigned)bench->options->peer_cid : BENCH_PEER_CID};
 	const struct timeval patience = {.tv_sec = PATIENCE_S};
-	bool ours = side->sandbox;
-	int fd = socket(ours ? AF_UNIX : AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (!ours)
-		setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
-	if (ours)
-		snprintf(unix_addr.sun_path, sizeof(unix_addr.sun_path), "%s/vsock.sock",
-		        wisp_get_sandbox_dir(side->sandbox));
-	if ((ours ? connect(fd, (struct sockaddr *)&unix_addr, sizeof(unix_addr))
-	          : connect(fd, (struct sockaddr *)&vm_addr, sizeof(vm_addr))) == 0)
+	setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
+	int saved = errno;
 	close(fd);
+	errno = saved;
 	return -1;
 }
 
-/* "OK 1073741824\n", which comes in one piece, and not one byte of what follows it. */
-static bool read_ok(int fd)
+static int connect_side(const struct bench *bench, const struct bench_side *side)
 {
-	char line[24];
-	ssize_t n = recv(fd, line, sizeof(line), MSG_PEEK);
-	const char *end = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
-	if (n >= 0)
-		errno = ECONNRESET;
-	return end && receive_all(fd, line, (size_t)(end + 1 - line)) && line[0] == 'O';
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	int fd;
+	if (!side->sandbox) {
+		fd = connect_peer(bench);
+	} else {
+		int r = wisp_connect_port(side->sandbox, BENCH_GUEST_PORT, -1, &fd, NULL);
+		errno = r < 0 ? -r : errno;
+		fd = r < 0 ? -1 : fd;
+	}
+	if (fd >= 0) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	}
+	return fd;
 }
 
-/* Connects and sends a request: the descriptor, or -1 with errno. */
+/* Connects and sends a request. Returns the descriptor, or -1 with errno. */
 static int request(
         const struct bench *bench, const struct bench_side *side, enum bench_guest_verb verb, uint64_t number)
 {
-	struct {
-		char line[16]; /* right before the request, so that both are one write */
-		struct bench_guest_request request;
-	} message = {.request = {.verb = verb, .number = number}};
-	size_t length = side->sandbox
-	                        ? (size_t)snprintf(message.line, sizeof(message.line), "CONNECT %u\n", BENCH_GUEST_PORT)
-	                        : 0;
-	char *begin = (char *)&message.request - length;
-	memmove(begin, message.line, length);
-	int fd = open_socket(bench, side);
-	if (fd < 0)
-		return -1;
-	if (send_all(fd, begin, length + sizeof(message.request)) && (!side->sandbox || read_ok(fd)))
+	const struct bench_guest_request message = {.verb = verb, .number = number};
+	int fd = connect_side(bench, side);
+	if (fd < 0 || send_all(fd, &message, sizeof(message)))
 		return fd;
 	int saved = errno;
 	close(fd);
