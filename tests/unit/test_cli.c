@@ -289,6 +289,66 @@ static void help_is_everywhere(void)
 	end(&c);
 }
 
+/* What `wisp run --help` prints on a terminal, read from its other end. */
+static void help_on_terminal(unsigned short columns, char *text, size_t size)
+{
+	int keyboard, tty;
+	size_t length = 0;
+	ssize_t n;
+	struct winsize window = {.ws_row = 25, .ws_col = columns};
+	REQUIRE(openpty(&keyboard, &tty, NULL, NULL, &window) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(keyboard);
+		login_tty(tty);
+		const char *wisp = getenv("WISP");
+		execl(wisp, wisp, "run", "--help", (char *)NULL);
+		_exit(99);
+	}
+	close(tty);
+	while (length + 1 < size && (n = read(keyboard, text + length, size - 1 - length)) > 0)
+		length += (size_t)n;
+	text[length] = '\0';
+	close(keyboard);
+	CHECK_EQ(waitpid(pid, NULL, 0), pid);
+}
+
+/* The longest line, but for examples, which are never wrapped. */
+static size_t longest_line(const char *text)
+{
+	size_t longest = 0;
+	for (; *text; text += strcspn(text, "\n"), text += *text == '\n') {
+		size_t length = strcspn(text, "\r\n");
+		bool example = strncmp(text, "  wisp", 6) == 0 || strncmp(text, "  tar", 5) == 0;
+		longest = !example && length > longest ? length : longest;
+	}
+	return longest;
+}
+
+static void help_fits_the_terminal(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "unset COLUMNS; wisp run --help");
+	CHECK(longest_line(c.out) <= 80 && longest_line(c.out) > 70);
+	CHECK(strstr(c.out, "\n  -m, --memory SIZE           memory: "));
+	CHECK(strstr(c.out, "\n      --disk PATH[,ro][,cache=MODE]\n                              add a disk"));
+	sh(&c, "COLUMNS=100 wisp run --help");
+	CHECK(longest_line(c.out) <= 100 && longest_line(c.out) > 90);
+	sh(&c, "COLUMNS=60 wisp bench --help");
+	CHECK(longest_line(c.out) <= 60 && strstr(c.out, "\n  -m, --memory SIZE\n        memory: "));
+	sh(&c, "COLUMNS=nonsense wisp run --help");
+	CHECK(longest_line(c.out) <= 80);
+	setenv("COLUMNS", "60", 1); /* a terminal knows better */
+	help_on_terminal(100, c.out, sizeof(c.out));
+	CHECK(longest_line(c.out) <= 100 && longest_line(c.out) > 90);
+	help_on_terminal(50, c.out, sizeof(c.out));
+	CHECK(longest_line(c.out) <= 50);
+	unsetenv("COLUMNS");
+	end(&c);
+}
+
 /* wisp bench is the program wisp-bench of libdir. */
 static void bench_is_a_program(void)
 {
@@ -588,6 +648,7 @@ int main(int argc, char **argv)
 	        {"what_users_get_wrong", what_users_get_wrong},
 	        {"what_benchmarks_refuse", what_benchmarks_refuse},
 	        {"help_is_everywhere", help_is_everywhere},
+	        {"help_fits_the_terminal", help_fits_the_terminal},
 	        {"bench_is_a_program", bench_is_a_program},
 	        {"completions_are_scripts", completions_are_scripts},
 	        {"doctor_says_it", doctor_says_it},

@@ -154,7 +154,7 @@ bool cli_parse_duration(const char *text, int64_t *ms, char *why);
 
 /* ---- Descriptions of verbs: help_text.c, completion_text.c, man_text.c ---- */
 
-/* Both wrap at 80 columns. */
+/* Both wrap at the width of the terminal, else at $COLUMNS, else at 80. */
 void cli_print_help(const struct cli_verb *verb, FILE *to);
 /* One line of a list, `left` and its description; the descriptions begin at `column`. */
 void cli_print_entry(const char *left, const char *text, size_t column, FILE *to);

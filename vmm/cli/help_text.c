@@ -1,11 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prints --help from the tables. */
+/* Prints --help from the tables, wrapped at the width of the terminal. */
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "vmm/cli/command.h"
 
-#define WIDTH 80
-#define COLUMN 30 /* where descriptions of options begin */
+#define WIDTH_DEFAULT 80
+#define WIDTH_MIN 40
+#define WIDTH_MAX 120 /* longer lines are hard to read */
+
+/* Where descriptions of options begin. On a narrow terminal each is below its option. */
+#define COLUMN 30
+#define COLUMN_NARROW 8
+#define WIDTH_NARROW 72
+
+static size_t width_of(FILE *to)
+{
+	struct winsize size;
+	const char *columns = getenv("COLUMNS");
+	size_t width = columns ? strtoul(columns, NULL, 10) : 0;
+	if (isatty(fileno(to)) && ioctl(fileno(to), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+		width = size.ws_col;
+	if (width == 0)
+		width = WIDTH_DEFAULT;
+	return width < WIDTH_MIN ? WIDTH_MIN : width > WIDTH_MAX ? WIDTH_MAX : width;
+}
 
 /* Prints `length` bytes of text. The first line begins at `column`, the others are indented by `indent`. */
 static void print_wrapped(const char *text, size_t length, size_t column, size_t indent, size_t width, FILE *to)
@@ -40,7 +61,7 @@ void cli_print_entry(const char *left, const char *text, size_t column, FILE *to
 		fprintf(to, "%s\n%*s", left, (int)column, "");
 	else
 		fprintf(to, "%-*s", (int)column, left);
-	print_wrapped(text, strlen(text), column, column, WIDTH, to);
+	print_wrapped(text, strlen(text), column, column, width_of(to), to);
 }
 
 static void print_option(const struct cli_verb *verb, const struct cli_option *option, void *context)
@@ -52,7 +73,7 @@ static void print_option(const struct cli_verb *verb, const struct cli_option *o
 	                       : snprintf(left, sizeof(left), "      --%s", option->name);
 	if (option->value)
 		snprintf(left + n, sizeof(left) - (size_t)n, " %s", option->value);
-	cli_print_entry(left, option->help, COLUMN, to);
+	cli_print_entry(left, option->help, width_of(to) < WIDTH_NARROW ? COLUMN_NARROW : COLUMN, to);
 }
 
 /* Examples are lines that begin with two spaces: those are printed as they are. */
@@ -63,7 +84,7 @@ static void print_details(const char *text, FILE *to)
 		if (strncmp(text, "  ", 2) == 0)
 			fprintf(to, "%.*s\n", (int)length, text);
 		else
-			print_wrapped(text, length, 0, 0, WIDTH, to);
+			print_wrapped(text, length, 0, 0, width_of(to), to);
 		text += length + (text[length] == '\n');
 	}
 }
@@ -74,11 +95,11 @@ void cli_print_help(const struct cli_verb *verb, FILE *to)
 	int indent = snprintf(text, sizeof(text), "usage: wisp %s ", verb->name);
 	snprintf(text + indent, sizeof(text) - (size_t)indent, "[OPTION...]%s%s", verb->synopsis[0] ? " " : "",
 	        verb->synopsis);
-	print_wrapped(text, strlen(text), 0, (size_t)indent, WIDTH, to);
+	print_wrapped(text, strlen(text), 0, (size_t)indent, width_of(to), to);
 	snprintf(text, sizeof(text), "%s.%s%s%s", verb->summary, verb->alias ? " Also: wisp " : "",
 	        verb->alias ? verb->alias : "", verb->alias ? "." : "");
 	fputc('\n', to);
-	print_wrapped(text, strlen(text), 0, 0, WIDTH, to);
+	print_wrapped(text, strlen(text), 0, 0, width_of(to), to);
 	if (verb->details) {
 		fputc('\n', to);
 		print_details(verb->details, to);
