@@ -269,6 +269,34 @@ static void what_benchmarks_refuse(void)
 	end(&c);
 }
 
+/* With the fake monitor, which leaves no trace: the configurations and their disks, round trips, and what is written.
+ */
+static void benchmarks_run(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "truncate -s 1M d; wisp bench compare -n 2 --warmup 0 --untraced --kernel $READY --disk $DIR/d,ro "
+	       "--json j "
+	       "--a '-m 64' --b \"-m '128' --disk $DIR/d,ro,cache=direct --disk $DIR/d,ro "
+	       "$WISP_LIBDIR/base.squashfs\"");
+	CHECK_EQ(c.code, 0);
+	CHECK(strstr(c.out, "\na: -m 64: 2 of 2 runs\n") && strstr(c.out, "b / a, ratio of medians"));
+	expect(&c, "grep -o '\"memory_mib\":\"[0-9]*\",\"further_disks\":\"[0-9]\"' j", 0,
+	        "\"memory_mib\":\"64\",\"further_disks\":\"1\"\n\"memory_mib\":\"128\",\"further_disks\":\"2\"\n");
+	sh(&c, "wisp bench boot -n 1 --warmup 0 --untraced --kernel $READY --sweep memory=64,1G --csv - -- sh -c 'echo "
+	       "a'");
+	CHECK(c.code == 0 && strstr(c.out, "memory=64,1,first_byte,") && strstr(c.out, "memory=1G,1,first_byte,"));
+	expect_error(
+	        &c, "wisp bench boot -n 1 --untraced --kernel $READY -- false", 125, "the command failed in the guest");
+	expect_error(&c, "echo x >m; wisp bench boot -n 1 --symbols m --kernel $READY", 125, "no symbols of a kernel");
+	sh(&c, "wisp bench boot -n 1 --kernel $READY");
+	CHECK(c.code == 125 && strstr(c.err, "left no trace"));
+	sh(&c, "wisp bench density -n 2 --kernel $READY");
+	CHECK(c.code == 0 && strstr(c.out, "\nstart "));
+	end(&c);
+}
+
 static void help_is_everywhere(void)
 {
 	static struct cli c;
@@ -647,6 +675,7 @@ int main(int argc, char **argv)
 	        {"a_sandbox_lives", a_sandbox_lives},
 	        {"what_users_get_wrong", what_users_get_wrong},
 	        {"what_benchmarks_refuse", what_benchmarks_refuse},
+	        {"benchmarks_run", benchmarks_run},
 	        {"help_is_everywhere", help_is_everywhere},
 	        {"help_fits_the_terminal", help_fits_the_terminal},
 	        {"bench_is_a_program", bench_is_a_program},

@@ -11,7 +11,7 @@
  *	floor.c                 floor: the monitor alone, with a payload of a few instructions
  *	exec.c, stream.c        exec: round trips, and the throughput of output
  *	density.c, blk.c, vsock.c
- *	side.c, results.c       for those with a peer: a sandbox and a peer, measured alike (side.h)
+ *	side.c, lines.c, results.c    for those with a peer: a sandbox and a peer, measured alike (side.h)
  *	count.c                 exits and system calls of a monitor (counts.h)
  *	stats.c, stages.c, collect.c, manifest.c
  *	text.c, json.c, svg.c, perfetto.c    what is printed and written

@@ -49,9 +49,6 @@ struct bench_guest_line {
 
 /* ---- side.c ---- */
 
-/* False if the line is not bench-guest's. Does not set `counts` and `at`. */
-bool bench_parse_guest_line(const char *text, struct bench_guest_line *line);
-
 #define BENCH_PROGRAM "/tmp/bench-guest"
 /* Copies bench-guest to that path. 0, or an exit code after a message. */
 int bench_send_program(const struct bench *bench, struct wisp_sandbox *sandbox);
@@ -72,13 +69,18 @@ int bench_start_program(struct bench_side *side, char *const *argv, int as);
 int bench_start_peer(const struct bench *bench, struct bench_side *side);
 /* Ends what a side runs. */
 void bench_stop_side(struct bench_side *side);
-/* The next of bench-guest's lines. False if there are no more, if a signal arrived, or after a message. */
-bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_guest_line *line);
 /* Prints why a side ended early, unless it was a signal (then it returns 0). */
 int bench_fail_side(const struct bench *bench, const struct bench_side *side, const struct bench_guest_line *line);
 struct bench_counts bench_count_side(const struct bench_side *side);
 
 #define BENCH_PEER_CID 3u /* by default */
+
+/* ---- lines.c ---- */
+
+/* False if the line is not bench-guest's. Does not set `counts` and `at`. */
+bool bench_parse_guest_line(const char *text, struct bench_guest_line *line);
+/* The next of bench-guest's lines. False if there are no more, if a signal arrived, or after a message. */
+bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_guest_line *line);
 
 /* ---- results.c ---- */
 

@@ -140,9 +140,10 @@ void cli_free_call(struct cli_call *call);
 void cli_each_option(const struct cli_verb *verb,
         void (*visit)(const struct cli_verb *verb, const struct cli_option *option, void *context), void *context);
 /*
- * Looks for the name that was meant by a mistyped one. Begin with *distance at 1 more than the slips that are allowed,
- * and `best` NULL; pass the result as the next `best`.
+ * Finds the name that a mistyped one means: call it for each candidate, with the previous result as `best`. Begin with
+ * NULL and *distance at CLI_SLIPS_MAX + 1; with more slips it is a different word.
  */
+#define CLI_SLIPS_MAX 2
 const char *cli_suggest(const char *text, const char *best, size_t *distance, const char *candidate);
 
 /* ---- values.c: false, with the reason in `why` (CLI_WHY_SIZE), if the text is refused ---- */

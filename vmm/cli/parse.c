@@ -5,9 +5,6 @@
 
 #include "vmm/cli/command.h"
 
-/* More slips than this are another word. */
-#define SLIPS_MAX 2
-
 const struct cli_option cli_help_options[] = {
         {.name = "help", .letter = 'h', CLI_FLAG(struct cli_call, help), .help = "print this text"},
         {0},
@@ -70,7 +67,7 @@ static void compare(const struct cli_verb *verb, const struct cli_option *option
 static int fail_unknown(const struct cli_verb *verb, const char *given)
 {
 	char word[64];
-	struct suggestion suggestion = {.given = word, .distance = SLIPS_MAX + 1};
+	struct suggestion suggestion = {.given = word, .distance = CLI_SLIPS_MAX + 1};
 	if (strncmp(given, "--", 2) == 0) {
 		snprintf(word, sizeof(word), "%.*s", (int)strcspn(given + 2, "="), given + 2);
 		cli_each_option(verb, compare, &suggestion);

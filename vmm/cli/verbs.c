@@ -3,9 +3,6 @@
 
 #include "vmm/cli/verbs.h"
 
-/* More slips than this are another word. */
-#define SLIPS_MAX 2
-
 const struct cli_verb *const cli_verbs[] = {
         &cli_run,
         &cli_create,
@@ -45,7 +42,7 @@ const struct cli_verb *cli_find_verb(const char *name)
 int cli_fail_verb(const char *given)
 {
 	const char *best = NULL;
-	size_t distance = SLIPS_MAX + 1;
+	size_t distance = CLI_SLIPS_MAX + 1;
 	for (const struct cli_verb *const *verb = cli_verbs; *verb; verb++)
 		best = cli_suggest(given, best, &distance, (*verb)->name);
 	if (best)
