@@ -129,6 +129,12 @@ static void options_of_an_execution(void)
 		return;
 	expect(&c, "X=here run -e A=b -e X -e NONE -- sh -c 'echo $A $X ${NONE-unset}' </dev/null", 0,
 	        "b here unset\n");
+	/* Defaults of wisp's own settings are not in its environment. */
+	expect(&c,
+	        "unset WISP_CACHE; run -e WISP_CACHE -e WISP_LIBDIR -- sh -c 'echo ${WISP_CACHE-unset}; [ $WISP_LIBDIR "
+	        "]' "
+	        "</dev/null",
+	        0, "unset\n");
 	expect(&c, "run -w /tmp -- pwd </dev/null", 0, "/tmp\n");
 	expect(&c, "run --rlimit nofile=100:200 --rlimit core=unlimited -- sh -c 'ulimit -Sn; ulimit -Hn' </dev/null",
 	        0, "100\n200\n");

@@ -100,14 +100,14 @@ struct start {
 };
 
 /* In the child, which dies with its parent and has no input: reports when it calls exec(). Returns if that fails. */
-static void exec_program(char *const *argv, int as, int out, int started)
+static void exec_program(char *const *argv, int out, int started)
 {
 	struct start start = {0};
 	sigset_t none;
 	sigemptyset(&none);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	int in = open("/dev/null", O_RDONLY);
-	if (in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, as) < 0)
+	if (in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
 		return;
 	errno = ENOENT;
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -116,7 +116,7 @@ static void exec_program(char *const *argv, int as, int out, int started)
 		execvp(argv[0], argv);
 }
 
-int bench_start_program(struct bench_side *side, char *const *argv, int as)
+static int start_program(struct bench_side *side, char *const *argv)
 {
 	struct start start = {0};
 	int out[2], started[2], error;
@@ -130,7 +130,7 @@ int bench_start_program(struct bench_side *side, char *const *argv, int as)
 	}
 	side->pid = fork();
 	if (side->pid == 0) {
-		exec_program(argv, as, out[1], started[1]);
+		exec_program(argv, out[1], started[1]);
 		start.error = errno;
 		_exit(write(started[1], &start, sizeof(start)) < 0);
 	}
@@ -152,7 +152,7 @@ int bench_start_peer(const struct bench *bench, struct bench_side *side)
 	if (!copy)
 		return cli_fail("out of memory");
 	bench_split_words(copy, argv, BENCH_WORDS_MAX);
-	int code = bench_start_program(side, argv, STDOUT_FILENO);
+	int code = start_program(side, argv);
 	free(copy);
 	return code;
 }

@@ -61,11 +61,9 @@ int bench_open_sandbox_side(struct bench *bench, struct bench_side *side);
 int bench_run_sides(struct bench *bench, struct bench_side *wisp, const char *const *words,
         int (*measure)(struct bench *bench, struct bench_side *side, bool counts));
 /*
- * Starts a program without input. We read its descriptor `as`; it dies with us. Stores the time in `began`.
- * bench_stop_side ends it. 0, or an exit code after a message.
+ * Starts the command of --peer, without input; its standard output is its console, and it dies with this process.
+ * Stores the time in `began`. 0, or an exit code after a message.
  */
-int bench_start_program(struct bench_side *side, char *const *argv, int as);
-/* Starts the command of --peer; its standard output is its console. 0, or an exit code after a message. */
 int bench_start_peer(const struct bench *bench, struct bench_side *side);
 /* Ends what a side runs. */
 void bench_stop_side(struct bench_side *side);

@@ -26,14 +26,16 @@ extern const struct cli_option cli_process_options[], cli_execution_options[];
 void cli_release_process(void *process);
 void cli_release_execution(void *execution);
 /* Rows of a verb's groups. */
-#define CLI_PROCESS_GROUP(type, field)                                                                          \
-	{                                                                                                       \
-		.options = cli_process_options, .offset = offsetof(type, field), .release = cli_release_process \
+#define CLI_PROCESS_GROUP(type, field)                                                                 \
+	{                                                                                              \
+		.options = cli_process_options, .offset = CLI_OFFSET(type, field, struct cli_process), \
+		.release = cli_release_process                                                         \
 	}
-#define CLI_EXECUTION_GROUPS(type, field)                                                                           \
-	CLI_PROCESS_GROUP(type, field.process),                                                                     \
-	{                                                                                                           \
-		.options = cli_execution_options, .offset = offsetof(type, field), .release = cli_release_execution \
+#define CLI_EXECUTION_GROUPS(type, field)                                                                  \
+	CLI_PROCESS_GROUP(type, field.process),                                                            \
+	{                                                                                                  \
+		.options = cli_execution_options, .offset = CLI_OFFSET(type, field, struct cli_execution), \
+		.release = cli_release_execution                                                           \
 	}
 
 /* 0, or the exit code after a message: a command is required, except with --tty. */

@@ -18,9 +18,10 @@ struct cli_machine {
 extern const struct cli_option cli_machine_options[];
 void cli_release_machine(void *machine);
 /* The row of a verb's groups. */
-#define CLI_MACHINE_GROUP(type, field)                                                                          \
-	{                                                                                                       \
-		.options = cli_machine_options, .offset = offsetof(type, field), .release = cli_release_machine \
+#define CLI_MACHINE_GROUP(type, field)                                                                 \
+	{                                                                                              \
+		.options = cli_machine_options, .offset = CLI_OFFSET(type, field, struct cli_machine), \
+		.release = cli_release_machine                                                         \
 	}
 
 /* For a sandbox that ends with this process. The options borrow from `machine` and `places`. */
