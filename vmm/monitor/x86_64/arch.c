@@ -22,6 +22,7 @@ _Static_assert(BOOT_IRQ(ARCH_DEVICES_MAX - 1) < IOAPIC_PINS_MAX, "a pin for ever
 struct arch {
 	struct arch_options options;
 	struct kvm_cpuid2 *cpuid;
+	struct cpuid_options processor; /* but for the index */
 	struct processor_entry entry;
 	struct bus ports;
 	struct platform platform;
@@ -68,6 +69,8 @@ int arch_create(struct arch **out, const struct arch_options *options, struct er
 	if (!arch)
 		return err_set(err, ENOMEM, "out of memory for the machine");
 	arch->options = *options;
+	arch->processor.count = options->cpus;
+	arch->processor.stable_tsc = tsc_is_stable(options->cpus, HOST_CLOCKSOURCE);
 	arch->ioapic.route = on_route;
 	arch->ioapic.unmasked = on_unmasked;
 	arch->ioapic.context = arch;
@@ -119,17 +122,21 @@ int arch_read_host(struct arch *arch, const struct kvm *kvm, struct err *err)
 int arch_furnish_vm(struct arch *arch, const struct kvm *kvm, struct err *err)
 {
 	arch->vm_fd = kvm->vm_fd;
+	/* Slow in a nested host. This thread waits for arch_read_host anyway. */
+	processor_read_brand(arch->processor.brand);
 	return processor_set_up_vm(kvm->vm_fd, err);
 }
 
 int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct err *err)
 {
-	return processor_set_cpuid(vcpu_fd, arch->cpuid, index, arch->options.cpus, err);
+	struct cpuid_options options = arch->processor;
+	options.index = index;
+	return processor_set_cpuid(vcpu_fd, arch->cpuid, &options, err);
 }
 
 static int make_cmdline(const struct arch *arch, const struct arch_boot *boot, char *to, size_t size, struct err *err)
 {
-	int used = snprintf(to, size, "%s %s", arch_kernel_args(tsc_is_stable(arch->options.cpus, HOST_CLOCKSOURCE)),
+	int used = snprintf(to, size, "%s %s", arch_kernel_args(arch->processor.stable_tsc),
 	        arch->options.early_console ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1" : "console=hvc0");
 	for (unsigned i = 0; i < boot->devices && used < (int)size; i++)
 		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",

@@ -133,33 +133,30 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool cod
 	};
 }
 
-/* The host's name of itself. Left empty by a host that has none. */
-static void read_brand(char brand[CPUID_BRAND_SIZE])
+void processor_read_brand(char brand[CPUID_BRAND_SIZE])
 {
-	unsigned part[4];
-	for (unsigned i = 0; i < 3; i++) {
-		if (__get_cpuid(0x80000002 + i, &part[0], &part[1], &part[2], &part[3]))
-			memcpy(brand + sizeof(part) * i, part, sizeof(part));
+	unsigned part[4], last = __get_cpuid_max(0x80000000, NULL);
+	memset(brand, 0, CPUID_BRAND_SIZE);
+	for (unsigned i = 0; i < 3 && last >= 0x80000004; i++) {
+		__cpuid(0x80000002 + i, part[0], part[1], part[2], part[3]);
+		memcpy(brand + sizeof(part) * i, part, sizeof(part));
 	}
 }
 
 int processor_set_cpuid(
-        int vcpu_fd, const struct kvm_cpuid2 *supported, unsigned index, unsigned count, struct err *err)
+        int vcpu_fd, const struct kvm_cpuid2 *supported, const struct cpuid_options *options, struct err *err)
 {
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX];
 	} guest;
-	struct cpuid_options options = {
-	        .index = index, .count = count, .stable_tsc = tsc_is_stable(count, HOST_CLOCKSOURCE)};
-	read_brand(options.brand);
 	guest.head = (struct kvm_cpuid2){0};
-	int ret = cpuid_build(&guest.head, supported, &options, err);
+	int ret = cpuid_build(&guest.head, supported, options, err);
 	if (ret < 0)
 		return ret;
 	if (ioctl(vcpu_fd, KVM_SET_CPUID2, &guest) < 0)
-		return err_set(err, errno, "KVM refused the CPUID of vCPU %u: %s", index, strerror(errno));
-	return set_msrs(vcpu_fd, index, err);
+		return err_set(err, errno, "KVM refused the CPUID of vCPU %u: %s", options->index, strerror(errno));
+	return set_msrs(vcpu_fd, options->index, err);
 }
 
 /* Long mode, paging on, flat segments, interrupts off: Linux's 64-bit boot protocol. */

@@ -8,6 +8,7 @@
 
 #include "vmm/monitor/bus.h"
 #include "vmm/monitor/err.h"
+#include "vmm/monitor/x86_64/cpuid.h"
 
 struct kvm_cpuid2;
 struct kvm_run;
@@ -29,9 +30,12 @@ struct processor_entry {
 /* What KVM supports on this host, to be freed with free(). Needs no VM. 0, or -errno with `err`. */
 int processor_read_cpuid(int kvm_fd, struct kvm_cpuid2 **cpuid, struct err *err);
 
-/* Makes vCPU `index` of `count` the processor that the guest is shown. 0, or -errno with `err`. */
+/* The host's name of its processor; empty on a host that has none. */
+void processor_read_brand(char brand[CPUID_BRAND_SIZE]);
+
+/* Makes vCPU `options->index` the processor that the guest is shown. 0, or -errno with `err`. */
 int processor_set_cpuid(
-        int vcpu_fd, const struct kvm_cpuid2 *supported, unsigned index, unsigned count, struct err *err);
+        int vcpu_fd, const struct kvm_cpuid2 *supported, const struct cpuid_options *options, struct err *err);
 
 /* The registers with which the first vCPU begins. 0, or -errno with `err`. */
 int processor_set_entry(int vcpu_fd, const struct processor_entry *entry, struct err *err);
