@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * This terminal on a shell in a sandbox. Changes of the window reach it; ^] leaves.
+ * Connects this terminal to a shell in a sandbox. Changes of the window's size reach the shell; ^] detaches.
  *
  *	cc attach.c -lwisp -o attach && ./attach
  */
@@ -12,7 +12,7 @@
 
 #include <wisp.h>
 
-/* The library installs no signal handlers: signals come by descriptors. */
+/* The library installs no signal handlers: it is told of signals by descriptors. */
 static int signal_descriptor(int first, int second)
 {
 	sigset_t set;
@@ -49,7 +49,7 @@ int main(void)
 	if (r == 0)
 		code = status.signal ? 128 + status.signal : status.code;
 	else if (r == 1)
-		printf("\r\ndetached: the shell ends with the sandbox, which is ours\n");
+		printf("\r\ndetached: the shell ends, because its sandbox ends with this program\n");
 	else
 		fprintf(stderr, "%s\n", error.message);
 	wisp_close_sandbox(sandbox);

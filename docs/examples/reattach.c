@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A program that outlives the one that started it. The first call creates a sandbox that stays, starts a program in it
- * and leaves; the second finds both again by their names, and stops the sandbox when it has seen enough.
+ * Leaves a program running and comes back to it. The first call creates a sandbox that stays and starts a program in
+ * it. The second call finds both again, prints what the program wrote, and stops the sandbox.
  *
  *	cc reattach.c -lwisp -o reattach && ./reattach start && sleep 2 && ./reattach again
  */
@@ -39,8 +39,8 @@ static int start(const char *state_root)
 	if (wisp_shell_stream(sandbox, script, NULL, NULL, &session, &error) < 0 ||
 	        wisp_get_session_id(session, &id, &error) < 0)
 		return fail(&error);
-	printf("session %llu goes on without us\n", (unsigned long long)id);
-	wisp_close_session(session); /* detaches: the program is not told */
+	printf("session %llu goes on\n", (unsigned long long)id);
+	wisp_close_session(session); /* detaches: the program goes on */
 	wisp_close_sandbox(sandbox);
 	return 0;
 }
@@ -62,7 +62,7 @@ static int again(const char *state_root)
 	        list[0]->exited ? "ended" : "running");
 	wisp_free_session_list(list);
 
-	/* From the retained output on, to the program's end. */
+	/* Begin with the output that the guest has kept, and wait for the program's end. */
 	if (wisp_open_session(sandbox, id, NULL, &session, &error) < 0 ||
 	        wisp_collect_output(session, &output, &error) < 0)
 		return fail(&error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events as they happen, in a loop that also waits for something else: here each line typed, or piped in, goes to a
- * program in the guest, and what it says comes back.
+ * Receives events in a poll loop that also waits for something else: standard input, which goes to a program in the
+ * guest.
  *
  *	cc stream.c -lwisp -o stream && printf '3 + 4\n6 * 7\n' | ./stream bc
  */
@@ -13,7 +13,7 @@
 
 #include <wisp.h>
 
-/* Takes events until there are none now. True once there will be no more; *code is the program's by then. */
+/* Takes the events that have arrived. True once there will be no more; then *code is set. */
 static bool take_events(struct wisp_session *session, int *code)
 {
 	const struct wisp_event *event;
@@ -47,7 +47,7 @@ static bool take_events(struct wisp_session *session, int *code)
 	}
 }
 
-/* What was read and not sent yet is kept: the program takes stdin only as fast as it reads. */
+/* Keeps what the program does not take yet. */
 static void feed(struct wisp_stdin **writer, char *buffer, size_t *used)
 {
 	ptrdiff_t n = wisp_write_stdin(*writer, buffer, *used, 0, NULL);

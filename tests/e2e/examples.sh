@@ -23,6 +23,11 @@ t_example_reattach() {
 	done
 }
 
+t_example_many() {
+	"$area/examples/many" 'echo one' 'echo two >&2; exit 3' >out 2>&1 </dev/null || fail "many: $(cat out)"
+	equal "each says what it did" "$(sort out)" "$(printf '1: exit code 0\n1: one\n2: exit code 3\n2: two')"
+}
+
 t_example_attach() {
 	terminal 80 24 "$area/examples/attach; echo code \$?"
 	expect_screen '^/ #'
