@@ -139,7 +139,7 @@ void agent_client_refuse(struct agent_client *client, enum proto_error_code code
 
 static void linger_over(struct poller_timer *timer)
 {
-	struct agent_client *client = list_entry(timer, struct agent_client, linger);
+	struct agent_client *client = container_of(timer, struct agent_client, linger);
 	struct agent *agent = client->agent;
 	if (client->state < CLIENT_ENDING && !client->greeted) {
 		client->greeted = true;
@@ -169,7 +169,7 @@ static void leave(struct agent_client *client)
 	client->state = CLIENT_CLOSING;
 	agent->client_count--;
 	if (agent->closing_count == CLIENT_CLOSING_MAX)
-		agent_client_free(list_entry(agent->closing.next, struct agent_client, node));
+		agent_client_free(container_of(agent->closing.next, struct agent_client, node));
 	list_append(&agent->closing, &client->node);
 	agent->closing_count++;
 	poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_SHUT_NS);
@@ -188,7 +188,7 @@ static bool await_room(struct agent_client *client, bool wanted)
 
 static void flush_task(struct poller_task *task)
 {
-	struct agent_client *client = list_entry(task, struct agent_client, flush);
+	struct agent_client *client = container_of(task, struct agent_client, flush);
 	if (client->state == CLIENT_CLOSING)
 		return;
 	int error = client->broken ? -ENOMEM : agent_client_send(client);
@@ -241,7 +241,7 @@ static bool receive(struct agent_client *client)
 
 static void client_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct agent_client *client = list_entry(watch, struct agent_client, watch);
+	struct agent_client *client = container_of(watch, struct agent_client, watch);
 	bool alive = true;
 	if (events & EPOLLIN && !(events & EPOLLHUP && client->state == CLIENT_CLOSING))
 		alive = receive(client);
@@ -262,7 +262,7 @@ static void client_ready(struct poller_watch *watch, uint32_t events)
 
 static void mirror_due(struct poller_timer *timer)
 {
-	struct agent *agent = list_entry(timer, struct agent, mirror_timer);
+	struct agent *agent = container_of(timer, struct agent, mirror_timer);
 	agent_client_wake(agent->control);
 }
 

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Doubly linked lists whose nodes live in what they link, so that linking never allocates and never fails. */
+/*
+ * Doubly linked lists whose nodes live in what they link, so that linking never allocates and never fails.
+ * container_of() leads from a node to the structure that it is part of.
+ */
 #ifndef WISP_AGENT_LIST_H
 #define WISP_AGENT_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "vmm/shared/container_of.h"
+
 /* A head, or a node. A node that is in no list has next == NULL (as zeroed memory has). */
 struct list {
 	struct list *next, *prev;
 };
-
-#define list_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 /* The body may remove the current node, and no other. */
 #define list_for_each_safe(node, following, head)                                       \

@@ -186,7 +186,7 @@ void agent_mirror_room(struct agent *agent)
 	/* In turns: a flood must not keep the others' ends from the log. */
 	while (!list_empty(&agent->mirror_behind)) {
 		struct list *node = agent->mirror_behind.next;
-		enum step result = step(agent, list_entry(node, struct agent_session, mirror_node));
+		enum step result = step(agent, container_of(node, struct agent_session, mirror_node));
 		if (result == STEP_FULL)
 			break;
 		told = true;

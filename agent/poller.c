@@ -42,7 +42,7 @@ static const struct timespec *time_to_sleep(struct poller *poller, struct timesp
 		return space;
 	if (list_empty(&poller->timers))
 		return NULL;
-	uint64_t at_ns = list_entry(poller->timers.next, struct poller_timer, node)->at_ns;
+	uint64_t at_ns = container_of(poller->timers.next, struct poller_timer, node)->at_ns;
 	uint64_t now_ns = poller_now();
 	if (at_ns > now_ns) {
 		space->tv_sec = (time_t)((at_ns - now_ns) / 1000000000u);
@@ -57,7 +57,7 @@ static void fire_timers(struct poller *poller)
 		return;
 	uint64_t now_ns = poller_now();
 	while (!list_empty(&poller->timers)) {
-		struct poller_timer *timer = list_entry(poller->timers.next, struct poller_timer, node);
+		struct poller_timer *timer = container_of(poller->timers.next, struct poller_timer, node);
 		if (timer->at_ns > now_ns)
 			break;
 		list_remove(&timer->node);
@@ -68,7 +68,7 @@ static void fire_timers(struct poller *poller)
 static void run_tasks(struct poller *poller)
 {
 	for (int i = 0; i < TASKS_A_ROUND && !list_empty(&poller->tasks); i++) {
-		struct poller_task *task = list_entry(poller->tasks.next, struct poller_task, node);
+		struct poller_task *task = container_of(poller->tasks.next, struct poller_task, node);
 		list_remove(&task->node);
 		task->run(task);
 	}
@@ -145,7 +145,7 @@ void poller_arm(struct poller *poller, struct poller_timer *timer, uint64_t at_n
 	timer->at_ns = at_ns;
 	/* From the end: most timers are of equal length, so the newest is the latest. */
 	struct list *after = poller->timers.prev;
-	while (after != &poller->timers && list_entry(after, struct poller_timer, node)->at_ns > at_ns)
+	while (after != &poller->timers && container_of(after, struct poller_timer, node)->at_ns > at_ns)
 		after = after->prev;
 	list_insert_before(after->next, &timer->node);
 }

@@ -24,7 +24,7 @@ static void drain(struct power *power)
 
 static void timer_fired(struct poller_timer *timer)
 {
-	struct power *power = list_entry(timer, struct power, timer);
+	struct power *power = container_of(timer, struct power, timer);
 	switch (power->phase) {
 	case POWER_TERMINATING:
 		power->phase = POWER_KILLING;

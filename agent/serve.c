@@ -57,7 +57,7 @@ static void reap(struct agent *agent)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		list_for_each_safe(node, next, &agent->running)
 		{
-			struct agent_session *session = list_entry(node, struct agent_session, node);
+			struct agent_session *session = container_of(node, struct agent_session, node);
 			if (session->pid == pid && !session->reaped) {
 				agent_session_reaped(session, status);
 				break;
@@ -71,7 +71,7 @@ static void reap(struct agent *agent)
 /* busybox poweroff sends SIGUSR2, halt SIGUSR1, reboot SIGTERM; the kernel sends SIGINT for ctrl-alt-del. */
 static void signals_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct agent *agent = list_entry(watch, struct agent, signals);
+	struct agent *agent = container_of(watch, struct agent, signals);
 	struct signalfd_siginfo signals[8];
 	ssize_t count = events ? read(watch->fd, signals, sizeof(signals)) : 0;
 	for (ssize_t i = 0; i < count / (ssize_t)sizeof(signals[0]); i++) {
@@ -114,7 +114,7 @@ static int set_up_signals(struct agent *agent)
 
 static void listen_again(struct poller_timer *timer)
 {
-	struct agent *agent = list_entry(timer, struct agent, listen_again);
+	struct agent *agent = container_of(timer, struct agent, listen_again);
 	poller_watch(&agent->poller, &agent->listener, EPOLLIN);
 }
 
@@ -133,7 +133,7 @@ static bool from_host(const struct sockaddr_storage *address, socklen_t length)
 /* One connection an event: most come alone, and another call to learn that would be for nothing. */
 static void listener_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct agent *agent = list_entry(watch, struct agent, listener);
+	struct agent *agent = container_of(watch, struct agent, listener);
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
 	int fd = events ? accept4(watch->fd, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
@@ -223,10 +223,10 @@ void agent_destroy(struct agent *agent)
 	struct list *const sessions[] = {&agent->running, &agent->ended, &agent->orphaned};
 	for (int i = 0; i < 2; i++)
 		while (!list_empty(clients[i]))
-			agent_client_free(list_entry(clients[i]->next, struct agent_client, node));
+			agent_client_free(container_of(clients[i]->next, struct agent_client, node));
 	for (int i = 0; i < 3; i++)
 		while (!list_empty(sessions[i]))
-			agent_session_free(list_entry(sessions[i]->next, struct agent_session, node));
+			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
 	poller_close(&agent->poller, &agent->listener);
 	poller_close(&agent->poller, &agent->signals);
 	poller_destroy(&agent->poller);

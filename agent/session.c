@@ -38,7 +38,7 @@ static bool outputs_open(const struct agent_session *session)
 static void wake_clients(struct agent_session *session)
 {
 	list_for_each_safe(node, next, &session->clients)
-	        agent_client_wake(list_entry(node, struct agent_client, session_node));
+	        agent_client_wake(container_of(node, struct agent_client, session_node));
 }
 
 /* ---- The end ---- */
@@ -80,11 +80,11 @@ static void evict(struct agent *agent)
 	uint64_t retained = 0;
 	list_for_each_safe(node, next, &agent->ended)
 	{
-		const struct agent_session *session = list_entry(node, struct agent_session, node);
+		const struct agent_session *session = container_of(node, struct agent_session, node);
 		retained += session->ring.head - session->ring.tail;
 	}
 	while (agent->ended_count > SESSION_ENDED_MAX || retained > SESSION_ENDED_BYTES) {
-		struct agent_session *oldest = list_entry(agent->ended.next, struct agent_session, node);
+		struct agent_session *oldest = container_of(agent->ended.next, struct agent_session, node);
 		retained -= oldest->ring.head - oldest->ring.tail;
 		agent->ended_count--;
 		list_remove(&oldest->node);
@@ -125,7 +125,7 @@ static void check_exit(struct agent_session *session)
 
 static void grace_over(struct poller_timer *timer)
 {
-	struct agent_session *session = list_entry(timer, struct agent_session, grace);
+	struct agent_session *session = container_of(timer, struct agent_session, grace);
 	session->grace_over = true;
 	check_exit(session);
 }
@@ -146,7 +146,7 @@ static void rescue_clients(struct agent_session *session, uint32_t room)
 {
 	list_for_each_safe(node, next, &session->clients)
 	{
-		struct agent_client *client = list_entry(node, struct agent_client, session_node);
+		struct agent_client *client = container_of(node, struct agent_client, session_node);
 		if (session->ring.head + room - client->position > session->ring.limit)
 			agent_client_rescue(client);
 	}
@@ -244,7 +244,7 @@ static void pump(struct agent_session *session)
 
 static void pump_task(struct poller_task *task)
 {
-	pump(list_entry(task, struct agent_session, pump));
+	pump(container_of(task, struct agent_session, pump));
 }
 
 void agent_session_room(struct agent_session *session)
@@ -356,7 +356,7 @@ void agent_session_stdin_eof(struct agent_session *session)
 
 static void input_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct agent_session *session = list_entry(watch, struct agent_session, input);
+	struct agent_session *session = container_of(watch, struct agent_session, input);
 	if (events)
 		drain_stdin(session);
 }
@@ -365,7 +365,7 @@ static void input_ready(struct poller_watch *watch, uint32_t events)
 
 static void stream_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct session_stream *stream = list_entry(watch, struct session_stream, watch);
+	struct session_stream *stream = container_of(watch, struct session_stream, watch);
 	struct agent_session *session = stream->session;
 	if (events & EPOLLOUT && session->tty)
 		drain_stdin(session);
@@ -390,7 +390,7 @@ void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t
 
 static void timed_out(struct poller_timer *timer)
 {
-	struct agent_session *session = list_entry(timer, struct agent_session, timeout);
+	struct agent_session *session = container_of(timer, struct agent_session, timeout);
 	session->timed_out = true;
 	agent_session_signal(session, SIGKILL);
 }
@@ -547,7 +547,7 @@ struct agent_session *agent_session_next(struct agent *agent, uint64_t id)
 	for (int i = 0; i < 2; i++)
 		list_for_each_safe(node, next, lists[i])
 		{
-			struct agent_session *session = list_entry(node, struct agent_session, node);
+			struct agent_session *session = container_of(node, struct agent_session, node);
 			if (session->id >= id && (!best || session->id < best->id))
 				best = session;
 		}

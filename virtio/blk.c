@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "virtio/blk_file.h"
+#include "vmm/shared/container_of.h"
 
 #define SECTOR 512u
 #define QUEUE_SIZE VIRTQ_SIZE_MAX
@@ -301,7 +302,7 @@ static void again(struct request *r)
 static void completed(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)flags;
-	struct request *r = (struct request *)(void *)((char *)op - offsetof(struct request, op));
+	struct request *r = container_of(op, struct request, op);
 	struct blk *blk = r->blk;
 	r->in_flight = false;
 	blk->in_flight--;

@@ -11,10 +11,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "vmm/shared/container_of.h"
+
 #define RING_FEATURES \
 	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
-
-#define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Sets the event in the status before it raises the interrupt: section 4.2.2.1. */
 static void interrupt(struct virtio_dev *dev, uint32_t event)
@@ -55,7 +55,7 @@ static void arm_kick(struct virtio_queue *q)
 static void kicked(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)flags;
-	struct virtio_queue *q = container(op, struct virtio_queue, kick_op);
+	struct virtio_queue *q = container_of(op, struct virtio_queue, kick_op);
 	q->armed = false;
 	if (q->dev->destroying)
 		return;
@@ -82,7 +82,7 @@ static bool publish_all(struct virtio_dev *dev)
 /* The end of a round of the loop: late kicks, then the driver sees all completions at once. */
 static void end_round(struct loop_task *task)
 {
-	struct virtio_dev *dev = container(task, struct virtio_dev, round_task);
+	struct virtio_dev *dev = container_of(task, struct virtio_dev, round_task);
 	dev->ending_round = true;
 	for (unsigned i = 0; i < dev->queue_count; i++) {
 		if (!dev->queue[i].again)
@@ -174,7 +174,7 @@ void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint
 
 static void quiet_over(struct loop_op *op, int res, uint32_t flags)
 {
-	struct virtio_dev *dev = container(op, struct virtio_dev, quiet_op);
+	struct virtio_dev *dev = container_of(op, struct virtio_dev, quiet_op);
 	(void)res, (void)flags;
 	dev->quiet_armed = false;
 	for (unsigned i = 0; i < dev->queue_count; i++)
@@ -283,7 +283,7 @@ struct device_call {
 
 static void activate(struct loop_call *call)
 {
-	struct virtio_dev *dev = container(call, struct device_call, call)->dev;
+	struct virtio_dev *dev = container_of(call, struct device_call, call)->dev;
 	dev->started = true;
 	dev->active = true;
 	for (unsigned i = 0; i < dev->queue_count && dev->active; i++) {
@@ -333,7 +333,7 @@ void virtio_reset_done(struct virtio_dev *dev)
 
 static void begin_reset(struct loop_call *call)
 {
-	struct virtio_dev *dev = container(call, struct device_call, call)->dev;
+	struct virtio_dev *dev = container_of(call, struct device_call, call)->dev;
 	dev->active = dev->started = false;
 	dev->reset_call = call;
 	dev->type->reset(dev);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "virtio/vsock_conn.h"
+#include "vmm/shared/container_of.h"
 
 enum { RXQ, TXQ, EVENTQ, QUEUES };
 
@@ -32,8 +33,6 @@ enum { RXQ, TXQ, EVENTQ, QUEUES };
 #define TX_QUIET_MAX 4096u /* packets up to this size, in bytes, are completed quietly */
 #define FIRST_HOST_PORT (1u << 30)
 #define PORT_LENGTH_MAX 11 /* "_4294967295" */
-
-#define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static struct vsock *to_vsock(struct virtio_dev *dev)
 {
@@ -258,7 +257,7 @@ static void say_reply(struct vsock *v)
 static struct conn *first_ready(struct vsock *v)
 {
 	while (!list_empty(&v->ready)) {
-		struct conn *conn = container(v->ready.next, struct conn, ready);
+		struct conn *conn = container_of(v->ready.next, struct conn, ready);
 		if (has_work(conn))
 			return conn;
 		list_remove(&conn->ready);
@@ -472,7 +471,7 @@ static void vsock_kick(struct virtio_dev *dev, unsigned queue)
 static void forget_all(struct vsock *v)
 {
 	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
-		struct conn *conn = container(at, struct conn, all);
+		struct conn *conn = container_of(at, struct conn, all);
 		next = at->next;
 		if (conn->state == CONN_LINE || conn->state == CONN_REQUEST)
 			continue;
@@ -504,7 +503,7 @@ static void vsock_destroy(struct virtio_dev *dev)
 	struct vsock *v = to_vsock(dev);
 	host_unlisten(v);
 	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
-		struct conn *conn = container(at, struct conn, all);
+		struct conn *conn = container_of(at, struct conn, all);
 		next = at->next;
 		bool linked = conn->linked;
 		host_close(conn);

@@ -16,13 +16,12 @@
 #include <unistd.h>
 
 #include "virtio/vsock_conn.h"
+#include "vmm/shared/container_of.h"
 
 #define BACKLOG 128
 #define ACCEPTS_A_ROUND 32
 #define ACCEPT_DELAY_NS 50000000 /* until the next try when descriptors have run out */
 #define BUFFER_MIN (16u << 10)
-
-#define container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static void arm(struct vsock *v, struct loop_op *op, int fd, unsigned events)
 {
@@ -154,7 +153,7 @@ static void drain(struct conn *conn)
 
 static void out_done(struct loop_op *op, int res, uint32_t flags)
 {
-	struct conn *conn = container(op, struct conn, out_op);
+	struct conn *conn = container_of(op, struct conn, out_op);
 	if (!(flags & IORING_CQE_F_MORE)) {
 		conn->out_armed = false;
 		conn->vsock->ops--;
@@ -298,7 +297,7 @@ static void read_line(struct conn *conn)
 
 static void in_done(struct loop_op *op, int res, uint32_t flags)
 {
-	struct conn *conn = container(op, struct conn, in_op);
+	struct conn *conn = container_of(op, struct conn, in_op);
 	if (!(flags & IORING_CQE_F_MORE)) {
 		conn->in_armed = false;
 		conn->vsock->ops--;
@@ -375,14 +374,14 @@ static void sweep(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)res;
 	(void)flags;
-	struct vsock *v = container(op, struct vsock, sweep_timer);
+	struct vsock *v = container_of(op, struct vsock, sweep_timer);
 	bool waiting = false;
 	v->sweeping = false;
 	v->ops--;
 	if (v->listen_fd < 0)
 		return;
 	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
-		struct conn *conn = container(at, struct conn, all);
+		struct conn *conn = container_of(at, struct conn, all);
 		next = at->next;
 		if (!is_waiting(conn))
 			continue;
@@ -442,7 +441,7 @@ static void accept_timer(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)res;
 	(void)flags;
-	struct vsock *v = container(op, struct vsock, accept_timer);
+	struct vsock *v = container_of(op, struct vsock, accept_timer);
 	v->accept_waits = false;
 	v->ops--;
 	if (v->listen_fd >= 0)
@@ -464,7 +463,7 @@ static void accept_later(struct vsock *v, long long delay_ns)
 
 static void accept_done(struct loop_op *op, int res, uint32_t flags)
 {
-	struct vsock *v = container(op, struct vsock, accept_op);
+	struct vsock *v = container_of(op, struct vsock, accept_op);
 	if (!(flags & IORING_CQE_F_MORE)) {
 		v->accept_armed = false;
 		v->ops--;
@@ -480,7 +479,7 @@ static void accept_done(struct loop_op *op, int res, uint32_t flags)
 
 int vsock_listen(struct virtio_dev *dev, struct err *err)
 {
-	struct vsock *v = container(dev, struct vsock, dev);
+	struct vsock *v = container_of(dev, struct vsock, dev);
 	const char *path = v->address.sun_path;
 	v->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (v->listen_fd < 0)

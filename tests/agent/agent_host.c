@@ -41,7 +41,7 @@ static void visitor_leave(struct visitor *visitor)
 
 static void visitor_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct visitor *visitor = list_entry(watch, struct visitor, watch);
+	struct visitor *visitor = container_of(watch, struct visitor, watch);
 	char line[LINE_MAX_BYTES + 1] = "";
 	unsigned int port = 0;
 	ssize_t count = events ? recv(watch->fd, line, LINE_MAX_BYTES, MSG_PEEK) : -1;
@@ -62,7 +62,7 @@ static void visitor_ready(struct poller_watch *watch, uint32_t events)
 
 static void door_ready(struct poller_watch *watch, uint32_t events)
 {
-	struct door *door = list_entry(watch, struct door, watch);
+	struct door *door = container_of(watch, struct door, watch);
 	int fd = events ? accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
 	if (fd < 0)
 		return;
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	int error = agent_run(agent);
 	list_for_each_safe(node, next, &agent->running)
-	        agent_session_signal(list_entry(node, struct agent_session, node), SIGKILL);
+	        agent_session_signal(container_of(node, struct agent_session, node), SIGKILL);
 	poller_close(&agent->poller, &door.watch);
 	agent_destroy(agent);
 	free(agent);

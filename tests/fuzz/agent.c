@@ -52,7 +52,7 @@ struct stop {
 
 static void stop_round(struct poller_task *task)
 {
-	list_entry(task, struct stop, task)->poller->stop = true;
+	container_of(task, struct stop, task)->poller->stop = true;
 }
 
 /* One round: a task at its end stops the poller, and keeps it from sleeping. */
@@ -147,7 +147,7 @@ static void client(struct agent *agent, int *fds, struct input *in)
 static void end_all(struct agent *agent)
 {
 	list_for_each_safe(node, next, &agent->running)
-	        agent_session_signal(list_entry(node, struct agent_session, node), SIGKILL);
+	        agent_session_signal(container_of(node, struct agent_session, node), SIGKILL);
 	agent_destroy(agent);
 	while (child_count > 0)
 		waitpid(children[--child_count], NULL, 0);

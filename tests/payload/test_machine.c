@@ -8,6 +8,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/monitor/machine.h"
+#include "vmm/shared/container_of.h"
 
 #define HANG_S 30
 
@@ -42,7 +43,7 @@ static void on_end(void *context, enum machine_end end, const char *text)
 
 static void on_limit(struct loop_op *op, int res, uint32_t flags)
 {
-	struct run *r = (struct run *)((char *)op - offsetof(struct run, limit_op));
+	struct run *r = container_of(op, struct run, limit_op);
 	(void)flags;
 	if (res == -ETIME)
 		loop_stop(r->loop);

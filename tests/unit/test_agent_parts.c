@@ -178,7 +178,7 @@ struct fired {
 
 static void timer_fired(struct poller_timer *timer)
 {
-	struct fired *fired = list_entry(timer, struct fired, timer);
+	struct fired *fired = container_of(timer, struct fired, timer);
 	fired->order[(*fired->count)++] = fired->number;
 	if (fired->number == 9)
 		fired->poller->stop = true;
@@ -186,7 +186,7 @@ static void timer_fired(struct poller_timer *timer)
 
 static void task_run(struct poller_task *task)
 {
-	struct fired *fired = list_entry(task, struct fired, task);
+	struct fired *fired = container_of(task, struct fired, task);
 	fired->order[(*fired->count)++] = fired->number;
 	if (fired->again-- > 0)
 		poller_defer(fired->poller, &fired->task);

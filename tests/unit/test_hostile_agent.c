@@ -18,7 +18,7 @@ struct stop {
 
 static void stop(struct poller_timer *timer)
 {
-	list_entry(timer, struct stop, timer)->agent->poller.stop = true;
+	container_of(timer, struct stop, timer)->agent->poller.stop = true;
 }
 
 /* The agent, for a while. */
@@ -105,7 +105,7 @@ static void unread_list(void)
 	REQUIRE(agent_init(&agent, &hooks, NULL) == 0);
 	agent.patience_ns = PATIENCE_NS;
 	int fd = client_of(&agent, false);
-	struct agent_client *client = list_entry(agent.clients.next, struct agent_client, node);
+	struct agent_client *client = container_of(agent.clients.next, struct agent_client, node);
 	greet(fd);
 	serve(&agent, 1);
 	client->state = CLIENT_LIST; /* as it is while its answers do not fit the socket */

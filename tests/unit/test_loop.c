@@ -6,6 +6,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/monitor/loop.h"
+#include "vmm/shared/container_of.h"
 
 struct counter {
 	struct loop_op op;
@@ -137,7 +138,7 @@ struct slow_call {
 
 static void finish_slow(struct loop_task *task)
 {
-	struct slow_call *c = (struct slow_call *)((char *)task - offsetof(struct slow_call, task));
+	struct slow_call *c = container_of(task, struct slow_call, task);
 	loop_call_finish(c->loop, &c->call);
 }
 

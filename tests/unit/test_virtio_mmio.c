@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The registers, with a device that echoes: whatever a driver does to them, and from several vCPUs at once. */
 #include "tests/unit/guest_driver.h"
+#include "vmm/shared/container_of.h"
 
 #include <pthread.h>
 
@@ -46,7 +47,7 @@ static void nop_done(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)res;
 	(void)flags;
-	struct echo *echo = (struct echo *)(void *)((char *)op - offsetof(struct echo, nop));
+	struct echo *echo = container_of(op, struct echo, nop);
 	virtio_reset_done(&echo->dev);
 }
 

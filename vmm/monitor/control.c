@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/shared/proto.h"
+#include "vmm/shared/container_of.h"
 
 /* How long reading pauses once the allowance is used up; it then suffices for several reads. */
 #define PAUSE_NS 20000000
@@ -144,7 +145,7 @@ static void receive_in_turn(struct control *c)
 
 static void paused(struct loop_op *op, int res, uint32_t flags)
 {
-	struct control *c = (struct control *)((char *)op - offsetof(struct control, pause_op));
+	struct control *c = container_of(op, struct control, pause_op);
 	(void)flags;
 	c->pausing = false;
 	if (res != -ECANCELED)
@@ -153,7 +154,7 @@ static void paused(struct loop_op *op, int res, uint32_t flags)
 
 static void received(struct loop_op *op, int res, uint32_t flags)
 {
-	struct control *c = (struct control *)((char *)op - offsetof(struct control, receive_op));
+	struct control *c = container_of(op, struct control, receive_op);
 	(void)flags;
 	c->receiving = false;
 	if (res == -ECANCELED)
@@ -176,7 +177,7 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 
 static void accepted(struct loop_op *op, int res, uint32_t flags)
 {
-	struct control *c = (struct control *)((char *)op - offsetof(struct control, accept_op));
+	struct control *c = container_of(op, struct control, accept_op);
 	(void)flags;
 	c->accepting = false;
 	if (res == -ECANCELED)

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/shared/container_of.h"
+
 /* How long a full ring is submitted again before the kernel's refusal counts as a failure: about a second. */
 #define SUBMIT_TRIES 1000u
 #define SUBMIT_PAUSE_NS 1000000
@@ -63,7 +65,7 @@ static void arm_wake(struct loop *loop)
 static void woken(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)flags;
-	struct loop *loop = (struct loop *)((char *)op - offsetof(struct loop, wake));
+	struct loop *loop = container_of(op, struct loop, wake);
 	if (res == -ECANCELED)
 		return;
 	arm_wake(loop);
