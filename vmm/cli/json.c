@@ -3,31 +3,14 @@
 #include <time.h>
 
 #include "vmm/cli/json.h"
-
-/* The length of the well-formed UTF-8 character at `s`, a string; 0 if there is none. */
-static size_t utf8_length(const unsigned char *s)
-{
-	size_t length = s[0] < 0x80                   ? 1
-	                : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-	                : (s[0] & 0xf0) == 0xe0       ? 3
-	                : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-	                                              : 0;
-	for (size_t i = 1; i < length; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-	        (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return length;
-}
+#include "vmm/shared/utf8.h"
 
 static void put_string(FILE *to, const char *text)
 {
-	const unsigned char *s = (const unsigned char *)text;
+	const uint8_t *s = (const uint8_t *)text, *end = s + strlen(text);
 	fputc('"', to);
-	while (*s) {
-		size_t length = utf8_length(s);
+	while (s < end) {
+		size_t length = utf8_length(s, (size_t)(end - s));
 		if (*s == '"' || *s == '\\')
 			fprintf(to, "\\%c", *s);
 		else if (*s < 0x20 || *s == 0x7f)

@@ -7,6 +7,7 @@
 
 #include "vmm/lib/lib.h"
 #include "vmm/shared/end.h"
+#include "vmm/shared/utf8.h"
 
 static int fail_va(
         struct wisp_error *error, enum wisp_status status, int errnum, bool add_errno, const char *format, va_list ap)
@@ -67,18 +68,11 @@ void lib_printable(char *to, size_t size, const void *from, size_t length)
 	const unsigned char *bytes = from;
 	size_t at = 0, n = 0;
 	while (at < length && n + 1 < size) {
-		size_t valid;
-		size_t left = length - at;
-		lib_is_utf8(bytes + at, left < 4 ? left : 4, &valid);
-		/* A character is a lead byte and its continuation bytes. */
-		size_t step = 1;
-		if (bytes[at] >= 0xc0 && valid > 0) {
-			while (step < valid && (bytes[at + step] & 0xc0) == 0x80)
-				step++;
-		}
+		size_t step = utf8_length(bytes + at, length - at);
+		bool broken = step == 0;
+		step += broken;
 		bool control = bytes[at] < 0x20 || bytes[at] == 0x7f ||
 		               (bytes[at] == 0xc2 && step == 2 && bytes[at + 1] < 0xa0);
-		bool broken = bytes[at] >= 0x80 && valid == 0;
 		if (control || broken) {
 			to[n++] = bytes[at] == '\n' || bytes[at] == '\t' ? ' ' : '?';
 		} else {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/lib.h"
+#include "vmm/shared/utf8.h"
 
 int64_t lib_now_ns(void)
 {
@@ -39,44 +40,12 @@ int lib_poll_ms(int64_t deadline_ns)
 	return ms > 1000000000 ? 1000000000 : (int)ms;
 }
 
-/* Returns the length of the well-formed sequence at `s` (Unicode 15, table 3-7), or 0. */
-static size_t utf8_step(const unsigned char *s, size_t left)
-{
-	unsigned char a = s[0], low = 0x80, high = 0xbf;
-	size_t step;
-	if (a < 0x80)
-		return 1;
-	if (a >= 0xc2 && a <= 0xdf)
-		step = 2;
-	else if (a >= 0xe0 && a <= 0xef)
-		step = 3;
-	else if (a >= 0xf0 && a <= 0xf4)
-		step = 4;
-	else
-		return 0;
-	if (a == 0xe0)
-		low = 0xa0;
-	else if (a == 0xed)
-		high = 0x9f;
-	else if (a == 0xf0)
-		low = 0x90;
-	else if (a == 0xf4)
-		high = 0x8f;
-	if (left < step || s[1] < low || s[1] > high)
-		return 0;
-	for (size_t i = 2; i < step; i++) {
-		if (s[i] < 0x80 || s[i] > 0xbf)
-			return 0;
-	}
-	return step;
-}
-
 bool lib_is_utf8(const void *data, size_t length, size_t *valid_length)
 {
 	const unsigned char *bytes = data;
 	size_t at = 0;
 	while (at < length) {
-		size_t step = utf8_step(bytes + at, length - at);
+		size_t step = utf8_length(bytes + at, length - at);
 		if (step == 0)
 			break;
 		at += step;
