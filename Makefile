@@ -31,7 +31,7 @@ virtio_src := $(wildcard virtio/*.c)
 lib_src := $(wildcard vmm/lib/*.c) $(shared_src)
 cli_src := $(wildcard vmm/cli/*.c)
 bench_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/bench/*.c))
-agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c))
+agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c)) vmm/shared/proto.c
 unit_src := $(wildcard tests/unit/*.c)
 fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
 
@@ -143,10 +143,10 @@ $(B)/examples/%: docs/examples/%.c $(B)/lib/libwisp.a include/wisp.h
 # --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
 
 
-$(B)/agent/init: $(wildcard agent/*.c agent/*.h)
+$(B)/agent/init: agent/main.c $(agent_src) $(wildcard agent/*.h vmm/shared/*.h)
 	@mkdir -p $(@D)
 	echo "  CC $@"
-	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $(wildcard agent/*.c) -o $@
+	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $(filter %.c,$^) -o $@
 
 $(W)/initramfs.cpio: $(B)/agent/init
 	@mkdir -p $(@D)

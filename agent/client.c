@@ -20,7 +20,7 @@ void agent_client_wake(struct agent_client *client)
 
 void agent_client_append(struct agent_client *client, uint8_t type, const void *payload, size_t length)
 {
-	struct proto_frame frame = {.length = (uint32_t)length, .type = type};
+	struct proto_frame frame = proto_frame(type, length);
 	uint8_t *room = bytes_reserve(&client->out, sizeof(frame) + length);
 	if (!room) {
 		client->broken = true;

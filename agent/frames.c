@@ -13,26 +13,23 @@
 
 /* PONGs and the like that a client does not read. */
 #define UNREAD_MAX (64u * 1024)
-#define PING_MAX 64u
 
-/* The frames a client may send, their lengths, and when. */
+/* In which states a request or what follows it may come, by enum client_state. */
 static const struct rule {
 	uint8_t type;
-	uint32_t least, most;
-	bool states[CLIENT_ENDING]; /* by enum client_state */
-	bool control;               /* the host may send it on the control connection */
+	bool states[CLIENT_ENDING];
 } rules[] = {
-        {PROTO_HELLO, sizeof(struct proto_hello), sizeof(struct proto_hello), {[CLIENT_GREETING] = true}, true},
-        {PROTO_PING, 0, PING_MAX, {false, true, true, true}, true},
-        {PROTO_PONG, 0, PING_MAX, {false, true, true, true}, true},
-        {PROTO_EXEC, sizeof(struct proto_exec), PROTO_EXEC_MAX, {[CLIENT_REQUEST] = true}, false},
-        {PROTO_OPEN, sizeof(struct proto_open), sizeof(struct proto_open), {[CLIENT_REQUEST] = true}, false},
-        {PROTO_LIST, 0, 0, {[CLIENT_REQUEST] = true}, false},
-        {PROTO_POWEROFF, 0, 0, {[CLIENT_REQUEST] = true}, true},
-        {PROTO_STDIN, 1, PROTO_DATA_MAX, {[CLIENT_SESSION] = true}, false},
-        {PROTO_STDIN_EOF, 0, 0, {[CLIENT_SESSION] = true}, false},
-        {PROTO_SIGNAL, sizeof(struct proto_signal), sizeof(struct proto_signal), {[CLIENT_SESSION] = true}, false},
-        {PROTO_RESIZE, sizeof(struct proto_winsize), sizeof(struct proto_winsize), {[CLIENT_SESSION] = true}, false},
+        {PROTO_HELLO, {[CLIENT_GREETING] = true}},
+        {PROTO_PING, {false, true, true, true}},
+        {PROTO_PONG, {false, true, true, true}},
+        {PROTO_EXEC, {[CLIENT_REQUEST] = true}},
+        {PROTO_OPEN, {[CLIENT_REQUEST] = true}},
+        {PROTO_LIST, {[CLIENT_REQUEST] = true}},
+        {PROTO_POWEROFF, {[CLIENT_REQUEST] = true}},
+        {PROTO_STDIN, {[CLIENT_SESSION] = true}},
+        {PROTO_STDIN_EOF, {[CLIENT_SESSION] = true}},
+        {PROTO_SIGNAL, {[CLIENT_SESSION] = true}},
+        {PROTO_RESIZE, {[CLIENT_SESSION] = true}},
 };
 
 static void protocol_error(struct agent_client *client, const char *what)
@@ -267,29 +264,32 @@ static void resize(struct agent_client *client, const uint8_t *payload)
 
 /* ---- All frames ---- */
 
-static const struct rule *find_rule(uint8_t type)
+static bool may_come(const struct agent_client *client, uint8_t type)
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (rules[i].type == type)
-			return &rules[i];
+			return rules[i].states[client->state];
+	return false;
+}
+
+/* NULL, or what is wrong with the header at data. */
+static const char *check(const struct agent_client *client, const uint8_t *data, struct proto_frame *frame)
+{
+	const char *wrong = proto_check_frame(data, client->control ? PROTO_HOST : PROTO_CLIENT, frame);
+	if (wrong)
+		return wrong;
+	if (!may_come(client, frame->type))
+		return "it may not come now";
+	if (frame->type == PROTO_PING && !client->control && client->out.length > UNREAD_MAX)
+		return "the answers to PING are not read";
 	return NULL;
 }
 
-/* NULL, or what is wrong with the header: known before the payload has come, so never waited for. */
-static const char *check(const struct agent_client *client, const struct proto_frame *frame)
+static void refuse_frame(struct agent_client *client, const struct proto_frame *frame, const char *why)
 {
-	const struct rule *rule = find_rule(frame->type);
-	if (!rule)
-		return "a frame of unknown type";
-	if (frame->zero[0] || frame->zero[1] || frame->zero[2])
-		return "a frame whose zero bytes are not";
-	if (frame->length < rule->least || frame->length > rule->most)
-		return "a frame of a length that its type does not have";
-	if (!rule->states[client->state] || (client->control && !rule->control))
-		return "a frame that may not come now";
-	if (frame->type == PROTO_PING && !client->control && client->out.length > UNREAD_MAX)
-		return "PING: the answers are not read";
-	return NULL;
+	char message[128];
+	snprintf(message, sizeof(message), "a frame of type %u and length %u: %s", frame->type, frame->length, why);
+	protocol_error(client, message);
 }
 
 static void handle(struct agent_client *client, const struct proto_frame *frame, uint8_t *payload)
@@ -317,10 +317,9 @@ size_t agent_client_frames(struct agent_client *client, uint8_t *data, size_t le
 	size_t used = 0;
 	struct proto_frame frame;
 	while (client->state < CLIENT_ENDING && length - used >= sizeof(frame)) {
-		memcpy(&frame, data + used, sizeof(frame));
-		const char *wrong = check(client, &frame);
+		const char *wrong = check(client, data + used, &frame);
 		if (wrong) {
-			protocol_error(client, wrong);
+			refuse_frame(client, &frame, wrong);
 			break;
 		}
 		if (length - used - sizeof(frame) < frame.length)

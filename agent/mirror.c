@@ -17,7 +17,7 @@ static bool queue(struct agent *agent, uint64_t id, uint8_t type, const struct i
 	size_t length = 0;
 	for (int i = 0; i < count; i++)
 		length += slices[i].iov_len;
-	struct proto_frame frame = {.length = (uint32_t)(sizeof(struct proto_event) + length), .type = PROTO_EVENT};
+	struct proto_frame frame = proto_frame(PROTO_EVENT, sizeof(struct proto_event) + length);
 	struct proto_event event = {.session = id, .realtime_ns = agent_realtime(), .type = type};
 	if (control->out.length + sizeof(frame) + frame.length > bound)
 		return false;

@@ -110,7 +110,7 @@ static void plan_output(struct write *plan, const struct agent_client *client, u
 		if (length > PROTO_DATA_MAX)
 			length = PROTO_DATA_MAX;
 		struct proto_frame *frame = &plan->frames[plan->frame_count++];
-		*frame = (struct proto_frame){.length = length, .type = stream ? PROTO_STDERR : PROTO_STDOUT};
+		*frame = proto_frame(stream ? PROTO_STDERR : PROTO_STDOUT, length);
 		add(plan, frame, sizeof(*frame));
 		add_output(plan, client, position, length);
 		position += length;
@@ -119,7 +119,7 @@ static void plan_output(struct write *plan, const struct agent_client *client, u
 		return;
 	struct proto_exited exited = agent_session_exited(session);
 	plan->final = (struct final){
-	        .exited_frame = {.length = sizeof(exited), .type = PROTO_EXITED}, .done_frame = {.type = PROTO_DONE}};
+	        .exited_frame = proto_frame(PROTO_EXITED, sizeof(exited)), .done_frame = proto_frame(PROTO_DONE, 0)};
 	memcpy(plan->final.exited, &exited, sizeof(exited));
 	plan->with_final = true;
 	add(plan, &plan->final, sizeof(plan->final));

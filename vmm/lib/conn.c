@@ -111,11 +111,11 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 		struct proto_frame frame;
 	} __attribute__((packed)) head = {
 	        .line = {'C', 'O', 'N', 'N', 'E', 'C', 'T', ' ', '1', '0', '2', '4', '\n'},
-	        .hello_frame = {.length = sizeof(struct proto_hello), .type = PROTO_HELLO},
+	        .hello_frame = proto_frame(PROTO_HELLO, sizeof(struct proto_hello)),
 	        .hello = {.magic = PROTO_MAGIC,
 	                .version = PROTO_VERSION,
 	                .realtime_ns = (uint64_t)(now.tv_sec * NS_PER_S + now.tv_nsec)},
-	        .frame = {.length = (uint32_t)length, .type = (uint8_t)types[request]},
+	        .frame = proto_frame(types[request], length),
 	};
 	_Static_assert(PROTO_PORT_AGENT == 1024, "the line above");
 	conn->request = request;

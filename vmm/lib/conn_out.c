@@ -40,7 +40,7 @@ void conn_out_flush(struct conn_out *out, int fd)
 
 int conn_out_queue(struct conn_out *out, int fd, enum proto_type type, const void *payload, size_t length)
 {
-	struct proto_frame frame = {.length = (uint32_t)length, .type = (uint8_t)type};
+	struct proto_frame frame = proto_frame(type, length);
 	size_t total = sizeof(frame) + length, sent = 0;
 	conn_out_flush(out, fd);
 	if (out->broken)

@@ -118,19 +118,12 @@ static void check_frames(struct conn *conn)
 		size_t left = conn->end - conn->scan;
 		if (left < sizeof(frame))
 			return;
-		memcpy(&frame, conn->in + conn->scan, sizeof(frame));
-		const char *why = NULL;
-		if (frame.zero[0] || frame.zero[1] || frame.zero[2])
-			why = "its header is broken";
-		else if (frame_limit(frame.type) == SIZE_MAX)
-			why = "its type is unknown";
-		else if (frame.length > frame_limit(frame.type))
-			why = "its length is wrong";
-		else if (left - sizeof(frame) < frame.length)
+		const char *why = proto_check_frame(conn->in + conn->scan, PROTO_AGENT, &frame);
+		if (!why && left - sizeof(frame) < frame.length)
 			return;
 		const uint8_t *payload = conn->in + conn->scan + sizeof(frame);
 		if (!why)
-			why = frame_refuse(conn, frame.type, payload, frame.length);
+			why = frame_refuse(conn, frame.type, payload);
 		if (why) {
 			lose(conn, WISP_ERR_PROTOCOL, EPROTO,
 			        "the agent of the sandbox '%s' violated the protocol: a frame of type %u and length "

@@ -3,41 +3,6 @@
 
 #include "vmm/lib/frame.h"
 
-size_t frame_limit(uint8_t type)
-{
-	switch (type) {
-	case PROTO_HELLO: return sizeof(struct proto_hello);
-	case PROTO_PING:
-	case PROTO_PONG: return 64;
-	case PROTO_STARTED: return sizeof(struct proto_started);
-	case PROTO_STDOUT:
-	case PROTO_STDERR: return PROTO_DATA_MAX;
-	case PROTO_DROPPED: return sizeof(struct proto_dropped);
-	case PROTO_STDIN_WINDOW: return sizeof(struct proto_window);
-	case PROTO_STDIN_ERROR: return sizeof(struct proto_stdin_error);
-	case PROTO_EXITED: return sizeof(struct proto_exited);
-	case PROTO_FAILED: return sizeof(struct proto_failed) + PROTO_STRING_MAX;
-	case PROTO_DONE: return 0;
-	case PROTO_SESSION: return sizeof(struct proto_session) + PROTO_STRING_MAX;
-	case PROTO_ERROR: return sizeof(struct proto_error) + PROTO_STRING_MAX;
-	default: return SIZE_MAX;
-	}
-}
-
-static size_t least_length(uint8_t type)
-{
-	switch (type) {
-	case PROTO_PING:
-	case PROTO_PONG: return 0;
-	case PROTO_STDOUT:
-	case PROTO_STDERR: return 1;
-	case PROTO_FAILED: return sizeof(struct proto_failed);
-	case PROTO_SESSION: return sizeof(struct proto_session);
-	case PROTO_ERROR: return sizeof(struct proto_error);
-	default: return frame_limit(type);
-	}
-}
-
 static const char *refuse_order(const struct conn *conn, uint8_t type)
 {
 	static const char order[] = "it came out of order";
@@ -81,10 +46,8 @@ static const char *refuse_exited(const uint8_t *payload)
 	return NULL;
 }
 
-const char *frame_refuse(const struct conn *conn, uint8_t type, const uint8_t *payload, size_t length)
+const char *frame_refuse(const struct conn *conn, uint8_t type, const uint8_t *payload)
 {
-	if (length > frame_limit(type) || length < least_length(type))
-		return "its length is wrong";
 	if (conn->phase == CONN_GREETING && type == PROTO_HELLO) {
 		struct proto_hello hello;
 		memcpy(&hello, payload, sizeof(hello));

@@ -5,9 +5,7 @@
 
 #include "vmm/lib/conn.h"
 
-/* Returns the size limit of a payload of this type; SIZE_MAX for a type that an agent does not send. */
-size_t frame_limit(uint8_t type);
-/* Returns what is wrong with a complete frame in this phase of this request, or NULL. */
-const char *frame_refuse(const struct conn *conn, uint8_t type, const uint8_t *payload, size_t length);
+/* Returns what is wrong with a frame whose header is right, in this phase of this request, or NULL. */
+const char *frame_refuse(const struct conn *conn, uint8_t type, const uint8_t *payload);
 
 #endif

@@ -18,7 +18,7 @@
 /* How long reading pauses once the allowance is used up; it then suffices for several reads. */
 #define PAUSE_NS 20000000
 
-#define BUFFER_SIZE (sizeof(struct proto_frame) + sizeof(struct proto_event) + PROTO_DATA_MAX)
+#define BUFFER_SIZE (sizeof(struct proto_frame) + PROTO_EVENT_MAX)
 
 struct control {
 	struct loop *loop;
@@ -47,21 +47,22 @@ static void give_up(struct control *c, const char *why)
 	c->fd = -1;
 }
 
-static int send_frame(struct control *c, uint8_t type, const void *payload, uint32_t len)
+static int send_frame(struct control *c, enum proto_type type, const void *payload, uint32_t len)
 {
 	uint8_t bytes[sizeof(struct proto_frame) + sizeof(struct proto_hello)];
-	struct proto_frame frame = {.length = len, .type = type};
+	struct proto_frame frame = proto_frame(type, len);
+	size_t total = sizeof(frame) + len;
 	memcpy(bytes, &frame, sizeof(frame));
 	memcpy(bytes + sizeof(frame), payload, len);
 	/* A few dozen bytes in the life of a connection: if they do not fit, the agent does not read. */
-	ssize_t n = send(c->fd, bytes, sizeof(frame) + len, MSG_NOSIGNAL | MSG_DONTWAIT);
-	return n == (ssize_t)(sizeof(frame) + len) ? 0 : -ENOTCONN;
+	ssize_t n = send(c->fd, bytes, total, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n == (ssize_t)total ? 0 : -ENOTCONN;
 }
 
-static int handle_hello(struct control *c, const uint8_t *payload, size_t len)
+static int handle_hello(struct control *c, const uint8_t *payload)
 {
 	struct proto_hello hello;
-	if (len != sizeof(hello) || c->ready)
+	if (c->ready)
 		return -EPROTO;
 	memcpy(&hello, payload, sizeof(hello));
 	if (hello.magic != PROTO_MAGIC || hello.version != PROTO_VERSION)
@@ -74,7 +75,7 @@ static int handle_hello(struct control *c, const uint8_t *payload, size_t len)
 static int handle_event(struct control *c, const uint8_t *payload, size_t len)
 {
 	struct proto_event event;
-	if (!c->ready || len < sizeof(event))
+	if (!c->ready)
 		return -EPROTO;
 	memcpy(&event, payload, sizeof(event));
 	c->events.event(c->events.context, event.session, event.realtime_ns, event.type, payload + sizeof(event),
@@ -85,7 +86,7 @@ static int handle_event(struct control *c, const uint8_t *payload, size_t len)
 static int handle_frame(struct control *c, uint8_t type, const uint8_t *payload, size_t len)
 {
 	switch (type) {
-	case PROTO_HELLO: return handle_hello(c, payload, len);
+	case PROTO_HELLO: return handle_hello(c, payload);
 	case PROTO_EVENT: return handle_event(c, payload, len);
 	case PROTO_DONE: return 0; /* the answer to POWEROFF */
 	default: return -EPROTO;
@@ -99,8 +100,7 @@ static int handle_frames(struct control *c)
 	int ret = 0;
 	while (ret == 0 && c->used - at >= sizeof(struct proto_frame)) {
 		struct proto_frame frame;
-		memcpy(&frame, c->buffer + at, sizeof(frame));
-		if (frame.length > BUFFER_SIZE - sizeof(frame) || frame.zero[0] | frame.zero[1] | frame.zero[2])
+		if (proto_check_frame(c->buffer + at, PROTO_AGENT_CONTROL, &frame))
 			return -EPROTO;
 		if (c->used - at - sizeof(frame) < frame.length)
 			break;

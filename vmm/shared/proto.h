@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host-guest wire format, shared by both sides: the layout. docs/internals/protocol.md describes the conversation.
+ * The host-guest wire format, shared by both sides: the layout here, the rules for every frame in proto.c.
+ * docs/internals/protocol.md describes the conversation.
  *
  * Every integer is little-endian. A connection carries frames: a struct proto_frame, then `length` bytes of payload.
  * Structures have no implicit padding and no alignment requirement: copy them out of a buffer, never cast into it.
@@ -10,6 +11,7 @@
 #ifndef WISP_PROTO_H
 #define WISP_PROTO_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
@@ -18,9 +20,10 @@
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to once, as soon as it serves */
 
-#define PROTO_DATA_MAX 65536u             /* payload of any frame but EXEC */
+#define PROTO_DATA_MAX 65536u             /* payload of any frame but EXEC and EVENT */
 #define PROTO_EXEC_MAX (2u * 1024 * 1024) /* payload of an EXEC frame; Linux's own default ARG_MAX */
 #define PROTO_STRING_MAX 4096u            /* cwd, user, message: bytes with the NUL */
+#define PROTO_PING_MAX 64u                /* payload of PING and PONG */
 #define PROTO_WINDOW_INITIAL 65536u       /* bytes of stdin a client may send before the first STDIN_WINDOW */
 #define PROTO_CLIENTS_MAX 128u            /* connections the agent serves at once, the control connection apart */
 
@@ -216,6 +219,24 @@ struct proto_event { /* then the payload of a STARTED, STDOUT, STDERR, EXITED, F
 	uint8_t type; /* enum proto_type */
 	uint8_t zero[7];
 };
+#define PROTO_EVENT_MAX ((uint32_t)sizeof(struct proto_event) + PROTO_DATA_MAX)
+
+/* Whose frame it is: each type may come from some of these only. */
+enum proto_sender {
+	PROTO_CLIENT = 1u << 0,
+	PROTO_HOST = 1u << 1,          /* the monitor, on the control connection */
+	PROTO_AGENT = 1u << 2,         /* to a client */
+	PROTO_AGENT_CONTROL = 1u << 3, /* on the control connection */
+};
+
+/* The header of a frame with `length` bytes of payload, as it is sent. */
+struct proto_frame proto_frame(enum proto_type type, size_t length);
+
+/*
+ * Reads the header at `from` (sizeof(struct proto_frame) bytes). NULL, or what is wrong with it: a text that follows
+ * "a frame: ". It is known before the payload has come, so nobody need wait for that.
+ */
+const char *proto_check_frame(const void *from, enum proto_sender sender, struct proto_frame *frame);
 
 _Static_assert(sizeof(struct proto_frame) == 8, "wire format");
 _Static_assert(sizeof(struct proto_hello) == 16, "wire format");
