@@ -40,8 +40,7 @@ void agent_client_queue(struct agent_client *client, uint8_t type, const void *p
 
 void agent_client_defer(struct agent_client *client)
 {
-	client->greeted = false;
-	poller_arm(&client->agent->poller, &client->linger, poller_now() + CLIENT_GREET_NS);
+	poller_arm(&client->agent->poller, &client->hold, poller_now() + CLIENT_HOLD_NS);
 }
 
 uint64_t agent_client_limit(const struct agent_client *client)
@@ -92,6 +91,14 @@ static void leave_session(struct agent_client *client)
 	agent_session_left(session);
 }
 
+static void disarm(struct agent_client *client)
+{
+	poller_disarm(&client->hold);
+	poller_disarm(&client->patience);
+	poller_disarm(&client->shut);
+	poller_disarm(&client->linger);
+}
+
 void agent_client_free(struct agent_client *client)
 {
 	struct agent *agent = client->agent;
@@ -106,7 +113,7 @@ void agent_client_free(struct agent_client *client)
 	}
 	list_remove(&client->node);
 	list_remove(&client->flush.node);
-	poller_disarm(&client->linger);
+	disarm(client);
 	poller_close(&agent->poller, &client->watch);
 	bytes_free(&client->in);
 	bytes_free(&client->out);
@@ -119,6 +126,7 @@ void agent_client_end(struct agent_client *client)
 		agent_client_rescue(client);
 	leave_session(client);
 	client->state = CLIENT_ENDING;
+	disarm(client);
 	poller_arm(&client->agent->poller, &client->linger, poller_now() + CLIENT_LINGER_NS);
 	agent_client_wake(client);
 }
@@ -137,24 +145,30 @@ void agent_client_refuse(struct agent_client *client, enum proto_error_code code
 	agent_client_end(client);
 }
 
+/* ---- Its timers ---- */
+
+static void hold_over(struct poller_timer *timer)
+{
+	agent_client_wake(container_of(timer, struct agent_client, hold));
+}
+
+static void patience_over(struct poller_timer *timer)
+{
+	struct agent_client *client = container_of(timer, struct agent_client, patience);
+	if (client->state <= CLIENT_REQUEST)
+		agent_client_refuse(client, PROTO_ERROR_PROTOCOL, "no request came in time");
+	else
+		agent_client_free(client);
+}
+
+static void shut_over(struct poller_timer *timer)
+{
+	shutdown(container_of(timer, struct agent_client, shut)->watch.fd, SHUT_WR);
+}
+
 static void linger_over(struct poller_timer *timer)
 {
-	struct agent_client *client = container_of(timer, struct agent_client, linger);
-	struct agent *agent = client->agent;
-	if (client->state < CLIENT_ENDING && !client->greeted) {
-		client->greeted = true;
-		agent_client_wake(client);
-		if (client->state != CLIENT_SESSION)
-			poller_arm(&agent->poller, timer, poller_now() + agent->patience_ns);
-	} else if (client->state == CLIENT_CLOSING && !client->shut) {
-		client->shut = true;
-		shutdown(client->watch.fd, SHUT_WR);
-		poller_arm(&agent->poller, timer, poller_now() + CLIENT_LINGER_NS);
-	} else if (client->state <= CLIENT_REQUEST) {
-		agent_client_refuse(client, PROTO_ERROR_PROTOCOL, "no request came in time");
-	} else {
-		agent_client_free(client);
-	}
+	agent_client_free(container_of(timer, struct agent_client, linger));
 }
 
 /*
@@ -172,7 +186,9 @@ static void leave(struct agent_client *client)
 		agent_client_free(container_of(agent->closing.next, struct agent_client, node));
 	list_append(&agent->closing, &client->node);
 	agent->closing_count++;
-	poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_SHUT_NS);
+	uint64_t now_ns = poller_now();
+	poller_arm(&agent->poller, &client->shut, now_ns + CLIENT_SHUT_NS);
+	poller_arm(&agent->poller, &client->linger, now_ns + CLIENT_SHUT_NS + CLIENT_LINGER_NS);
 }
 
 /* ---- Events ---- */
@@ -248,7 +264,7 @@ static void client_ready(struct poller_watch *watch, uint32_t events)
 	else if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		alive = false;
 	if (!alive) {
-		/* It may have said that it sends no more and still read; nobody will wait for that, though. */
+		/* It may have said that it sends no more and still read. Nothing waits for that. */
 		if (client->state < CLIENT_CLOSING && !client->broken && !(events & EPOLLHUP))
 			agent_client_send(client);
 		if (client->control)
@@ -276,14 +292,20 @@ int agent_client_serve(struct agent *agent, int fd, bool control)
 	client->agent = agent;
 	client->watch = (struct poller_watch){.fd = fd, .ready = client_ready};
 	client->flush.run = flush_task;
+	client->hold.fire = hold_over;
+	client->patience.fire = patience_over;
+	client->shut.fire = shut_over;
 	client->linger.fire = linger_over;
 	client->control = control;
 	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION, .realtime_ns = agent_realtime()};
 	/* With the answer to its request, which follows soon, or alone when the client waits for it. */
 	agent_client_append(client, PROTO_HELLO, &hello, sizeof(hello));
 	list_append(&agent->clients, &client->node);
-	if (!control)
-		poller_arm(&agent->poller, &client->linger, poller_now() + CLIENT_GREET_NS);
+	if (!control) {
+		uint64_t now_ns = poller_now();
+		poller_arm(&agent->poller, &client->hold, now_ns + CLIENT_HOLD_NS);
+		poller_arm(&agent->poller, &client->patience, now_ns + agent->patience_ns);
+	}
 	if (control) {
 		agent_client_wake(client);
 		agent->control = client;

@@ -19,11 +19,13 @@
 #include "agent/poller.h"
 #include "vmm/shared/proto.h"
 
-#define CLIENT_CLOSING_MAX 64u                        /* answered connections that the peer has not closed */
-#define CLIENT_GREET_NS (20u * 1000 * 1000)           /* how long our HELLO waits for its request, STARTED for output */
-#define CLIENT_SHUT_NS (20u * 1000 * 1000)            /* how long an answered peer has to close before we shut */
-#define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull) /* how long it may take for that */
-#define CLIENT_PATIENCE_NS (30u * 1000 * 1000 * 1000ull) /* until it has a session, or all of a list */
+#define CLIENT_CLOSING_MAX 64u /* answered connections that the peer has not closed */
+
+/* The times of struct agent_client's timers. */
+#define CLIENT_HOLD_NS (20u * 1000 * 1000)
+#define CLIENT_PATIENCE_NS (30u * 1000 * 1000 * 1000ull)
+#define CLIENT_SHUT_NS (20u * 1000 * 1000)
+#define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull)
 
 struct agent;
 struct agent_session;
@@ -42,12 +44,12 @@ struct agent_client {
 	struct list node;
 	struct poller_watch watch;
 	struct poller_task flush;
-	struct poller_timer
-	        linger; /* nobody keeps one of the few places for nothing; in a session: agent_client_defer() */
+	struct poller_timer hold;     /* sends what was queued in the hope that more would come: HELLO, STARTED */
+	struct poller_timer patience; /* refuses a client that has neither a session nor all of a list */
+	struct poller_timer shut;     /* shuts our side of an answered connection that its peer does not close */
+	struct poller_timer linger;   /* frees one that does not take its last frames, or does not close */
 	enum client_state state;
 	bool control;
-	bool greeted;     /* our HELLO, or what agent_client_defer() deferred, waits for nothing any more */
-	bool shut;        /* our side is, while CLIENT_CLOSING */
 	bool awaits_room; /* EPOLLOUT is watched for */
 	struct bytes in;  /* the beginning of a frame whose rest is to come */
 	struct bytes out;
@@ -79,7 +81,7 @@ void agent_client_free(struct agent_client *client);
 /* Something is to be sent: it is at the end of this round. */
 void agent_client_wake(struct agent_client *client);
 
-/* The same, within CLIENT_GREET_NS: perhaps there is more to send until then. In a session only. */
+/* The same, within CLIENT_HOLD_NS: there may be more to send by then. */
 void agent_client_defer(struct agent_client *client);
 
 /* Queues a frame that goes out with the next one, or when something else wakes the connection. */

@@ -65,7 +65,8 @@ static void hello(struct agent_client *client, const uint8_t *payload)
 static void join(struct agent_client *client, struct agent_session *session, bool writer, uint64_t position)
 {
 	client->state = CLIENT_SESSION;
-	poller_disarm(&client->linger);
+	poller_disarm(&client->hold);
+	poller_disarm(&client->patience);
 	client->session = session;
 	client->writer = writer;
 	client->position = position;
