@@ -122,4 +122,33 @@ void agent_session_signal(struct agent_session *session, int signal);
 /* Does nothing without a tty. */
 void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t cols);
 
+/* ---- Between session.c, which has the life of a session, and what it is made of ---- */
+
+/* session.c: has all that EXITED waits for happened? If so, the session has exited. */
+void agent_session_check_exit(struct agent_session *session);
+
+/* eviction.c: frees an evicted session that nothing needs any more. True when it did. */
+bool agent_session_release(struct agent_session *session);
+/* eviction.c: evicts the oldest ended sessions until the rest is within the bounds. */
+void agent_session_evict(struct agent *agent);
+
+/* output.c */
+void agent_output_init(struct agent_session *session);
+/* Takes the agent's ends over (-1: none). 0 or -errno. */
+int agent_output_watch(struct agent_session *session, const int fds[2]);
+void agent_output_close(struct agent_session *session);
+bool agent_output_open(const struct agent_session *session);
+/* The process has ended: reads what it left, and learns how much of that is still to be read. */
+void agent_output_reaped(struct agent_session *session);
+/* Was that read, and is no more to be waited for? */
+bool agent_output_complete(const struct agent_session *session);
+/* Reads what there is and acts on it; the session may be gone afterwards. */
+void agent_output_pump(struct agent_session *session);
+
+/* stdin.c */
+void agent_stdin_init(struct agent_session *session);
+/* Writes what is kept, as far as the program takes it. */
+void agent_stdin_drain(struct agent_session *session);
+void agent_stdin_close(struct agent_session *session);
+
 #endif
