@@ -28,6 +28,7 @@
 #define CLIENT_LINGER_NS (5u * 1000 * 1000 * 1000ull)
 
 struct agent;
+struct agent_failure;
 struct agent_session;
 
 enum client_state {
@@ -59,6 +60,7 @@ struct agent_client {
 	struct agent_session *session;
 	struct list session_node;
 	bool writer;
+	bool collect;      /* STARTED need not come at once */
 	uint64_t position; /* of the next output byte to send */
 	uint64_t limit;    /* output is sent up to here; 0: as the session says, agent_client_limit() */
 	uint8_t header[sizeof(struct proto_frame)]; /* the last header_left bytes are to be sent, */
@@ -74,6 +76,13 @@ struct agent_client {
 
 /* Serves fd, which it takes over in any case. 0 or -errno. */
 int agent_client_serve(struct agent *agent, int fd, bool control);
+
+/* frames.c: the program of this client's EXEC runs. */
+void agent_client_started(struct agent_client *client);
+
+/* frames.c: the program of EXEC number id did not start; client (NULL: it has left) and log are told. */
+void agent_client_failed(
+        struct agent *agent, struct agent_client *client, uint64_t id, const struct agent_failure *failure);
 
 /* Closes it now, whatever is left. */
 void agent_client_free(struct agent_client *client);

@@ -61,7 +61,7 @@ static void hello(struct agent_client *client, const uint8_t *payload)
 		agent->hooks->step_clock(agent, hello.realtime_ns);
 }
 
-/* Takes part from a position on. STARTED is queued, and wakes nobody yet. */
+/* Takes part from a position on. */
 static void join(struct agent_client *client, struct agent_session *session, bool writer, uint64_t position)
 {
 	client->state = CLIENT_SESSION;
@@ -74,14 +74,30 @@ static void join(struct agent_client *client, struct agent_session *session, boo
 	if (writer)
 		session->writer = client;
 	list_append(&session->clients, &client->session_node);
+}
+
+/* STARTED is queued, and wakes nobody yet. */
+static void append_started(struct agent_client *client)
+{
+	const struct agent_session *session = client->session;
 	struct proto_started started = {.session = session->id,
 	        .pid = (uint32_t)session->pid,
-	        .flags = agent_session_flags(session) | (writer ? PROTO_SESSION_WRITER : 0),
-	        .replay = session->ring.head - position};
+	        .flags = agent_session_flags(session) | (client->writer ? PROTO_SESSION_WRITER : 0),
+	        .replay = session->ring.head - client->position};
 	agent_client_append(client, PROTO_STARTED, &started, sizeof(started));
 }
 
-static void failed(struct agent_client *client, uint64_t id, const struct agent_failure *failure)
+void agent_client_started(struct agent_client *client)
+{
+	append_started(client);
+	if (client->collect)
+		agent_client_defer(client);
+	else
+		agent_client_wake(client);
+}
+
+void agent_client_failed(
+        struct agent *agent, struct agent_client *client, uint64_t id, const struct agent_failure *failure)
 {
 	struct {
 		struct proto_failed failed;
@@ -90,17 +106,19 @@ static void failed(struct agent_client *client, uint64_t id, const struct agent_
 	size_t length = strlen(failure->message);
 	memcpy(payload.message, failure->message, length);
 	length += sizeof(payload.failed);
-	agent_client_queue(client, PROTO_FAILED, &payload, length);
-	agent_client_queue(client, PROTO_DONE, NULL, 0);
-	agent_client_end(client);
-	agent_mirror_failed(client->agent, id, &payload, length);
+	if (client) {
+		agent_client_queue(client, PROTO_FAILED, &payload, length);
+		agent_client_queue(client, PROTO_DONE, NULL, 0);
+		agent_client_end(client);
+	}
+	agent_mirror_failed(agent, id, &payload, length);
 }
 
 static void fail_without_memory(struct agent_client *client, uint64_t id)
 {
 	struct agent_failure failure;
 	agent_fail(&failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM, "cannot read the request");
-	failed(client, id, &failure);
+	agent_client_failed(client->agent, client, id, &failure);
 }
 
 bool agent_client_starve(struct agent_client *client, const uint8_t *data, size_t length)
@@ -116,43 +134,36 @@ bool agent_client_starve(struct agent_client *client, const uint8_t *data, size_
 	return true;
 }
 
-static void exec(struct agent_client *client, uint8_t *payload, size_t length)
+static void exec(struct agent_client *client, const uint8_t *payload, size_t length)
 {
 	struct agent *agent = client->agent;
-	struct agent_request request;
 	struct agent_failure failure;
-	const char *why;
-	int error = agent_request_parse(&request, payload, length, &why);
+	const char *why = "";
+	struct agent_spawn *spawn = agent_spawn_new();
+	int error = spawn ? agent_request_parse(&spawn->request, payload, length, &why) : -ENOMEM;
 	if (error == -EPROTO) {
+		agent_spawn_free(spawn);
 		protocol_error(client, why);
 		return;
 	}
 	uint64_t id = agent->next_session++;
 	if (error) {
+		agent_spawn_free(spawn);
 		fail_without_memory(client, id);
 		return;
 	}
 	if (agent->stopping) {
-		agent_request_free(&request);
+		agent_spawn_free(spawn);
 		agent_fail(&failure, PROTO_FAILURE_OTHER, PROTO_STAGE_REQUEST, ESHUTDOWN, "the guest is being stopped");
-		failed(client, id, &failure);
+		agent_client_failed(agent, client, id, &failure);
 		return;
 	}
-	struct agent_session *session = agent_session_start(agent, &request, id, &failure);
-	bool collect = request.exec.flags & PROTO_EXEC_COLLECT;
-	agent_request_free(&request);
-	if (!session) {
-		failed(client, id, &failure);
-		return;
-	}
-	join(client, session, true, 0);
-	if (collect)
-		agent_client_defer(client);
+	client->collect = spawn->request.exec.flags & PROTO_EXEC_COLLECT;
+	struct agent_session *session = agent_session_start(agent, spawn, id, &failure);
+	if (session)
+		join(client, session, true, 0);
 	else
-		agent_client_wake(client);
-	struct proto_started started = {
-	        .session = id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
-	agent_mirror_started(session, &started);
+		agent_client_failed(agent, client, id, &failure);
 }
 
 static void open_session(struct agent_client *client, const uint8_t *payload)
@@ -179,6 +190,7 @@ static void open_session(struct agent_client *client, const uint8_t *payload)
 	/* Without a replay nothing of the past was lost, so no DROPPED: it begins at the end. */
 	uint64_t position = open.flags & PROTO_OPEN_REPLAY ? 0 : session->ring.head;
 	join(client, session, write, position);
+	append_started(client);
 	agent_client_wake(client);
 	/* What came after the end, of a background child, is for those who come after the end. */
 	if (session->exited)

@@ -178,13 +178,11 @@ void agent_output_init(struct agent_session *session)
 		        (struct session_stream){.session = session, .watch = {.fd = -1, .ready = stream_ready}};
 }
 
-int agent_output_watch(struct agent_session *session, const int fds[2])
+int agent_output_begin(struct agent_session *session)
 {
 	int error = 0;
-	for (int i = 0; i < 2; i++)
-		session->streams[i].watch.fd = fds[i];
 	for (int i = 0; i < 2 && !error; i++)
-		if (fds[i] >= 0)
+		if (session->streams[i].watch.fd >= 0)
 			error = poller_watch(&session->agent->poller, &session->streams[i].watch, EPOLLIN | EPOLLET);
 	return error;
 }

@@ -125,10 +125,8 @@ void poller_close(struct poller *poller, struct poller_watch *watch)
 	if (watch->fd < 0)
 		return;
 	forget(poller, watch);
-	/*
-	 * This removes it from the epoll set as well, since nobody else has the open file: children close all their
-	 * copies before they run a program (spawn.c), while the agent still waits for them.
-	 */
+	/* Closing alone does not remove it from the epoll set while a child that is being started has a copy. */
+	control(poller, EPOLL_CTL_DEL, watch, 0);
 	close(watch->fd);
 	watch->fd = -1;
 }

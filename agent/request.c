@@ -65,9 +65,9 @@ static const char *take_strings(struct agent_request *request, struct cursor *cu
 	return cursor->left ? "EXEC: bytes after the last string" : NULL;
 }
 
-int agent_request_parse(struct agent_request *request, uint8_t *payload, size_t length, const char **why)
+int agent_request_parse(struct agent_request *request, const uint8_t *payload, size_t length, const char **why)
 {
-	struct cursor cursor = {payload, length};
+	struct cursor cursor = {(uint8_t *)(uintptr_t)payload, length};
 	if (!take(&cursor, &request->exec, sizeof(request->exec))) {
 		*why = "EXEC: too short";
 		return -EPROTO;
@@ -78,22 +78,22 @@ int agent_request_parse(struct agent_request *request, uint8_t *payload, size_t 
 	for (uint32_t i = 0; i < request->exec.rlimit_count; i++)
 		if (!take(&cursor, &request->rlimits[i], sizeof(request->rlimits[i])) || request->rlimits[i].zero)
 			return -EPROTO;
-	request->cwd = take_string(&cursor);
-	request->user = request->cwd ? take_string(&cursor) : NULL;
-	*why = "EXEC: cwd or user missing or too long";
-	if (!request->user || strlen(request->cwd) >= PROTO_STRING_MAX || strlen(request->user) >= PROTO_STRING_MAX)
-		return -EPROTO;
-
 	/* Every string has a NUL at least: what is allocated is bounded by what was received. */
 	uint64_t strings = (uint64_t)request->exec.argc + request->exec.envc;
 	*why = "EXEC: fewer strings than it says";
 	if (strings > cursor.left)
 		return -EPROTO;
-	request->argv = malloc((size_t)(strings + 2 + AGENT_DEFAULTS) * sizeof(char *));
+	size_t pointers = (size_t)(strings + 2 + AGENT_DEFAULTS) * sizeof(char *);
+	request->argv = malloc(pointers + cursor.left);
 	if (!request->argv)
 		return -ENOMEM;
 	request->envp = request->argv + request->exec.argc + 1;
-	*why = take_strings(request, &cursor);
+	cursor.at = memcpy((uint8_t *)request->argv + pointers, cursor.at, cursor.left);
+	request->cwd = take_string(&cursor);
+	request->user = request->cwd ? take_string(&cursor) : NULL;
+	*why = "EXEC: cwd or user missing or too long";
+	if (request->user && strlen(request->cwd) < PROTO_STRING_MAX && strlen(request->user) < PROTO_STRING_MAX)
+		*why = take_strings(request, &cursor);
 	if (!*why)
 		return 0;
 	agent_request_free(request);

@@ -15,10 +15,9 @@
 struct agent_request {
 	struct proto_exec exec;
 	struct proto_rlimit rlimits[PROTO_RLIMITS_MAX];
-	/* What follows points into the payload, which must stay as it is until agent_request_free(). */
 	const char *cwd;
 	const char *user;
-	char **argv;       /* NULL-terminated */
+	char **argv;       /* NULL-terminated; the one allocation, with the strings behind the pointers */
 	char **envp;       /* NULL-terminated; agent_request_environ() completes it */
 	size_t argv_bytes; /* of all arguments, which follow one another in memory, each with its NUL */
 	char defaults[AGENT_DEFAULTS][300];
@@ -28,7 +27,7 @@ struct agent_request {
  * Reads a payload. 0; -EPROTO when it breaks the rules of proto.h, with the reason in *why (a constant); -ENOMEM.
  * agent_request_free() is due only after 0.
  */
-int agent_request_parse(struct agent_request *request, uint8_t *payload, size_t length, const char **why);
+int agent_request_parse(struct agent_request *request, const uint8_t *payload, size_t length, const char **why);
 
 /*
  * Makes envp one value a name, the last one given, and adds HOME, USER, LOGNAME, PATH and (with a tty) TERM where they

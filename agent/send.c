@@ -78,7 +78,7 @@ static void list_sessions(struct agent_client *client)
 static void queue_due(struct agent_client *client)
 {
 	const struct agent_session *session = client->session;
-	if (!session)
+	if (!session || session->spawn)
 		return;
 	if (client->writer && client->credit >= GRANT_MIN && !client->stdin_closed && !client->out.length) {
 		struct proto_window window = {.bytes = client->credit};

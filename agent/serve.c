@@ -49,20 +49,28 @@ void agent_log(struct agent *agent, const char *format, ...)
 
 /* ---- Signals and children ---- */
 
-/* Any child: a session's, or an orphan that came to PID 1, of which nobody wants to know. */
+static struct agent_session *session_of(struct agent *agent, pid_t pid)
+{
+	struct list *const lists[] = {&agent->running, &agent->starting};
+	for (int i = 0; i < 2; i++)
+		list_for_each_safe(node, next, lists[i])
+		{
+			struct agent_session *session = container_of(node, struct agent_session, node);
+			if (session->pid == pid && !session->reaped)
+				return session;
+		}
+	return NULL;
+}
+
+/* Any child: a session's, or an orphan that came to PID 1, which is of no interest. */
 static void reap(struct agent *agent)
 {
 	int status;
 	pid_t pid;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		list_for_each_safe(node, next, &agent->running)
-		{
-			struct agent_session *session = container_of(node, struct agent_session, node);
-			if (session->pid == pid && !session->reaped) {
-				agent_session_reaped(session, status);
-				break;
-			}
-		}
+		struct agent_session *session = session_of(agent, pid);
+		if (session)
+			agent_session_reaped(session, status);
 	}
 	if (pid < 0 && errno == ECHILD && agent->hooks->childless)
 		agent->hooks->childless(agent);
@@ -186,9 +194,9 @@ static void raise_files(struct agent *agent)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	agent->spawner.files = (struct rlimit){FILES_PROGRAM, files.rlim_max};
+	agent->files = (struct rlimit){FILES_PROGRAM, files.rlim_max};
 	if (files.rlim_max < FILES_PROGRAM)
-		agent->spawner.files.rlim_cur = files.rlim_max;
+		agent->files.rlim_cur = files.rlim_max;
 }
 
 int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner)
@@ -202,8 +210,10 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	agent->listen_again.fire = listen_again;
 	agent->next_session = 1;
 	agent->patience_ns = CLIENT_PATIENCE_NS;
+	agent->start_ns = SESSION_START_NS;
 	list_init(&agent->clients);
 	list_init(&agent->closing);
+	list_init(&agent->starting);
 	list_init(&agent->running);
 	list_init(&agent->ended);
 	list_init(&agent->orphaned);
@@ -220,11 +230,11 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 void agent_destroy(struct agent *agent)
 {
 	struct list *const clients[] = {&agent->clients, &agent->closing};
-	struct list *const sessions[] = {&agent->running, &agent->ended, &agent->orphaned};
+	struct list *const sessions[] = {&agent->starting, &agent->running, &agent->ended, &agent->orphaned};
 	for (int i = 0; i < 2; i++)
 		while (!list_empty(clients[i]))
 			agent_client_free(container_of(clients[i]->next, struct agent_client, node));
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		while (!list_empty(sessions[i]))
 			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
 	poller_close(&agent->poller, &agent->listener);

@@ -51,10 +51,12 @@ struct agent {
 	unsigned int closing_count;
 	struct agent_client *control;
 	uint64_t patience_ns; /* CLIENT_PATIENCE_NS, less in tests */
+	uint64_t start_ns;    /* SESSION_START_NS, less in tests */
 
 	bool stopping; /* the guest is: no more programs */
 
-	struct list running;  /* sessions, by ascending id */
+	struct list starting; /* sessions whose program is not known to run yet: nobody else sees these */
+	struct list running;
 	struct list ended;    /* in the order they ended */
 	struct list orphaned; /* evicted sessions whose output something still holds */
 	unsigned int ended_count;
@@ -63,7 +65,7 @@ struct agent {
 	struct list mirror_behind; /* sessions that wait for room on the control connection */
 	struct poller_timer mirror_timer;
 
-	struct agent_spawner spawner;
+	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */
 	uint8_t scratch[AGENT_SCRATCH_BYTES]; /* what is read and dealt with at once */
 };
 

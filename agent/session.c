@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/session.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,9 @@ void agent_session_free(struct agent_session *session)
 	list_remove(&session->mirror_node);
 	poller_disarm(&session->timeout);
 	poller_disarm(&session->grace);
+	poller_disarm(&session->start_timer);
+	poller_close(&session->agent->poller, &session->start);
+	agent_spawn_free(session->spawn);
 	agent_stdin_close(session);
 	agent_output_close(session);
 	free(session);
@@ -54,8 +56,10 @@ static void grace_over(struct poller_timer *timer)
 
 void agent_session_signal(struct agent_session *session, int signal)
 {
+	/* A child that is not its group's leader yet keeps the signal until it unblocks all, just before the program.
+	 */
 	if (!session->reaped)
-		kill(-session->pid, signal);
+		kill(session->spawn ? session->pid : -session->pid, signal);
 }
 
 void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t cols)
@@ -73,6 +77,8 @@ static void timed_out(struct poller_timer *timer)
 
 void agent_session_reaped(struct agent_session *session, int status)
 {
+	if (session->spawn && !agent_start_end(session))
+		return;
 	session->reaped = true;
 	session->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	session->signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
@@ -87,12 +93,12 @@ void agent_session_reaped(struct agent_session *session, int status)
 
 /* ---- The beginning ---- */
 
-static struct agent_session *create(struct agent *agent, const struct agent_request *request, uint64_t id)
+struct agent_session *agent_session_new(struct agent *agent, const struct agent_request *request, uint64_t id)
 {
 	size_t argv_bytes = request->argv_bytes - 1; /* the last NUL separates nothing */
 	if (argv_bytes > PROTO_STRING_MAX)
 		argv_bytes = PROTO_STRING_MAX;
-	struct agent_session *session = calloc(1, sizeof(*session) + argv_bytes);
+	struct agent_session *session = calloc(1, sizeof(*session) + argv_bytes + 1);
 	if (!session || outring_init(&session->ring)) {
 		free(session);
 		return NULL;
@@ -104,69 +110,12 @@ static struct agent_session *create(struct agent *agent, const struct agent_requ
 	session->has_stdin = request->exec.flags & (PROTO_EXEC_TTY | PROTO_EXEC_STDIN);
 	session->timeout.fire = timed_out;
 	session->grace.fire = grace_over;
+	agent_start_init(session);
 	agent_stdin_init(session);
 	agent_output_init(session);
 	list_init(&session->clients);
 	session->argv_bytes = argv_bytes;
 	memcpy(session->argv, request->argv[0], argv_bytes);
-	return session;
-}
-
-/* Takes the program's ends over. 0 or -errno. */
-static int adopt(struct agent_session *session, const struct agent_spawned *spawned)
-{
-	session->pid = spawned->pid;
-	if (!session->tty)
-		session->input.fd = spawned->input;
-	return agent_output_watch(session, spawned->output);
-}
-
-/* What concerns the request alone. 0, or -1 with *failure. */
-static int prepare(struct agent_request *request, struct agent_user *user, struct agent_failure *failure)
-{
-	char why[128] = "";
-	int error = agent_user_resolve(request->user, user, why, sizeof(why));
-	if (error) {
-		agent_fail(failure, PROTO_FAILURE_USER_SETUP_FAILED, PROTO_STAGE_USER, -error, "%s", why);
-		return -1;
-	}
-	error = agent_request_environ(request, user);
-	if (error) {
-		agent_fail(failure, PROTO_FAILURE_BAD_ARGS, PROTO_STAGE_REQUEST, -error,
-		        "an environment entry is not of the form NAME=value");
-		return -1;
-	}
-	return 0;
-}
-
-struct agent_session *agent_session_start(
-        struct agent *agent, struct agent_request *request, uint64_t id, struct agent_failure *failure)
-{
-	struct agent_user user;
-	struct agent_spawned spawned;
-	if (prepare(request, &user, failure))
-		return NULL;
-	struct agent_session *session = create(agent, request, id);
-	if (!session) {
-		agent_fail(failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM, "cannot keep a session");
-		return NULL;
-	}
-	if (agent_spawn(&agent->spawner, request, &user, agent->null_fd, &spawned, failure)) {
-		agent_session_free(session);
-		return NULL;
-	}
-	int error = adopt(session, &spawned);
-	if (error) {
-		/* Reaped as any child that nobody asks for. */
-		kill(-spawned.pid, SIGKILL);
-		agent_session_free(session);
-		agent_fail(failure, PROTO_FAILURE_RESOURCE_LIMIT, PROTO_STAGE_PIPE, -error, "cannot watch the output");
-		return NULL;
-	}
-	uint64_t now_ns = request->exec.timeout_ns ? poller_now() : 0;
-	if (request->exec.timeout_ns && request->exec.timeout_ns < UINT64_MAX - now_ns)
-		poller_arm(&agent->poller, &session->timeout, now_ns + request->exec.timeout_ns);
-	list_append(&agent->running, &session->node);
 	return session;
 }
 

@@ -2,7 +2,9 @@
 /*
  * A session: one program, what it wrote, and the clients that take part.
  *
- * It lives in agent->running from its start until its EXITED can be told, then in agent->ended until it is evicted.
+ * It lives in agent->starting until its program is known to run, in agent->running until its EXITED can be told, then
+ * in agent->ended until it is evicted.
+ *
  * Three things happen in any order, and EXITED waits for all: the process is reaped; each output stream ends, or what
  * it held at the exit was read and 100 ms went by; the writer, if it is slow, made room in the ring for that.
  */
@@ -22,10 +24,11 @@
 #include "agent/request.h"
 #include "agent/spawn.h"
 
-#define SESSION_ENDED_MAX 64u                         /* ended sessions that are kept */
-#define SESSION_ENDED_BYTES (4u * 1024 * 1024)        /* and the output they may hold together */
-#define SESSION_GRACE_NS (100u * 1000 * 1000)         /* for an output stream that outlives the process */
-#define SESSION_STDIN_MAX (2u * PROTO_WINDOW_INITIAL) /* unread stdin: a writer's window, and its predecessor's */
+#define SESSION_ENDED_MAX 64u                          /* ended sessions that are kept */
+#define SESSION_ENDED_BYTES (4u * 1024 * 1024)         /* and the output they may hold together */
+#define SESSION_START_NS (10u * 1000 * 1000 * 1000ull) /* for the program to be executed */
+#define SESSION_GRACE_NS (100u * 1000 * 1000)          /* for an output stream that outlives the process */
+#define SESSION_STDIN_MAX (2u * PROTO_WINDOW_INITIAL)  /* unread stdin: a writer's window, and its predecessor's */
 
 struct agent;
 struct agent_client;
@@ -46,6 +49,12 @@ struct agent_session {
 	uint64_t started_ns; /* CLOCK_REALTIME */
 	pid_t pid;
 	bool tty;
+
+	/* While it is starting: */
+	struct agent_spawn *spawn;
+	struct poller_watch start; /* hangs up at the end of that */
+	struct poller_timer start_timer;
+	int start_error; /* errno for which it was given up, ETIMEDOUT: its time was over */
 
 	struct outring ring;
 	struct session_stream streams[2];
@@ -83,9 +92,12 @@ struct agent_session {
 	char argv[]; /* NUL-separated */
 };
 
-/* Starts what the request asks for. NULL with *failure when the program did not start. */
+/*
+ * Begins to start what spawn asks for, and takes spawn over. The outcome is told to the session's writer and to the log
+ * (agent_client_started(), agent_client_failed()). NULL with *failure when that is known already.
+ */
 struct agent_session *agent_session_start(
-        struct agent *agent, struct agent_request *request, uint64_t id, struct agent_failure *failure);
+        struct agent *agent, struct agent_spawn *spawn, uint64_t id, struct agent_failure *failure);
 
 /* Ends everything that hangs on it, kills nothing. No client may be attached. */
 void agent_session_free(struct agent_session *session);
@@ -117,15 +129,23 @@ bool agent_session_stdin_open(const struct agent_session *session);
 int agent_session_stdin(struct agent_session *session, const uint8_t *data, size_t length);
 void agent_session_stdin_eof(struct agent_session *session);
 
-/* Does nothing once the process has ended: its process group's number may be another's by then. */
+/* To the process group. Does nothing once the process has ended: the group's number may be another's by then. */
 void agent_session_signal(struct agent_session *session, int signal);
 /* Does nothing without a tty. */
 void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t cols);
 
 /* ---- Between session.c, which has the life of a session, and what it is made of ---- */
 
+/* session.c: a session without a program. NULL without memory. */
+struct agent_session *agent_session_new(struct agent *agent, const struct agent_request *request, uint64_t id);
+
 /* session.c: has all that EXITED waits for happened? If so, the session has exited. */
 void agent_session_check_exit(struct agent_session *session);
+
+/* start.c */
+void agent_start_init(struct agent_session *session);
+/* The child has executed the program, or has ended. False when the session is gone, since its program did not start. */
+bool agent_start_end(struct agent_session *session);
 
 /* eviction.c: frees an evicted session that nothing needs any more. True when it did. */
 bool agent_session_release(struct agent_session *session);
@@ -134,8 +154,8 @@ void agent_session_evict(struct agent *agent);
 
 /* output.c */
 void agent_output_init(struct agent_session *session);
-/* Takes the agent's ends over (-1: none). 0 or -errno. */
-int agent_output_watch(struct agent_session *session, const int fds[2]);
+/* The program runs: its output may be read. 0 or -errno. */
+int agent_output_begin(struct agent_session *session);
 void agent_output_close(struct agent_session *session);
 bool agent_output_open(const struct agent_session *session);
 /* The process has ended: reads what it left, and learns how much of that is still to be read. */
@@ -147,6 +167,8 @@ void agent_output_pump(struct agent_session *session);
 
 /* stdin.c */
 void agent_stdin_init(struct agent_session *session);
+/* The program runs: what was kept for it may be written. 0 or -errno. */
+int agent_stdin_begin(struct agent_session *session);
 /* Writes what is kept, as far as the program takes it. */
 void agent_stdin_drain(struct agent_session *session);
 void agent_stdin_close(struct agent_session *session);

@@ -2,15 +2,14 @@
 /*
  * How a program is started.
  *
- * The child is a clone that shares the agent's memory and that the agent waits for until it has executed the program
- * or failed (CLONE_VM | CLONE_VFORK). No page table is copied, which is most of what fork() costs; the child reports
- * a failure by writing it where the agent will look, so success needs no pipe and no read; and when agent_spawn()
- * returns, it is known which of both happened. The price is that what stops the child in between stops the agent: a
- * file system that does not answer, which only root in the guest can mount, or SIGSTOP from the user that the program
- * is to run as, in the few microseconds in which the child is that user already. Both harm their own guest alone.
+ * The child shares the agent's memory until it has executed the program (CLONE_VM). No page table is copied, which is
+ * most of what fork() costs, and a failure is written where the agent will look. The agent does not wait for the child,
+ * as vfork() would: the child can be stopped on its way, by a program of the guest that may signal the same user, or by
+ * a file system that does not answer, and that must delay its own session only. When the child executes the program or
+ * ends, the kernel closes its end of a pipe, and the agent's loop learns of it.
  *
- * The child must touch as little as possible: no allocation, no stdio, no libc call that is more than the system call
- * (setuid and its family synchronise threads in libc, so these are made directly).
+ * Since both run at once, the child must touch nothing that the agent uses: it has the memory of its struct
+ * agent_spawn, and makes system calls without libc, whose errno is the agent's.
  *
  * What it does not need to do: reset signal handlers (the agent has none and ignores no signal, serve.c), leave the
  * OOM killer's exemption (the kernel never kills PID 1, so the agent needs no oom_score_adj that a child would
@@ -20,11 +19,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -33,18 +31,7 @@
 #include <unistd.h>
 
 #include "agent/pty.h"
-
-struct child {
-	struct agent_spawner *spawner;
-	const struct agent_request *request;
-	const struct agent_user *user;
-	const char *path_variable;
-	int input, output, error; /* what becomes 0, 1 and 2 */
-	/* the child's answer: */
-	int failed; /* errno, 0: the program runs */
-	enum proto_stage stage;
-	int rlimit; /* index of the one that failed */
-};
+#include "agent/raw_x86_64.h"
 
 void agent_fail(struct agent_failure *failure, enum proto_failure kind, enum proto_stage stage, int error,
         const char *format, ...)
@@ -60,53 +47,62 @@ void agent_fail(struct agent_failure *failure, enum proto_failure kind, enum pro
 
 /* ---- In the child ---- */
 
-static __attribute__((noreturn)) void give_up(struct child *child, enum proto_stage stage)
+static __attribute__((noreturn)) void give_up(struct agent_spawn *spawn, enum proto_stage stage, long error)
 {
-	child->failed = errno;
-	child->stage = stage;
-	_exit(127);
+	spawn->failed = (int)-error;
+	spawn->stage = (uint8_t)stage;
+	for (;;)
+		raw_syscall(SYS_exit_group, 127, 0, 0, 0);
 }
 
-/* 0, 1 and 2. The agent itself has these open, so none of the three sources is among them. */
-static void set_descriptors(struct child *child)
+/* 0, 1 and 2. The agent itself has these open, and 3 for longer than any of the sources. */
+static void set_descriptors(struct agent_spawn *spawn)
 {
-	if (dup2(child->input, 0) < 0 || dup2(child->output, 1) < 0 || dup2(child->error, 2) < 0)
-		give_up(child, PROTO_STAGE_PIPE);
-	/*
-	 * Everything is close-on-exec, but the kernel lets the agent go on before it has closed these files, and until
-	 * then a connection or a pipe that the agent closes would stay open.
-	 */
-	syscall(SYS_close_range, 3u, ~0u, 0u);
+	const int wanted[] = {spawn->input, spawn->output, spawn->error};
+	long error = 0;
+	for (int i = 0; i < 3 && error >= 0; i++)
+		error = raw_syscall(SYS_dup3, wanted[i], i, 0, 0);
+	if (error >= 0)
+		error = raw_syscall(SYS_dup3, spawn->done, 3, O_CLOEXEC, 0);
+	if (error < 0)
+		give_up(spawn, PROTO_STAGE_PIPE, error);
+	/* Now, not at execve: what the agent closes meanwhile is to be closed. */
+	raw_syscall(SYS_close_range, 4, ~0u, 0, 0);
 }
 
-static void set_rlimits(struct child *child)
+static void set_rlimits(struct agent_spawn *spawn)
 {
-	prlimit(0, RLIMIT_NOFILE, &child->spawner->files, NULL);
-	for (uint32_t i = 0; i < child->request->exec.rlimit_count; i++) {
-		const struct proto_rlimit *wanted = &child->request->rlimits[i];
+	raw_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&spawn->files, 0);
+	for (uint32_t i = 0; i < spawn->request.exec.rlimit_count; i++) {
+		const struct proto_rlimit *wanted = &spawn->request.rlimits[i];
+		spawn->rlimit = i;
 		/* UINT64_MAX is the kernel's own RLIM_INFINITY. */
-		const uint64_t limit[2] = {wanted->soft, wanted->hard};
-		child->rlimit = (int)i;
-		if (syscall(SYS_prlimit64, 0, wanted->resource, limit, NULL) < 0)
-			give_up(child, PROTO_STAGE_RLIMIT);
+		spawn->limits[0] = wanted->soft;
+		spawn->limits[1] = wanted->hard;
+		long error = raw_syscall(SYS_prlimit64, 0, wanted->resource, (long)spawn->limits, 0);
+		if (error < 0)
+			give_up(spawn, PROTO_STAGE_RLIMIT, error);
 	}
 }
 
-static void set_user(struct child *child)
+static void set_user(struct agent_spawn *spawn)
 {
-	const struct agent_user *user = child->user;
+	const struct agent_user *user = &spawn->user;
 	if (!user->change)
 		return;
-	if (syscall(SYS_setgroups, (size_t)user->group_count, user->groups) < 0 ||
-	        syscall(SYS_setresgid, user->gid, user->gid, user->gid) < 0 ||
-	        syscall(SYS_setresuid, user->uid, user->uid, user->uid) < 0)
-		give_up(child, PROTO_STAGE_USER);
+	long error = raw_syscall(SYS_setgroups, user->group_count, (long)user->groups, 0, 0);
+	if (error >= 0)
+		error = raw_syscall(SYS_setresgid, user->gid, user->gid, user->gid, 0);
+	if (error >= 0)
+		error = raw_syscall(SYS_setresuid, user->uid, user->uid, user->uid, 0);
+	if (error < 0)
+		give_up(spawn, PROTO_STAGE_USER, error);
 }
 
 /* The file that is tried next, where the agent sees it too. False when it is too long to be one. */
-static bool set_path(struct child *child, const char *folder, size_t length, const char *name)
+static bool set_path(struct agent_spawn *spawn, const char *folder, size_t length, const char *name)
 {
-	char *path = child->spawner->path;
+	char *path = spawn->path;
 	size_t name_bytes = strlen(name) + 1;
 	if (length + 1 + name_bytes > SPAWN_PATH_BYTES) {
 		path[0] = '\0';
@@ -119,67 +115,63 @@ static bool set_path(struct child *child, const char *folder, size_t length, con
 	return true;
 }
 
-/* Returns only when it failed, with errno. */
-static void execute(struct child *child, const char *file)
+/* Returns only when it failed, with -errno. */
+static long execute(struct agent_spawn *spawn, const char *file)
 {
-	execve(file, child->request->argv, child->request->envp);
+	return raw_syscall(SYS_execve, (long)file, (long)spawn->request.argv, (long)spawn->request.envp, 0);
 }
 
 /*
  * A name with a slash is the file. Another is looked for in PATH, and as shells do it, a file that may not be executed
  * does not end the search but is what is reported when nothing better comes.
  */
-static void search_and_execute(struct child *child)
+static long search_and_execute(struct agent_spawn *spawn)
 {
-	const char *name = child->request->argv[0];
-	const char *folder = child->path_variable ? child->path_variable : "";
-	errno = ENOENT;
+	const char *name = spawn->request.argv[0];
+	const char *folder = spawn->path_variable ? spawn->path_variable : "";
 	if (!*name)
-		return;
+		return -ENOENT;
 	if (strchr(name, '/')) {
-		set_path(child, "", 0, name);
-		execute(child, name);
-		return;
+		set_path(spawn, "", 0, name);
+		return execute(spawn, name);
 	}
 	const char *denied = NULL;
 	for (bool last = false; !last;) {
 		size_t length = strcspn(folder, ":");
-		if (set_path(child, folder, length, name)) {
-			execute(child, child->spawner->path);
-			if (errno == EACCES && !denied)
+		if (set_path(spawn, folder, length, name)) {
+			long error = execute(spawn, spawn->path);
+			if (error == -EACCES && !denied)
 				denied = folder;
-			else if (errno != EACCES && errno != ENOENT && errno != ENOTDIR)
-				return;
+			else if (error != -EACCES && error != -ENOENT && error != -ENOTDIR)
+				return error;
 		}
 		last = folder[length] == '\0';
 		folder += length + 1;
 	}
-	errno = ENOENT;
-	if (denied) {
-		set_path(child, denied, strcspn(denied, ":"), name);
-		errno = EACCES;
-	}
+	if (!denied)
+		return -ENOENT;
+	set_path(spawn, denied, strcspn(denied, ":"), name);
+	return -EACCES;
 }
 
-static int child_main(void *argument)
+static void child_main(void *argument)
 {
-	struct child *child = argument;
-	bool tty = child->request->exec.flags & PROTO_EXEC_TTY;
-	setsid();
-	if (tty && ioctl(child->input, TIOCSCTTY, 0) < 0)
-		give_up(child, PROTO_STAGE_PTY);
-	set_descriptors(child);
-	set_rlimits(child);
-	set_user(child);
+	struct agent_spawn *spawn = argument;
+	static const uint64_t none;
+	raw_syscall(SYS_setsid, 0, 0, 0, 0);
+	set_descriptors(spawn);
+	long error = spawn->request.exec.flags & PROTO_EXEC_TTY ? raw_syscall(SYS_ioctl, 0, TIOCSCTTY, 0, 0) : 0;
+	if (error < 0)
+		give_up(spawn, PROTO_STAGE_PTY, error);
+	set_rlimits(spawn);
+	set_user(spawn);
 	/* After the user, who must be allowed to enter it. */
-	errno = EINVAL;
-	const char *cwd = *child->request->cwd ? child->request->cwd : "/";
-	if (*cwd != '/' || chdir(cwd) < 0)
-		give_up(child, PROTO_STAGE_CWD);
-	uint64_t none = 0;
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none));
-	search_and_execute(child);
-	give_up(child, PROTO_STAGE_EXEC);
+	const char *cwd = *spawn->request.cwd ? spawn->request.cwd : "/";
+	error = *cwd == '/' ? raw_syscall(SYS_chdir, (long)cwd, 0, 0, 0) : -EINVAL;
+	if (error < 0)
+		give_up(spawn, PROTO_STAGE_CWD, error);
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof(none));
+	give_up(spawn, PROTO_STAGE_EXEC, search_and_execute(spawn));
 }
 
 /* ---- In the agent ---- */
@@ -227,45 +219,45 @@ static enum proto_failure system_failure(int error)
 	                                                             : PROTO_FAILURE_OTHER;
 }
 
-static void explain(const struct child *child, struct agent_failure *failure)
+static void explain(const struct agent_spawn *spawn, struct agent_failure *failure)
 {
-	const struct agent_request *request = child->request;
+	const struct agent_request *request = &spawn->request;
 	const char *name = request->argv[0];
-	int error = child->failed;
-	switch (child->stage) {
+	int error = spawn->failed;
+	switch (spawn->stage) {
 	case PROTO_STAGE_RLIMIT:
-		agent_fail(failure, PROTO_FAILURE_RESOURCE_LIMIT, child->stage, error,
-		        "cannot set resource limit %u to %llu:%llu", request->rlimits[child->rlimit].resource,
-		        (unsigned long long)request->rlimits[child->rlimit].soft,
-		        (unsigned long long)request->rlimits[child->rlimit].hard);
+		agent_fail(failure, PROTO_FAILURE_RESOURCE_LIMIT, spawn->stage, error,
+		        "cannot set resource limit %u to %llu:%llu", request->rlimits[spawn->rlimit].resource,
+		        (unsigned long long)request->rlimits[spawn->rlimit].soft,
+		        (unsigned long long)request->rlimits[spawn->rlimit].hard);
 		return;
 	case PROTO_STAGE_USER:
-		agent_fail(failure, PROTO_FAILURE_USER_SETUP_FAILED, child->stage, error,
-		        "cannot become user %u, group %u", child->user->uid, child->user->gid);
+		agent_fail(failure, PROTO_FAILURE_USER_SETUP_FAILED, spawn->stage, error,
+		        "cannot become user %u, group %u", spawn->user.uid, spawn->user.gid);
 		return;
 	case PROTO_STAGE_CWD:
-		agent_fail(failure, PROTO_FAILURE_BAD_CWD, child->stage, error,
+		agent_fail(failure, PROTO_FAILURE_BAD_CWD, spawn->stage, error,
 		        "cannot enter working directory \"%.300s\"%s", request->cwd,
 		        *request->cwd == '/' ? "" : ", which is not absolute");
 		return;
 	case PROTO_STAGE_PTY:
-		agent_fail(failure, PROTO_FAILURE_PTY_SETUP_FAILED, child->stage, error, "cannot take the terminal");
+		agent_fail(failure, PROTO_FAILURE_PTY_SETUP_FAILED, spawn->stage, error, "cannot take the terminal");
 		return;
 	case PROTO_STAGE_EXEC: break;
 	default:
-		agent_fail(failure, system_failure(error), child->stage, error, "cannot start \"%.300s\"", name);
+		agent_fail(failure, system_failure(error), spawn->stage, error, "cannot start \"%.300s\"", name);
 		return;
 	}
 	/* What was tried last is only telling where it is what failed. */
-	const char *path = child->spawner->path;
+	const char *path = spawn->path;
 	bool lookup = !strchr(name, '/');
 	enum proto_failure kind = exec_failure(error, path);
 	if (lookup && kind == PROTO_FAILURE_NOT_FOUND)
-		agent_fail(failure, kind, child->stage, error, "\"%.300s\" is not in PATH", name);
+		agent_fail(failure, kind, spawn->stage, error, "\"%.300s\" is not in PATH", name);
 	else if (kind == PROTO_FAILURE_NOT_FOUND && access(path, F_OK) == 0)
-		agent_fail(failure, kind, child->stage, error, "the interpreter of \"%.300s\" is missing", name);
+		agent_fail(failure, kind, spawn->stage, error, "the interpreter of \"%.300s\" is missing", name);
 	else
-		agent_fail(failure, kind, child->stage, error, "cannot execute \"%.300s\"", name);
+		agent_fail(failure, kind, spawn->stage, error, "cannot execute \"%.300s\"", name);
 }
 
 struct pipe {
@@ -317,54 +309,84 @@ static int open_streams(const struct agent_request *request, const struct agent_
 	return error ? -1 : 0;
 }
 
-/* 0 with *pid, or -1 with *failure. */
-static int run_child(struct child *child, pid_t *pid, struct agent_failure *failure)
+/* 0, or -1 with *failure. */
+static int create_child(struct agent_spawn *spawn, int cgroup_fd, struct agent_failure *failure)
 {
-	*pid = clone(child_main, child->spawner->stack + SPAWN_STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, child);
-	if (*pid < 0) {
-		int error = errno;
-		agent_fail(failure, system_failure(error), PROTO_STAGE_FORK, error, "cannot create a process");
-		return -1;
-	}
-	if (!child->failed)
+	struct clone_args args = {
+	        .flags = CLONE_VM | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+	        .exit_signal = SIGCHLD,
+	        .stack = (uintptr_t)spawn->stack,
+	        .stack_size = sizeof(spawn->stack),
+	        .cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0,
+	};
+	long pid = raw_clone(&args, child_main, spawn);
+	if (pid > 0) {
+		spawn->pid = (pid_t)pid;
 		return 0;
-	while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	explain(child, failure);
+	}
+	agent_fail(failure, system_failure((int)-pid), PROTO_STAGE_FORK, (int)-pid, "cannot create a process");
 	return -1;
 }
 
-int agent_spawn(struct agent_spawner *spawner, const struct agent_request *request, const struct agent_user *user,
-        int null_fd, struct agent_spawned *spawned, struct agent_failure *failure)
+int agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct agent_spawned *spawned,
+        struct agent_failure *failure)
 {
-	bool tty = request->exec.flags & PROTO_EXEC_TTY;
-	struct pipe streams[3] = {{-1, -1}, {-1, -1}, {-1, -1}};
-	int result = open_streams(request, user, streams, failure);
+	bool tty = spawn->request.exec.flags & PROTO_EXEC_TTY;
+	struct pipe streams[3] = {{-1, -1}, {-1, -1}, {-1, -1}}, status = {-1, -1};
+	int result = open_streams(&spawn->request, &spawn->user, streams, failure);
+	if (!result && (result = open_pipe(&status, true)))
+		agent_fail(failure, system_failure(-result), PROTO_STAGE_PIPE, -result, "cannot open a pipe");
 	if (!result) {
-		struct child child = {
-		        .spawner = spawner,
-		        .request = request,
-		        .user = user,
-		        .path_variable = agent_request_getenv(request, "PATH"),
-		        .input = tty                      ? streams[1].theirs
-		                 : streams[0].theirs >= 0 ? streams[0].theirs
-		                                          : null_fd,
-		        .output = streams[1].theirs,
-		        .error = tty ? streams[1].theirs : streams[2].theirs,
-		};
-		spawner->path[0] = '\0';
-		result = run_child(&child, &spawned->pid, failure);
+		spawn->path_variable = agent_request_getenv(&spawn->request, "PATH");
+		spawn->input = tty ? streams[1].theirs : streams[0].theirs >= 0 ? streams[0].theirs : null_fd;
+		spawn->output = streams[1].theirs;
+		spawn->error = tty ? streams[1].theirs : streams[2].theirs;
+		spawn->done = status.theirs;
+		result = create_child(spawn, cgroup_fd, failure);
 	}
 	if (result) {
+		close_pipe(&status);
 		for (int i = 0; i < 3; i++)
 			close_pipe(&streams[i]);
 		return -1;
 	}
+	close(status.theirs);
 	for (int i = 0; i < 3; i++)
 		if (streams[i].theirs >= 0)
 			close(streams[i].theirs);
+	spawned->status = status.ours;
 	spawned->input = tty ? streams[1].ours : streams[0].ours;
 	spawned->output[0] = streams[1].ours;
 	spawned->output[1] = streams[2].ours;
 	return 0;
+}
+
+int agent_spawn_result(struct agent_spawn *spawn, struct agent_failure *failure)
+{
+	spawn->pid = 0;
+	if (!spawn->failed)
+		return 0;
+	explain(spawn, failure);
+	return -1;
+}
+
+struct agent_spawn *agent_spawn_new(void)
+{
+	struct agent_spawn *spawn = malloc(sizeof(*spawn));
+	if (spawn)
+		memset(spawn, 0, offsetof(struct agent_spawn, path) + 1);
+	return spawn;
+}
+
+void agent_spawn_free(struct agent_spawn *spawn)
+{
+	if (!spawn)
+		return;
+	if (spawn->pid) {
+		kill(spawn->pid, SIGKILL);
+		while (waitpid(spawn->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	agent_request_free(&spawn->request);
+	free(spawn);
 }

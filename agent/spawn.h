@@ -22,27 +22,53 @@ struct agent_failure {
 	char message[512];
 };
 
-/* What a child needs in memory that it shares with the agent: one for all, since the agent waits for each. */
-struct agent_spawner {
-	struct rlimit files; /* RLIMIT_NOFILE of programs that ask for none */
-	_Alignas(16) uint8_t stack[SPAWN_STACK_BYTES];
+/*
+ * A program that is being started: the memory that the child shares with the agent until it has executed the program,
+ * or has ended. It must stay where it is until then.
+ */
+struct agent_spawn {
+	struct agent_request request;
+	struct agent_user user;
+	pid_t pid; /* 0: no child uses this */
+
+	/* Where the child begins: */
+	struct rlimit files;            /* RLIMIT_NOFILE of programs that ask for none */
+	int input, output, error, done; /* what become 0, 1, 2 and 3; `done` is the other end of `status` below */
+	const char *path_variable;
+
+	/* What it answers: */
+	int failed;                  /* errno, 0: the program runs, or something killed the child before */
+	uint8_t stage;               /* enum proto_stage */
+	uint32_t rlimit;             /* index of the one that is set */
+	uint64_t limits[2];          /* of that */
 	char path[SPAWN_PATH_BYTES]; /* the file that is tried */
+	_Alignas(16) uint8_t stack[SPAWN_STACK_BYTES];
 };
 
 /* The agent's ends; -1 where there is none. All close-on-exec and non-blocking, and the caller's. */
 struct agent_spawned {
-	pid_t pid;
 	int input;     /* stdin pipe; with a tty the same number as output[0] */
 	int output[2]; /* stdout and stderr pipes; with a tty the master and -1 */
+	int status;    /* hangs up once the child needs its struct agent_spawn no more */
 };
 
+/* All empty. NULL without memory. */
+struct agent_spawn *agent_spawn_new(void);
+
+/* Frees it, with its request. Kills a child that may still use it, and waits for that. */
+void agent_spawn_free(struct agent_spawn *spawn);
+
 /*
- * Starts request's program as user: a leader of a new session, so of a new process group as well. null_fd is /dev/null
- * open for reading. When it returns 0 the program runs (execve succeeded) and its exit is the caller's to reap;
- * otherwise -1, *failure has the reason and nothing is left behind.
+ * Creates the child, which becomes the leader of a new session (and process group) and executes spawn's request as
+ * spawn's user. null_fd is /dev/null open for reading. cgroup_fd is the cgroup that the child is created in, -1: the
+ * agent's. Does not wait for the child: 0, and agent_spawn_result() is due when `status` hangs up or the child was
+ * reaped; or -1, *failure has the reason and nothing is left behind.
  */
-int agent_spawn(struct agent_spawner *spawner, const struct agent_request *request, const struct agent_user *user,
-        int null_fd, struct agent_spawned *spawned, struct agent_failure *failure);
+int agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct agent_spawned *spawned,
+        struct agent_failure *failure);
+
+/* 0 when the program runs (or was killed before it could), else -1 with *failure. Its exit is the caller's to reap. */
+int agent_spawn_result(struct agent_spawn *spawn, struct agent_failure *failure);
 
 /* Fills *failure in, with a message of printf's form followed by the text of error where it is not 0. */
 void agent_fail(struct agent_failure *failure, enum proto_failure kind, enum proto_stage stage, int error,

@@ -79,7 +79,7 @@ static int await_stdin_room(struct agent_session *session)
 void agent_stdin_drain(struct agent_session *session)
 {
 	struct bytes *bytes = &session->stdin_bytes;
-	if (stdin_fd(session) < 0)
+	if (session->spawn || stdin_fd(session) < 0)
 		return;
 	ssize_t written = bytes->length ? write_stdin(session, bytes_data(bytes), bytes->length) : 0;
 	if (written < 0)
@@ -93,11 +93,11 @@ int agent_session_stdin(struct agent_session *session, const uint8_t *data, size
 {
 	if (stdin_fd(session) < 0)
 		return 0;
-	ssize_t written = session->stdin_bytes.length ? 0 : write_stdin(session, data, length);
+	ssize_t written = session->spawn || session->stdin_bytes.length ? 0 : write_stdin(session, data, length);
 	if (written < 0 || (size_t)written == length)
 		return 0;
 	int error = bytes_append(&session->stdin_bytes, data + written, length - (size_t)written);
-	return error ? error : await_stdin_room(session);
+	return error || session->spawn ? error : await_stdin_room(session);
 }
 
 void agent_session_stdin_eof(struct agent_session *session)
@@ -119,6 +119,12 @@ static void input_ready(struct poller_watch *watch, uint32_t events)
 	struct agent_session *session = container_of(watch, struct agent_session, input);
 	if (events)
 		agent_stdin_drain(session);
+}
+
+int agent_stdin_begin(struct agent_session *session)
+{
+	agent_stdin_drain(session);
+	return session->stdin_bytes.length ? await_stdin_room(session) : 0;
 }
 
 void agent_stdin_init(struct agent_session *session)

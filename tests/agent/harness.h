@@ -52,6 +52,8 @@ enum agent_process_flags {
 	WITH_CONTROL = 1,
 };
 
+static UNUSED uint64_t harness_start_ns; /* agent.start_ns of the next agents, 0: as it is */
+
 static void seen_power(struct agent *agent, enum agent_power wanted)
 {
 	((struct seen *)agent->owner)->power = 1 + (int)wanted;
@@ -79,6 +81,8 @@ static int be_agent(int listener, int control, struct seen *seen)
 	close_range(100, ~0u, 0);
 	if (!agent || agent_init(agent, &hooks, seen) || agent_listen(agent, listener))
 		return 99;
+	if (harness_start_ns)
+		agent->start_ns = harness_start_ns;
 	if (control >= 0)
 		agent_serve_control(agent, control);
 	int error = agent_run(agent);

@@ -21,27 +21,28 @@
 static pid_t children[CHILDREN_MAX];
 static unsigned child_count;
 
-int __wrap_agent_spawn(struct agent_spawner *spawner, const struct agent_request *request,
-        const struct agent_user *user, int null_fd, struct agent_spawned *spawned, struct agent_failure *failure);
-int __real_agent_spawn(struct agent_spawner *spawner, const struct agent_request *request,
-        const struct agent_user *user, int null_fd, struct agent_spawned *spawned, struct agent_failure *failure);
+int __wrap_agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct agent_spawned *spawned,
+        struct agent_failure *failure);
+int __real_agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct agent_spawned *spawned,
+        struct agent_failure *failure);
 
-int __wrap_agent_spawn(struct agent_spawner *spawner, const struct agent_request *request,
-        const struct agent_user *user, int null_fd, struct agent_spawned *spawned, struct agent_failure *failure)
+int __wrap_agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct agent_spawned *spawned,
+        struct agent_failure *failure)
 {
 	static char cat[] = "/bin/cat", echo[] = "/bin/echo", nothing[] = "/bin/true", none[] = "/nonexistent",
 	            text[] = "some output";
 	char *const programs[] = {cat, echo, nothing, none};
-	char *argv[] = {programs[(uint8_t)request->argv[0][0] % 4], NULL, NULL};
-	if (argv[0] == echo)
-		argv[1] = text;
-	struct agent_request harmless = *request;
-	harmless.argv = argv;
-	harmless.exec.argc = argv[1] ? 2 : 1;
-	harmless.exec.rlimit_count = 0;
-	int ret = __real_agent_spawn(spawner, &harmless, user, null_fd, spawned, failure);
+	struct agent_request *request = &spawn->request;
+	request->argv[0] = programs[(uint8_t)request->argv[0][0] % 4];
+	/* The request has room for an argument and NULL at least when it has two. */
+	if (request->exec.argc > 1) {
+		request->argv[1] = request->argv[0] == echo ? text : NULL;
+		request->argv[2] = NULL;
+	}
+	request->exec.rlimit_count = 0;
+	int ret = __real_agent_spawn(spawn, null_fd, cgroup_fd, spawned, failure);
 	if (ret == 0 && child_count < CHILDREN_MAX)
-		children[child_count++] = spawned->pid;
+		children[child_count++] = spawn->pid;
 	return ret;
 }
 
