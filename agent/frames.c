@@ -26,6 +26,7 @@ static const struct rule {
         {PROTO_OPEN, {[CLIENT_REQUEST] = true}},
         {PROTO_LIST, {[CLIENT_REQUEST] = true}},
         {PROTO_POWEROFF, {[CLIENT_REQUEST] = true}},
+        {PROTO_KILL, {[CLIENT_REQUEST] = true}},
         {PROTO_STDIN, {[CLIENT_SESSION] = true}},
         {PROTO_STDIN_EOF, {[CLIENT_SESSION] = true}},
         {PROTO_SIGNAL, {[CLIENT_SESSION] = true}},
@@ -203,6 +204,20 @@ static void open_session(struct agent_client *client, const uint8_t *payload)
 	}
 }
 
+static void kill_session(struct agent_client *client, const uint8_t *payload)
+{
+	struct proto_kill kill;
+	memcpy(&kill, payload, sizeof(kill));
+	struct agent_session *session = agent_session_find(client->agent, kill.session);
+	if (!session) {
+		agent_client_refuse(client, PROTO_ERROR_NO_SESSION, "there is no such session, or none any more");
+		return;
+	}
+	agent_session_kill(session);
+	agent_client_queue(client, PROTO_DONE, NULL, 0);
+	agent_client_end(client);
+}
+
 static void poweroff(struct agent_client *client)
 {
 	struct agent *agent = client->agent;
@@ -317,6 +332,7 @@ static void handle(struct agent_client *client, const struct proto_frame *frame,
 		agent_client_wake(client);
 		break;
 	case PROTO_POWEROFF: poweroff(client); break;
+	case PROTO_KILL: kill_session(client, payload); break;
 	case PROTO_STDIN: stdin_data(client, payload, frame->length); break;
 	case PROTO_STDIN_EOF: stdin_eof(client); break;
 	case PROTO_SIGNAL: send_signal(client, payload); break;

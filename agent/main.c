@@ -106,6 +106,9 @@ static int serve(const struct init_options *options, struct power *power)
 		return error;
 	}
 	power_init(power, agent);
+	if ((error = agent_cgroups_use(&agent->cgroups, "/sys/fs/cgroup")))
+		agent_log(agent, "sessions have no cgroups, and a timeout reaches process groups alone: %s",
+		        strerror(-error));
 	int listener = listen_vsock();
 	error = listener < 0 ? listener : agent_listen(agent, listener);
 	if (error) {

@@ -218,6 +218,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->ended);
 	list_init(&agent->orphaned);
 	list_init(&agent->mirror_behind);
+	agent_cgroups_init(&agent->cgroups, &agent->poller);
 	raise_files(agent);
 	int error = open_null(agent);
 	if (!error)
@@ -237,6 +238,7 @@ void agent_destroy(struct agent *agent)
 	for (int i = 0; i < 4; i++)
 		while (!list_empty(sessions[i]))
 			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
+	agent_cgroups_destroy(&agent->cgroups);
 	poller_close(&agent->poller, &agent->listener);
 	poller_close(&agent->poller, &agent->signals);
 	poller_destroy(&agent->poller);

@@ -7,10 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/cgroup.h"
 #include "agent/list.h"
 #include "agent/poller.h"
-#include "vmm/shared/proto.h"
 #include "agent/spawn.h"
+#include "vmm/shared/proto.h"
 
 struct agent;
 struct agent_client;
@@ -65,6 +66,7 @@ struct agent {
 	struct list mirror_behind; /* sessions that wait for room on the control connection */
 	struct poller_timer mirror_timer;
 
+	struct agent_cgroups cgroups;
 	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */
 	uint8_t scratch[AGENT_SCRATCH_BYTES]; /* what is read and dealt with at once */
 };

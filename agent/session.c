@@ -22,6 +22,7 @@ void agent_session_free(struct agent_session *session)
 	poller_disarm(&session->start_timer);
 	poller_close(&session->agent->poller, &session->start);
 	agent_spawn_free(session->spawn);
+	agent_cgroup_disown(session->cgroup);
 	agent_stdin_close(session);
 	agent_output_close(session);
 	free(session);
@@ -54,12 +55,26 @@ static void grace_over(struct poller_timer *timer)
 
 /* ---- Control ---- */
 
-void agent_session_signal(struct agent_session *session, int signal)
+static void signal_group(const struct agent_session *session, int signal)
 {
 	/* A child that is not its group's leader yet keeps the signal until it unblocks all, just before the program.
 	 */
 	if (!session->reaped)
 		kill(session->spawn ? session->pid : -session->pid, signal);
+}
+
+void agent_session_kill(struct agent_session *session)
+{
+	if (!session->cgroup || agent_cgroup_kill(session->cgroup))
+		signal_group(session, SIGKILL);
+}
+
+void agent_session_signal(struct agent_session *session, int signal)
+{
+	if (signal != SIGKILL)
+		signal_group(session, signal);
+	else if (!session->reaped)
+		agent_session_kill(session);
 }
 
 void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t cols)
@@ -72,7 +87,7 @@ static void timed_out(struct poller_timer *timer)
 {
 	struct agent_session *session = container_of(timer, struct agent_session, timeout);
 	session->timed_out = true;
-	agent_session_signal(session, SIGKILL);
+	agent_session_kill(session);
 }
 
 void agent_session_reaped(struct agent_session *session, int status)
@@ -85,6 +100,8 @@ void agent_session_reaped(struct agent_session *session, int status)
 	/* It may have ended by itself just before. */
 	session->timed_out &= session->signal == SIGKILL;
 	poller_disarm(&session->timeout);
+	if (session->cgroup)
+		agent_cgroup_retire(session->cgroup);
 	agent_output_reaped(session);
 	if (agent_output_open(session))
 		poller_arm(&session->agent->poller, &session->grace, poller_now() + SESSION_GRACE_NS);

@@ -48,6 +48,7 @@ struct agent_session {
 	uint64_t id;
 	uint64_t started_ns; /* CLOCK_REALTIME */
 	pid_t pid;
+	struct agent_cgroup *cgroup; /* NULL: there are none here, or nothing is left in it */
 	bool tty;
 
 	/* While it is starting: */
@@ -129,7 +130,11 @@ bool agent_session_stdin_open(const struct agent_session *session);
 int agent_session_stdin(struct agent_session *session, const uint8_t *data, size_t length);
 void agent_session_stdin_eof(struct agent_session *session);
 
-/* To the process group. Does nothing once the process has ended: the group's number may be another's by then. */
+/* SIGKILL to all that the session has started, its process group at least; also after its end. */
+void agent_session_kill(struct agent_session *session);
+
+/* To the process group; SIGKILL as agent_session_kill(). Does nothing once the process has ended: the group's number
+ * may be another's by then. */
 void agent_session_signal(struct agent_session *session, int signal);
 /* Does nothing without a tty. */
 void agent_session_resize(struct agent_session *session, uint16_t rows, uint16_t cols);

@@ -146,8 +146,11 @@ struct agent_session *agent_session_start(
 		agent_fail(failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM, "cannot keep a session");
 		result = -1;
 	}
-	if (!result)
-		result = agent_spawn(spawn, agent->null_fd, -1, &spawned, failure);
+	if (!result) {
+		agent_cgroup_take(&agent->cgroups, &session->cgroup);
+		int cgroup_fd = session->cgroup ? session->cgroup->fd : -1;
+		result = agent_spawn(spawn, agent->null_fd, cgroup_fd, &spawned, failure);
+	}
 	if (!result) {
 		adopt(session, spawn, &spawned);
 		return session;

@@ -456,7 +456,7 @@ struct wisp_exec_options {
 	const char *const *env; /* "NAME=value" strings, ended by NULL: added to the sandbox's, and preferred */
 	const char *user; /* "name", "uid", "name:group" or "uid:gid", looked up in the guest; NULL: the sandbox's */
 	/*
-	 * 0: no timeout. When it passes, the guest kills every process in the program's process group with SIGKILL. If
+	 * 0: no timeout. When it passes, the guest kills every process that the session has started with SIGKILL. If
 	 * the guest hangs, the library stops waiting two seconds later.
 	 */
 	int64_t timeout_ms;

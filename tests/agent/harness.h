@@ -52,7 +52,9 @@ enum agent_process_flags {
 	WITH_CONTROL = 1,
 };
 
-static UNUSED uint64_t harness_start_ns; /* agent.start_ns of the next agents, 0: as it is */
+/* Of the agents that are started next: */
+static UNUSED uint64_t harness_start_ns;   /* agent.start_ns, 0: as it is */
+static UNUSED const char *harness_cgroups; /* where its cgroups are, NULL: nowhere */
 
 static void seen_power(struct agent *agent, enum agent_power wanted)
 {
@@ -83,6 +85,8 @@ static int be_agent(int listener, int control, struct seen *seen)
 		return 99;
 	if (harness_start_ns)
 		agent->start_ns = harness_start_ns;
+	if (harness_cgroups && agent_cgroups_use(&agent->cgroups, harness_cgroups))
+		return 97;
 	if (control >= 0)
 		agent_serve_control(agent, control);
 	int error = agent_run(agent);

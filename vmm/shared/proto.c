@@ -18,6 +18,7 @@ static const struct rule {
         [PROTO_OPEN] = {PROTO_CLIENT, sizeof(struct proto_open), sizeof(struct proto_open)},
         [PROTO_LIST] = {PROTO_CLIENT, 0, 0},
         [PROTO_POWEROFF] = {PROTO_CLIENT | PROTO_HOST, 0, 0},
+        [PROTO_KILL] = {PROTO_CLIENT, sizeof(struct proto_kill), sizeof(struct proto_kill)},
         [PROTO_STDIN] = {PROTO_CLIENT, 1, PROTO_DATA_MAX},
         [PROTO_STDIN_EOF] = {PROTO_CLIENT, 0, 0},
         [PROTO_SIGNAL] = {PROTO_CLIENT, sizeof(struct proto_signal), sizeof(struct proto_signal)},

@@ -44,11 +44,12 @@ enum proto_type {
 	PROTO_OPEN = 17,     /* struct proto_open: take part in an existing session */
 	PROTO_LIST = 18,     /* empty: answered by a SESSION each, then DONE */
 	PROTO_POWEROFF = 19, /* empty: TERM, sync, unmount, power off; answered by DONE before it begins */
+	PROTO_KILL = 20, /* struct proto_kill: SIGKILL to all that a session has started, even if it has ended; DONE */
 
 	/* client to agent, while in a session */
 	PROTO_STDIN = 32,     /* 1..PROTO_DATA_MAX bytes, within the window */
 	PROTO_STDIN_EOF = 33, /* empty: pipe: close; tty: send VEOF */
-	PROTO_SIGNAL = 34,    /* struct proto_signal: to the process group */
+	PROTO_SIGNAL = 34,    /* struct proto_signal: to the process group; SIGKILL as KILL does */
 	PROTO_RESIZE = 35,    /* struct proto_winsize */
 
 	/* agent to client */
@@ -115,6 +116,10 @@ struct proto_open {
 	uint64_t session;
 	uint32_t flags;
 	uint32_t zero;
+};
+
+struct proto_kill {
+	uint64_t session;
 };
 
 struct proto_signal {
@@ -205,7 +210,7 @@ enum proto_error_code {
 	PROTO_ERROR_PROTOCOL = 1, /* a frame broke the rules of this file */
 	PROTO_ERROR_VERSION = 2,
 	PROTO_ERROR_BUSY = 3,       /* PROTO_CLIENTS_MAX reached */
-	PROTO_ERROR_NO_SESSION = 4, /* OPEN: there is none of that id (any more) */
+	PROTO_ERROR_NO_SESSION = 4, /* OPEN, KILL: there is none of that id (any more) */
 	PROTO_ERROR_WRITER = 5,     /* OPEN: another client writes */
 };
 
