@@ -218,14 +218,16 @@ static void kill_session(struct agent_client *client, const uint8_t *payload)
 	agent_client_end(client);
 }
 
-static void poweroff(struct agent_client *client)
+static void poweroff(struct agent_client *client, const uint8_t *payload)
 {
+	struct proto_poweroff request;
+	memcpy(&request, payload, sizeof(request));
 	struct agent *agent = client->agent;
 	agent_client_queue(client, PROTO_DONE, NULL, 0);
 	if (!client->control)
 		agent_client_end(client);
 	if (agent->hooks->power)
-		agent->hooks->power(agent, AGENT_POWER_OFF);
+		agent->hooks->power(agent, AGENT_POWER_OFF, request.grace_ms);
 }
 
 /* ---- In a session ---- */
@@ -331,7 +333,7 @@ static void handle(struct agent_client *client, const struct proto_frame *frame,
 		client->state = CLIENT_LIST;
 		agent_client_wake(client);
 		break;
-	case PROTO_POWEROFF: poweroff(client); break;
+	case PROTO_POWEROFF: poweroff(client, payload); break;
 	case PROTO_KILL: kill_session(client, payload); break;
 	case PROTO_STDIN: stdin_data(client, payload, frame->length); break;
 	case PROTO_STDIN_EOF: stdin_eof(client); break;

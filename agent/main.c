@@ -70,9 +70,9 @@ static void connect_control(struct agent *agent)
 		close(fd);
 }
 
-static void begin_power(struct agent *agent, enum agent_power wanted)
+static void begin_power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
 {
-	power_begin(agent->owner, wanted);
+	power_begin(agent->owner, wanted, grace_ms);
 }
 
 static void childless(struct agent *agent)

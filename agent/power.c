@@ -42,14 +42,22 @@ void power_init(struct power *power, struct agent *agent)
 	*power = (struct power){.agent = agent, .timer.fire = timer_fired};
 }
 
-void power_begin(struct power *power, enum agent_power wanted)
+uint64_t power_term_ns(uint32_t grace_ms)
+{
+	uint64_t grace_ns = grace_ms * 1000000ull;
+	if (!grace_ns)
+		return POWER_TERM_NS;
+	return grace_ns > 2 * POWER_SYNC_NS ? grace_ns - POWER_SYNC_NS : grace_ns / 2;
+}
+
+void power_begin(struct power *power, enum agent_power wanted, uint32_t grace_ms)
 {
 	if (power->phase != POWER_RUNNING)
 		return;
 	power->phase = POWER_TERMINATING;
 	power->wanted = wanted;
 	power->agent->stopping = true;
-	poller_arm(&power->agent->poller, &power->timer, poller_now() + POWER_TERM_NS);
+	poller_arm(&power->agent->poller, &power->timer, poller_now() + power_term_ns(grace_ms));
 	kill(-1, SIGTERM);
 	/* A stopped process takes the signal only when it goes on. */
 	kill(-1, SIGCONT);

@@ -9,8 +9,10 @@
 #include "agent/poller.h"
 #include "agent/serve.h"
 
-#define POWER_TERM_NS (2u * 1000 * 1000 * 1000ull) /* from SIGTERM to SIGKILL */
+#define POWER_TERM_NS (2u * 1000 * 1000 * 1000ull) /* from SIGTERM to SIGKILL, where the host does not say */
 #define POWER_KILL_NS (1u * 1000 * 1000 * 1000ull) /* then at most, for what cannot be killed at once */
+#define POWER_SYNC_NS (1u * 1000 * 1000 * 1000ull) /* of the host's grace, for what comes after SIGKILL: half at most \
+	                                            */
 #define POWER_DRAIN_NS (50u * 1000 * 1000)         /* for the last frames to leave, where someone is connected */
 
 enum power_phase {
@@ -29,11 +31,14 @@ struct power {
 
 void power_init(struct power *power, struct agent *agent);
 
+/* From SIGTERM to SIGKILL, when the host ends the machine after grace_ms (0: it did not say). */
+uint64_t power_term_ns(uint32_t grace_ms);
+
 /*
- * SIGTERM to every process but this one, SIGKILL to what is left after POWER_TERM_NS; at the end the loop is stopped,
- * and the caller goes on to power_off() or power_reboot(). A second call while it is under way does nothing.
+ * SIGTERM to every process but this one, SIGKILL to what is left after power_term_ns(grace_ms); at the end the loop is
+ * stopped, and the caller goes on to power_off() or power_reboot(). A second call while it is under way does nothing.
  */
-void power_begin(struct power *power, enum agent_power wanted);
+void power_begin(struct power *power, enum agent_power wanted, uint32_t grace_ms);
 
 /* No process is left. */
 void power_childless(struct power *power);

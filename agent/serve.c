@@ -87,8 +87,8 @@ static void signals_ready(struct poller_watch *watch, uint32_t events)
 		if (number == SIGCHLD)
 			reap(agent);
 		else if (agent->hooks->power)
-			agent->hooks->power(
-			        agent, number == SIGUSR1 || number == SIGUSR2 ? AGENT_POWER_OFF : AGENT_POWER_REBOOT);
+			agent->hooks->power(agent,
+			        number == SIGUSR1 || number == SIGUSR2 ? AGENT_POWER_OFF : AGENT_POWER_REBOOT, 0);
 	}
 }
 

@@ -23,8 +23,8 @@ enum agent_power {
 
 /* What differs between PID 1 of a guest and a test. Any may be NULL. */
 struct agent_hooks {
-	/* The guest is to be stopped. May come again while that is under way. */
-	void (*power)(struct agent *agent, enum agent_power wanted);
+	/* The guest is to be stopped, within grace_ms (0: not said). May come again while that is under way. */
+	void (*power)(struct agent *agent, enum agent_power wanted, uint32_t grace_ms);
 	/* No child is left. */
 	void (*childless)(struct agent *agent);
 	/* A host's clock differs by more than AGENT_CLOCK_SLACK_NS. */

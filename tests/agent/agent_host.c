@@ -78,8 +78,9 @@ static void door_ready(struct poller_watch *watch, uint32_t events)
 		visitor_leave(visitor);
 }
 
-static void power(struct agent *agent, enum agent_power wanted)
+static void power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
 {
+	(void)grace_ms;
 	(void)wanted;
 	agent->poller.stop = true;
 }

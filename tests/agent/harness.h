@@ -36,6 +36,7 @@
 struct seen {
 	volatile uint64_t clock_ns;
 	volatile int power; /* 1 + enum agent_power */
+	volatile uint32_t grace_ms;
 };
 
 struct agent_process {
@@ -56,8 +57,9 @@ enum agent_process_flags {
 static UNUSED uint64_t harness_start_ns;   /* agent.start_ns, 0: as it is */
 static UNUSED const char *harness_cgroups; /* where its cgroups are, NULL: nowhere */
 
-static void seen_power(struct agent *agent, enum agent_power wanted)
+static void seen_power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
 {
+	((struct seen *)agent->owner)->grace_ms = grace_ms;
 	((struct seen *)agent->owner)->power = 1 + (int)wanted;
 	agent->poller.stop = true;
 }

@@ -73,7 +73,7 @@ static void agent(struct control *control, int fd, struct input *in)
 		send(fd, piece, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		break;
 	}
-	case 4: control_poweroff(control); break;
+	case 4: control_poweroff(control, 1000); break;
 	case 5: shutdown(fd, what / 8 % 3); break;
 	default: loop_step(the_loop(), 0); break;
 	}

@@ -228,12 +228,13 @@ static void control_requests(void)
 	REQUIRE(expect_frame(agent.control, PROTO_HELLO, NULL, sizeof(struct proto_hello)));
 	send_frame(agent.control, PROTO_PING, "?", 1);
 	REQUIRE(expect_frame(agent.control, PROTO_PONG, NULL, 1));
-	send_frame(agent.control, PROTO_POWEROFF, NULL, 0);
+	send_frame(agent.control, PROTO_POWEROFF, &(struct proto_poweroff){.grace_ms = 60000}, 4);
 	CHECK(expect_frame(agent.control, PROTO_DONE, NULL, 0));
 	int status;
 	waitpid(agent.pid, &status, 0);
 	CHECK_EQ(status, 0);
 	CHECK_EQ(agent.seen->power, 1 + AGENT_POWER_OFF);
+	CHECK_EQ(agent.seen->grace_ms, 60000);
 	close(agent.control);
 }
 

@@ -6,6 +6,7 @@
 #include "agent/bytes.h"
 #include "agent/outring.h"
 #include "agent/poller.h"
+#include "agent/power.h"
 #include "agent/request.h"
 #include "tests/unit/test.h"
 
@@ -303,7 +304,18 @@ static void mutated_requests(void)
 	CHECK(taken > 5000 && taken < 45000);
 }
 
+/* The guest ends before the host's patience does, whatever that is. */
+static void time_to_end(void)
+{
+	CHECK_EQ(power_term_ns(0), POWER_TERM_NS);
+	CHECK_EQ(power_term_ns(60000), 59000000000);
+	CHECK_EQ(power_term_ns(2001), 1001000000);
+	CHECK_EQ(power_term_ns(1000), 500000000);
+	CHECK_EQ(power_term_ns(1), 500000);
+	CHECK_EQ(power_term_ns(UINT32_MAX), UINT32_MAX * 1000000ull - POWER_SYNC_NS);
+}
+
 TEST_MAIN("agent_parts", {"byte_queue", byte_queue}, {"ring_keeps_the_last", ring_keeps_the_last},
         {"ring_keeps_the_floor", ring_keeps_the_floor}, {"ring_of_changes", ring_of_changes},
         {"timers_in_order", timers_in_order}, {"tasks_take_turns", tasks_take_turns},
-        {"many_variables", many_variables}, {"mutated_requests", mutated_requests})
+        {"many_variables", many_variables}, {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end})

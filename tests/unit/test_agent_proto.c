@@ -83,7 +83,7 @@ static void headers(void)
 		uint8_t type;
 		uint32_t length;
 	} lengths[] = {{PROTO_PING, 65}, {PROTO_EXEC, 31}, {PROTO_EXEC, PROTO_EXEC_MAX + 1}, {PROTO_EXEC, UINT32_MAX},
-	        {PROTO_OPEN, 15}, {PROTO_OPEN, 17}, {PROTO_LIST, 1}, {PROTO_POWEROFF, 1}};
+	        {PROTO_OPEN, 15}, {PROTO_OPEN, 17}, {PROTO_LIST, 1}, {PROTO_POWEROFF, 0}, {PROTO_POWEROFF, 5}};
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		/* The header alone: what it claims is not waited for. */
 		struct proto_frame frame = {.length = lengths[i].length, .type = lengths[i].type};
@@ -164,7 +164,7 @@ static void session_frames(void)
 	} cases[] = {{PROTO_SIGNAL, 4, 0}, {PROTO_SIGNAL, 4, 65}, {PROTO_SIGNAL, 4, UINT32_MAX}, {PROTO_SIGNAL, 3, 0},
 	        {PROTO_RESIZE, 5, 0}, {PROTO_STDIN, 0, 0}, {PROTO_STDIN_EOF, 1, 0},
 	        {PROTO_STDIN, PROTO_DATA_MAX + 1, 0}, {PROTO_EXEC, 40, 0}, {PROTO_OPEN, 16, 0}, {PROTO_LIST, 0, 0},
-	        {PROTO_POWEROFF, 0, 0}, {PROTO_STARTED, 16, 0}};
+	        {PROTO_POWEROFF, 4, 0}, {PROTO_STARTED, 16, 0}};
 	static uint8_t payload[PROTO_DATA_MAX + 1];
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct exec exec = SH("seq 1 100000; sleep 60");
@@ -381,7 +381,7 @@ static void power_off(void)
 	START();
 	int fd = dial(&agent);
 	send_hello(fd);
-	send_frame(fd, PROTO_POWEROFF, NULL, 0);
+	send_frame(fd, PROTO_POWEROFF, &(struct proto_poweroff){0}, sizeof(struct proto_poweroff));
 	struct result result = {0};
 	collect(fd, &result);
 	CHECK(result.done && result.ended);

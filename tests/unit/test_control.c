@@ -79,16 +79,20 @@ static void a_hello_is_readiness_and_poweroff_follows(void)
 {
 	int fd = set_up();
 	REQUIRE(fd >= 0);
-	CHECK_EQ(control_poweroff(control), -ENOTCONN);
+	CHECK_EQ(control_poweroff(control, 0), -ENOTCONN);
 	send_hello(fd, PROTO_VERSION);
 	steps(4);
 	CHECK_EQ(ready_count, 1);
-	CHECK_EQ(control_poweroff(control), 0);
+	CHECK_EQ(control_poweroff(control, 60000), 0);
 	uint8_t bytes[64];
 	struct proto_frame frame;
-	CHECK_EQ(recv(fd, bytes, sizeof(bytes), 0), 2 * sizeof(frame) + sizeof(struct proto_hello));
+	CHECK_EQ(recv(fd, bytes, sizeof(bytes), 0),
+	        2 * sizeof(frame) + sizeof(struct proto_hello) + sizeof(struct proto_poweroff));
 	memcpy(&frame, bytes + sizeof(frame) + sizeof(struct proto_hello), sizeof(frame));
 	CHECK_EQ(frame.type, PROTO_POWEROFF);
+	struct proto_poweroff request;
+	memcpy(&request, bytes + 2 * sizeof(frame) + sizeof(struct proto_hello), sizeof(request));
+	CHECK_EQ(request.grace_ms, 60000);
 	tear_down(fd);
 }
 

@@ -257,7 +257,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	for (;;) {
 		struct pollfd pfds[2] = {{.fd = vmm->status_fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 		struct signalfd_siginfo info;
-		char byte;
+		char byte, text[16];
 		poll(pfds, 2, -1);
 		if (pfds[0].revents && recv(vmm->status_fd, &byte, 1, MSG_DONTWAIT) <= 0) {
 			if (owned || vmm->agent <= 0)
@@ -267,6 +267,8 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 		}
 		if (!(pfds[1].revents & POLLIN) || read(signals, &info, sizeof(info)) != sizeof(info))
 			continue;
+		if (info.ssi_signo == SIGTERM && info.ssi_code == SI_QUEUE)
+			write_file(vmm->dir, "grace", (snprintf(text, sizeof(text), "%d", info.ssi_int), text));
 		if (info.ssi_signo == SIGTERM && !kernel_is(vmm, "fake-stubborn"))
 			fake_end(vmm, "exit poweroff powered off\n");
 		if (info.ssi_signo == SIGCHLD && vmm->agent > 0 && waitpid(vmm->agent, NULL, WNOHANG) == vmm->agent) {

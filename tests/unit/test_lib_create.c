@@ -247,7 +247,10 @@ static void names_are_taken(void)
 	CHECK_EQ(wisp_create_sandbox(&p.options, &second, &error), -EEXIST);
 	CHECK_EQ(error.status, WISP_ERR_NAME_TAKEN);
 	CHECK(strstr(error.message, "running"));
-	CHECK_EQ(wisp_stop_sandbox(sandbox, 0, &error), 0);
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 61234, &error), 0);
+	char grace[16];
+	read_text(p.root, "box/grace", grace, sizeof(grace));
+	CHECK_STR(grace, "61234"); /* the monitor is told how long it has */
 	wisp_close_sandbox(sandbox);
 	CHECK_EQ(wisp_create_sandbox(&p.options, &second, &error), -EEXIST);
 	CHECK(strstr(error.message, "remove it"));

@@ -2,6 +2,7 @@
 /* A sandbox's handle: opening, waiting, ending and closing. create.c creates sandboxes. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -242,8 +243,13 @@ static void tidy(struct wisp_sandbox *sandbox)
 	close(fd);
 }
 
-static int send_signal(struct wisp_sandbox *sandbox, int signal, struct wisp_error *error)
+/* With SIGTERM goes the grace, which the monitor passes on to the guest. */
+static int send_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, struct wisp_error *error)
 {
+	siginfo_t info = {.si_signo = signal, .si_code = SI_QUEUE};
+	info.si_pid = getpid();
+	info.si_uid = getuid();
+	info.si_value.sival_int = grace_ms < INT_MAX ? (int)grace_ms : INT_MAX;
 	pthread_mutex_lock(&sandbox->lock);
 	find_monitor(sandbox);
 	pthread_mutex_unlock(&sandbox->lock);
@@ -252,7 +258,7 @@ static int send_signal(struct wisp_sandbox *sandbox, int signal, struct wisp_err
 		        "the sandbox '%s' is running, but its monitor cannot be signalled: it is in another pid "
 		        "namespace",
 		        sandbox->name);
-	if (sandbox->pidfd >= 0 && pidfd_send_signal(sandbox->pidfd, signal, NULL, 0) < 0 && errno != ESRCH)
+	if (sandbox->pidfd >= 0 && pidfd_send_signal(sandbox->pidfd, signal, &info, 0) < 0 && errno != ESRCH)
 		return lib_fail_errno(error, errno, "cannot signal the monitor of the sandbox '%s'", sandbox->name);
 	return 0;
 }
@@ -261,7 +267,7 @@ int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
-	int r = send_signal(sandbox, SIGKILL, error);
+	int r = send_signal(sandbox, SIGKILL, 0, error);
 	if (r < 0)
 		return r;
 	if (!wait_death(sandbox, lib_deadline_ns(DEATH_MS)))
@@ -281,7 +287,7 @@ int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wis
 	if (grace_ms == 0)
 		grace_ms =
 		        sandbox->config.stop_grace_ms > 0 ? sandbox->config.stop_grace_ms : WISP_STOP_GRACE_MS_DEFAULT;
-	r = send_signal(sandbox, SIGTERM, error);
+	r = send_signal(sandbox, SIGTERM, grace_ms, error);
 	if (r < 0)
 		return r;
 	if (!wait_death(sandbox, lib_deadline_ns(grace_ms)))

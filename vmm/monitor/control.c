@@ -240,12 +240,13 @@ int control_create(struct control **out, const char *path, const struct control_
 	return 0;
 }
 
-int control_poweroff(struct control *c)
+int control_poweroff(struct control *c, uint32_t grace_ms)
 {
 	if (c->fd < 0 || !c->ready)
 		return -ENOTCONN;
 	c->ending = true; /* the log gets the rest soon or never */
-	return send_frame(c, PROTO_POWEROFF, "", 0);
+	struct proto_poweroff request = {.grace_ms = grace_ms};
+	return send_frame(c, PROTO_POWEROFF, &request, sizeof(request));
 }
 
 /* Handles what the guest sent before it ended, unless it was never ready. */

@@ -38,8 +38,11 @@ struct control_events {
 int control_create(struct control **control, const char *path, const struct control_events *events, struct loop *loop,
         const struct log *log, struct err *err);
 
-/* Asks the guest to power off: 0, or -ENOTCONN if the agent is not connected. */
-int control_poweroff(struct control *control);
+/*
+ * Asks the guest to power off within grace_ms (0: not known); the guest then knows how long its programs have to end.
+ * 0, or -ENOTCONN if the agent is not connected.
+ */
+int control_poweroff(struct control *control, uint32_t grace_ms);
 
 /*
  * Closes, and removes the socket. Steps the loop until nothing is in flight, so it must not be called in a completion.

@@ -186,7 +186,9 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 	(void)flags;
 	if (res < 0)
 		return;
-	if (v->stop_asked || !v->ready || control_poweroff(v->control) < 0) {
+	/* The library says for how long it will wait; kill(1) does not. */
+	uint32_t grace_ms = v->signal.ssi_code == SI_QUEUE && v->signal.ssi_int > 0 ? (uint32_t)v->signal.ssi_int : 0;
+	if (v->stop_asked || !v->ready || control_poweroff(v->control, grace_ms) < 0) {
 		finish(v, "killed", "stopped hard");
 		return;
 	}

@@ -17,7 +17,7 @@ static const struct rule {
         [PROTO_EXEC] = {PROTO_CLIENT, sizeof(struct proto_exec), PROTO_EXEC_MAX},
         [PROTO_OPEN] = {PROTO_CLIENT, sizeof(struct proto_open), sizeof(struct proto_open)},
         [PROTO_LIST] = {PROTO_CLIENT, 0, 0},
-        [PROTO_POWEROFF] = {PROTO_CLIENT | PROTO_HOST, 0, 0},
+        [PROTO_POWEROFF] = {PROTO_CLIENT | PROTO_HOST, sizeof(struct proto_poweroff), sizeof(struct proto_poweroff)},
         [PROTO_KILL] = {PROTO_CLIENT, sizeof(struct proto_kill), sizeof(struct proto_kill)},
         [PROTO_STDIN] = {PROTO_CLIENT, 1, PROTO_DATA_MAX},
         [PROTO_STDIN_EOF] = {PROTO_CLIENT, 0, 0},

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
-#define PROTO_VERSION 3u
+#define PROTO_VERSION 4u
 
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to once, as soon as it serves */
@@ -40,10 +40,11 @@ enum proto_type {
 	PROTO_PONG = 3,
 
 	/* client to agent: one request a connection, right after HELLO (PING may come at any time) */
-	PROTO_EXEC = 16,     /* struct proto_exec and what follows it */
-	PROTO_OPEN = 17,     /* struct proto_open: take part in an existing session */
-	PROTO_LIST = 18,     /* empty: answered by a SESSION each, then DONE */
-	PROTO_POWEROFF = 19, /* empty: TERM, sync, unmount, power off; answered by DONE before it begins */
+	PROTO_EXEC = 16, /* struct proto_exec and what follows it */
+	PROTO_OPEN = 17, /* struct proto_open: take part in an existing session */
+	PROTO_LIST = 18, /* empty: answered by a SESSION each, then DONE */
+	PROTO_POWEROFF =
+	        19,      /* struct proto_poweroff: TERM, sync, unmount, power off; answered by DONE before it begins */
 	PROTO_KILL = 20, /* struct proto_kill: SIGKILL to all that a session has started, even if it has ended; DONE */
 
 	/* client to agent, while in a session */
@@ -116,6 +117,10 @@ struct proto_open {
 	uint64_t session;
 	uint32_t flags;
 	uint32_t zero;
+};
+
+struct proto_poweroff {
+	uint32_t grace_ms; /* from now until the host ends the machine; 0: it did not say */
 };
 
 struct proto_kill {
