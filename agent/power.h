@@ -11,9 +11,10 @@
 
 #define POWER_TERM_NS (2u * 1000 * 1000 * 1000ull) /* from SIGTERM to SIGKILL, where the host does not say */
 #define POWER_KILL_NS (1u * 1000 * 1000 * 1000ull) /* then at most, for what cannot be killed at once */
-#define POWER_SYNC_NS (1u * 1000 * 1000 * 1000ull) /* of the host's grace, for what comes after SIGKILL: half at most \
-	                                            */
-#define POWER_DRAIN_NS (50u * 1000 * 1000)         /* for the last frames to leave, where someone is connected */
+#define POWER_SYNC_NS                                                                                         \
+	(1u * 1000 * 1000 * 1000ull)       /* of the host's grace, for what comes after SIGKILL: half at most \
+	                                    */
+#define POWER_DRAIN_NS (50u * 1000 * 1000) /* for the last frames to leave, where someone is connected */
 
 enum power_phase {
 	POWER_RUNNING,

@@ -9,6 +9,16 @@
 
 #define TTY_GROUP 5 /* "tty" in every distribution: with mode 0620, write(1) works */
 
+/* So that erasing a character erases all of its bytes. */
+static void assume_utf8(int slave)
+{
+	struct termios settings;
+	if (tcgetattr(slave, &settings) < 0)
+		return;
+	settings.c_iflag |= IUTF8;
+	tcsetattr(slave, TCSANOW, &settings);
+}
+
 static int set_up(int master, uint16_t rows, uint16_t cols, uid_t uid, int *slave)
 {
 	int unlock = 0;
@@ -21,6 +31,7 @@ static int set_up(int master, uint16_t rows, uint16_t cols, uid_t uid, int *slav
 	/* A terminal is opened as its user's by what runs in it (/dev/tty, /dev/pts/N): sudo, su and tmux do. */
 	if (uid && fchown(*slave, uid, TTY_GROUP) < 0)
 		return -errno;
+	assume_utf8(*slave);
 	agent_pty_resize(master, rows, cols);
 	return 0;
 }

@@ -67,6 +67,7 @@ static const char *take_strings(struct agent_request *request, struct cursor *cu
 
 int agent_request_parse(struct agent_request *request, const uint8_t *payload, size_t length, const char **why)
 {
+	request->defaults = NULL;
 	struct cursor cursor = {(uint8_t *)(uintptr_t)payload, length};
 	if (!take(&cursor, &request->exec, sizeof(request->exec))) {
 		*why = "EXEC: too short";
@@ -103,7 +104,9 @@ int agent_request_parse(struct agent_request *request, const uint8_t *payload, s
 void agent_request_free(struct agent_request *request)
 {
 	free(request->argv);
+	free(request->defaults);
 	request->argv = request->envp = NULL;
+	request->defaults = NULL;
 }
 
 /* Only for entries that were checked to have a '='. */
@@ -140,7 +143,8 @@ const char *agent_request_getenv(const struct agent_request *request, const char
 	return NULL;
 }
 
-static void add_defaults(struct agent_request *request, uint32_t count, const struct agent_user *user)
+/* 0 or -ENOMEM. */
+static int add_defaults(struct agent_request *request, uint32_t count, const struct agent_user *user)
 {
 	const struct {
 		const char *name, *value;
@@ -151,14 +155,20 @@ static void add_defaults(struct agent_request *request, uint32_t count, const st
 	        {"PATH", DEFAULT_PATH},
 	        {"TERM", request->exec.flags & PROTO_EXEC_TTY ? DEFAULT_TERM : NULL},
 	};
+	size_t room = 0;
+	for (int i = 0; i < AGENT_DEFAULTS; i++)
+		room += defaults[i].value ? strlen(defaults[i].name) + strlen(defaults[i].value) + 2 : 0;
+	char *entry = request->defaults = malloc(room);
+	if (!entry)
+		return -ENOMEM;
 	for (int i = 0; i < AGENT_DEFAULTS; i++) {
 		if (!defaults[i].value || agent_request_getenv(request, defaults[i].name))
 			continue;
-		char *entry = request->defaults[i];
-		snprintf(entry, sizeof(request->defaults[i]), "%s=%s", defaults[i].name, defaults[i].value);
 		request->envp[count++] = entry;
 		request->envp[count] = NULL;
+		entry += sprintf(entry, "%s=%s", defaults[i].name, defaults[i].value) + 1;
 	}
+	return 0;
 }
 
 int agent_request_environ(struct agent_request *request, const struct agent_user *user)
@@ -175,6 +185,5 @@ int agent_request_environ(struct agent_request *request, const struct agent_user
 		if (i + 1 == count || !same_name(envp[i], envp[i + 1]))
 			envp[kept++] = envp[i];
 	envp[kept] = NULL;
-	add_defaults(request, kept, user);
-	return 0;
+	return add_defaults(request, kept, user);
 }

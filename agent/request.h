@@ -20,7 +20,7 @@ struct agent_request {
 	char **argv;       /* NULL-terminated; the one allocation, with the strings behind the pointers */
 	char **envp;       /* NULL-terminated; agent_request_environ() completes it */
 	size_t argv_bytes; /* of all arguments, which follow one another in memory, each with its NUL */
-	char defaults[AGENT_DEFAULTS][300];
+	char *defaults;    /* the entries that agent_request_environ() adds */
 };
 
 /*
@@ -31,7 +31,7 @@ int agent_request_parse(struct agent_request *request, const uint8_t *payload, s
 
 /*
  * Makes envp one value a name, the last one given, and adds HOME, USER, LOGNAME, PATH and (with a tty) TERM where they
- * are not set. 0, or -EINVAL when an entry is not NAME=value.
+ * are not set. 0, -EINVAL when an entry is not NAME=value, or -ENOMEM.
  */
 int agent_request_environ(struct agent_request *request, const struct agent_user *user);
 

@@ -90,7 +90,7 @@ static void set_user(struct agent_spawn *spawn)
 	const struct agent_user *user = &spawn->user;
 	if (!user->change)
 		return;
-	long error = raw_syscall(SYS_setgroups, user->group_count, (long)user->groups, 0, 0);
+	long error = raw_syscall(SYS_setgroups, (long)user->group_count, (long)user->groups, 0, 0);
 	if (error >= 0)
 		error = raw_syscall(SYS_setresgid, user->gid, user->gid, user->gid, 0);
 	if (error >= 0)
@@ -388,5 +388,6 @@ void agent_spawn_free(struct agent_spawn *spawn)
 			;
 	}
 	agent_request_free(&spawn->request);
+	agent_user_free(&spawn->user);
 	free(spawn);
 }

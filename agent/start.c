@@ -106,6 +106,11 @@ static int prepare(struct agent_request *request, struct agent_user *user, struc
 		return -1;
 	}
 	error = agent_request_environ(request, user);
+	if (error == -ENOMEM) {
+		agent_fail(failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM,
+		        "cannot keep the environment");
+		return -1;
+	}
 	if (error) {
 		agent_fail(failure, PROTO_FAILURE_BAD_ARGS, PROTO_STAGE_REQUEST, -error,
 		        "an environment entry is not of the form NAME=value");

@@ -129,20 +129,34 @@ static bool parse_id(const char *text, uint32_t *id)
 	return true;
 }
 
-static void add_group(struct agent_user *user, gid_t gid)
+/* 0, -E2BIG or -ENOMEM. */
+static int add_group(struct agent_user *user, gid_t gid)
 {
-	for (int i = 0; i < user->group_count; i++)
+	for (size_t i = 0; i < user->group_count; i++)
 		if (user->groups[i] == gid)
-			return;
-	if (user->group_count < USER_GROUPS_MAX)
-		user->groups[user->group_count++] = gid;
+			return 0;
+	if (user->group_count == USER_GROUPS_MAX)
+		return -E2BIG;
+	/* At 1, 2, 4... it is full. */
+	if ((user->group_count & (user->group_count - 1)) == 0) {
+		size_t room = user->group_count ? user->group_count * 2 : 1;
+		gid_t *groups = realloc(user->groups, room * sizeof(*groups));
+		if (!groups)
+			return -ENOMEM;
+		user->groups = groups;
+	}
+	user->groups[user->group_count++] = gid;
+	return 0;
 }
 
-/* name:password:uid:gid:comment:home:shell. Looks for the id when numeric, else for the name. */
-static bool find_user(const char *wanted, bool numeric, struct agent_user *user)
+/*
+ * name:password:uid:gid:comment:home:shell. Looks for the id when numeric, else for the name. 1 when it is there, 0, or
+ * -ENAMETOOLONG when name or home are longer than can be kept.
+ */
+static int find_user(const char *wanted, bool numeric, struct agent_user *user)
 {
 	struct lines *lines = lines_open("/etc/passwd");
-	bool found = false;
+	int found = 0;
 	for (char *line; lines && !found && (line = lines_next(lines));) {
 		char *rest = line;
 		const char *name = next_field(&rest, ':');
@@ -156,20 +170,23 @@ static bool find_user(const char *wanted, bool numeric, struct agent_user *user)
 		const char *home = next_field(&rest, ':');
 		user->uid = uid;
 		user->gid = gid;
+		found = strlen(name) < sizeof(user->name) && strlen(home) < sizeof(user->home) ? 1 : -ENAMETOOLONG;
 		snprintf(user->name, sizeof(user->name), "%s", name);
 		if (*home == '/')
 			snprintf(user->home, sizeof(user->home), "%s", home);
-		found = true;
 	}
 	lines_close(lines);
 	return found;
 }
 
-/* name:password:gid:member,member... Finds a group by its name, or adds those that the user is a member of. */
-static bool scan_groups(const char *wanted, gid_t *gid, struct agent_user *user)
+/*
+ * name:password:gid:member,member... Finds a group by its name, or adds those that the user is a member of. 1 when it
+ * was found, 0, or -errno.
+ */
+static int scan_groups(const char *wanted, gid_t *gid, struct agent_user *user)
 {
 	struct lines *lines = lines_open("/etc/group");
-	bool found = false;
+	int found = 0;
 	for (char *line; lines && !found && (line = lines_next(lines));) {
 		char *rest = line;
 		const char *name = next_field(&rest, ':');
@@ -183,9 +200,9 @@ static bool scan_groups(const char *wanted, gid_t *gid, struct agent_user *user)
 				*gid = id;
 			continue;
 		}
-		while (*rest)
+		while (*rest && !found)
 			if (strcmp(next_field(&rest, ','), user->name) == 0)
-				add_group(user, id);
+				found = add_group(user, id);
 	}
 	lines_close(lines);
 	return found;
@@ -213,7 +230,11 @@ int agent_user_resolve(const char *spec, struct agent_user *user, char *why, siz
 	bool numeric = parse_id(wanted, &id);
 	if (numeric)
 		user->uid = id;
-	bool known = find_user(wanted, numeric, user);
+	int known = find_user(wanted, numeric, user);
+	if (known < 0) {
+		snprintf(why, why_size, "the name or home directory of \"%.64s\" in /etc/passwd is too long", wanted);
+		return known;
+	}
 	if (!known && !numeric) {
 		snprintf(why, why_size, "no user \"%.64s\" in /etc/passwd", wanted);
 		return -ENOENT;
@@ -226,8 +247,17 @@ int agent_user_resolve(const char *spec, struct agent_user *user, char *why, siz
 		snprintf(why, why_size, "no group \"%.64s\" in /etc/group", colon + 1);
 		return -ENOENT;
 	}
-	add_group(user, user->gid);
-	if (known)
-		scan_groups(NULL, NULL, user);
-	return 0;
+	int error = add_group(user, user->gid);
+	if (!error && known)
+		error = scan_groups(NULL, NULL, user);
+	if (error < 0)
+		snprintf(why, why_size, "cannot take all groups of \"%.64s\" in /etc/group", wanted);
+	return error;
+}
+
+void agent_user_free(struct agent_user *user)
+{
+	free(user->groups);
+	user->groups = NULL;
+	user->group_count = 0;
 }

@@ -11,23 +11,26 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define USER_GROUPS_MAX 256
+#define USER_GROUPS_MAX 65536 /* as many as Linux gives a process */
+#define USER_HOME_BYTES 4096
 
 struct agent_user {
 	bool change; /* false: root as the agent itself is, nothing to do */
 	uid_t uid;
 	gid_t gid;
-	int group_count;
-	gid_t groups[USER_GROUPS_MAX]; /* supplementary, gid among them */
-	char name[256];                /* for USER; the number where it has no name */
-	char home[256];                /* for HOME; "/" where there is none */
+	size_t group_count;
+	gid_t *groups;              /* supplementary, gid among them */
+	char name[256];             /* for USER; the number where it has no name */
+	char home[USER_HOME_BYTES]; /* for HOME; "/" where there is none */
 };
 
 /*
  * Resolves "", "name", "uid", "name:group", "uid:gid" and their mixtures; "" is root. Without a group the one in
  * /etc/passwd holds; a uid that is not there has group 0, as container engines do it.
- * 0, or -errno with the reason in why (-ENOENT: no such user or group).
+ * 0, or -errno with the reason in why (-ENOENT: no such user or group). agent_user_free() is due in any case.
  */
 int agent_user_resolve(const char *spec, struct agent_user *user, char *why, size_t why_size);
+
+void agent_user_free(struct agent_user *user);
 
 #endif

@@ -299,8 +299,15 @@ static void pty_setup_failed(void)
 	STOP();
 }
 
+#define MANY_GROUPS 300
+
 static bool with_users(void)
 {
+	char group[16384], *end = group;
+	end += sprintf(end, "root:x:0:\nalice:x:2345:\nwheel:x:10:bob,alice\nbroken\naudio:x:29:alicex\n"
+	                    "video:x:44:carol,alice\ndup:x:44:alice\n");
+	for (int i = 0; i < MANY_GROUPS; i++)
+		end += sprintf(end, "g%d:x:%d:many\n", i, 3000 + i);
 	char long_line[40000];
 	memset(long_line, 'x', sizeof(long_line));
 	char *passwd = malloc(100000);
@@ -308,12 +315,10 @@ static bool with_users(void)
 	sprintf(passwd,
 	        "root:x:0:0:root:/root:/bin/sh\nbroken\n:::::::\nbad:x:-1:y:::\n%.*s\nalice:x:1234:2345:Alice:/home/"
 	        "alice:/bin/sh\n"
-	        "bob:x:1235:2346::relative:",
-	        (int)sizeof(long_line), long_line);
+	        "many:x:1236:3000::/%.*s:\ntoomuch:x:1237:0::/%.*s:\nbob:x:1235:2346::relative:",
+	        (int)sizeof(long_line), long_line, 1000, long_line, 5000, long_line);
 	bool ok = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	          cover("/etc/passwd", passwd) &&
-	          cover("/etc/group", "root:x:0:\nalice:x:2345:\nwheel:x:10:bob,alice\nbroken\naudio:x:29:alicex\n"
-	                              "video:x:44:carol,alice\ndup:x:44:alice");
+	          cover("/etc/passwd", passwd) && cover("/etc/group", group);
 	free(passwd);
 	return ok;
 }
@@ -390,6 +395,26 @@ static bool with_fifo_passwd(void)
 	return ok;
 }
 
+/* All groups and all of HOME, or a refusal: never a part. */
+static void large_users(void)
+{
+	REQUIRE(agent_start_with(&agent, 0, with_users));
+	if (agent.unavailable)
+		SKIP("no mount namespaces here");
+	struct exec exec = SH("id -G | wc -w; printf %s \"$HOME\" | wc -c");
+	exec.user = "many";
+	struct result result = run(&agent, &exec);
+	CHECK(ended_with(&result, 0));
+	CHECK_STR(text(&result, 0), "300\n1001\n");
+	result_free(&result);
+	exec.user = "toomuch";
+	result = run(&agent, &exec);
+	check_failure(&result, &(struct expected){PROTO_FAILURE_USER_SETUP_FAILED, PROTO_STAGE_USER, ENAMETOOLONG,
+	                               "home directory of \"toomuch\""});
+	result_free(&result);
+	STOP();
+}
+
 /* An image may have a FIFO for /etc/passwd and an endless device for /etc/group: no wait, no endless read. */
 static void hostile_user_files(void)
 {
@@ -412,4 +437,4 @@ TEST_MAIN("agent_failures", {"not_found", not_found}, {"permission_denied", perm
         {"resource_limit", resource_limit}, {"user_setup_failed", user_setup_failed},
         {"out_of_descriptors", out_of_descriptors}, {"out_of_descriptors_to_accept", out_of_descriptors_to_accept},
         {"out_of_memory", out_of_memory}, {"pty_setup_failed", pty_setup_failed}, {"user_forms", user_forms},
-        {"hostile_user_files", hostile_user_files})
+        {"large_users", large_users}, {"hostile_user_files", hostile_user_files})

@@ -184,6 +184,26 @@ static void belongs_to_the_user(void)
 	STOP();
 }
 
+/* Erase takes a whole character away, however many bytes it has. */
+static void erase_in_utf8(void)
+{
+	START();
+	struct result result = {0};
+	struct exec exec = SH("echo ready; read -r line; printf %s \"$line\" | od -An -tx1");
+	exec.flags = PROTO_EXEC_TTY;
+	int fd = dial(&agent);
+	send_exec(fd, &exec);
+	CHECK(await_text(fd, &result, "ready"));
+	CHECK(send_frame(fd, PROTO_STDIN,
+	        "a\xc3\xbc\x7f"
+	        "b\n",
+	        6));
+	collect(fd, &result);
+	CHECK(strstr(text(&result, 0), " 61 62\r\n"));
+	result_free(&result);
+	STOP();
+}
+
 /* A job that keeps the terminal open delays the end by the grace only. */
 static void background_job(void)
 {
@@ -202,4 +222,5 @@ static void background_job(void)
 TEST_MAIN("agent_tty", {"a_terminal", a_terminal}, {"resize", resize}, {"end_of_file", end_of_file},
         {"end_of_file_raw", end_of_file_raw}, {"interrupt_character", interrupt_character},
         {"signal_and_timeout", signal_and_timeout}, {"much_output", much_output}, {"much_input", much_input},
-        {"belongs_to_the_user", belongs_to_the_user}, {"background_job", background_job})
+        {"belongs_to_the_user", belongs_to_the_user}, {"erase_in_utf8", erase_in_utf8},
+        {"background_job", background_job})
