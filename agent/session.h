@@ -172,8 +172,8 @@ void agent_output_pump(struct agent_session *session);
 
 /* stdin.c */
 void agent_stdin_init(struct agent_session *session);
-/* The program runs: what was kept for it may be written. 0 or -errno. */
-int agent_stdin_begin(struct agent_session *session);
+/* The program runs, and its writer was told: what was kept for it may be written. */
+void agent_stdin_begin(struct agent_session *session);
 /* Writes what is kept, as far as the program takes it. */
 void agent_stdin_drain(struct agent_session *session);
 void agent_stdin_close(struct agent_session *session);

@@ -62,8 +62,6 @@ bool agent_start_end(struct agent_session *session)
 		return false;
 	}
 	int error = agent_output_begin(session);
-	if (!error)
-		error = agent_stdin_begin(session);
 	if (error) {
 		/* Reaped as any child of no session. */
 		kill(session->pid, SIGKILL);
@@ -76,6 +74,7 @@ bool agent_start_end(struct agent_session *session)
 	list_append(&agent->running, &session->node);
 	if (session->writer)
 		agent_client_started(session->writer);
+	agent_stdin_begin(session);
 	struct proto_started started = {
 	        .session = session->id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
 	agent_mirror_started(session, &started);

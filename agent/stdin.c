@@ -121,10 +121,12 @@ static void input_ready(struct poller_watch *watch, uint32_t events)
 		agent_stdin_drain(session);
 }
 
-int agent_stdin_begin(struct agent_session *session)
+void agent_stdin_begin(struct agent_session *session)
 {
 	agent_stdin_drain(session);
-	return session->stdin_bytes.length ? await_stdin_room(session) : 0;
+	int error = session->stdin_bytes.length ? await_stdin_room(session) : 0;
+	if (error)
+		stdin_failed(session, -error);
 }
 
 void agent_stdin_init(struct agent_session *session)

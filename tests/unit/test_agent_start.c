@@ -128,6 +128,44 @@ static void early_stdin(void)
 	STOP();
 }
 
+static bool is_zombie(pid_t pid)
+{
+	char path[32], text[256] = "";
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY);
+	bool zombie = fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strstr(text, ") Z ");
+	close(fd);
+	return zombie;
+}
+
+/* A program that has ended when the agent learns that it has begun: STARTED still comes before all else. */
+static void early_stdin_unread(void)
+{
+	START(0);
+	int fd = dial(&agent);
+	struct exec exec = {.argv = {"true"}, .flags = PROTO_EXEC_STDIN};
+	pid_t child = exec_stopped(fd, &exec);
+	if (!child) {
+		STOP();
+		SKIP("no ptrace here");
+	}
+	CHECK(send_frame(fd, PROTO_STDIN, "unread", 6));
+	CHECK(send_frame(fd, PROTO_PING, NULL, 0));
+	CHECK(expect_frame(fd, PROTO_HELLO, NULL, 0));
+	CHECK(expect_frame(fd, PROTO_PONG, NULL, 0));
+	kill(agent.pid, SIGSTOP);
+	release(child);
+	WAIT_FOR(is_zombie(child));
+	kill(agent.pid, SIGCONT);
+	CHECK(expect_frame(fd, PROTO_STARTED, NULL, sizeof(struct proto_started)));
+	struct result result = {.started = true};
+	collect(fd, &result);
+	CHECK(ended_with(&result, 0));
+	CHECK_EQ(result.stdin_errors, 1);
+	result_free(&result);
+	STOP();
+}
+
 /* A signal that comes before the program ends it before it begins. */
 static void early_signal(void)
 {
@@ -152,4 +190,4 @@ static void early_signal(void)
 }
 
 TEST_MAIN("agent_start", {"stopped_child", stopped_child}, {"client_leaves_first", client_leaves_first},
-        {"early_stdin", early_stdin}, {"early_signal", early_signal})
+        {"early_stdin", early_stdin}, {"early_stdin_unread", early_stdin_unread}, {"early_signal", early_signal})
