@@ -15,7 +15,7 @@
 struct agent_request {
 	struct proto_exec exec;
 	struct proto_rlimit rlimits[PROTO_RLIMITS_MAX];
-	const char *cwd;
+	char *cwd;
 	const char *user;
 	char **argv;       /* NULL-terminated; the one allocation, with the strings behind the pointers */
 	char **envp;       /* NULL-terminated; agent_request_environ() completes it */

@@ -85,6 +85,22 @@ static void set_rlimits(struct agent_spawn *spawn)
 	}
 }
 
+/* While it is root. What fails here is reported when the directory is entered. */
+static void make_cwd(struct agent_spawn *spawn)
+{
+	char *cwd = spawn->request.cwd;
+	if (*cwd != '/' || raw_syscall(SYS_chdir, (long)cwd, 0, 0, 0) != -ENOENT)
+		return;
+	for (char *at = cwd + 1; *at; at++) {
+		if (*at != '/')
+			continue;
+		*at = '\0';
+		raw_syscall(SYS_mkdirat, AT_FDCWD, (long)cwd, 0755, 0);
+		*at = '/';
+	}
+	raw_syscall(SYS_mkdirat, AT_FDCWD, (long)cwd, 0755, 0);
+}
+
 static void set_user(struct agent_spawn *spawn)
 {
 	const struct agent_user *user = &spawn->user;
@@ -163,6 +179,8 @@ static void child_main(void *argument)
 	long error = spawn->request.exec.flags & PROTO_EXEC_TTY ? raw_syscall(SYS_ioctl, 0, TIOCSCTTY, 0, 0) : 0;
 	if (error < 0)
 		give_up(spawn, PROTO_STAGE_PTY, error);
+	if (spawn->request.exec.flags & PROTO_EXEC_MAKE_CWD)
+		make_cwd(spawn);
 	set_rlimits(spawn);
 	set_user(spawn);
 	/* After the user, who must be allowed to enter it. */

@@ -182,6 +182,29 @@ static void orphans_are_reaped(void)
 	STOP();
 }
 
+static void working_directory_is_made(void)
+{
+	START();
+	char path[80], at[200];
+	snprintf(path, sizeof(path), "/tmp/wisp-cwd-%d", (int)getpid());
+	snprintf(at, sizeof(at), "%s/a/b", path);
+	struct exec exec = {.argv = {"pwd"}, .cwd = at, .flags = PROTO_EXEC_MAKE_CWD};
+	struct result result = run(&agent, &exec);
+	CHECK(ended_with(&result, 0));
+	CHECK(strncmp(text(&result, 0), at, strlen(at)) == 0);
+	result_free(&result);
+	exec.flags = 0;
+	strcat(at, "/c");
+	result = run(&agent, &exec);
+	CHECK(result.failed && result.failure.kind == PROTO_FAILURE_BAD_CWD);
+	result_free(&result);
+	exec = (struct exec){.argv = {"rm", "-r", path}};
+	result = run(&agent, &exec);
+	CHECK(ended_with(&result, 0));
+	result_free(&result);
+	STOP();
+}
+
 static void timeout_kills_the_group(void)
 {
 	START();
@@ -422,8 +445,8 @@ TEST_MAIN("agent_exec", {"exit_codes", exit_codes}, {"signals_are_told", signals
         {"streams_are_apart", streams_are_apart}, {"bytes_are_intact", bytes_are_intact}, {"much_output", much_output},
         {"order_of_streams", order_of_streams}, {"stdin_is_null", stdin_is_null},
         {"background_child", background_child}, {"background_flood", background_flood},
-        {"orphans_are_reaped", orphans_are_reaped}, {"timeout_kills_the_group", timeout_kills_the_group},
-        {"signals_reach_the_group", signals_reach_the_group}, {"environment", environment},
-        {"working_directory", working_directory}, {"resource_limits", resource_limits},
+        {"orphans_are_reaped", orphans_are_reaped}, {"working_directory_is_made", working_directory_is_made},
+        {"timeout_kills_the_group", timeout_kills_the_group}, {"signals_reach_the_group", signals_reach_the_group},
+        {"environment", environment}, {"working_directory", working_directory}, {"resource_limits", resource_limits},
         {"clean_process", clean_process}, {"streams_belong_to_the_user", streams_belong_to_the_user},
         {"collected", collected}, {"path_lookup", path_lookup}, {"large_request", large_request})

@@ -37,6 +37,9 @@ static int build(const struct wisp_sandbox *sandbox, const char *const *argv, co
 	exec.timeout_ns =
 	        options->timeout_ms > INT64_MAX / NS_PER_MS ? INT64_MAX : (uint64_t)(options->timeout_ms * NS_PER_MS);
 	const char *cwd = options->cwd ? options->cwd : sandbox->config.workdir;
+	/* The sandbox's own is created, as in a container; a caller's own is more likely a mistake. */
+	if (!options->cwd && cwd)
+		exec.flags |= PROTO_EXEC_MAKE_CWD;
 	const char *user = options->user ? options->user : sandbox->config.user;
 	lib_string_add(out, &exec, sizeof(exec));
 	for (size_t i = 0; i < options->rlimit_count; i++) {
