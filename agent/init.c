@@ -16,6 +16,7 @@
 #include <linux/capability.h>
 #include <linux/if.h>
 
+#include "agent/hosts.h"
 #include "agent/rootfs.h"
 
 static void write_line(const char *device, const char *prefix, const char *line)
@@ -63,6 +64,10 @@ static void mount_one(const struct mount_point *point)
 	init_log(line);
 }
 
+/*
+ * The file systems in memory may hold three quarters of it together (with that of rootfs.c, which has a half): so a
+ * program that fills them gets ENOSPC, and enough is left to run.
+ */
 static void mount_usual(void)
 {
 	static const unsigned long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -71,9 +76,9 @@ static void mount_usual(void)
 	        {"sysfs", "/sys", NULL, plain, 0555},
 	        {"cgroup2", "/sys/fs/cgroup", NULL, plain, 0555},
 	        {"devpts", "/dev/pts", "mode=0620,gid=5,ptmxmode=0666", MS_NOSUID | MS_NOEXEC, 0755},
-	        {"tmpfs", "/dev/shm", "mode=1777", MS_NOSUID | MS_NODEV, 01777},
+	        {"tmpfs", "/dev/shm", "mode=1777,size=20%", MS_NOSUID | MS_NODEV, 01777},
 	        {"mqueue", "/dev/mqueue", NULL, plain, 01777},
-	        {"tmpfs", "/run", "mode=0755", MS_NOSUID | MS_NODEV, 0755},
+	        {"tmpfs", "/run", "mode=0755,size=5%", MS_NOSUID | MS_NODEV, 0755},
 	};
 	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
 		mount_one(&points[i]);
@@ -137,6 +142,8 @@ int init_guest(const struct init_options *options, int *over_fd)
 	loopback_up();
 	if (options->host && sethostname(options->host, strlen(options->host)) < 0)
 		init_log("cannot set the host name");
+	if (options->host && hosts_add("/etc/hosts", options->host) < 0)
+		init_log("cannot add the host name to /etc/hosts");
 	/*
 	 * Programs must not have CAP_SYS_BOOT: reboot(2) by one of them would halt the machine at once, with nothing
 	 * synced and nobody told. They send PID 1 a signal instead, as busybox does. The bounding set is what execve

@@ -65,6 +65,22 @@ static const char *detect(const char *device, int *error)
 	return NULL;
 }
 
+/* What the kernel said since kmsg was opened at its end: the reason for a mount that failed. */
+static void read_reason(int kmsg, char *reason, size_t size)
+{
+	char record[1024];
+	size_t length = 0;
+	*reason = '\0';
+	for (ssize_t count; kmsg >= 0 && (count = read(kmsg, record, sizeof(record) - 1)) > 0;) {
+		record[count] = '\0';
+		char *text = strchr(record, ';');
+		if (!text || length >= size)
+			continue;
+		text[strcspn(text, "\n")] = '\0';
+		length += (size_t)snprintf(reason + length, size - length, "; %s", text + 1);
+	}
+}
+
 static int mount_disk(const char *name, const char *path, bool read_only)
 {
 	char device[DEVICE_BYTES];
@@ -78,12 +94,19 @@ static int mount_disk(const char *name, const char *path, bool read_only)
 		init_fail("%s holds %s, which cannot be written: ext4 is needed here", device, type);
 		return -EROFS;
 	}
+	char reason[320];
+	int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (kmsg >= 0)
+		lseek(kmsg, 0, SEEK_END);
 	mkdir(path, 0755);
-	if (mount(device, path, type, read_only ? MS_RDONLY : 0, NULL) == 0)
-		return 0;
-	error = errno;
-	init_fail("cannot mount %s on %s as %s%s: %s", device, path, type, read_only ? ", read-only" : "",
-	        strerror(error));
+	error = mount(device, path, type, read_only ? MS_RDONLY : 0, NULL) < 0 ? errno : 0;
+	if (error) {
+		read_reason(kmsg, reason, sizeof(reason));
+		init_fail("cannot mount %s on %s as %s%s: %s%s", device, path, type, read_only ? ", read-only" : "",
+		        strerror(error), reason);
+	}
+	if (kmsg >= 0)
+		close(kmsg);
 	return -error;
 }
 
@@ -93,7 +116,7 @@ static int mount_overlay(const char *overlay, int *over_fd)
 	int error = 0;
 	if (overlay)
 		error = mount_disk(overlay, "/over", false);
-	else if (mount("tmpfs", "/over", "tmpfs", 0, "mode=0755") < 0)
+	else if (mount("tmpfs", "/over", "tmpfs", 0, "mode=0755,size=50%") < 0)
 		error = -errno;
 	if (error) {
 		if (!overlay)

@@ -6,6 +6,7 @@
 #include "agent/bytes.h"
 #include "agent/outring.h"
 #include "agent/poller.h"
+#include "agent/hosts.h"
 #include "agent/power.h"
 #include "agent/request.h"
 #include "tests/unit/test.h"
@@ -315,7 +316,30 @@ static void time_to_end(void)
 	CHECK_EQ(power_term_ns(UINT32_MAX), UINT32_MAX * 1000000ull - POWER_SYNC_NS);
 }
 
+static void check_hosts(const char *before, const char *after)
+{
+	char path[] = "/tmp/wisp-hosts-XXXXXX", text[256] = "";
+	int fd = mkstemp(path);
+	REQUIRE(fd >= 0 && write(fd, before, strlen(before)) == (ssize_t)strlen(before));
+	CHECK_EQ(hosts_add(path, "box"), 0);
+	CHECK(pread(fd, text, sizeof(text) - 1, 0) >= 0);
+	CHECK_STR(text, after);
+	close(fd);
+	unlink(path);
+}
+
+static void own_name(void)
+{
+	check_hosts("", "127.0.0.1\tlocalhost\n127.0.1.1\tbox\n");
+	check_hosts("127.0.0.1 localhost", "127.0.0.1 localhost\n127.0.1.1\tbox\n");
+	check_hosts("127.0.0.1 a box\n", "127.0.0.1 a box\n");
+	check_hosts("1.1.1.1\tbox", "1.1.1.1\tbox");
+	check_hosts("1.1.1.1 boxes #box\nbox\n", "1.1.1.1 boxes #box\nbox\n127.0.1.1\tbox\n");
+	CHECK_EQ(hosts_add("/dev/null", "box"), -EINVAL);
+}
+
 TEST_MAIN("agent_parts", {"byte_queue", byte_queue}, {"ring_keeps_the_last", ring_keeps_the_last},
         {"ring_keeps_the_floor", ring_keeps_the_floor}, {"ring_of_changes", ring_of_changes},
         {"timers_in_order", timers_in_order}, {"tasks_take_turns", tasks_take_turns},
-        {"many_variables", many_variables}, {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end})
+        {"many_variables", many_variables}, {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end},
+        {"own_name", own_name})

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/hosts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HOSTS_MAX 65536 /* what follows in a longer file is not looked at */
+
+/* Is one of the names on a line of text? Changes text. */
+static bool has_name(char *text, const char *name)
+{
+	char *line_rest, *word_rest;
+	for (char *line = strtok_r(text, "\n", &line_rest); line; line = strtok_r(NULL, "\n", &line_rest)) {
+		line[strcspn(line, "#")] = '\0';
+		strtok_r(line, " \t\r", &word_rest); /* the address */
+		for (char *word; (word = strtok_r(NULL, " \t\r", &word_rest));)
+			if (strcmp(word, name) == 0)
+				return true;
+	}
+	return false;
+}
+
+static int add(int fd, const char *name)
+{
+	char text[HOSTS_MAX + 1], line[256];
+	struct stat status;
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	if (!S_ISREG(status.st_mode))
+		return -EINVAL;
+	ssize_t length = read(fd, text, HOSTS_MAX);
+	if (length < 0)
+		return -errno;
+	text[length] = '\0';
+	bool open_line = length > 0 && text[length - 1] != '\n';
+	if (has_name(text, name))
+		return 0;
+	int size = snprintf(line, sizeof(line), "%s%s127.0.1.1\t%s\n", open_line ? "\n" : "",
+	        length ? "" : "127.0.0.1\tlocalhost\n", name);
+	if (size >= (int)sizeof(line))
+		return -ENAMETOOLONG;
+	return write(fd, line, (size_t)size) == size ? 0 : -EIO;
+}
+
+int hosts_add(const char *path, const char *name)
+{
+	/* An image may have a FIFO or a device there. */
+	int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+	if (fd < 0)
+		return -errno;
+	int error = add(fd, name);
+	close(fd);
+	return error;
+}

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The guest's own name, which programs look up: sudo and Java wait for a name server where it does not resolve. */
+#ifndef WISP_AGENT_HOSTS_H
+#define WISP_AGENT_HOSTS_H
+
+/* Adds `name` to the hosts file at path unless it is there; creates a file that is missing. 0 or -errno. */
+int hosts_add(const char *path, const char *name);
+
+#endif
