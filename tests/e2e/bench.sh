@@ -95,12 +95,15 @@ t_bench_peer() {
 	measure blk -n 2 --disk disk --peer ./peer
 	has read-1m 2
 	if counts_syscalls; then
-		measure blk -n 2 --disk disk --peer ./peer
+		# A peer that goes on with system calls after it said both lines at once.
+		sed 's/exec sleep 1000/while :; do : <peer; done/' peer >busy
+		chmod 755 busy
+		measure blk -n 2 --disk disk --peer ./busy
 		check "the peer's system calls" grep -q '"name":"read-1m syscalls",[^{]*"samples":[^{]*{"n":2,[^{]*{"samples":\[[0-9]' j
 	fi
 	check "the ratio" grep -q '"wisp_to_peer":{"ratio_ppm":[0-9]' j
 	check "is printed" grep -q "the peer's .* wisp / peer " out
-	check "no peer is left" sh -c '! pgrep -x sleep'
+	check "no peer is left" sh -c '! pgrep -x "sleep|busy"'
 	expect 125 "the peer ended early" wisp bench blk -n 1 --warmup 0 --disk disk --peer true --json j
 	expect 125 "cannot start the peer './none'" wisp bench blk -n 1 --warmup 0 --disk disk --peer ./none --json j
 	expect 125 "reported: no disk" wisp bench blk -n 1 --disk disk --peer 'echo wisp-bench: fail no disk' --json j

@@ -93,7 +93,9 @@ bool bench_read_side(struct bench *bench, struct bench_side *side, struct bench_
 			snprintf(side->last, sizeof(side->last), "%.*s", (int)strcspn(side->text, "\r"), side->text);
 		side->length -= (size_t)(end + 1 - side->text);
 		memmove(side->text, end + 1, side->length);
-		line->counts = line->type == BENCH_LINE_BEGIN ? bench_count_side(side) : side->counts;
+		/* A count that is taken now may exceed the end's, if both lines came in one read. */
+		line->counts =
+		        line->type == BENCH_LINE_BEGIN && side->length == 0 ? bench_count_side(side) : side->counts;
 		line->at = side->at;
 		side->at = side->read_at; /* what is left in `text` arrived together with the end of this line */
 		if (ours)
