@@ -438,6 +438,9 @@ static void doctor_says_it(void)
 	int code = c.code;
 	sh(&c, "wisp doctor --json");
 	CHECK(strstr(c.out, code == 0 ? "\"ok\":true" : "\"ok\":false"));
+	sh(&c, "rm \"$WISP_LIBDIR/vmlinux-smp\"; wisp doctor");
+	CHECK_EQ(c.code, code);
+	CHECK(strstr(c.out, "make guest"));
 	sh(&c, "WISP_LIBDIR=/no/lib wisp doctor");
 	CHECK_EQ(c.code, 1);
 	CHECK(strstr(c.out, "/no/lib/wisp-vmm"));

@@ -96,18 +96,22 @@ static void tell_tools(struct report *report, const struct wisp_host_info *host)
 
 static void check_file(struct report *report, const char *libdir, const char *name, int mode)
 {
-	char *path;
+	char *path, *found;
 	struct stat st;
 	if (asprintf(&path, "%s/%s", libdir, name) < 0)
 		return;
+	errno = 0;
 	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && access(path, mode) == 0) {
 		tell(report, "files", GOOD, path, "");
-	} else {
-		char *found;
-		if (asprintf(&found, "%s: %s", path, errno ? strerror(errno) : "it is empty") >= 0) {
-			tell(report, "files", BAD, found, "install wisp again, or set WISP_LIBDIR");
+	} else if (errno == ENOENT && strcmp(name, "vmlinux-smp") == 0) {
+		if (asprintf(&found, "%s is not built: a sandbox has one processor", path) >= 0) {
+			tell(report, "files", WARNING, found,
+			        "run make guest in wisp's source, and install wisp again");
 			free(found);
 		}
+	} else if (asprintf(&found, "%s: %s", path, errno ? strerror(errno) : "it is empty") >= 0) {
+		tell(report, "files", BAD, found, "install wisp again, or set WISP_LIBDIR");
+		free(found);
 	}
 	free(path);
 }

@@ -72,6 +72,13 @@ static int prepare_software(struct creation *creation, struct wisp_error *error)
 	struct description *d = &creation->description;
 	int r = open_software(creation, "kernel", options->kernel, options->cpus > 1 ? "vmlinux-smp" : "vmlinux-up",
 	        &creation->fds.kernel, d->kernel_name, error);
+	/* `make run` leaves out the kernel for several processors. */
+	if (r == -ENOENT && options->cpus > 1 && !options->kernel)
+		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
+		        "the kernel %s, for several processors, is not built: run \"make guest\" in wisp's source, or "
+		        "use "
+		        "one processor",
+		        d->kernel_name);
 	if (r < 0 || options->bare)
 		return r;
 	d->flags |= DESCRIPTION_INITRAMFS;
