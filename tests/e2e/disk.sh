@@ -106,5 +106,8 @@ t_a_gib_survives() {
 t_debian_image_runs_python() {
 	cp "$source_dir/$build/debian.squashfs" .
 	equal python "$(wisp run -m 512 ./debian.squashfs -- python3 -c 'print(sum(range(101)))' </dev/null 2>&1)" 5050
+	# For update-alternatives: packages that are added to the image may link manual pages.
+	equal "folders of manual pages" "$(wisp run -m 512 ./debian.squashfs -- sh -c 'cd /usr/share/man && echo man[1-9]' </dev/null 2>&1)" \
+		"man1 man2 man3 man4 man5 man6 man7 man8 man9"
 	equal "as another user" "$(wisp run -u nobody ./debian.squashfs -- python3 -c 'import os; print(os.getuid())' </dev/null 2>&1)" 65534
 }
