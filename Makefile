@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# make            build everything but the kernel and images     make run     install what is missing, boot, run a command
-# make check      build and pass every test                      make bench   the figures of docs/, measured here
-# make lint       format, include edges, no writable globals     make install PREFIX=/usr/local
+# make            build the programs and the agent               make run      install what is missing, boot, run a command
+# make guest      build both kernels and the default image       make check    build everything, run every test
+# make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
+#                                                                make install  PREFIX=/usr/local
 #
-# SAN=address,undefined or SAN=thread builds with sanitizers, into a folder of its own.
+# SAN=address,undefined or SAN=thread builds with sanitizers, into a folder of its own. QUIET=1 does not name each file.
 
 SAN ?=
 B ?= build$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
@@ -12,7 +13,7 @@ comma := ,
 PREFIX ?= /usr/local
 VERSION := $(shell sed -nE 's/^\#define WISP_VERSION_(MAJOR|MINOR|PATCH) //p' include/wisp.h | paste -sd .)
 
-# The processor that monitor and guest are built for: the name of a folder of vmm/monitor.
+# The processor that the monitor and the guest are built for. Names a folder of vmm/monitor.
 ARCH ?= $(shell uname -m)
 
 CC ?= gcc
@@ -40,22 +41,27 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 W := $(B)/lib/wisp
 PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-bench $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
 GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
+# What a sandbox with one processor needs: `make run` must not take the minutes of a second kernel.
+RUN := $(W)/vmlinux-up $(W)/base.squashfs $(W)/initramfs.cpio $(B)/bin/wisp $(W)/wisp-vmm
 
-.PHONY: man all guest deps run check quick bench ablation lint format install clean
+.PHONY: man all guest deps deps-run run check quick bench ablation lint format install clean
 all: $(PROGRAMS) $(W)/initramfs.cpio
 guest: $(GUEST)
 
-# One line a step; V=1 shows the commands.
+# One line for each step. V=1 shows the commands.
 ifneq ($(V),1)
 .SILENT:
 endif
+step = $(if $(QUIET),:,echo "  $(1) $@")
+# For a make that a recipe runs: all processors, unless you said how many.
+parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
 -include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src))
@@ -73,8 +79,8 @@ $(B)/libbench.a: $(call obj,$(filter-out vmm/bench/main.c,$(bench_src)))
 
 # --- the host's side ---
 
-# Both programs start once for every sandbox or command, and a dynamic loader is most of what their start costs. Of the
-# monitor there is one process a sandbox: against musl it is a sixth of its size with glibc. The sanitizers want glibc.
+# Both programs are static: a dynamic loader would be most of what their start costs. Each sandbox has a monitor process,
+# which linked with musl takes a sixth of the memory that it takes with glibc. The sanitizers require glibc.
 STATIC := $(if $(SAN),,-static)
 MUSL_CC ?= musl-gcc
 MUSL_CFLAGS = -std=gnu11 $(WARN) -fno-strict-aliasing -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
@@ -83,18 +89,18 @@ MUSL_LDFLAGS = -static -Wl,--gc-sections -Wl,-z,relro,-z,now
 
 $(B)/musl/%.o: %.c
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) $(CFLAGS) -fstack-protector-strong -MMD -MP -c $< -o $@
 
 ifeq ($(SAN),)
 $(W)/wisp-vmm: $(patsubst %.c,$(B)/musl/%.o,vmm/monitor/main.c $(monitor_src) $(virtio_src))
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(MUSL_CC) $(MUSL_LDFLAGS) $^ "$$($(CC) -print-file-name=liburing.a)" -o $@
 else
 $(W)/wisp-vmm: $(call obj,vmm/monitor/main.c) $(B)/libmonitor.a
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
 endif
 
@@ -102,7 +108,7 @@ endif
 # which call what is inside, take the objects as they are.
 $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) -r -nostdlib $^ -o $(B)/lib/libwisp.o
 	$(OBJCOPY) --wildcard --keep-global-symbol='wisp_*' $(B)/lib/libwisp.o
 	rm -f $@ && ar rcs $@ $(B)/lib/libwisp.o
@@ -111,7 +117,7 @@ $(B)/libwisp-internal.a: $(call obj,$(lib_src))
 
 $(B)/lib/libwisp.so.0: $(call obj,$(lib_src)) vmm/lib/libwisp.map
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libwisp.so.0 -Wl,--version-script=vmm/lib/libwisp.map \
 	    $(if $(SAN),,-Wl,-z,defs) $(call obj,$(lib_src)) -o $@
 $(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
@@ -119,13 +125,13 @@ $(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
 
 $(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
 
 # The verb bench is a program of its own, which wisp starts.
 $(W)/wisp-bench: $(call obj,vmm/bench/main.c) $(B)/libbench.a $(B)/libcli.a $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
 
 # The pages take the verbs' options from the command and the calls from the header: nothing is written twice.
@@ -137,15 +143,14 @@ $(MAN) &: docs/man/build docs/man/header.awk docs/man/wisp.1.in docs/man/libwisp
 EXAMPLES := $(patsubst docs/%.c,$(B)/%,$(wildcard docs/examples/*.c))
 $(B)/examples/%: docs/examples/%.c $(B)/lib/libwisp.a include/wisp.h
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) -std=gnu11 -Wall -Wextra -Werror -Iinclude $(CFLAGS) $(ALL_LDFLAGS) $< $(B)/lib/libwisp.a -o $@
 
 # --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
 
-
 $(B)/agent/init: agent/main.c $(agent_src) $(wildcard agent/*.h vmm/shared/*.h)
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $(filter %.c,$^) -o $@
 
 $(W)/initramfs.cpio: $(B)/agent/init
@@ -156,10 +161,10 @@ $(W)/initramfs.cpio: $(B)/agent/init
 # What wisp-bench runs in the guest.
 $(W)/bench-guest: vmm/bench/guest.c vmm/bench/guest.h
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $< -o $@
 
-$(W)/vmlinux-%: $(wildcard kernel-config/build kernel-config/boot.functions kernel-config/*.config kernel-config/*.c)
+$(W)/vmlinux-%: $(wildcard kernel-config/recipe kernel-config/boot.functions kernel-config/*.config kernel-config/*.c)
 	@mkdir -p $(@D)
 	kernel=$$(kernel-config/build $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
@@ -167,7 +172,7 @@ $(W)/base.squashfs: rootfs/build-default rootfs/build-busybox $(wildcard rootfs/
 	@mkdir -p $(@D)
 	rootfs/build-default $@
 
-# Not a part of wisp: an ordinary system to run, for the tests and for whoever wants one.
+# An ordinary system as an image, for the tests. It is not part of wisp.
 .PHONY: debian
 debian: $(B)/debian.squashfs
 $(B)/debian.squashfs: rootfs/build-debian
@@ -186,16 +191,16 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
 archives := $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -lutil -o $@
 
-# Fuzz targets: one program a file, which replays the inputs that it is given; `make fuzz` links them with libFuzzer, to search.
+# Fuzz targets: one program for each file. It replays the inputs it is given; `make fuzz` links it with libFuzzer to search.
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(fuzz_src))
 FUZZ_MAIN = $(if $(findstring fuzzer,$(SAN)),-fsanitize=fuzzer,$(call obj,tests/fuzz/replay.c))
 $(B)/tests/fuzz/agent: ALL_LDFLAGS += -Wl,--wrap=agent_spawn
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay.c) $(archives)
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $< $(FUZZ_MAIN) $(archives) -luring -lpthread -lutil -o $@
 
 $(B)/tests/payload/payload.elf: tests/payload/payload.c vmm/shared/platform.h
@@ -203,31 +208,31 @@ $(B)/tests/payload/payload.elf: tests/payload/payload.c vmm/shared/platform.h
 	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $< -o $@
 $(B)/tests/payload/test_machine: $(call obj,tests/payload/test_machine.c) $(B)/libmonitor.a
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
 $(B)/tests/payload/test_monitor: $(call obj,tests/payload/test_monitor.c) $(B)/lib/libwisp.a $(W)/wisp-vmm
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $(filter-out %/wisp-vmm,$^) -o $@
 $(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
 
 $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
-	echo "  LD $@"
+	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
 $(B)/tests/diskcheck $(B)/tests/crashcheck: $(B)/tests/%: tests/e2e/%.c
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
 
-# The kernel's own test of sockets: not one of `tests`, because its source is in a package of Debian's.
+# The kernel's own test of vsock. It is not one of `tests`, because its source comes from a Debian package.
 .PHONY: vsock_test
 vsock_test: $(B)/tests/vsock_test
 $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
-	echo "  CC $@"
+	$(call step,CC)
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
@@ -236,16 +241,17 @@ tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor
 
 check: deps
-	$(MAKE) all guest debian tests vsock_test
-	$(MAKE) SAN=address,undefined tests
-	$(MAKE) SAN=thread tests-tsan
+	echo "make check: building everything, with two kernels on the first run, then all tests"
+	$(MAKE) --no-print-directory $(parallel) all guest debian tests vsock_test
+	$(MAKE) --no-print-directory $(parallel) SAN=address,undefined tests
+	$(MAKE) --no-print-directory $(parallel) SAN=thread tests-tsan
 	tests/run
 
 quick: all tests
 	tests/run lint unit
 
-# Programs that search for inputs, in build-fuzz/tests/fuzz: tests/fuzz/README.md says how they are run. FUZZ_CC=afl-clang-fast
-# makes the same for AFL++, in build-afl.
+# Builds the programs that search for inputs, in build-fuzz/tests/fuzz; tests/fuzz/README.md says how to run them.
+# FUZZ_CC=afl-clang-fast builds them for AFL++, in build-afl.
 FUZZ_CC ?= clang
 FUZZ_B := $(if $(findstring afl,$(FUZZ_CC)),build-afl,build-fuzz)
 .PHONY: fuzz fuzz-programs
@@ -258,13 +264,13 @@ fuzz:
 
 $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE -I. -static -s $< -o $@
 $(B)/bench/entry: vmm/bench/guest.h
 # By hand: the figures behind a decision, in docs/results/devices.md.
 $(B)/bench/io_uring: tests/bench/io_uring.c
 	@mkdir -p $(@D)
-	echo "  CC $@"
+	$(call step,CC)
 	$(CC) -std=gnu11 -O2 $(WARN) -D_GNU_SOURCE $< -luring -o $@
 $(B)/bench/nothing:
 	@mkdir -p $(@D)
@@ -280,14 +286,14 @@ $(B)/bench/vmlinux-naive: kernel-config/build tests/bench/naive.config
 	kernel=$$(kernel-config/build tiny tests/bench/naive.config) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
 bench: deps
-	$(MAKE) all guest $(addprefix $(B)/bench/,timeit nothing guest.cpio entry vmlinux-naive)
-	tests/emuhost/on-kvm tests/bench/run $(B)
+	$(MAKE) --no-print-directory $(parallel) all guest $(addprefix $(B)/bench/,timeit nothing guest.cpio entry vmlinux-naive)
+	tests/emuhost/on-kvm --mem 6144 --wipe tests/bench/run $(B)
 
 # KERNELS="NAME=PATH ..." adds kernels of other configurations: see kernel-config/README.md.
 ablation: deps
-	$(MAKE) all guest
+	$(MAKE) --no-print-directory $(parallel) all guest
 	tests/bench/ablation variants $(B)
-	tests/emuhost/on-kvm --timeout 3000 --env KERNELS="$(KERNELS)" tests/bench/ablation run $(B)
+	tests/emuhost/on-kvm --mem 6144 --wipe --timeout 3000 --env KERNELS="$(KERNELS)" tests/bench/ablation run $(B)
 
 # The pictures of docs/results, from the tables of its pages.
 .PHONY: plots
@@ -302,16 +308,25 @@ format:
 
 # --- for a newcomer ---
 
-# Once a clone: what building and testing need, from Debian. The parts know their own needs.
-PACKAGES := gcc libc6-dev linux-libc-dev make git liburing-dev musl-tools cpio clang-format shellcheck tmux
+# Once in each clone: install what is missing, from Debian. Each part lists what it needs itself.
+PACKAGES := gcc libc6-dev linux-libc-dev make liburing-dev musl-tools cpio
+TEST_PACKAGES := git clang-format shellcheck tmux
+deps_lists := Makefile tests/install-deps kernel-config/build rootfs/build-default rootfs/build-debian tests/emuhost/run
 deps: $(B)/.deps
-$(B)/.deps: Makefile kernel-config/build rootfs/build-default tests/emuhost/run
+$(B)/.deps: $(deps_lists)
 	@mkdir -p $(@D)
-	tests/install-deps $(PACKAGES)
+	tests/install-deps all $(PACKAGES) $(TEST_PACKAGES)
+	@touch $@
+deps-run: $(B)/.deps-run
+$(B)/.deps-run: $(deps_lists)
+	@mkdir -p $(@D)
+	tests/install-deps run $(PACKAGES)
 	@touch $@
 
-run: deps
-	$(MAKE) all guest
+run: deps-run
+	echo "Building wisp and its guest. The first build compiles a kernel, which takes minutes; see below."
+	$(MAKE) --no-print-directory $(parallel) QUIET=1 $(RUN)
+	echo "Starting a sandbox to run a command in it"
 	tests/emuhost/on-kvm $(B)/bin/wisp run -- sh -c 'echo "Hello from $$(. /etc/os-release; echo $$PRETTY_NAME), Linux $$(uname -r), up for $$(cut -d" " -f1 /proc/uptime) s"'
 
 install: all guest man
