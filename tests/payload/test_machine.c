@@ -14,7 +14,7 @@
 
 struct run {
 	struct loop *loop;
-	int end; /* enum machine_end; -1: none */
+	int end; /* enum wisp_end; -1: none */
 	char text[200];
 	char console[4096];
 	size_t console_len;
@@ -33,7 +33,7 @@ static void on_console(void *context, const void *data, size_t len)
 	r->console_len += len;
 }
 
-static void on_end(void *context, enum machine_end end, const char *text)
+static void on_end(void *context, enum wisp_end end, const char *text)
 {
 	struct run *r = context;
 	r->end = (int)end;
@@ -119,9 +119,9 @@ static int end_of(const char *name)
 
 static void ends_are_told_apart(void)
 {
-	CHECK_EQ(end_of("payload=poweroff"), MACHINE_POWEROFF);
-	CHECK_EQ(end_of("payload=reboot"), MACHINE_REBOOT);
-	CHECK_EQ(end_of("payload=panic"), MACHINE_PANIC);
+	CHECK_EQ(end_of("payload=poweroff"), WISP_END_POWEROFF);
+	CHECK_EQ(end_of("payload=reboot"), WISP_END_REBOOT);
+	CHECK_EQ(end_of("payload=panic"), WISP_END_PANIC);
 }
 
 static void triple_fault_is_reported(void)
@@ -131,18 +131,18 @@ static void triple_fault_is_reported(void)
 	set_up(&s, &r, "payload=shutdown");
 	run_machine(&s, &r, HANG_S);
 	/* A KVM that emulates kernel mode may give up on the fault instead of shutting down: an end all the same. */
-	CHECK(r.end == MACHINE_TRIPLE_FAULT || r.end == MACHINE_ERROR);
+	CHECK(r.end == WISP_END_TRIPLE_FAULT || r.end == WISP_END_INTERNAL);
 	CHECK(strstr(r.text, "triple fault") || strstr(r.text, "emulate"));
 }
 
 static void boot_tables_are_as_promised(void)
 {
-	CHECK_EQ(end_of("payload=boot"), MACHINE_POWEROFF);
+	CHECK_EQ(end_of("payload=boot"), WISP_END_POWEROFF);
 }
 
 static void unclaimed_addresses_read_as_ones(void)
 {
-	CHECK_EQ(end_of("payload=void"), MACHINE_POWEROFF);
+	CHECK_EQ(end_of("payload=void"), WISP_END_POWEROFF);
 }
 
 static void emergency_write_reaches_the_console(void)
@@ -151,7 +151,7 @@ static void emergency_write_reaches_the_console(void)
 	static struct setup s;
 	set_up(&s, &r, "payload=print");
 	run_machine(&s, &r, HANG_S);
-	CHECK_EQ(r.end, MACHINE_POWEROFF);
+	CHECK_EQ(r.end, WISP_END_POWEROFF);
 	CHECK_STR(r.console, "hello from CPL 0\n");
 }
 

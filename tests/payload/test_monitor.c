@@ -14,7 +14,7 @@
 
 #define HANG_MS 30000
 
-static char libdir[PATH_MAX], payload[PATH_MAX];
+static char libdir[PATH_MAX], payload[PATH_MAX], base[PATH_MAX], initramfs[PATH_MAX];
 static char root[] = "/tmp/wisp-test-XXXXXX";
 
 static struct wisp_create_options options_for(const char *args)
@@ -36,6 +36,12 @@ static bool exists(const char *name)
 	struct stat st;
 	snprintf(path, sizeof(path), "%s/%s", root, name);
 	return stat(path, &st) == 0;
+}
+
+static bool write_file(const char *path, const void *data, size_t size)
+{
+	FILE *file = fopen(path, "w");
+	return file && fwrite(data, size, 1, file) == 1 && fclose(file) == 0;
 }
 
 static void pause_ms(int ms)
@@ -90,6 +96,39 @@ static void what_is_kept_stays(void)
 	CHECK(exists("box/trace") && exists("box/vmm.log") && exists("box/console.log") && exists("box/state"));
 	CHECK(!exists("box/vsock.sock"));
 	CHECK_EQ(wisp_remove_sandbox(root, "box", &error), 0);
+	CHECK(!exists("box"));
+}
+
+/* What the guest printed last is in the record of its end, so a failed boot explains itself. */
+static void the_last_words_are_kept(void)
+{
+	struct wisp_create_options options = options_for("payload=print");
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	options.keep = true;
+	REQUIRE(wisp_create_sandbox(&options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, HANG_MS, NULL, &error), 0);
+	wisp_close_sandbox(sandbox);
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
+	CHECK_STR(info->end_text, "the guest powered off; its last words were \"hello from CPL 0\"");
+	wisp_free_sandbox_info(info);
+	CHECK_EQ(wisp_remove_sandbox(root, "box", &error), 0);
+}
+
+/* A boot that takes too long says where the processor is. */
+static void a_boot_timeout_says_where_it_is(void)
+{
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	options.bare = options.no_wait = false;
+	options.image = base;
+	options.initramfs = initramfs;
+	options.boot_timeout_ms = 300;
+	CHECK_EQ(wisp_create_sandbox(&options, &sandbox, &error), -ETIMEDOUT);
+	CHECK_EQ(error.status, WISP_ERR_BOOT_TIMEOUT);
+	CHECK(strstr(error.message, "not ready after 0.3 s, with vCPU 0 at rip 0x"));
 	CHECK(!exists("box"));
 }
 
@@ -174,6 +213,8 @@ int main(int argc, char **argv)
 	static const struct test_case cases[] = {
 	        {"ends_are_told", ends_are_told},
 	        {"what_is_kept_stays", what_is_kept_stays},
+	        {"the_last_words_are_kept", the_last_words_are_kept},
+	        {"a_boot_timeout_says_where_it_is", a_boot_timeout_says_where_it_is},
 	        {"closing_the_handle_ends_it", closing_the_handle_ends_it},
 	        {"the_owners_death_ends_it", the_owners_death_ends_it},
 	        {"a_refused_kernel_is_explained", a_refused_kernel_is_explained},
@@ -197,7 +238,15 @@ int main(int argc, char **argv)
 	}
 	if (!mkdtemp(root))
 		return 1;
+	/* An image and an initramfs as far as the host can tell: the payload looks at neither. */
+	unsigned char super[4096] = {0x68, 0x73, 0x71, 0x73, [41] = 0x10}; /* squashfs of 4096 bytes */
+	snprintf(base, sizeof(base), "%s/base", root);
+	snprintf(initramfs, sizeof(initramfs), "%s/initramfs", root);
+	if (!write_file(base, super, sizeof(super)) || !write_file(initramfs, super, 512))
+		return 1;
 	int code = test_main("monitor", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+	unlink(base);
+	unlink(initramfs);
 	rmdir(root);
 	return code;
 }

@@ -158,16 +158,9 @@ const char *wisp_get_stage_name(enum wisp_stage stage)
 	return NAME_OF(names, stage);
 }
 
-_Static_assert((int)WISP_END_UNKNOWN == END_UNKNOWN && (int)WISP_END_POWEROFF == END_POWEROFF &&
-                       (int)WISP_END_REBOOT == END_REBOOT && (int)WISP_END_PANIC == END_PANIC &&
-                       (int)WISP_END_TRIPLE_FAULT == END_TRIPLE_FAULT && (int)WISP_END_BOOT_FAILED == END_BOOT_FAILED &&
-                       (int)WISP_END_BOOT_TIMEOUT == END_BOOT_TIMEOUT && (int)WISP_END_KILLED == END_KILLED &&
-                       (int)WISP_END_INTERNAL == END_INTERNAL && (int)WISP_END_INTERNAL + 1 == END_REASONS,
-        "the public numbers are those of vmm/shared/end.h");
-
 const char *wisp_get_end_name(enum wisp_end end)
 {
-	return end_name((enum end_reason)end);
+	return end_name(end);
 }
 
 const char *wisp_get_errno_name(int errnum)

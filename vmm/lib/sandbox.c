@@ -237,7 +237,7 @@ static void tidy(struct wisp_sandbox *sandbox)
 	if (fd < 0)
 		return;
 	char line[64];
-	int length = snprintf(line, sizeof(line), "exit %s its monitor was killed\n", end_name(END_KILLED));
+	int length = snprintf(line, sizeof(line), "exit %s its monitor was killed\n", end_name(WISP_END_KILLED));
 	if (lib_write_all(fd, line, (size_t)length) == 0)
 		renameat(sandbox->dir_fd, "state.new", sandbox->dir_fd, "state");
 	close(fd);

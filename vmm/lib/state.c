@@ -101,7 +101,7 @@ void state_parse(const char *line, struct state *state)
 		state->kind = STATE_EXIT;
 		const char *reason = line + 5;
 		size_t length = strcspn(reason, " \n");
-		state->end = (enum wisp_end)end_parse(reason, length);
+		state->end = end_parse(reason, length);
 		const char *text = reason + length;
 		while (*text == ' ')
 			text++;

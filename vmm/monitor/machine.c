@@ -60,14 +60,14 @@ struct machine {
 	struct virtio_mmio transport[DEVICES_MAX];
 	struct virtio_env env;
 	int (*begun)(void *context, struct err *err);
-	void (*ended)(void *context, enum machine_end end, const char *text);
+	void (*ended)(void *context, enum wisp_end end, const char *text);
 	void *context;
 	bool end_told; /* atomic */
 };
 
 /* --- ends --- */
 
-static void end(struct machine *m, enum machine_end why, const char *text)
+static void end(struct machine *m, enum wisp_end why, const char *text)
 {
 	if (!__atomic_exchange_n(&m->end_told, true, __ATOMIC_ACQ_REL))
 		m->ended(m->context, why, text);
@@ -75,22 +75,22 @@ static void end(struct machine *m, enum machine_end why, const char *text)
 
 static void on_vcpu_end(void *context, enum vcpu_end why, const char *text)
 {
-	end(context, why == VCPU_SHUTDOWN ? MACHINE_TRIPLE_FAULT : MACHINE_ERROR, text);
+	end(context, why == VCPU_SHUTDOWN ? WISP_END_TRIPLE_FAULT : WISP_END_INTERNAL, text);
 }
 
 static void on_arch_event(void *context, enum arch_event event)
 {
 	switch (event) {
-	case ARCH_POWEROFF: end(context, MACHINE_POWEROFF, "the guest powered off"); break;
-	case ARCH_REBOOT: end(context, MACHINE_REBOOT, "the guest asked for a reboot"); break;
-	case ARCH_PANIC: end(context, MACHINE_PANIC, "the guest's kernel panicked"); break;
-	case ARCH_BOOT_FAILED: end(context, MACHINE_BOOT_FAILED, "the agent could not set up the guest"); break;
+	case ARCH_POWEROFF: end(context, WISP_END_POWEROFF, "the guest powered off"); break;
+	case ARCH_REBOOT: end(context, WISP_END_REBOOT, "the guest asked for a reboot"); break;
+	case ARCH_PANIC: end(context, WISP_END_PANIC, "the guest's kernel panicked"); break;
+	case ARCH_BOOT_FAILED: end(context, WISP_END_BOOT_FAILED, "the agent could not set up the guest"); break;
 	}
 }
 
 static void on_arch_failure(void *context, const char *text)
 {
-	end(context, MACHINE_ERROR, text);
+	end(context, WISP_END_INTERNAL, text);
 }
 
 static void on_lost_interrupt(void *context, unsigned device)
@@ -398,6 +398,11 @@ int machine_run(struct machine *m, struct err *err)
 	if (ret == 0 && (ret = loop_run(m->env.loop)) < 0)
 		err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
 	return ret;
+}
+
+void machine_describe(struct machine *m, char *to, size_t size)
+{
+	vcpu_describe(&m->vcpu[0], to, size);
 }
 
 void machine_destroy(struct machine *m)

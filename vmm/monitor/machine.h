@@ -19,15 +19,6 @@
 #include "vmm/monitor/trace.h"
 #include "vmm/shared/description.h"
 
-enum machine_end {
-	MACHINE_POWEROFF, /* in order */
-	MACHINE_REBOOT,   /* the guest asked for a reset */
-	MACHINE_PANIC,    /* its kernel panicked */
-	MACHINE_TRIPLE_FAULT,
-	MACHINE_BOOT_FAILED, /* the agent could not set the guest up; the console says why */
-	MACHINE_ERROR,       /* KVM or the host failed; the text says how */
-};
-
 struct machine_options {
 	const struct description *description; /* checked; needed for machine_create only */
 	struct description_fds
@@ -41,7 +32,7 @@ struct machine_options {
 	 */
 	int (*begun)(void *context, struct err *err);
 	/* The machine ended by itself; on any thread, once. Must not call machine_destroy. */
-	void (*ended)(void *context, enum machine_end end, const char *text);
+	void (*ended)(void *context, enum wisp_end end, const char *text);
 	void *context;
 	const struct log *log;
 	struct trace *trace; /* NULL: not traced; outlives the machine */
@@ -58,6 +49,10 @@ int machine_create(struct machine **machine, const struct machine_options *optio
  * `err`. The thread that calls it is the loop's.
  */
 int machine_run(struct machine *machine, struct err *err);
+
+/* Writes where the first vCPU is, for a message. Any thread, between machine_create and machine_destroy; one at a time.
+ */
+void machine_describe(struct machine *machine, char *to, size_t size);
 
 /* Stops whatever runs, at once, and releases everything; after a failure too. Takes NULL. The loop's thread. */
 void machine_destroy(struct machine *machine);

@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,12 +28,15 @@
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/sandbox_dir.h"
 #include "vmm/monitor/sigbus.h"
+#include "vmm/shared/container_of.h"
 #include "vmm/shared/description.h"
+#include "vmm/shared/end.h"
 #include "vmm/shared/sandbox_files.h"
 
 #define CONSOLE_LOG_MAX (1u << 20)
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
+#define LAST_WORDS_MAX 512u
 
 enum { EXIT_SET_UP = 125 };
 
@@ -51,7 +53,9 @@ struct vmm {
 
 	pthread_mutex_t end_lock;
 	bool ended;
-	char end_reason[16], end_text[256];
+	enum wisp_end end;
+	char end_text[256];
+	char last_words[LAST_WORDS_MAX]; /* what the guest printed last; guarded by end_lock */
 
 	uint64_t begun_ns; /* CLOCK_MONOTONIC */
 	int signal_fd;
@@ -74,7 +78,7 @@ static void write_log(void *context, enum log_level level, const char *text)
 {
 	static const char *const names[] = {"error", "warning", "info"};
 	struct vmm *v = context;
-	char line[640];
+	char line[1024];
 	struct timespec now;
 	struct tm tm;
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -92,20 +96,20 @@ static void log_progress(struct vmm *v, const char *what)
 /* Tells the sandbox's owner. */
 static void say(const char *line)
 {
-	char text[640];
+	char text[1024];
 	int n = snprintf(text, sizeof(text), "%s\n", line);
 	if (n >= (int)sizeof(text))
 		n = (int)sizeof(text) - 1;
 	(void)!send(DESCRIPTION_SOCKET_FD, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void finish(struct vmm *v, const char *reason, const char *text)
+static void finish(struct vmm *v, enum wisp_end end, const char *text)
 {
 	pthread_mutex_lock(&v->end_lock);
 	if (!v->ended) {
 		trace_mark(&v->trace, "ended");
 		v->ended = true;
-		snprintf(v->end_reason, sizeof(v->end_reason), "%s", reason);
+		v->end = end;
 		snprintf(v->end_text, sizeof(v->end_text), "%s", text);
 	}
 	pthread_mutex_unlock(&v->end_lock);
@@ -114,23 +118,51 @@ static void finish(struct vmm *v, const char *reason, const char *text)
 
 /* --- the machine's callbacks --- */
 
+static void keep_last_words(struct vmm *v, const char *data, size_t len)
+{
+	size_t room = sizeof(v->last_words) - 1;
+	if (v->ready)
+		return;
+	if (len > room) {
+		data += len - room;
+		len = room;
+	}
+	pthread_mutex_lock(&v->end_lock);
+	size_t used = strlen(v->last_words), keep = used + len > room ? room - len : used;
+	memmove(v->last_words, v->last_words + used - keep, keep);
+	for (size_t i = 0; i < len; i++)
+		v->last_words[keep + i] = data[i] ? data[i] : '?';
+	v->last_words[keep + len] = '\0';
+	pthread_mutex_unlock(&v->end_lock);
+}
+
+/* The last line that the guest printed before it was ready, for the message about a boot that failed. */
+static const char *last_line(struct vmm *v)
+{
+	char *text = v->last_words;
+	size_t length = strlen(text);
+	while (length > 0 && strchr("\r\n ", text[length - 1]))
+		text[--length] = '\0';
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] == '\r')
+			text[i] = '\n';
+	}
+	const char *newline = strrchr(text, '\n');
+	return newline ? newline + 1 : text;
+}
+
 static void on_console(void *context, const void *data, size_t len)
 {
 	struct vmm *v = context;
 	logfile_write(&v->console_log, data, len);
+	keep_last_words(v, data, len);
 	if (has(v, DESCRIPTION_ECHO))
 		(void)!write(STDERR_FILENO, data, len);
 }
 
-static void on_machine_end(void *context, enum machine_end end, const char *text)
+static void on_machine_end(void *context, enum wisp_end end, const char *text)
 {
-	static const char *const reasons[] = {[MACHINE_POWEROFF] = "poweroff",
-	        [MACHINE_REBOOT] = "reboot",
-	        [MACHINE_PANIC] = "panic",
-	        [MACHINE_TRIPLE_FAULT] = "triple-fault",
-	        [MACHINE_BOOT_FAILED] = "boot-failed",
-	        [MACHINE_ERROR] = "internal"};
-	finish(context, reasons[end], text);
+	finish(context, end, text);
 }
 
 static void on_ready(void *context)
@@ -163,13 +195,15 @@ static void start_timer(struct vmm *v, uint32_t ms)
 
 static void on_boot_timeout(struct loop_op *op, int res, uint32_t flags)
 {
-	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, timer_op));
-	char text[160];
+	struct vmm *v = container_of(op, struct vmm, timer_op);
+	char text[160], where[64];
 	(void)flags;
 	if (res != -ETIME)
 		return;
-	snprintf(text, sizeof(text), "the guest was not ready after %g s", v->description.boot_timeout_ms / 1000.0);
-	finish(v, "boot-timeout", text);
+	machine_describe(v->machine, where, sizeof(where));
+	snprintf(text, sizeof(text), "the guest was not ready after %g s, with %s",
+	        v->description.boot_timeout_ms / 1000.0, where);
+	finish(v, WISP_END_BOOT_TIMEOUT, text);
 }
 
 static void read_signal(struct vmm *v)
@@ -182,14 +216,14 @@ static void read_signal(struct vmm *v)
 /* The first asks the guest to stop in order, for as long as whoever sent it is patient; a second does not wait. */
 static void on_signal(struct loop_op *op, int res, uint32_t flags)
 {
-	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, signal_op));
+	struct vmm *v = container_of(op, struct vmm, signal_op);
 	(void)flags;
 	if (res < 0)
 		return;
 	/* The library says for how long it will wait; kill(1) does not. */
 	uint32_t grace_ms = v->signal.ssi_code == SI_QUEUE && v->signal.ssi_int > 0 ? (uint32_t)v->signal.ssi_int : 0;
 	if (v->stop_asked || !v->ready || control_poweroff(v->control, grace_ms) < 0) {
-		finish(v, "killed", "stopped hard");
+		finish(v, WISP_END_KILLED, "stopped hard");
 		return;
 	}
 	v->stop_asked = true;
@@ -206,12 +240,12 @@ static void watch_owner(struct vmm *v)
 static void end_without_owner(struct vmm *v)
 {
 	if (!has(v, DESCRIPTION_DETACH) || !v->ready)
-		finish(v, "killed", "the program that started it is gone");
+		finish(v, WISP_END_KILLED, "the program that started it is gone");
 }
 
 static void on_owner_exit(struct loop_op *op, int res, uint32_t flags)
 {
-	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, owner_exit_op));
+	struct vmm *v = container_of(op, struct vmm, owner_exit_op);
 	(void)flags;
 	if (res > 0)
 		end_without_owner(v);
@@ -242,7 +276,7 @@ static int watch_owner_exit(struct vmm *v, struct err *err)
 
 static void on_owner(struct loop_op *op, int res, uint32_t flags)
 {
-	struct vmm *v = (struct vmm *)((char *)op - offsetof(struct vmm, owner_op));
+	struct vmm *v = container_of(op, struct vmm, owner_op);
 	(void)flags;
 	if (res > 0)
 		watch_owner(v);
@@ -363,7 +397,14 @@ static int run(struct vmm *v, struct err *err)
 	return ret < 0 ? ret : machine_run(v->machine, err);
 }
 
-/* The last words: for the owner, and, where the directory stays, for everyone else. */
+static void describe_end(struct vmm *v, char *line, size_t size)
+{
+	const char *words = v->ready || v->end == WISP_END_KILLED ? "" : last_line(v);
+	snprintf(line, size, "exit %s %s%s%s%s", end_name(v->end), v->end_text,
+	        *words ? "; its last words were \"" : "", words, *words ? "\"" : "");
+}
+
+/* The last report: for the owner, and, where the directory stays, for everyone else. */
 static void report_end(struct vmm *v, const char *line)
 {
 	log_line(&v->log, LOG_INFO, "%s", line);
@@ -396,7 +437,7 @@ int main(void)
 	static struct vmm vmm; /* large, and one per process by nature */
 	struct vmm *v = &vmm;
 	struct err err = {0};
-	char line[600];
+	char line[900];
 	v->begun_ns = loop_now_ns();
 	prctl(PR_SET_NAME, "wisp-vmm");
 	umask(077);
@@ -417,7 +458,7 @@ int main(void)
 	if (ret < 0)
 		snprintf(line, sizeof(line), "error %s", err.text);
 	else
-		snprintf(line, sizeof(line), "exit %s %s", v->end_reason, v->end_text);
+		describe_end(v, line, sizeof(line));
 	report_end(v, line);
 	description_close_fds(&v->fds);
 	return ret < 0 ? EXIT_SET_UP : 0;

@@ -33,7 +33,7 @@ static void overwrite_state(int dir_fd, const char *text, size_t length)
 
 void sandbox_dir_write_state(int dir_fd, const char *line)
 {
-	char text[640];
+	char text[1024];
 	int n = snprintf(text, sizeof(text), "%s\n", line);
 	size_t length = n < (int)sizeof(text) ? (size_t)n : sizeof(text) - 1;
 	text[length - 1] = '\n';
