@@ -499,7 +499,7 @@ static uint64_t blk_features(const struct blk_options *opt, unsigned queues)
 	uint64_t features =
 	        1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY;
 	/* A device that does not keep the promise must not make it: section 5.2.6.2, the note at its end. */
-	if (opt->cache != BLK_UNSAFE)
+	if (!opt->ignore_flushes)
 		features |= 1ull << VIRTIO_BLK_F_FLUSH;
 	if (queues > 1)
 		features |= 1ull << VIRTIO_BLK_F_MQ;
@@ -552,12 +552,12 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	blk->fd = -1; /* the caller's until all is done */
 	blk->buffered_fd = -1;
 	blk->readonly = opt->readonly;
-	blk->sync_ignored = opt->cache == BLK_UNSAFE;
+	blk->sync_ignored = opt->ignore_flushes;
 	memcpy(blk->id, opt->id, sizeof(blk->id));
 	int ret = virtio_init(&blk->dev, &blk_type, env, queues, blk_features(opt, queues), err);
 	if (ret == 0)
 		ret = find_size(blk, opt->fd, err);
-	if (ret == 0 && opt->cache == BLK_DIRECT)
+	if (ret == 0 && opt->direct)
 		ret = blk->buffered_fd = blk_file_reopen(opt->fd, opt->readonly, err);
 	if (ret < 0) {
 		virtio_destroy(&blk->dev);

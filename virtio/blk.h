@@ -7,18 +7,13 @@
 
 #include "virtio/device.h"
 
-enum blk_cache {
-	BLK_WRITEBACK, /* the host's page cache; a flush of the guest reaches stable storage (fdatasync) */
-	BLK_DIRECT,    /* the same guarantee, bypassing the page cache: `fd` was opened with O_DIRECT */
-	BLK_UNSAFE,    /* the host's page cache, and flushes do nothing: for disks that do not outlive the VM */
-};
-
 struct blk_options {
 	int fd; /* a regular file or a block device, always taken as raw sectors */
 	bool readonly;
-	enum blk_cache cache;
-	unsigned queues; /* 0: one; at most VIRTIO_QUEUES_MAX */
-	char id[20];     /* the serial number; not terminated if all 20 bytes are used */
+	bool direct;         /* `fd` was opened with O_DIRECT: requests bypass the page cache */
+	bool ignore_flushes; /* the guest's flushes do nothing: for data that may be lost with the host */
+	unsigned queues;     /* 0: one; at most VIRTIO_QUEUES_MAX */
+	char id[20];         /* the serial number; not terminated if all 20 bytes are used */
 };
 
 /*

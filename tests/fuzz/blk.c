@@ -79,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	        .fd = dup(disk_file()),
 	        .readonly = kind & 1,
 	        .queues = kind & 4 ? 4 : 1,
-	        .cache = kind & 2 ? BLK_UNSAFE : BLK_WRITEBACK,
+	        .ignore_flushes = kind & 2,
 	        .id = "fuzzed",
 	};
 	MUST(blk_create(&m.dev, &m.env, &options, &err) == 0);

@@ -57,7 +57,7 @@ static void test_direct(void)
 	int direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (direct < 0)
 		SKIP("the file system of /var/tmp has no O_DIRECT");
-	REQUIRE(disk_open_on(&t, direct, &(struct blk_options){.cache = BLK_DIRECT}, BLK_FEATURES));
+	REQUIRE(disk_open_on(&t, direct, &(struct blk_options){.direct = true}, BLK_FEATURES));
 	close(t.fd);
 	t.fd = fd;         /* which reads at any alignment */
 	round_trip(&t, 9); /* neither addresses nor sector are aligned */
@@ -309,7 +309,7 @@ static void test_eio(void)
 static void test_flush_modes(void)
 {
 	struct disk t;
-	REQUIRE(disk_open(&t, &(struct blk_options){.cache = BLK_UNSAFE}));
+	REQUIRE(disk_open(&t, &(struct blk_options){.ignore_flushes = true}));
 	CHECK(!(t.d.features >> VIRTIO_BLK_F_FLUSH & 1));
 	round_trip(&t, 3);
 	disk_close(&t);

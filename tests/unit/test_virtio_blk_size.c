@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 /* A file that ends inside its last sector: nothing of it is lost, and the rest of the sector is zeros. */
-static void tail(enum blk_cache cache)
+static void tail(bool direct)
 {
 	char path[64];
 	struct disk t;
@@ -18,11 +18,11 @@ static void tail(enum blk_cache cache)
 	pattern(data, sizeof(data), 3);
 	REQUIRE(fd >= 0 && write(fd, data, sizeof(data)) == (long)sizeof(data));
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	int disk = open(path, O_RDWR | O_CLOEXEC | (cache == BLK_DIRECT ? O_DIRECT : 0));
+	int disk = open(path, O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
 	close(fd);
 	if (disk < 0)
 		SKIP("the file system of /var/tmp has no O_DIRECT");
-	REQUIRE(disk_open_on(&t, disk, &(struct blk_options){.cache = cache}, BLK_FEATURES));
+	REQUIRE(disk_open_on(&t, disk, &(struct blk_options){.direct = direct}, BLK_FEATURES));
 	fcntl(t.fd, F_SETFL, 0); /* reads at any alignment */
 	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG), 2);
 	uint64_t area = guest_alloc(&t.g, 8192, 4096);
@@ -62,12 +62,12 @@ static void tail(enum blk_cache cache)
 
 static void test_tail(void)
 {
-	tail(BLK_WRITEBACK);
+	tail(false);
 }
 
 static void test_tail_direct(void)
 {
-	tail(BLK_DIRECT);
+	tail(true);
 }
 
 static uint64_t capacity(struct disk *t)

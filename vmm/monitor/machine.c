@@ -161,7 +161,8 @@ static int add_disk(struct machine *m, const struct description_disk *disk, int 
 {
 	struct blk_options options = {.fd = *fd,
 	        .readonly = disk->read_only,
-	        .cache = (enum blk_cache)disk->cache,
+	        .direct = disk->cache == WISP_CACHE_DIRECT,
+	        .ignore_flushes = disk->cache == WISP_CACHE_UNSAFE,
 	        .queues = m->cpus < VIRTIO_QUEUES_MAX ? m->cpus : VIRTIO_QUEUES_MAX};
 	struct virtio_dev *dev;
 	int ret = blk_create(&dev, &m->env, &options, err);
