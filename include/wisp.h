@@ -333,6 +333,12 @@ WISP_API int wisp_get_sandbox_fd(const struct wisp_sandbox *sandbox);
  */
 WISP_API int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error);
 
+/*
+ * Tells the guest that disks may have another size: call it after a disk's file has grown. What the guest then does
+ * with the room is its own business (resize2fs, say). Returns before the guest has noticed.
+ */
+WISP_API int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error);
+
 /* Ends the sandbox at once, as a power failure does. Returns when it has ended; 0 if it had already. */
 WISP_API int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error);
 

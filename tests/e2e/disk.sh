@@ -31,6 +31,21 @@ t_extra_disks() {
 	equal "vdc is read-only" "$(tail -n 1 out)" 1
 }
 
+# A disk that grows under a running sandbox, as the guest's kernel and its file system see it.
+t_disk_grows() {
+	truncate -s 16M disk
+	mkfs.ext4 -q disk
+	wisp create -n box --disk ./disk >/dev/null
+	equal before "$(wisp exec box -- cat /sys/block/vdb/size)" 32768
+	truncate -s 32M disk
+	check refresh wisp refresh box
+	has_grown() { [ "$(wisp exec box -- cat /sys/block/vdb/size)" = 65536 ]; }
+	check "the guest sees it" wait_until has_grown
+	check "the new end can be written" wisp exec box -- dd if=/dev/zero of=/dev/vdb bs=512 seek=65535 count=1
+	wisp stop box && wisp rm box
+	expect 125 "there is no sandbox" wisp refresh box
+}
+
 # Written and flushed with each cache mode, read back with the next after a restart.
 t_cache_modes() {
 	truncate -s 16M disk

@@ -32,6 +32,7 @@ static void sandbox_calls(void)
 	REFUSED("sandbox", wisp_wait_ready(NULL, 0, &error));
 	REFUSED("sandbox", wisp_stop_sandbox(NULL, 0, &error));
 	REFUSED("sandbox", wisp_kill_sandbox(NULL, &error));
+	REFUSED("sandbox", wisp_refresh_disks(NULL, &error));
 	REFUSED("sandbox", wisp_wait_sandbox(NULL, 0, NULL, &error));
 	REFUSED("sandbox", wisp_read_trace(NULL, &text, NULL, &error));
 	REFUSED("text", wisp_read_trace(f.sandbox, NULL, NULL, &error));

@@ -14,6 +14,7 @@ const struct cli_verb *const cli_verbs[] = {
         &cli_logs,
         &cli_cp,
         &cli_stop,
+        &cli_refresh,
         &cli_rm,
         &cli_doctor,
         &cli_bench,

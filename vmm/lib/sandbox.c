@@ -277,6 +277,15 @@ int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	return 0;
 }
 
+int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
+	if (state_probe(sandbox->dir_fd) != STATE_HELD)
+		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running", sandbox->name);
+	return send_signal(sandbox, SIGUSR1, 0, error);
+}
+
 int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
 {
 	if (lib_is_null(sandbox, "sandbox", error))

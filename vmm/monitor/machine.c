@@ -55,6 +55,7 @@ struct machine {
 	unsigned cpus;
 	struct vcpu vcpu[WISP_CPUS_MAX];
 	unsigned devices;
+	unsigned disks; /* the first of them */
 	struct virtio_dev *device[DEVICES_MAX];
 	struct virtio_dev *vsock; /* one of them, or NULL */
 	struct virtio_mmio transport[DEVICES_MAX];
@@ -169,6 +170,7 @@ static int add_disk(struct machine *m, const struct description_disk *disk, int 
 	if (ret < 0)
 		return ret;
 	*fd = -1;
+	m->disks++;
 	return add_device(m, dev, err);
 }
 
@@ -399,6 +401,15 @@ int machine_run(struct machine *m, struct err *err)
 	if (ret == 0 && (ret = loop_run(m->env.loop)) < 0)
 		err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
 	return ret;
+}
+
+void machine_refresh_disks(struct machine *m)
+{
+	for (unsigned i = 0; i < m->disks; i++) {
+		struct err err = {0};
+		if (blk_resized(m->device[i], &err) < 0)
+			log_line(m->env.log, LOG_WARN, "disk %u: %s", i, err.text);
+	}
 }
 
 void machine_describe(struct machine *m, char *to, size_t size)

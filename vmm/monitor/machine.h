@@ -50,6 +50,9 @@ int machine_create(struct machine **machine, const struct machine_options *optio
  */
 int machine_run(struct machine *machine, struct err *err);
 
+/* Tells the guest of disks whose size has changed. What fails is logged. The loop's thread. */
+void machine_refresh_disks(struct machine *machine);
+
 /* Writes where the first vCPU is, for a message. Any thread, between machine_create and machine_destroy; one at a time.
  */
 void machine_describe(struct machine *machine, char *to, size_t size);

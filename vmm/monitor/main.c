@@ -213,13 +213,21 @@ static void read_signal(struct vmm *v)
 	loop_start(v->loop, sqe, &v->signal_op);
 }
 
-/* The first asks the guest to stop in order, for as long as whoever sent it is patient; a second does not wait. */
+/*
+ * SIGUSR1: disks have changed their size. Of the others the first asks the guest to stop in order, within the sender's
+ * grace; a second does not wait.
+ */
 static void on_signal(struct loop_op *op, int res, uint32_t flags)
 {
 	struct vmm *v = container_of(op, struct vmm, signal_op);
 	(void)flags;
 	if (res < 0)
 		return;
+	if (v->signal.ssi_signo == SIGUSR1) {
+		machine_refresh_disks(v->machine);
+		read_signal(v);
+		return;
+	}
 	/* The library says for how long it will wait; kill(1) does not. */
 	uint32_t grace_ms = v->signal.ssi_code == SI_QUEUE && v->signal.ssi_int > 0 ? (uint32_t)v->signal.ssi_int : 0;
 	if (v->stop_asked || !v->ready || control_poweroff(v->control, grace_ms) < 0) {
@@ -309,6 +317,7 @@ static void block_signals(struct vmm *v)
 	sigaddset(&v->signals, SIGTERM);
 	sigaddset(&v->signals, SIGINT);
 	sigaddset(&v->signals, SIGHUP);
+	sigaddset(&v->signals, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &v->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
