@@ -171,6 +171,11 @@ static void log_lines(void)
 	                            "3,\"signal\":0,\"timeout\":false}";
 	REQUIRE(logline_parse(event, sizeof(event) - 1, &line));
 	CHECK_STR(line.data.text, "code=3 signal=0 timeout=false");
+	/* The guest's clock may say anything. */
+	static const char late[] =
+	        "{\"time\":\"3369-01-02T03:04:05.1Z\",\"session\":1,\"stream\":\"stdout\",\"data\":\"\"}";
+	REQUIRE(logline_parse(late, sizeof(late) - 1, &line));
+	CHECK_EQ(line.time_ns, INT64_MAX);
 	static const char *const bad[] = {"", "{", "{}", "null", "{\"stream\":\"stdout\"", "{\"stream\":\"x\",}",
 	        "{\"time\":\"never\",\"stream\":\"x\"}", "{\"stream\":\"\\x\"}", "{\"stream\":\"\\ud800\"}",
 	        "{\"stream\":\"stdout\"} more", "[\"stream\"]", "{\"stream\":{}}"};

@@ -133,7 +133,10 @@ static bool parse_time(const char *text, int64_t *ns)
 		for (rest++; isdigit((unsigned char)*rest); rest++, unit /= 10)
 			fraction += (*rest - '0') * unit;
 	}
-	*ns = (int64_t)timegm(&tm) * NS_PER_S + fraction;
+	/* The time is the guest's: one that no int64_t holds is as far away as one can be. */
+	int64_t seconds = timegm(&tm);
+	if (__builtin_mul_overflow(seconds, NS_PER_S, ns) || __builtin_add_overflow(*ns, fraction, ns))
+		*ns = seconds < 0 ? INT64_MIN : INT64_MAX;
 	return strcmp(rest, "Z") == 0;
 }
 

@@ -101,8 +101,9 @@ static int read_more(struct wisp_logs *logs)
 static int next_line(struct wisp_logs *logs, char **line, size_t *length)
 {
 	for (;;) {
-		char *from = logs->text.text + logs->at;
-		char *newline = logs->text.length > logs->at ? memchr(from, '\n', logs->text.length - logs->at) : NULL;
+		size_t left = logs->text.length - logs->at;
+		char *from = left > 0 ? logs->text.text + logs->at : NULL;
+		char *newline = from ? memchr(from, '\n', left) : NULL;
 		if (newline) {
 			*newline = '\0';
 			*line = from;
@@ -110,7 +111,7 @@ static int next_line(struct wisp_logs *logs, char **line, size_t *length)
 			logs->at += *length + 1;
 			return 1;
 		}
-		if (logs->text.length - logs->at > LINE_LIMIT)
+		if (left > LINE_LIMIT)
 			logs->at = logs->text.length;
 		int r = read_more(logs);
 		if (r <= 0)
