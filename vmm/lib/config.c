@@ -106,17 +106,24 @@ static void take(struct config *config, const char *key, char *value)
 		config->disks[config->disk_count++] = value;
 }
 
+static size_t count_lines(const char *text, const char *start)
+{
+	size_t count = 0;
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		count += strncmp(line, start, strlen(start)) == 0;
+	}
+	return count;
+}
+
 int config_read(int dirfd, struct config *config)
 {
 	*config = (struct config){0};
 	config->text = lib_read_file(dirfd, SANDBOX_FILES_CONFIG, CONFIG_MAX, NULL);
 	if (!config->text)
 		return -errno;
-	size_t lines = 1;
-	for (const char *at = config->text; (at = strchr(at, '\n')); at++)
-		lines++;
-	config->env = calloc(lines + 1, sizeof(*config->env));
-	config->disks = calloc(lines + 1, sizeof(*config->disks));
+	config->env = calloc(count_lines(config->text, "env=") + 1, sizeof(*config->env));
+	config->disks = calloc(count_lines(config->text, "disk=") + 1, sizeof(*config->disks));
 	if (!config->env || !config->disks) {
 		config_free(config);
 		return -ENOMEM;
