@@ -11,6 +11,7 @@ SAN ?=
 B ?= build$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
 comma := ,
 PREFIX ?= /usr/local
+SO := libwisp.so.$(shell sed -nE 's/^\#define WISP_SO_VERSION //p' include/wisp.h)
 VERSION := $(shell sed -nE 's/^\#define WISP_VERSION_(MAJOR|MINOR|PATCH) //p' include/wisp.h | paste -sd .)
 
 # The processor that the monitor and the guest are built for. Names a folder of vmm/monitor.
@@ -115,13 +116,13 @@ $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 $(B)/libwisp-internal.a: $(call obj,$(lib_src))
 	rm -f $@ && ar rcs $@ $^
 
-$(B)/lib/libwisp.so.0: $(call obj,$(lib_src)) vmm/lib/libwisp.map
+$(B)/lib/$(SO): $(call obj,$(lib_src)) vmm/lib/libwisp.map
 	@mkdir -p $(@D)
 	$(call step,LD)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libwisp.so.0 -Wl,--version-script=vmm/lib/libwisp.map \
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SO) -Wl,--version-script=vmm/lib/libwisp.map \
 	    $(if $(SAN),,-Wl,-z,defs) $(call obj,$(lib_src)) -o $@
-$(B)/lib/libwisp.so: $(B)/lib/libwisp.so.0
-	ln -sf libwisp.so.0 $@
+$(B)/lib/libwisp.so: $(B)/lib/$(SO)
+	ln -sf $(SO) $@
 
 $(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
@@ -333,7 +334,7 @@ install: all guest man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/wisp $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 	    $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
-	install $(B)/lib/libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/ && ln -sf libwisp.so.0 $(DESTDIR)$(PREFIX)/lib/libwisp.so
+	install $(B)/lib/$(SO) $(DESTDIR)$(PREFIX)/lib/ && ln -sf $(SO) $(DESTDIR)$(PREFIX)/lib/libwisp.so
 	install -m 644 $(B)/lib/libwisp.a $(DESTDIR)$(PREFIX)/lib/
 	install $(W)/wisp-vmm $(W)/wisp-bench $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/

@@ -103,7 +103,10 @@ void agent_client_failed(
 	struct {
 		struct proto_failed failed;
 		char message[sizeof(failure->message)];
-	} payload = {.failed = {.error = (uint32_t)failure->error, .kind = failure->kind, .stage = failure->stage}};
+	} payload = {.failed = {.session = id,
+	                     .error = (uint32_t)failure->error,
+	                     .kind = failure->kind,
+	                     .stage = failure->stage}};
 	size_t length = strlen(failure->message);
 	memcpy(payload.message, failure->message, length);
 	length += sizeof(payload.failed);

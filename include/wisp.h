@@ -27,12 +27,24 @@
  * success it leaves that structure unchanged.
  *
  * NULL. Errors and options may be NULL, and other pointers where a description says so. Otherwise, a call that gets
- *NULL returns -EINVAL with WISP_ERR_INVALID, or, if it has no error to return, one of -1, 0, NULL and "".
+ * NULL returns -EINVAL with WISP_ERR_INVALID, or, if it has no error to return, one of -1, 0, NULL and "".
  *
  * Options. Every options structure begins with `size`. Set it to sizeof the structure, and set the options that you do
  * not use to zero, which is each option's default. NULL instead of a structure means all defaults. A program that was
  * compiled with another version of this header works: the library refuses options that it does not know, unless they
  * are zero. It copies options, strings and arrays, which therefore need to be valid only during the call.
+ *
+ * Arrays. Where options point to an array of structures, they also hold the size of an element: `disk_size` is
+ * sizeof(struct wisp_disk). Elements of another version are treated as options are. Zero the fields that you do not
+ * use.
+ *
+ * Descriptors. An option that is a descriptor, and may be absent, is a pointer to an int: NULL means none, and 0 is a
+ * descriptor like any other.
+ *
+ * Results. The library allocates the structures that it returns, and a later version may append fields to them: read
+ * them through the pointer that you got, and do not embed them or copy them as a whole into something that another
+ * version of this header described. You allocate struct wisp_error and struct wisp_exit_status, whose sizes never
+ * change, and struct wisp_host_info, which has a `size` as options do.
  *
  * Objects. You own an object that a call stores through a pointer to a pointer; release it with the call that its
  * description names. Releasing NULL does nothing. The library owns an object that a call returns as a pointer to const;
@@ -80,12 +92,14 @@ struct wisp_logs;    /* reads a sandbox's log */
 
 /* The version of this header. */
 #define WISP_VERSION_MAJOR 0
-#define WISP_VERSION_MINOR 1
+#define WISP_VERSION_MINOR 2
 #define WISP_VERSION_PATCH 0
 /* The version as one number, for comparisons: 1.2.3 is 1002003. */
 #define WISP_VERSION_NUMBER (WISP_VERSION_MAJOR * 1000000 + WISP_VERSION_MINOR * 1000 + WISP_VERSION_PATCH)
+/* The number of the shared library, libwisp.so.1. It grows when programs have to be compiled again. */
+#define WISP_SO_VERSION 1
 
-/* Returns the version of the library that is linked, such as "0.1.0". The string is static. */
+/* Returns the version of the library that is linked, such as "0.2.0". The string is static. */
 WISP_API const char *wisp_get_version(void);
 
 /* ---- Errors ------------------------------------------------------------------------------------------------------ */
@@ -245,6 +259,7 @@ struct wisp_create_options {
 	const char *overlay; /* a disk file that keeps the changes to a read-only image; NULL: they stay in memory */
 	const struct wisp_disk *disks; /* further disks, in the order of their names in the guest */
 	size_t disk_count;
+	size_t disk_size; /* with disks: sizeof(struct wisp_disk) */
 	/* Defaults for the executions in this sandbox, each of which an execution's own option replaces. */
 	const char *const *env; /* "NAME=value" strings, ended by NULL */
 	const char *workdir;    /* an absolute path; NULL: "/" */
@@ -265,11 +280,12 @@ struct wisp_create_options {
 	 * handle is closed or this process ends, in whatever way.
 	 */
 	bool detach;
-	bool keep;      /* keep the sandbox's directory with its logs after its end, until wisp_remove_sandbox */
-	bool console;   /* write the kernel's messages to console.log from the first on; this slows the boot down */
-	bool no_wait;   /* return as soon as the monitor is started: then call wisp_wait_ready */
-	int console_fd; /* with console: the monitor also writes the messages here, for instance to 2; 0:
-	                   nowhere else */
+	bool keep;    /* keep the sandbox's directory with its logs after its end, until wisp_remove_sandbox */
+	bool console; /* write the kernel's messages to console.log from the first on; this slows the boot down */
+	bool no_wait; /* return as soon as the monitor is started (a directory is packed before): then call
+	                 wisp_wait_ready */
+	const int
+	        *console_fd; /* with console: the monitor also writes the messages to this descriptor; NULL: to none */
 	const char *kernel_args; /* further parameters for the guest's kernel, separated by spaces; NULL: none */
 	/*
 	 * For measurements. The monitor notes when it reaches each stage of the sandbox's life. At the end it writes
@@ -382,6 +398,13 @@ enum wisp_sandbox_state {
 	WISP_SANDBOX_STALE = 4,   /* its monitor died without a record; the next sandbox of this name replaces it */
 };
 
+/*
+ * Stores the state of the handle's sandbox in *state, without waiting. A sandbox whose directory is gone is
+ * WISP_SANDBOX_STOPPED. The handle stays that of one sandbox: another one that took over the name does not count.
+ */
+WISP_API int wisp_get_sandbox_state(
+        struct wisp_sandbox *sandbox, enum wisp_sandbox_state *state, struct wisp_error *error);
+
 /* The strings and `env` are valid as long as the structure. A string is never NULL. */
 struct wisp_sandbox_info {
 	const char *name;
@@ -468,7 +491,12 @@ struct wisp_exec_options {
 	int64_t timeout_ms;
 	const struct wisp_rlimit *rlimits;
 	size_t rlimit_count;
-	bool tty;      /* stdin, stdout and stderr are a pseudo-terminal; all output arrives as stdout */
+	size_t rlimit_size; /* with rlimits: sizeof(struct wisp_rlimit) */
+	/*
+	 * Stdin, stdout and stderr are a pseudo-terminal, and all output arrives as stdout. TERM is "xterm-256color" if
+	 * `env` does not set it. Without a tty, TERM is set by `env` alone.
+	 */
+	bool tty;
 	uint16_t rows; /* of the terminal; 0: 24 */
 	uint16_t cols; /* of the terminal; 0: 80 */
 	enum wisp_stdin_mode stdin_mode;
@@ -479,11 +507,13 @@ struct wisp_exec_options {
 	size_t output_limit; /* 0: WISP_OUTPUT_LIMIT_DEFAULT */
 };
 
+/* Its size never changes: a later version may give a name to what is reserved, and fill it in. */
 struct wisp_exit_status {
-	int code;       /* -1 if a signal ended the program */
-	int signal;     /* the guest's number of that signal; 0 if the program exited */
-	bool success;   /* code is 0 */
-	bool timed_out; /* it was killed by its timeout */
+	int code;             /* -1 if a signal ended the program */
+	int signal;           /* the guest's number of that signal; 0 if the program exited */
+	bool success;         /* code is 0 */
+	bool timed_out;       /* it was killed by its timeout */
+	uint8_t reserved[22]; /* zero */
 };
 
 /* A collected execution. The data is valid as long as the structure. */
@@ -566,8 +596,12 @@ enum wisp_event_type {
 	WISP_EVENT_DROPPED = 4,     /* `dropped` bytes of output were lost here */
 	WISP_EVENT_STDIN_ERROR = 5, /* has errnum, errno_name and message: stdin is closed, the session continues */
 	WISP_EVENT_EXITED = 6,      /* has status: the program has ended, and all its output was delivered */
-	WISP_EVENT_FAILED = 7,      /* has failure, stage, errnum, errno_name and message: the program did not start */
-	WISP_EVENT_DONE = 8,        /* the last event; every further call returns it again */
+	/*
+	 * The program did not start. Has failure, stage, errnum, errno_name and message, and the id under which
+	 * exec.log has this event: no session has that id.
+	 */
+	WISP_EVENT_FAILED = 7,
+	WISP_EVENT_DONE = 8, /* the last event; every further call returns it again */
 };
 
 /* Fields that an event of this type does not have are zero. A string is never NULL. */
@@ -605,6 +639,10 @@ WISP_API int wisp_get_session_fd(struct wisp_session *session);
  * without limit until the program has started. -ENOENT if it did not start: the event says why.
  */
 WISP_API int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_error *error);
+/* Stores the pid of the session's program, in the guest, in *pid. Waits and fails as wisp_get_session_id does. */
+WISP_API int wisp_get_session_pid(struct wisp_session *session, uint32_t *pid, struct wisp_error *error);
+/* Returns whether the session has a tty. */
+WISP_API bool wisp_session_has_tty(struct wisp_session *session);
 
 /*
  * Waits for the program's end, discards its output, and stores its status in *status, which may be NULL. A program that
@@ -722,20 +760,20 @@ WISP_API int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *
 
 struct wisp_attach_options {
 	size_t size;
-	int input_fd;  /* a terminal; 0, the default, is stdin */
-	int output_fd; /* the same terminal; 0: input_fd */
+	int input_fd;         /* a terminal; 0, the default, is stdin */
+	const int *output_fd; /* the same terminal; NULL: input_fd */
 	/*
 	 * The keys that detach, separated by commas. A key is a character, or "ctrl-" and one of a-z [ \ ] ^ _ @. NULL:
 	 * "ctrl-]". Keys that turn out not to be the whole sequence are sent to the program.
 	 */
 	const char *detach_keys;
 	/*
-	 * The caller's descriptors; 0: none. The library installs no signal handlers. It reads and discards what
+	 * The caller's descriptors; NULL: none. The library installs no signal handlers. It reads and discards what
 	 * resize_fd has, and then updates the session's size: for instance a signalfd(2) of SIGWINCH. It stops when
 	 * cancel_fd becomes readable, and does not read from it.
 	 */
-	int resize_fd;
-	int cancel_fd;
+	const int *resize_fd;
+	const int *cancel_fd;
 };
 
 /*

@@ -30,10 +30,11 @@ int main(void)
 	        .state_root = getenv("WISP_STATE") ? getenv("WISP_STATE") : "/run/wisp",
 	        .libdir = getenv("WISP_LIBDIR"),
 	};
+	int resize_fd = signal_descriptor(SIGWINCH, SIGWINCH), cancel_fd = signal_descriptor(SIGTERM, SIGHUP);
 	struct wisp_attach_options attach = {
 	        .size = sizeof(attach),
-	        .resize_fd = signal_descriptor(SIGWINCH, SIGWINCH),
-	        .cancel_fd = signal_descriptor(SIGTERM, SIGHUP),
+	        .resize_fd = &resize_fd,
+	        .cancel_fd = &cancel_fd,
 	        .detach_keys = "ctrl-]",
 	};
 	struct wisp_sandbox *sandbox;

@@ -92,8 +92,8 @@ static void *attach(void *context)
 	struct wisp_attach_options options = {.size = sizeof(options),
 	        .input_fd = job->t->tty,
 	        .detach_keys = job->keys,
-	        .resize_fd = job->t->resize,
-	        .cancel_fd = job->t->cancel};
+	        .resize_fd = &job->t->resize,
+	        .cancel_fd = &job->t->cancel};
 	struct wisp_exec_options exec = {.size = sizeof(exec), .timeout_ms = job->timeout_ms};
 	if (job->reattach) {
 		struct wisp_open_options open = {.size = sizeof(open), .write = true};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sandbox's life, with a monitor that obeys the contract and has no machine (test_lib.h). */
 #include <sched.h>
+
 #include "tests/unit/test_place.h"
 
 static void create_exec_close(void)

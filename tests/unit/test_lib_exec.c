@@ -309,7 +309,8 @@ static void rlimits(void)
 {
 	BEGIN(f);
 	struct wisp_rlimit limits[] = {{"nofile", 123, 456}, {"core", 0, 0}};
-	struct wisp_exec_options options = {.size = sizeof(options), .rlimits = limits, .rlimit_count = 2};
+	struct wisp_exec_options options = {
+	        .size = sizeof(options), .rlimits = limits, .rlimit_count = 2, .rlimit_size = sizeof(limits[0])};
 	check_stdout(&f, "ulimit -Sn; ulimit -Hn; ulimit -c", &options, "123\n456\n0\n");
 	limits[1] = (struct wisp_rlimit){"speed", 1, 1};
 	output = shell(&f, "true", &options, &error);
@@ -329,7 +330,8 @@ static void all_sixteen_rlimits(void)
 	        "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"};
 	for (size_t i = 0; i < 16; i++) {
 		struct wisp_rlimit limit = {names[i], 1ull << 30, WISP_RLIMIT_INFINITY};
-		struct wisp_exec_options options = {.size = sizeof(options), .rlimits = &limit, .rlimit_count = 1};
+		struct wisp_exec_options options = {
+		        .size = sizeof(options), .rlimits = &limit, .rlimit_count = 1, .rlimit_size = sizeof(limit)};
 		if (strcmp(names[i], "nofile") == 0)
 			limit = (struct wisp_rlimit){names[i], 100, 200};
 		const char *argv[] = {"true", NULL};

@@ -23,6 +23,7 @@ static void sandbox_calls(void)
 	struct fixture f;
 	struct wisp_sandbox *sandbox;
 	struct wisp_sandbox_info *info;
+	enum wisp_sandbox_state state;
 	struct wisp_output *output;
 	struct wisp_session *session;
 	struct wisp_session_info **sessions;
@@ -33,6 +34,8 @@ static void sandbox_calls(void)
 	REFUSED("sandbox", wisp_stop_sandbox(NULL, 0, &error));
 	REFUSED("sandbox", wisp_kill_sandbox(NULL, &error));
 	REFUSED("sandbox", wisp_refresh_disks(NULL, &error));
+	REFUSED("sandbox", wisp_get_sandbox_state(NULL, &state, &error));
+	REFUSED("state", wisp_get_sandbox_state(f.sandbox, NULL, &error));
 	REFUSED("sandbox", wisp_wait_sandbox(NULL, 0, NULL, &error));
 	REFUSED("sandbox", wisp_read_trace(NULL, &text, NULL, &error));
 	REFUSED("text", wisp_read_trace(f.sandbox, NULL, NULL, &error));
@@ -72,6 +75,7 @@ static void session_calls(void)
 	const struct wisp_event *event;
 	const char *text;
 	uint64_t id;
+	uint32_t pid;
 	const struct wisp_exec_options options = {.size = sizeof(options), .stdin_mode = WISP_STDIN_PIPE};
 	REQUIRE(fixture_start(&f, config));
 	REQUIRE(wisp_exec_stream(f.sandbox, command, &options, &session, NULL) == 0);
@@ -80,6 +84,8 @@ static void session_calls(void)
 	REFUSED("event", wisp_recv_event(session, 0, NULL, &error));
 	REFUSED("session", wisp_get_session_id(NULL, &id, &error));
 	REFUSED("id", wisp_get_session_id(session, NULL, &error));
+	REFUSED("session", wisp_get_session_pid(NULL, &pid, &error));
+	REFUSED("pid", wisp_get_session_pid(session, NULL, &error));
 	REFUSED("session", wisp_wait_session(NULL, NULL, &error));
 	REFUSED("session", wisp_collect_output(NULL, &output, &error));
 	REFUSED("output", wisp_collect_output(session, NULL, &error));
@@ -127,6 +133,7 @@ static void getters(void)
 	CHECK_STR(wisp_get_sandbox_dir(NULL), "");
 	CHECK_EQ(wisp_get_sandbox_fd(NULL), -1);
 	CHECK_EQ(wisp_get_session_fd(NULL), -1);
+	CHECK(!wisp_session_has_tty(NULL));
 	CHECK_EQ(wisp_get_stdin_fd(NULL), -1);
 	CHECK_EQ(wisp_get_logs_fd(NULL), -1);
 	CHECK_EQ(wisp_get_control_id(NULL), 0);

@@ -25,7 +25,8 @@ UNUSED static bool make_place(struct place *p)
 	        .state_root = p->root,
 	        .libdir = p->lib,
 	        .kernel = p->kernel,
-	        .name = "box"};
+	        .name = "box",
+	        .disk_size = sizeof(struct wisp_disk)};
 	return make_libdir(p->lib);
 }
 

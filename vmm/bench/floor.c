@@ -141,7 +141,7 @@ static int start(const struct bench *bench, const char *dir, int console_fd, str
 	        .keep = true,
 	        .trace = true,
 	        .console = console_fd > 0,
-	        .console_fd = console_fd};
+	        .console_fd = console_fd > 0 ? &console_fd : NULL};
 	return wisp_create_sandbox(&options, sandbox, error);
 }
 

@@ -159,5 +159,6 @@ void cli_fill_execution(const struct cli_execution *execution, struct wisp_exec_
 	        .timeout_ms = execution->timeout_ms,
 	        .rlimits = execution->rlimits,
 	        .rlimit_count = execution->rlimit_count,
+	        .rlimit_size = sizeof(*execution->rlimits),
 	};
 }

@@ -140,6 +140,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .overlay = machine->overlay,
 	        .disks = machine->disks,
 	        .disk_count = machine->disk_count,
+	        .disk_size = sizeof(*machine->disks),
 	        .hostname = machine->hostname,
 	        .shell = machine->shell,
 	        .libdir = places->libdir,

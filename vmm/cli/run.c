@@ -53,7 +53,8 @@ static int run(const struct cli_call *call)
 	cli_fill_machine(&options->machine, call->places, call->operands[0], &create);
 	create.name = options->name;
 	create.console = options->console;
-	create.console_fd = options->console ? STDERR_FILENO : 0;
+	static const int console_fd = STDERR_FILENO;
+	create.console_fd = options->console ? &console_fd : NULL;
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;

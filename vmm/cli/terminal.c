@@ -129,12 +129,13 @@ static int bridge(struct bridged *bridged, const char *detach_keys, struct wisp_
 		return cli_fail("-t requires standard input to be a terminal; omit -t, or run wisp from a terminal");
 	int cancel_fd = open_signals(ending, sizeof(ending) / sizeof(ending[0]));
 	int resize_fd = open_signals(resizing, 1);
+	int output_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDIN_FILENO;
 	struct wisp_attach_options attach = {
 	        .size = sizeof(attach),
-	        .output_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDIN_FILENO,
+	        .output_fd = &output_fd,
 	        .detach_keys = detach_keys,
-	        .resize_fd = resize_fd > 0 ? resize_fd : 0,
-	        .cancel_fd = cancel_fd > 0 ? cancel_fd : 0,
+	        .resize_fd = resize_fd >= 0 ? &resize_fd : NULL,
+	        .cancel_fd = cancel_fd >= 0 ? &cancel_fd : NULL,
 	};
 	struct guard guard = start_guard();
 	int r = bridged->session ? wisp_attach_session(bridged->session, &attach, &status, error)

@@ -23,7 +23,8 @@ struct attach {
 	struct wisp_attach_options options;
 	struct keys keys;
 	struct termios saved;
-	int output_fd;   /* our own, non-blocking; -1: options.output_fd is written in small pieces */
+	int output_fd;   /* our own, non-blocking; -1: shown_fd is written in small pieces */
+	int shown_fd;    /* the caller's */
 	bool writes;     /* this client is the session's writer */
 	bool stdin_done; /* the program reads no more */
 	bool detach;     /* the keys were typed: detach once `typed` is sent, or at once if it cannot be */
@@ -95,7 +96,7 @@ static int open_output(int fd)
 static void show(struct attach *attach)
 {
 	while (attach->shown_length > 0) {
-		int fd = attach->output_fd >= 0 ? attach->output_fd : attach->options.output_fd;
+		int fd = attach->output_fd >= 0 ? attach->output_fd : attach->shown_fd;
 		size_t piece = attach->shown_length;
 		if (attach->output_fd < 0 && piece > 256)
 			piece = 256; /* a terminal that polls writable takes this much without blocking */
@@ -203,20 +204,26 @@ static int take_event(struct attach *attach, struct wisp_exit_status *status, in
 	}
 }
 
+/* poll(2) ignores -1. */
+static int descriptor(const int *option)
+{
+	return option ? *option : -1;
+}
+
 static int poll_once(struct attach *attach, struct wisp_error *error, bool *cancelled)
 {
 	enum { INPUT, OUTPUT, SESSION, WINDOW, RESIZE, CANCEL, COUNT };
 	bool typed = attach->typed_at<attach->typed_length, shown = attach->shown_length> 0;
-	int output = attach->output_fd >= 0 ? attach->output_fd : attach->options.output_fd;
-	int resize = attach->options.resize_fd, cancel = attach->options.cancel_fd;
+	int output = attach->output_fd >= 0 ? attach->output_fd : attach->shown_fd;
+	int resize = descriptor(attach->options.resize_fd), cancel = descriptor(attach->options.cancel_fd);
 	struct pollfd pfds[COUNT] = {
 	        [INPUT] = {.fd = typed ? -1 : attach->options.input_fd, .events = POLLIN},
 	        [OUTPUT] = {.fd = shown ? output : -1, .events = POLLOUT},
 	        /* While the terminal takes nothing, nothing is received, so the program waits. */
 	        [SESSION] = {.fd = shown ? -1 : conn_event_fd(attach->session->conn), .events = POLLIN},
 	        [WINDOW] = {.fd = typed ? conn_window_fd(attach->session->conn) : -1, .events = POLLIN},
-	        [RESIZE] = {.fd = resize > 0 ? resize : -1, .events = POLLIN},
-	        [CANCEL] = {.fd = cancel > 0 ? cancel : -1, .events = POLLIN},
+	        [RESIZE] = {.fd = resize, .events = POLLIN},
+	        [CANCEL] = {.fd = cancel, .events = POLLIN},
 	};
 	if (poll(pfds, COUNT, -1) < 0 && errno != EINTR)
 		return lib_fail_errno(error, errno, "cannot poll the terminal");
@@ -271,8 +278,7 @@ static int prepare(struct attach *attach, struct wisp_session *session, const st
 		r = keys_parse(attach->options.detach_keys, &attach->keys, error);
 	if (r < 0)
 		return r;
-	if (attach->options.output_fd == 0)
-		attach->options.output_fd = attach->options.input_fd;
+	attach->shown_fd = attach->options.output_fd ? *attach->options.output_fd : attach->options.input_fd;
 	if (tcgetattr(attach->options.input_fd, &attach->saved) < 0)
 		return lib_fail(error, WISP_ERR_NO_TERMINAL, ENOTTY, "descriptor %d is not a terminal (%s)",
 		        attach->options.input_fd, strerrordesc_np(errno));
@@ -316,7 +322,7 @@ int wisp_attach_session(struct wisp_session *session, const struct wisp_attach_o
 	if (session->conn->replay > session->received)
 		attach.replay.left = session->conn->replay - session->received;
 	session->has_stdin = false;
-	attach.output_fd = open_output(attach.options.output_fd);
+	attach.output_fd = open_output(attach.shown_fd);
 	r = set_raw(&attach, error);
 	if (r == 0) {
 		redraw(&attach);

@@ -52,6 +52,7 @@ struct conn {
 	bool lost; /* no more can be received: `cause` says why once the frames are used up */
 	struct wisp_error cause;
 	uint64_t session;
+	uint32_t pid;
 	bool writer;     /* STARTED said so */
 	uint64_t replay; /* STARTED said how many bytes of output are from the past */
 

@@ -82,6 +82,7 @@ static bool apply(struct conn *conn, uint8_t type, const uint8_t *payload, size_
 		struct proto_started started;
 		memcpy(&started, payload, sizeof(started));
 		conn->session = started.session;
+		conn->pid = started.pid;
 		conn->writer = started.flags & PROTO_SESSION_WRITER;
 		conn->replay = started.replay;
 		if (conn->request == CONN_OPEN) {

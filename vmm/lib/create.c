@@ -157,8 +157,8 @@ static int start(struct creation *creation, struct wisp_sandbox *sandbox, struct
 	int status_fd;
 	fds.root = sandbox->root_fd;
 	fds.dir = sandbox->dir_fd;
-	int r = launch_start(creation->helper, &creation->description, &fds, options->console ? options->console_fd : 0,
-	        &pid, &status_fd, error);
+	int r = launch_start(creation->helper, &creation->description, &fds,
+	        options->console ? options->console_fd : NULL, &pid, &status_fd, error);
 	if (r < 0)
 		return r;
 	sandbox->status_fd = status_fd;

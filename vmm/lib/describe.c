@@ -188,13 +188,17 @@ static int prepare_disks(struct creation *creation, struct wisp_error *error)
 		r = open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
 	}
 	for (size_t i = 0; i < options->disk_count && r == 0; i++) {
-		const struct wisp_disk *disk = &options->disks[i];
-		if (!disk->path || !disk->path[0])
+		struct wisp_disk disk;
+		r = lib_copy_element(
+		        &disk, sizeof(disk), options->disks, options->disk_size, i, "struct wisp_disk", error);
+		if (r < 0)
+			return r;
+		if (!disk.path || !disk.path[0])
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "disk %zu has no path", i + 1);
-		if ((unsigned)disk->cache > WISP_CACHE_UNSAFE)
+		if ((unsigned)disk.cache > WISP_CACHE_UNSAFE)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: there is no cache mode %d",
-			        disk->path, (int)disk->cache);
-		r = open_disk(creation, disk->path, disk->read_only, disk->cache, error);
+			        disk.path, (int)disk.cache);
+		r = open_disk(creation, disk.path, disk.read_only, disk.cache, error);
 	}
 	return r;
 }
@@ -265,7 +269,7 @@ static int describe(struct creation *creation, struct wisp_error *error)
 	d->flags |= (options->detach ? DESCRIPTION_DETACH : 0) | (options->keep ? 0 : DESCRIPTION_EPHEMERAL) |
 	            (options->console ? DESCRIPTION_CONSOLE : 0) | (options->trace ? DESCRIPTION_TRACE : 0) |
 	            (options->bare ? DESCRIPTION_BARE : 0) |
-	            (options->console && options->console_fd > 0 ? DESCRIPTION_ECHO : 0);
+	            (options->console && options->console_fd ? DESCRIPTION_ECHO : 0);
 	d->cpus = options->cpus;
 	d->memory_mib = options->memory_mib;
 	d->boot_timeout_ms = options->boot_timeout_ms > DESCRIPTION_BOOT_TIMEOUT_MS_MAX

@@ -43,10 +43,14 @@ static int build(const struct wisp_sandbox *sandbox, const char *const *argv, co
 	const char *user = options->user ? options->user : sandbox->config.user;
 	lib_string_add(out, &exec, sizeof(exec));
 	for (size_t i = 0; i < options->rlimit_count; i++) {
+		struct wisp_rlimit given;
+		int r = lib_copy_rlimit(options, i, &given, error);
+		if (r < 0)
+			return r;
 		struct proto_rlimit limit = {
-		        .resource = (uint32_t)lib_rlimit_number(options->rlimits[i].resource),
-		        .soft = options->rlimits[i].soft,
-		        .hard = options->rlimits[i].hard,
+		        .resource = (uint32_t)lib_rlimit_number(given.resource),
+		        .soft = given.soft,
+		        .hard = given.hard,
 		};
 		lib_string_add(out, &limit, sizeof(limit));
 	}

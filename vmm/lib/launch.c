@@ -51,8 +51,8 @@ static int start(const char *helper, struct description *description, const stru
 	return r == 0 ? 0 : lib_fail_errno(error, r, "cannot start the monitor %s", helper);
 }
 
-int launch_start(const char *helper, struct description *description, const struct description_fds *fds, int console_fd,
-        pid_t *pid, int *status_fd, struct wisp_error *error)
+int launch_start(const char *helper, struct description *description, const struct description_fds *fds,
+        const int *console_fd, pid_t *pid, int *status_fd, struct wisp_error *error)
 {
 	enum { OWN, MONITORS };
 	int pair[2], r;
@@ -60,8 +60,8 @@ int launch_start(const char *helper, struct description *description, const stru
 		return lib_fail_errno(error, errno, "cannot make a socket pair");
 	/* Above the places where the child finds its own, so that no move overwrites the source of another. */
 	int peer = fcntl(pair[MONITORS], F_DUPFD_CLOEXEC, DESCRIPTION_SOCKET_FD + 1);
-	int log = console_fd > 0
-	                  ? fcntl(console_fd, F_DUPFD_CLOEXEC, DESCRIPTION_SOCKET_FD + 1)
+	int log = console_fd
+	                  ? fcntl(*console_fd, F_DUPFD_CLOEXEC, DESCRIPTION_SOCKET_FD + 1)
 	                  : openat(fds->dir, "vmm.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (peer < 0 || log < 0)
 		r = lib_fail_errno(error, errno, "cannot open what the monitor writes to");

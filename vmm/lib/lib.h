@@ -14,7 +14,7 @@
 
 #define LIB_STRING(x) #x
 #define LIB_VERSION_STRING(major, minor, patch) LIB_STRING(major) "." LIB_STRING(minor) "." LIB_STRING(patch)
-/* "0.1.0" */
+/* "0.2.0" */
 #define LIB_VERSION LIB_VERSION_STRING(WISP_VERSION_MAJOR, WISP_VERSION_MINOR, WISP_VERSION_PATCH)
 
 #define NS_PER_MS 1000000LL
@@ -40,6 +40,14 @@ void lib_printable(char *to, size_t size, const void *from, size_t length);
  * Both begin with a size_t that holds their size.
  */
 int lib_copy_options(void *to, size_t size, const void *from, const char *what, struct wisp_error *error);
+/*
+ * Copies element `i` of a caller's array, whose elements have `stride` bytes, in the same way. An element has no size
+ * of its own.
+ */
+int lib_copy_element(
+        void *to, size_t size, const void *array, size_t stride, size_t i, const char *what, struct wisp_error *error);
+int lib_copy_rlimit(
+        const struct wisp_exec_options *options, size_t i, struct wisp_rlimit *limit, struct wisp_error *error);
 int lib_check_name(const char *name, struct wisp_error *error);
 /* Checks "NAME=value" strings, ended by NULL. `env` may be NULL. */
 int lib_check_env(const char *const *env, struct wisp_error *error);

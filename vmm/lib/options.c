@@ -7,27 +7,44 @@
 #include "vmm/shared/proto.h"
 #include "vmm/lib/lib.h"
 
+/* Copies a structure of `given` bytes to one of `size`, zeroed first. A known part may be missing, not be unknown. */
+static int copy(void *to, size_t size, const void *from, size_t given, const char *what, struct wisp_error *error)
+{
+	const unsigned char *bytes = from;
+	if (given < sizeof(size_t) || given > 65536)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "%s: size is %zu: set it to sizeof the structure and zero the rest", what, given);
+	for (size_t i = size; i < given; i++) {
+		if (bytes[i] != 0)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "%s: libwisp %s does not know the option at byte %zu: use a newer libwisp", what,
+			        LIB_VERSION, i);
+	}
+	memset(to, 0, size);
+	memcpy(to, from, given < size ? given : size);
+	return 0;
+}
+
 int lib_copy_options(void *to, size_t size, const void *from, const char *what, struct wisp_error *error)
 {
+	size_t given;
 	memset(to, 0, size);
 	if (from) {
-		size_t given;
 		memcpy(&given, from, sizeof(given));
-		if (given < sizeof(given) || given > 65536)
-			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-			        "%s: size is %zu: set it to sizeof the structure and zero the rest", what, given);
-		const unsigned char *bytes = from;
-		for (size_t i = size; i < given; i++) {
-			if (bytes[i] != 0)
-				return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-				        "%s: libwisp %s does not know the option at byte %zu: use a newer "
-				        "libwisp",
-				        what, LIB_VERSION, i);
-		}
-		memcpy(to, from, given < size ? given : size);
+		int r = copy(to, size, from, given, what, error);
+		if (r < 0)
+			return r;
 	}
 	memcpy(to, &size, sizeof(size));
 	return 0;
+}
+
+int lib_copy_element(
+        void *to, size_t size, const void *array, size_t stride, size_t i, const char *what, struct wisp_error *error)
+{
+	/* The stride is checked before it is used. */
+	const unsigned char *from = stride <= 65536 ? (const unsigned char *)array + i * stride : array;
+	return copy(to, size, from, stride, what, error);
 }
 
 int lib_check_name(const char *name, struct wisp_error *error)
@@ -132,23 +149,34 @@ int lib_rlimit_number(const char *name)
 	return -1;
 }
 
-static int check_rlimits(const struct wisp_rlimit *limits, size_t count, struct wisp_error *error)
+int lib_copy_rlimit(
+        const struct wisp_exec_options *options, size_t i, struct wisp_rlimit *limit, struct wisp_error *error)
 {
-	if (count > PROTO_RLIMITS_MAX)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu resource limits: set at most %u", count,
-		        PROTO_RLIMITS_MAX);
-	for (size_t i = 0; i < count; i++) {
-		const char *name = limits[i].resource ? limits[i].resource : "";
+	return lib_copy_element(
+	        limit, sizeof(*limit), options->rlimits, options->rlimit_size, i, "struct wisp_rlimit", error);
+}
+
+static int check_rlimits(const struct wisp_exec_options *options, struct wisp_error *error)
+{
+	if (options->rlimit_count > PROTO_RLIMITS_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu resource limits: set at most %u",
+		        options->rlimit_count, PROTO_RLIMITS_MAX);
+	for (size_t i = 0; i < options->rlimit_count; i++) {
+		struct wisp_rlimit limit;
+		int r = lib_copy_rlimit(options, i, &limit, error);
+		if (r < 0)
+			return r;
+		const char *name = limit.resource ? limit.resource : "";
 		if (lib_rlimit_number(name) < 0)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 			        "'%.40s' is not a resource limit: use one of as core cpu data fsize locks memlock "
 			        "msgqueue nice "
 			        "nofile nproc rss rtprio rttime sigpending stack",
 			        name);
-		if (limits[i].soft > limits[i].hard)
+		if (limit.soft > limit.hard)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 			        "resource limit %s: the soft limit %llu is above the hard limit %llu", name,
-			        (unsigned long long)limits[i].soft, (unsigned long long)limits[i].hard);
+			        (unsigned long long)limit.soft, (unsigned long long)limit.hard);
 	}
 	return 0;
 }
@@ -163,7 +191,7 @@ int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_
 		return r;
 	if (options->rlimit_count > 0 && !options->rlimits)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "rlimit_count is set, but rlimits is NULL");
-	if ((r = check_rlimits(options->rlimits, options->rlimit_count, error)) < 0)
+	if ((r = check_rlimits(options, error)) < 0)
 		return r;
 	if ((unsigned)options->stdin_mode > WISP_STDIN_PIPE)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "stdin_mode %d is unknown", (int)options->stdin_mode);

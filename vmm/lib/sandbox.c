@@ -314,6 +314,22 @@ static enum wisp_end recorded_end(struct wisp_sandbox *sandbox)
 	return state.kind == STATE_EXIT ? state.end : WISP_END_UNKNOWN;
 }
 
+int wisp_get_sandbox_state(struct wisp_sandbox *sandbox, enum wisp_sandbox_state *state, struct wisp_error *error)
+{
+	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(state, "state", error))
+		return -EINVAL;
+	struct stat st;
+	/* Its own directory, whatever has its name by now. */
+	if (fstatat(sandbox->dir_fd, SANDBOX_FILES_LOCK, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT) {
+		*state = WISP_SANDBOX_STOPPED;
+		return 0;
+	}
+	struct state record;
+	*state = state_now(sandbox->dir_fd, &record);
+	free(record.text);
+	return 0;
+}
+
 int wisp_wait_sandbox(struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wisp_end *end, struct wisp_error *error)
 {
 	if (lib_is_null(sandbox, "sandbox", error))

@@ -117,6 +117,7 @@ static void fill_failed(struct wisp_session *session, const struct conn_event *f
 	struct wisp_event *event = &session->event;
 	struct proto_failed failed;
 	memcpy(&failed, frame->payload, sizeof(failed));
+	event->id = failed.session;
 	fill_errno(event, failed.error);
 	event->failure =
 	        failed.kind <= PROTO_FAILURE_PTY_SETUP_FAILED ? (enum wisp_failure)failed.kind : WISP_FAILURE_OTHER;
@@ -225,6 +226,28 @@ int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_
 		return lib_fail(error, WISP_ERR_NO_SESSION, ENOENT,
 		        "there is no session: the program did not start: receive its event");
 	return 0;
+}
+
+int wisp_get_session_pid(struct wisp_session *session, uint32_t *pid, struct wisp_error *error)
+{
+	uint64_t id;
+	if (lib_is_null(session, "session", error) || lib_is_null(pid, "pid", error))
+		return -EINVAL;
+	int r = wisp_get_session_id(session, &id, error);
+	pthread_mutex_lock(&session->conn->lock);
+	*pid = session->conn->pid;
+	pthread_mutex_unlock(&session->conn->lock);
+	return r;
+}
+
+bool wisp_session_has_tty(struct wisp_session *session)
+{
+	if (!session)
+		return false;
+	pthread_mutex_lock(&session->conn->lock);
+	bool tty = session->conn->tty;
+	pthread_mutex_unlock(&session->conn->lock);
+	return tty;
 }
 
 /* ---- Control ---- */

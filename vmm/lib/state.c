@@ -116,6 +116,18 @@ void state_read(int dir_fd, struct state *state)
 	free(line);
 }
 
+enum wisp_sandbox_state state_now(int dir_fd, struct state *state)
+{
+	/* The lock before the state: a sandbox that ends in between has written its state. */
+	bool held = state_probe(dir_fd) == STATE_HELD;
+	state_read(dir_fd, state);
+	if (state->kind == STATE_EXIT)
+		return WISP_SANDBOX_STOPPED;
+	if (!held)
+		return WISP_SANDBOX_STALE;
+	return state->kind == STATE_READY ? WISP_SANDBOX_RUNNING : WISP_SANDBOX_BOOTING;
+}
+
 /* Takes the lock, or returns -EBUSY. A process that probes holds its shared lock for a moment only. */
 static int take_lock(int dir_fd)
 {
@@ -307,20 +319,12 @@ static void fill_info(struct state_info *owner, int dir_fd)
 	struct wisp_sandbox_info *info = &owner->info;
 	const struct config *config = &owner->config;
 	static const char *const no_env[] = {NULL};
-	/* The lock before the state: a sandbox that ends in between has written its state. */
-	bool held = state_probe(dir_fd) == STATE_HELD;
 	struct state state;
-	state_read(dir_fd, &state);
+	info->state = state_now(dir_fd, &state);
 	owner->end_text = state.text;
-	if (state.kind == STATE_EXIT)
-		info->state = WISP_SANDBOX_STOPPED;
-	else if (!held)
-		info->state = WISP_SANDBOX_STALE;
-	else
-		info->state = state.kind == STATE_READY ? WISP_SANDBOX_RUNNING : WISP_SANDBOX_BOOTING;
 	info->end = state.end;
 	info->end_text = owner->end_text ? owner->end_text : "";
-	info->pid = held ? state_pid(dir_fd) : 0;
+	info->pid = state_pid(dir_fd);
 	info->name = owner->name;
 	info->dir = owner->dir;
 	info->cpus = config->cpus;

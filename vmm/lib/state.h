@@ -42,6 +42,8 @@ struct state {
 /* Parses a line of the file or of the status socket. */
 void state_parse(const char *line, struct state *state);
 void state_read(int dir_fd, struct state *state);
+/* Reads the file, and says what it and the lock mean together. The caller frees state->text. */
+enum wisp_sandbox_state state_now(int dir_fd, struct state *state);
 
 /* True with proof that `dir_fd` is a sandbox's directory. */
 bool state_prove(int root_fd, int dir_fd);

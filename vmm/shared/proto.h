@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
-#define PROTO_VERSION 4u
+#define PROTO_VERSION 5u
 
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to once, as soon as it serves */
@@ -194,10 +194,11 @@ enum proto_stage {
 	PROTO_STAGE_EXEC = 7,
 };
 
-struct proto_failed {   /* then a message, PROTO_STRING_MAX at most, no NUL */
-	uint32_t error; /* errno, 0 when there is none */
-	uint8_t kind;   /* enum proto_failure */
-	uint8_t stage;  /* enum proto_stage */
+struct proto_failed {     /* then a message, PROTO_STRING_MAX at most, no NUL */
+	uint64_t session; /* the id that it would have had, and that the host's log has */
+	uint32_t error;   /* errno, 0 when there is none */
+	uint8_t kind;     /* enum proto_failure */
+	uint8_t stage;    /* enum proto_stage */
 	uint8_t zero[2];
 };
 
@@ -256,7 +257,7 @@ _Static_assert(sizeof(struct proto_rlimit) == 24, "wire format");
 _Static_assert(sizeof(struct proto_open) == 16, "wire format");
 _Static_assert(sizeof(struct proto_started) == 24, "wire format");
 _Static_assert(sizeof(struct proto_exited) == 12, "wire format");
-_Static_assert(sizeof(struct proto_failed) == 8, "wire format");
+_Static_assert(sizeof(struct proto_failed) == 16, "wire format");
 _Static_assert(sizeof(struct proto_session) == 40, "wire format");
 _Static_assert(sizeof(struct proto_event) == 24, "wire format");
 
