@@ -565,6 +565,10 @@ static void files_are_copied(void)
 	expect_error(&c, "wisp cp box:/a box:/b", 125, "NAME:PATH");
 	expect_error(&c, "wisp cp src/a src/h box:$DIR/guest/name", 125, "not a directory");
 	expect_error(&c, "wisp cp nobox:/x .", 125, "no sandbox");
+	/* Names with C0, C1, DEL, broken and whole UTF-8. */
+	expect_error(&c, "wisp cp \"$(printf 'no\\033[31m\\302\\233m\\233\\177\\tx\\303\\251')\" box:/tmp", 125,
+	        "no?[31m??m?? x\303\251:");
+	expect_error(&c, "wisp cp box:/no/\"$(printf 'no\\033\\302\\2331m')\" .", 125, "/no/no???1m:");
 	sh(&c, "wisp rm -f box");
 	end(&c);
 }

@@ -4,6 +4,22 @@
 #include <string.h>
 
 #include "vmm/cli/command.h"
+#include "vmm/shared/utf8.h"
+
+/* A message may quote a file's name or the guest: it stays one line, and no escape sequence reaches the terminal. */
+static void make_printable(char *text)
+{
+	uint8_t *at = (uint8_t *)text, *end = at + strlen(text);
+	while (at < end) {
+		size_t length = utf8_length(at, (size_t)(end - at));
+		bool c1 = length == 2 && at[0] == 0xc2 && at[1] < 0xa0;
+		if (*at == '\n' || *at == '\t')
+			*at = ' ';
+		else if (length == 0 || *at < ' ' || *at == 0x7f || c1)
+			memset(at, '?', c1 ? 2 : 1);
+		at += length ? length : 1;
+	}
+}
 
 int cli_fail(const char *format, ...)
 {
@@ -12,11 +28,7 @@ int cli_fail(const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
-	/* One line, whatever the message quotes. */
-	for (char *at = line; *at; at++) {
-		if ((unsigned char)*at < ' ')
-			*at = ' ';
-	}
+	make_printable(line);
 	fflush(stdout);
 	fprintf(stderr, "wisp: %s\n", line);
 	return CLI_EXIT_FAILED;
