@@ -4,93 +4,7 @@
 #include <termios.h>
 #include <utmp.h>
 
-#include "tests/unit/test_lib.h"
-
-struct cli {
-	char dir[64], state[80];
-	char out[300000], err[4096];
-	size_t out_length;
-	int code;
-};
-
-/* The environment of everything in a case: a folder of its own. */
-static bool begin(struct cli *c)
-{
-	char path[PATH_MAX], bench[PATH_MAX], lib[96], vmlinux[128];
-	memset(c, 0, sizeof(*c));
-	if (access(built("../../bin/wisp", path), X_OK) < 0) {
-		test_skipped = "bin/wisp is not built";
-		return false;
-	}
-	snprintf(c->dir, sizeof(c->dir), "/tmp/wisp-test-XXXXXX");
-	if (!mkdtemp(c->dir))
-		abort();
-	snprintf(c->state, sizeof(c->state), "%s/state", c->dir);
-	snprintf(lib, sizeof(lib), "%s/lib", c->dir);
-	snprintf(vmlinux, sizeof(vmlinux), "%s/wisp-bench", lib);
-	if (!make_libdir(lib) || symlink(built("../../lib/wisp/wisp-bench", bench), vmlinux) < 0)
-		abort();
-	snprintf(vmlinux, sizeof(vmlinux), "%s/cache", c->dir);
-	setenv("WISP_STATE", c->state, 1);
-	setenv("WISP_LIBDIR", lib, 1);
-	setenv("XDG_CACHE_HOME", vmlinux, 1);
-	setenv("WISP", path, 1);
-	setenv("DIR", c->dir, 1);
-	/* Names of the fake monitor's kernels are what a guest does: the default one serves. */
-	snprintf(vmlinux, sizeof(vmlinux), "%s/fake-ready", lib);
-	setenv("READY", vmlinux, 1);
-	return true;
-}
-
-static void end(struct cli *c)
-{
-	if (count_entries(c->state) > 0)
-		CHECK_EQ(count_entries(c->state), 0);
-	remove_all(c->dir);
-}
-
-/* A shell's command line; `wisp` and `run` are functions of it. */
-static void sh(struct cli *c, const char *script)
-{
-	char command[8192];
-	snprintf(command, sizeof(command),
-	        "cd \"$DIR\"; wisp() { \"$WISP\" \"$@\"; }; run() { \"$WISP\" run --kernel \"$READY\" \"$@\"; };"
-	        "create() { \"$WISP\" create --kernel \"$READY\" \"$@\"; }; { %s\n} >\"$DIR/out\" 2>\"$DIR/err\"",
-	        script);
-	int status = system(command);
-	c->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/out", c->dir);
-	FILE *file = fopen(path, "r");
-	c->out_length = file ? fread(c->out, 1, sizeof(c->out) - 1, file) : 0;
-	c->out[c->out_length] = '\0';
-	if (file)
-		fclose(file);
-	read_text(c->dir, "err", c->err, sizeof(c->err));
-}
-
-static void show(const struct cli *c, const char *script)
-{
-	printf("# %s: code %d, out \"%.200s\", err \"%.300s\"\n", script, c->code, c->out, c->err);
-	test_failed = true;
-}
-
-static void expect(struct cli *c, const char *script, int code, const char *out)
-{
-	sh(c, script);
-	if (c->code != code || strcmp(c->out, out) != 0)
-		show(c, script);
-}
-
-/* One line on standard error with these words in it, and nothing on standard output. */
-static void expect_error(struct cli *c, const char *script, int code, const char *words)
-{
-	sh(c, script);
-	size_t length = strlen(c->err);
-	if (c->code != code || c->out[0] || !strstr(c->err, words) || strncmp(c->err, "wisp: ", 6) != 0 ||
-	        strchr(c->err, '\n') != c->err + length - 1)
-		show(c, script);
-}
+#include "tests/unit/test_cli.h"
 
 static void run_is_the_command(void)
 {
@@ -531,79 +445,6 @@ static void logs_are_printed(void)
 	end(&c);
 }
 
-static void files_are_copied(void)
-{
-	static struct cli c;
-	if (!begin(&c))
-		return;
-	sh(&c, "mkdir -p src/sub guest back; echo a >src/a; chmod 751 src/a; ln -s a src/l; ln src/a src/h; "
-	       "head -c 300000 /dev/urandom >src/sub/big; touch -d 2001-01-01 src/sub/big; "
-	       "truncate -s 64M src/sparse; echo middle | dd of=src/sparse bs=1 seek=30000001 conv=notrunc "
-	       "2>/dev/null; "
-	       "echo long >src/$(printf 'n%.0s' $(seq 150)); printf 'x\\ny' >\"src/new\nline\"; create -q -n box");
-	expect(&c, "wisp cp src box:$DIR/guest && diff -r --no-dereference src guest/src && echo same", 0, "same\n");
-	expect(&c, "[ guest/src/a -ef guest/src/h ] && stat -c '%a' guest/src/a && stat -c %Y guest/src/sub/big", 0,
-	        "751\n978307200\n");
-	expect(&c, "[ $(du -k guest/src/sparse | cut -f1) -lt 100 ] && echo sparse", 0, "sparse\n");
-	expect(&c, "wisp cp box:$DIR/guest/src back && diff -r --no-dereference src back/src && echo same", 0,
-	        "same\n");
-	expect(&c, "[ back/src/a -ef back/src/h ] && stat -c '%a' back/src/a && stat -c %Y back/src/sub/big", 0,
-	        "751\n978307200\n");
-	expect(&c, "[ $(du -k back/src/sparse | cut -f1) -lt 100 ] && echo sparse", 0, "sparse\n");
-	expect(&c, "wisp cp src/a box:$DIR/guest/name && cat guest/name && wisp cp box:$DIR/guest/name . && cat name",
-	        0, "a\na\n");
-	expect(&c, "echo in | wisp cp - box:$DIR/guest/p && wisp cp box:$DIR/guest/p -", 0, "in\n");
-	expect(&c,
-	        "wisp cp src/. box:$DIR/guest/all 2>/dev/null || mkdir guest/all && wisp cp src/. box:$DIR/guest/all "
-	        "&& ls "
-	        "guest/all/sub",
-	        0, "big\n");
-	expect(&c, "wisp cp src/a src/h box:$DIR/guest && ls guest", 0, "a\nall\nh\nname\np\nsrc\n");
-	expect_error(&c, "wisp cp nothing box:/tmp", 125, "nothing");
-	expect_error(&c, "wisp cp box:/no/such .", 125, "/no/such");
-	expect_error(&c, "wisp cp a b", 125, "NAME:PATH");
-	expect_error(&c, "wisp cp box:/a box:/b", 125, "NAME:PATH");
-	expect_error(&c, "wisp cp src/a src/h box:$DIR/guest/name", 125, "not a directory");
-	expect_error(&c, "wisp cp nobox:/x .", 125, "no sandbox");
-	/* Names with C0, C1, DEL, broken and whole UTF-8. */
-	expect_error(&c, "wisp cp \"$(printf 'no\\033[31m\\302\\233m\\233\\177\\tx\\303\\251')\" box:/tmp", 125,
-	        "no?[31m??m?? x\303\251:");
-	expect_error(&c, "wisp cp box:/no/\"$(printf 'no\\033\\302\\2331m')\" .", 125, "/no/no???1m:");
-	sh(&c, "wisp rm -f box");
-	end(&c);
-}
-
-/* What the guest's tar sends is not trusted. A tar that lies is put in its place by PATH. */
-static void hostile_archives(void)
-{
-	static struct cli c;
-	if (!begin(&c))
-		return;
-	sh(&c, "mkdir -p bin out t; cd t; mkdir src; echo evil >src/x; ln -s /tmp src/link; cd ..;"
-	       "printf '#!/bin/sh\\ncat \"$ARCHIVE\"\\n' >bin/tar; chmod +x bin/tar");
-	sh(&c, "tar -C t -cf up.tar --transform 's,^src,src/../../escaped,' src/x;"
-	       "tar -C t -cf abs.tar -P --transform 's,^src,/tmp/wisp-absolute,' src/x;"
-	       "tar -C t -cf other.tar --transform 's,^src,other,' src/x;"
-	       "tar -C t -cf through.tar src/link; tar -C t -rf through.tar --transform "
-	       "'s,^src/x,src/link/wisp-through,' src/x;"
-	       "tar -C t -cf hard.tar src/x; head -c 700 hard.tar >cut.tar; head -c 2000 /dev/urandom >random.tar");
-	static const char *const names[] = {"up", "abs", "other", "through", "cut", "random"};
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		char script[512];
-		snprintf(script, sizeof(script),
-		        "create -q -n box -e PATH=$DIR/bin:$PATH -e ARCHIVE=$DIR/%s.tar; wisp cp box:/src out; r=$?; "
-		        "wisp rm -f box; "
-		        "exit $r",
-		        names[i]);
-		expect_error(&c, script, 125, "");
-	}
-	expect(&c,
-	        "find out escaped /tmp/wisp-absolute* /tmp/wisp-through -name '*x*' 2>/dev/null | grep -v "
-	        "'^out/src/x$'",
-	        1, "");
-	end(&c);
-}
-
 /* ---- On a terminal ---- */
 
 static bool see(int fd, char *seen, size_t size, const char *wanted)
@@ -697,8 +538,6 @@ int main(int argc, char **argv)
 	        {"signals_are_passed_on", signals_are_passed_on},
 	        {"sigkill_leaves_nothing", sigkill_leaves_nothing},
 	        {"logs_are_printed", logs_are_printed},
-	        {"files_are_copied", files_are_copied},
-	        {"hostile_archives", hostile_archives},
 	        {"the_terminal_is_set_back", the_terminal_is_set_back},
 	};
 	return test_main("cli", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

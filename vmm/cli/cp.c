@@ -48,78 +48,20 @@ char *cp_split(const char *path, const char **last)
 	return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-static int is_guest_dir(struct copy *copy, const char *path)
-{
-	struct wisp_output *output;
-	struct wisp_error error;
-	struct wisp_exec_options options = {.size = sizeof(options), .cwd = "/", .user = copy->user};
-	const char *argv[] = {"sh", "-c", "[ -d \"$1\" ]", "sh", path, NULL};
-	if (wisp_exec(copy->sandbox, argv, &options, &output, &error) < 0) {
-		cli_fail_error(&error);
-		return -1;
-	}
-	int is_dir = output->status.success;
-	wisp_free_output(output);
-	return is_dir;
-}
-
-static int stream_in(struct copy *copy, const char *path)
-{
-	struct guest guest;
-	char buffer[65536];
-	ssize_t n;
-	const char *argv[] = {"sh", "-c", "exec cat > \"$1\"", "sh", path, NULL};
-	if (!guest_start(&guest, copy->sandbox, argv, copy->user, true))
-		return CLI_EXIT_FAILED;
-	progress_begin(&copy->progress, copy->quiet, 0);
-	while ((n = read(STDIN_FILENO, buffer, sizeof(buffer))) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			guest_abort(&guest);
-			return cli_fail("cannot read standard input: %s", strerror(errno));
-		}
-		if (!guest_write(&guest, buffer, (size_t)n))
-			break;
-		progress_add(&copy->progress, (uint64_t)n);
-	}
-	progress_end(&copy->progress);
-	return guest_finish(&guest, path);
-}
-
-static int stream_out(struct copy *copy, const char *path)
-{
-	struct guest guest;
-	char buffer[65536];
-	size_t n;
-	const char *argv[] = {"cat", path, NULL};
-	if (!guest_start(&guest, copy->sandbox, argv, copy->user, false))
-		return CLI_EXIT_FAILED;
-	progress_begin(&copy->progress, copy->quiet || isatty(STDOUT_FILENO), 0);
-	while ((n = guest_read(&guest, buffer, sizeof(buffer))) > 0) {
-		if (fwrite(buffer, 1, n, stdout) != n) {
-			guest_abort(&guest);
-			return cli_fail("cannot write to standard output: %s", strerror(errno));
-		}
-		progress_add(&copy->progress, n);
-	}
-	progress_end(&copy->progress);
-	return guest_finish(&guest, path);
-}
-
 static int copy_in(struct copy *copy, const char *const *sources, size_t count, const char *destination)
 {
 	char *path = cp_guest_path(destination);
 	if (!path)
 		return cli_fail("out of memory");
 	bool stream = strcmp(sources[0], "-") == 0;
-	int code = 0, into = stream && count == 1 ? 0 : is_guest_dir(copy, path);
-	if (into < 0)
-		code = CLI_EXIT_FAILED;
+	int code = 0, kind = stream && count == 1 ? 'n' : guest_kind(copy, path);
+	bool into = kind == 'd';
+	if (kind < 0)
+		code = -kind;
 	else if (!into && (count > 1 || (!stream && destination[0] && destination[strlen(destination) - 1] == '/')))
 		code = cli_fail("%s is not a directory in the sandbox; create it first", path);
 	else if (stream)
-		code = stream_in(copy, path);
+		code = cp_stream_in(copy, STDIN_FILENO, "standard input", path);
 	for (size_t i = 0; i < count && code == 0 && !stream; i++)
 		code = cp_send(copy, sources[i], path, into);
 	free(path);
@@ -139,7 +81,7 @@ static int copy_out(struct copy *copy, const char *const *sources, size_t count,
 		char *path = cp_guest_path(guest_part(sources[i], name));
 		if (!path)
 			return cli_fail("out of memory");
-		code = stream ? stream_out(copy, path) : cp_receive(copy, path, destination, into);
+		code = stream ? cp_stream_out(copy, path) : cp_receive(copy, path, destination, into);
 		free(path);
 	}
 	return code;
@@ -185,11 +127,18 @@ static int cp(const struct cli_call *call)
 	copy.sandbox = cli_open(call, name, &code);
 	if (!copy.sandbox)
 		return code;
+	copy.signals = cli_open_signals();
 	size_t last = call->operand_count - 1;
-	if (to_guest)
+	if (copy.signals < 0)
+		code = cli_fail("cannot wait for signals: %s", strerror(errno));
+	else if (to_guest)
 		code = copy_in(&copy, call->operands, last, guest_part(call->operands[last], ignored));
 	else
 		code = copy_out(&copy, call->operands, last, call->operands[last]);
+	if (code == 0 && copy.changed)
+		code = CLI_EXIT_FAILED;
+	if (copy.signals >= 0)
+		close(copy.signals);
 	wisp_close_sandbox(copy.sandbox);
 	return code;
 }
@@ -213,6 +162,13 @@ const struct cli_verb cli_cp = {
         .details = "NAME:PATH is a path in the sandbox NAME; any other path is on the host, and - is standard input or "
                    "output. wisp keeps modes, times, links and holes. The guest needs tar, which wisp's own image "
                    "has.\n\n"
+                   "A file is replaced when its copy is complete. A destination that is a device, a FIFO or a link "
+                   "to a file is written to, as cp(1) does. Inside a directory that is copied out, an existing link "
+                   "is replaced, and wisp refuses to replace anything else that is not a file. wisp does not copy "
+                   "sockets and devices, nor FIFOs and set-user-ID bits out of a sandbox. A file of /proc or /sys is "
+                   "read to its end; a directory there is refused. If a file changes while it is copied, wisp says "
+                   "so and exits with 125. A signal ends the copy, and its program in the guest, with 128 plus the "
+                   "signal's number.\n\n"
                    "  wisp cp src box:/root\n"
                    "  wisp cp box:/var/log/messages .\n"
                    "  wisp cp box:/etc/passwd - | wc -l",

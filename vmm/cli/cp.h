@@ -12,6 +12,8 @@ struct copy {
 	struct wisp_sandbox *sandbox;
 	const char *user;
 	bool quiet;
+	bool changed; /* a file changed while it was copied; it was reported */
+	int signals;  /* a signalfd: signals that interrupt the copy */
 	struct progress progress;
 };
 
@@ -23,6 +25,17 @@ char *cp_split(const char *path, const char **last);
 /* cp_send.c, cp_receive.c: 0, or an exit code after a message. `into`: the destination is a directory that exists. */
 int cp_send(struct copy *copy, const char *source, const char *guest_path, bool into);
 int cp_receive(struct copy *copy, const char *guest_path, const char *destination, bool into);
+
+/*
+ * cp_source.c: opens a file of the host and tells how many bytes it holds. A file that reports a size of 0, or is of
+ * /proc or /sys, is read into memory first. `follow`: it may be a link. -1 with an exit code in *code after a message.
+ */
+int cp_open_source(struct copy *copy, const char *source, bool follow, uint64_t *size, int *code);
+
+/* cp_stream.c: the bytes of one file, from standard input or another descriptor, or to standard output. */
+
+int cp_stream_in(struct copy *copy, int fd, const char *show, const char *guest_path);
+int cp_stream_out(struct copy *copy, const char *guest_path);
 
 /* cp_sparse.c */
 

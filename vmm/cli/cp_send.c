@@ -24,7 +24,14 @@ struct sparse {
 	char *source, *name;
 };
 
+struct closed { /* a directory that its owner may not write into */
+	char *name;
+	mode_t mode;
+};
+
 struct send {
+	struct closed *closed;
+	size_t closed_count;
 	struct copy *copy;
 	struct guest guest;
 	struct seen *seen;
@@ -83,29 +90,44 @@ static int put_header(struct send *send, const struct tar_entry *entry)
 	return 0;
 }
 
-/* Sends exactly as many bytes as the header says, even if the file changes meanwhile. */
+static void changed(struct send *send, const char *source, const char *how)
+{
+	send->copy->changed = true;
+	cli_fail("%s %s while it was copied; copy it again", source, how);
+}
+
+/* Sends exactly as many bytes as the header says: the archive stays whole even if the file changes meanwhile. */
 static int put_data(struct send *send, int fd, const char *source, uint64_t size)
 {
-	char buffer[65536] = {0};
+	char buffer[65536];
 	uint64_t left = size;
+	bool shrank = false;
 	while (left > 0 && !send->broken) {
 		size_t wanted = left < sizeof(buffer) ? (size_t)left : sizeof(buffer);
-		ssize_t n = read(fd, buffer, wanted);
+		ssize_t n = shrank ? 0 : read(fd, buffer, wanted);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return cli_fail("cannot read %s: %s", source, strerror(errno));
-		if (n == 0)
-			return cli_fail("%s shrank while it was copied; copy it again", source);
+		if (n == 0 && !shrank) {
+			changed(send, source, "shrank");
+			shrank = true;
+		}
+		if (shrank) {
+			memset(buffer, 0, wanted);
+			n = (ssize_t)wanted;
+		}
 		put(send, buffer, (size_t)n);
 		progress_add(&send->copy->progress, (uint64_t)n);
 		left -= (uint64_t)n;
 	}
+	if (!shrank && !send->broken && read(fd, buffer, 1) == 1)
+		changed(send, source, "grew");
 	memset(buffer, 0, TAR_BLOCK);
 	return put(send, buffer, (size_t)(-size % TAR_BLOCK));
 }
 
-static int put_file(struct send *send, const char *source, const struct stat *st, struct tar_entry *entry)
+static int put_file(struct send *send, const char *source, const struct stat *st, struct tar_entry *entry, bool follow)
 {
 	const char *first = st->st_nlink > 1 ? find_seen(send, st) : NULL;
 	if (first) {
@@ -118,15 +140,15 @@ static int put_file(struct send *send, const char *source, const struct stat *st
 	int code = st->st_nlink > 1 ? remember_seen(send, st, entry->name) : 0;
 	if (code != 0)
 		return code;
-	entry->size = (uint64_t)st->st_size;
 	if (cp_is_sparse(st)) {
-		entry->size = 0;
 		code = remember_sparse(send, source, entry->name);
 		return code ? code : put_header(send, entry);
 	}
-	int fd = open(source, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	uint64_t size;
+	int fd = cp_open_source(send->copy, source, follow, &size, &code);
 	if (fd < 0)
-		return cli_fail("cannot open %s: %s", source, strerror(errno));
+		return code;
+	entry->size = size;
 	code = put_header(send, entry);
 	if (code == 0)
 		code = put_data(send, fd, source, entry->size);
@@ -171,6 +193,48 @@ static int put_children(struct send *send, const char *source, const char *name)
 	return code;
 }
 
+/* Twice: its own mode and time follow its contents, or a user could not write into a read-only directory. */
+static int put_dir(struct send *send, const char *source, struct tar_entry *entry)
+{
+	mode_t mode = entry->mode;
+	entry->type = '5';
+	entry->mode = mode | 0700;
+	int code = put_header(send, entry);
+	if (code == 0)
+		code = put_children(send, source, entry->name);
+	entry->mode = mode;
+	if (code == 0)
+		code = put_header(send, entry);
+	if (code != 0 || (mode & 0700) == 0700)
+		return code;
+	/* BusyBox's tar, when it is not root, leaves the mode of a directory that exists as it is. */
+	struct closed *grown = reallocarray(send->closed, send->closed_count + 1, sizeof(*grown));
+	if (!grown)
+		return cli_fail("out of memory");
+	send->closed = grown;
+	grown[send->closed_count] = (struct closed){strdup(entry->name), mode};
+	return grown[send->closed_count++].name ? 0 : cli_fail("out of memory");
+}
+
+/* In the order in which put_dir left them: children first. */
+static int close_dirs(struct send *send, const char *dir)
+{
+	int code = 0;
+	for (size_t i = 0; i < send->closed_count && code == 0; i++) {
+		struct guest guest;
+		char *path, mode[16];
+		if (asprintf(&path, "%s/%s", dir, send->closed[i].name) < 0)
+			return cli_fail("out of memory");
+		snprintf(mode, sizeof(mode), "%o", send->closed[i].mode);
+		const char *argv[] = {"chmod", mode, path, NULL};
+		code = CLI_EXIT_FAILED;
+		if (guest_start(&guest, send->copy, argv, false))
+			code = guest_finish(&guest, path);
+		free(path);
+	}
+	return code;
+}
+
 static int put_tree(struct send *send, const char *source, const char *name, bool follow)
 {
 	struct stat st;
@@ -182,14 +246,11 @@ static int put_tree(struct send *send, const char *source, const char *name, boo
 	struct tar_entry entry = {.name = copy, .type = '0', .mode = st.st_mode & 07777, .mtime = st.st_mtime};
 	int code = 0;
 	if (S_ISREG(st.st_mode)) {
-		code = put_file(send, source, &st, &entry);
+		code = put_file(send, source, &st, &entry, follow);
 	} else if (S_ISLNK(st.st_mode)) {
 		code = put_symlink(send, source, &entry);
 	} else if (S_ISDIR(st.st_mode)) {
-		entry.type = '5';
-		code = put_header(send, &entry);
-		if (code == 0)
-			code = put_children(send, source, name);
+		code = put_dir(send, source, &entry);
 	} else if (S_ISFIFO(st.st_mode)) {
 		entry.type = '6';
 		code = put_header(send, &entry);
@@ -234,6 +295,9 @@ static void forget(struct send *send)
 		free(send->sparse[i].source);
 		free(send->sparse[i].name);
 	}
+	for (size_t i = 0; i < send->closed_count; i++)
+		free(send->closed[i].name);
+	free(send->closed);
 	free(send->seen);
 	free(send->sparse);
 }
@@ -242,7 +306,7 @@ static int send_archive(struct send *send, const char *source, const char *dir, 
 {
 	static const char end[2 * TAR_BLOCK];
 	const char *argv[] = {"tar", "-xpf", "-", "-C", dir, NULL};
-	if (!guest_start(&send->guest, send->copy->sandbox, argv, send->copy->user, true))
+	if (!guest_start(&send->guest, send->copy, argv, true))
 		return CLI_EXIT_FAILED;
 	int code = put_tree(send, source, name, true);
 	if (code != 0) {
@@ -258,6 +322,41 @@ static int send_archive(struct send *send, const char *source, const char *dir, 
 		code = cp_send_sparse(send->copy, send->sparse[i].source, path);
 		free(path);
 	}
+	return code ? code : close_dirs(send, dir);
+}
+
+/* Whether the target in the guest is not a plain file and so must be written to in place, as on the host. */
+static int check_target(struct copy *copy, const char *dir, const char *name, bool is_file, bool *through)
+{
+	char *path;
+	if (asprintf(&path, "%s/%s", dir, name) < 0)
+		return cli_fail("out of memory");
+	int kind = guest_kind(copy, path), code = 0;
+	*through = kind == 'l' || kind == 'o';
+	if (kind < 0)
+		code = -kind;
+	else if (kind == 'x')
+		code = cli_fail("%s is a link that leads nowhere; remove it first", path);
+	else if (*through && !is_file)
+		code = cli_fail("%s is not a directory in the sandbox; remove it first", path);
+	free(path);
+	return code;
+}
+
+static int send_through(struct copy *copy, const char *source, const char *guest_path, const char *name, bool into)
+{
+	char *path;
+	int fd = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return cli_fail("cannot open %s: %s", source, strerror(errno));
+	int code = CLI_EXIT_FAILED;
+	if (asprintf(&path, "%s%s%s", guest_path, into ? "/" : "", into ? name : "") < 0) {
+		cli_fail("out of memory");
+	} else {
+		code = cp_stream_in(copy, fd, source, path);
+		free(path);
+	}
+	close(fd);
 	return code;
 }
 
@@ -280,9 +379,17 @@ int cp_send(struct copy *copy, const char *source, const char *guest_path, bool 
 		dir = cp_split(guest_path, &name);
 	}
 	int code;
-	if (!dir) {
+	bool through = false;
+	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		code = cli_fail(
+		        "%s is not a file; to copy what it holds, use: wisp cp - NAME:PATH <%s", source, source);
+	else if (!dir)
 		code = cli_fail("out of memory");
-	} else {
+	else
+		code = check_target(copy, dir, name, S_ISREG(st.st_mode), &through);
+	if (code == 0 && through) {
+		code = send_through(copy, source, guest_path, name, into);
+	} else if (code == 0) {
 		progress_begin(&copy->progress, copy->quiet, total_size(source, true));
 		code = send_archive(&send, source, dir, name[0] ? name : ".");
 		progress_end(&copy->progress);

@@ -87,7 +87,7 @@ int cp_send_sparse(struct copy *copy, const char *source, const char *path)
 	snprintf(mtime, sizeof(mtime), "%lld", (long long)st.st_mtime);
 	const char *argv[] = {"sh", "-c", script, "sh", path, size, mtime, NULL};
 	int code = CLI_EXIT_FAILED;
-	if (guest_start(&sparse.guest, copy->sandbox, argv, copy->user, true)) {
+	if (guest_start(&sparse.guest, copy, argv, true)) {
 		code = put_pieces(&sparse, fd, source, st.st_size);
 		if (code == 0)
 			code = guest_finish(&sparse.guest, path);
