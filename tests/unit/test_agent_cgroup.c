@@ -22,21 +22,22 @@ static bool start(void)
 	return !test_failed;
 }
 
-/* Ends the agent: by then its cgroups are removed, or the folder could not be. */
-static void stop(void)
-{
-	CHECK_EQ(agent_stop(&agent), 0);
-	CHECK_EQ(rmdir(folder), 0);
-	umount(mount_point);
-	rmdir(mount_point);
-	harness_cgroups = NULL;
-}
-
 /* Cgroups in the folder. */
 static long cgroups(void)
 {
 	struct stat status;
 	return stat(folder, &status) < 0 ? -1 : (long)status.st_nlink - 2;
+}
+
+/* Ends the agent when only the next session's cgroup is left, which goes with it. */
+static void stop(void)
+{
+	WAIT_FOR(cgroups() == 1);
+	CHECK_EQ(agent_stop(&agent), 0);
+	CHECK_EQ(rmdir(folder), 0);
+	umount(mount_point);
+	rmdir(mount_point);
+	harness_cgroups = NULL;
 }
 
 /* Everything that leaves the group of a session, or never was in it; each says its pid. */
