@@ -325,7 +325,8 @@ UNUSED static bool make_libdir(const char *dir)
 		return false;
 	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
 		write_file(dir, kernels[i], "fake\n");
-	unsigned char super[4096] = {0x68, 0x73, 0x71, 0x73, [40] = 0x00, [41] = 0x10}; /* squashfs of 4096 bytes */
+	/* A squashfs 4.0 of 4096 bytes: zstd, blocks of 128 KiB. */
+	unsigned char super[4096] = {'h', 's', 'q', 's', [14] = 2, [20] = 6, [22] = 17, [28] = 4, [41] = 0x10};
 	snprintf(path, sizeof(path), "%s/base.squashfs", dir);
 	FILE *file = fopen(path, "w");
 	return file && fwrite(super, 1, sizeof(super), file) == sizeof(super) && fclose(file) == 0;

@@ -362,6 +362,14 @@ static void images_are_checked(void)
 	CHECK_EQ(pwrite(fd, &bytes, sizeof(bytes), 40), 8);
 	close(fd);
 	expect_refusal(&p, WISP_ERR_IMAGE, "truncated");
+	/* The kernel that comes with wisp is known. */
+	p.options.kernel = NULL;
+	expect_refusal(&p, WISP_ERR_IMAGE, "squashfs of version 0.0");
+	p.options.kernel = p.kernel;
+	p.options.image = NULL;
+	p.options.overlay = path;
+	expect_refusal(&p, WISP_ERR_IMAGE, "format it with mkfs.ext4");
+	p.options.overlay = NULL;
 	p.options.image = "/dev/null";
 	expect_refusal(&p, WISP_ERR_IMAGE, "not a file");
 	p.options.image = p.dir;

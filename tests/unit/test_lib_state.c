@@ -155,6 +155,9 @@ static void disks_are_locked(void)
 	}
 	/* As an overlay, too. */
 	struct wisp_disk disk = {.path = path};
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	CHECK_EQ(pwrite(fd, "\x53\xef", 2, 1024 + 56), 2); /* ext4, as far as anyone looks */
+	close(fd);
 	p.options.overlay = alias;
 	p.options.disks = &disk;
 	p.options.disk_count = 1;

@@ -186,6 +186,11 @@ static int prepare_disks(struct creation *creation, struct wisp_error *error)
 	if (options->overlay) {
 		creation->description.flags |= DESCRIPTION_OVERLAY;
 		r = open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
+		const struct image_use use = {.overlay = true, .other_kernel = options->kernel};
+		enum image_format format;
+		if (r == 0)
+			r = image_check(creation->fds.disk[creation->description.disk_count - 1], options->overlay,
+			        &use, &format, error);
 	}
 	for (size_t i = 0; i < options->disk_count && r == 0; i++) {
 		struct wisp_disk disk;
@@ -225,10 +230,11 @@ static int find_image(struct creation *creation, struct wisp_error *error)
 static int prepare_image(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
+	const struct image_use use = {.writable = options->writable, .other_kernel = options->kernel};
 	enum image_format format;
 	int fd, r = find_image(creation, error);
 	if (r == 0)
-		r = image_open(creation->image, options->writable, &fd, &format, error);
+		r = image_open(creation->image, &use, &fd, &format, error);
 	if (r < 0)
 		return r;
 	creation->description.flags |= DESCRIPTION_IMAGE;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,70 +14,32 @@
 
 #include "vmm/lib/image.h"
 
-/* squashfs: Documentation/filesystems/squashfs; erofs: fs/erofs/erofs_fs.h; ext4: Documentation/filesystems/ext4. */
-#define SQUASHFS_MAGIC 0x73717368u
-#define EROFS_MAGIC 0xe0f5e1e2u
-#define EXT4_MAGIC 0xef53u
-#define SUPER_OFFSET 1024 /* of erofs and ext4 */
-
-static uint32_t get32(const uint8_t *at)
-{
-	uint32_t value;
-	memcpy(&value, at, sizeof(value));
-	return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-	uint64_t value;
-	memcpy(&value, at, sizeof(value));
-	return le64toh(value);
-}
-
-/* Returns the format, and stores the size that its superblock gives. */
-static enum image_format recognise(const uint8_t head[4096], uint64_t *bytes)
-{
-	const uint8_t *super = head + SUPER_OFFSET;
-	if (get32(head) == SQUASHFS_MAGIC) {
-		*bytes = get64(head + 40); /* bytes_used */
-		return IMAGE_SQUASHFS;
-	}
-	if (get32(super) == EROFS_MAGIC) {
-		unsigned shift = super[12]; /* blkszbits */
-		*bytes = shift < 32 ? (uint64_t)get32(super + 36) << shift : UINT64_MAX;
-		return IMAGE_EROFS;
-	}
-	if ((get32(super + 56) & 0xffff) == EXT4_MAGIC) {
-		uint64_t blocks = get32(super + 4);
-		unsigned shift = get32(super + 24); /* s_log_block_size */
-		if (get32(super + 96) & 0x80)       /* INCOMPAT_64BIT */
-			blocks |= (uint64_t)get32(super + 336) << 32;
-		*bytes = shift <= 6 && blocks < UINT64_MAX >> 16 ? blocks << (10 + shift) : UINT64_MAX;
-		return IMAGE_EXT4;
-	}
-	*bytes = 0;
-	return IMAGE_UNKNOWN;
-}
-
-static int check_open(int fd, const char *path, enum image_format *format, struct wisp_error *error)
+int image_check(
+        int fd, const char *path, const struct image_use *use, enum image_format *format, struct wisp_error *error)
 {
 	struct stat st;
-	uint8_t head[4096] = {0};
+	uint8_t head[SUPERBLOCK_HEAD] = {0};
+	char why[200];
+	uint64_t bytes;
 	if (fstat(fd, &st) < 0)
 		return lib_fail_errno(error, errno, "cannot stat the image %s", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
 		        "the image %s is not a file, block device or directory: give one of these", path);
-	ssize_t got = pread(fd, head, sizeof(head), 0);
-	if (got < 0)
+	if (pread(fd, head, sizeof(head), 0) < 0)
 		return lib_fail_errno(error, errno, "cannot read the image %s", path);
 	off_t size = lseek(fd, 0, SEEK_END);
-	uint64_t bytes;
-	*format = recognise(head, &bytes);
+	*format = superblock_read(head, &bytes);
+	if (use->overlay && *format != IMAGE_EXT4)
+		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
+		        "the overlay %s is not an ext4 file system: it %s: format it with mkfs.ext4", path,
+		        *format == IMAGE_UNKNOWN ? "has none that is known" : "has a squashfs or erofs");
 	if (*format == IMAGE_UNKNOWN)
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
 		        "%s is not an image: it is %s, without a squashfs, erofs or ext4 file system", path,
 		        size == 0 ? "empty" : "a file of another kind");
+	if (!use->other_kernel && superblock_refuse(head, use->writable || use->overlay, why, sizeof(why)))
+		return lib_fail(error, WISP_ERR_IMAGE, EINVAL, "the guest cannot mount %s: %s", path, why);
 	if (size < 0 || (uint64_t)size < bytes)
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
 		        "the image %s is truncated: it has %lld bytes, its file system %llu: copy it again", path,
@@ -86,14 +47,16 @@ static int check_open(int fd, const char *path, enum image_format *format, struc
 	return 0;
 }
 
-int image_open(const char *path, bool writable, int *fd, enum image_format *format, struct wisp_error *error)
+int image_open(
+        const char *path, const struct image_use *use, int *fd, enum image_format *format, struct wisp_error *error)
 {
-	*fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	*fd = open(path, (use->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
 	if (*fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return lib_fail(error, WISP_ERR_IMAGE, errno, "there is no image %s", path);
 	if (*fd < 0)
-		return lib_fail_errno(error, errno, "cannot open the image %s%s", path, writable ? " for writing" : "");
-	int r = check_open(*fd, path, format, error);
+		return lib_fail_errno(
+		        error, errno, "cannot open the image %s%s", path, use->writable ? " for writing" : "");
+	int r = image_check(*fd, path, use, format, error);
 	if (r < 0) {
 		close(*fd);
 		*fd = -1;
