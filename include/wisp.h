@@ -451,6 +451,14 @@ WISP_API void wisp_free_sandbox_list(struct wisp_sandbox_info **list);
 WISP_API int wisp_prune_sandboxes(
         const char *state_root, bool dry_run, struct wisp_sandbox_info ***removed, struct wisp_error *error);
 
+/*
+ * Deletes packed directories from a cache_dir (see wisp_create_options), those first that were not used for longest,
+ * until they take at most max_bytes on the disk, and returns their number. Those that a running sandbox uses are kept,
+ * and those that were used in the last minute. Nothing needs to call this: whenever a directory is packed, the cache is
+ * held to 32 images, 8 GiB, and 30 days since the last use. A cache that does not exist is empty.
+ */
+WISP_API int wisp_prune_cache(const char *cache_dir, uint64_t max_bytes, struct wisp_error *error);
+
 /* ---- Executions -------------------------------------------------------------------------------------------------- */
 
 #define WISP_RLIMIT_INFINITY UINT64_MAX

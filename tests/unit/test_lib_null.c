@@ -165,6 +165,7 @@ static void the_rest(void)
 	CHECK_EQ(wisp_prune_sandboxes(NULL, true, NULL, &error), -EINVAL);
 	CHECK_EQ(wisp_open_sandbox(NULL, "box", &sandbox, &error), -EINVAL);
 	CHECK(wisp_create_sandbox(NULL, &sandbox, &error) < 0);
+	CHECK_EQ(wisp_prune_cache(NULL, 0, &error), -EINVAL);
 	CHECK_EQ(wisp_check_host(NULL, &error), -EINVAL);
 	CHECK_EQ(wisp_kill_sandbox(NULL, NULL), -EINVAL);
 }

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/lib/image.h"
+#include "vmm/lib/pack.h"
 #include "vmm/lib/lib.h"
 
 /* ---- KVM ---- */
@@ -198,7 +198,7 @@ int wisp_check_host(struct wisp_host_info *info, struct wisp_error *error)
 	check_kvm(&found);
 	check_io_uring(&found);
 	found.memory_available_mib = available_memory_mib();
-	found.mksquashfs = image_find_packer();
+	found.mksquashfs = pack_find();
 	/* A newer version of the structure has fields that this one does not know. They become zero. */
 	memset(info, 0, found.size);
 	memcpy(info, &found, found.size < sizeof(found) ? found.size : sizeof(found));

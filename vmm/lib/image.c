@@ -2,17 +2,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/lib/cache.h"
 #include "vmm/lib/image.h"
+#include "vmm/lib/pack.h"
 
 int image_check(
         int fd, const char *path, const struct image_use *use, enum image_format *format, struct wisp_error *error)
@@ -139,90 +137,6 @@ static int walk(int parent, const char *name, uint64_t id, int depth, struct fin
 	return r;
 }
 
-const char *image_find_packer(void)
-{
-	static const char *const places[] = {
-	        "/usr/bin/mksquashfs", "/usr/sbin/mksquashfs", "/usr/local/bin/mksquashfs", "/bin/mksquashfs"};
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		if (access(places[i], X_OK) == 0)
-			return places[i];
-	}
-	return NULL;
-}
-
-/* Its messages go to a file next to the output, from which the reason for a failure is read. */
-static int run_mksquashfs(const char *dir, const char *out, const char *said, struct wisp_error *error)
-{
-	const char *program = image_find_packer();
-	if (!program)
-		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
-		        "cannot pack the directory %s: mksquashfs is missing: install the package squashfs-tools", dir);
-	/* An ordinary user's files become root's, as in any image. */
-	const char *argv[] = {program, dir, out, "-noappend", "-comp", "zstd", "-Xcompression-level", "3",
-	        "-no-progress", "-quiet", geteuid() == 0 ? NULL : "-all-root", NULL};
-	char *const envp[] = {NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none, all;
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, 1, said, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	posix_spawn_file_actions_adddup2(&actions, 1, 2);
-	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	pid_t pid;
-	/* posix_spawn takes char *const[] and does not change it. */
-	union {
-		const char **from;
-		char *const *to;
-	} args = {.from = argv};
-	int r = posix_spawn(&pid, program, &actions, &attributes, args.to, envp);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attributes);
-	if (r != 0)
-		return lib_fail_errno(error, r, "cannot start %s", program);
-	int status = 0;
-	while (waitpid(pid, &status, 0) < 0) {
-		/* ECHILD: the program reaped it. The rename tells whether there is an image. */
-		if (errno != EINTR)
-			return 0;
-	}
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return 0;
-	char *words = lib_read_file(AT_FDCWD, said, 65536, NULL);
-	const char *first = words && words[0] ? words : "it gave no reason";
-	r = lib_fail(error, WISP_ERR_IMAGE, EIO, "mksquashfs could not pack the directory %s: %.*s", dir,
-	        (int)strcspn(first, "\n"), first);
-	free(words);
-	return r;
-}
-
-/* Deletes images of earlier states of the same directory, unused for a day. A sandbox that runs one has it open. */
-static void evict(int cache_fd, const char *prefix, const char *current)
-{
-	int fd = openat(cache_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	struct dirent *entry;
-	while ((entry = readdir(dir))) {
-		struct stat st;
-		if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 && strcmp(entry->d_name, current) != 0 &&
-		        fstatat(cache_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		        time(NULL) - st.st_mtim.tv_sec > 24 * 60 * 60)
-			unlinkat(cache_fd, entry->d_name, 0);
-	}
-	closedir(dir);
-}
-
 static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, const char *name, struct wisp_error *error)
 {
 	char *out = NULL, *said = NULL;
@@ -235,7 +149,7 @@ static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, con
 		r = lib_no_memory(error);
 	if (r == 0) {
 		unlink(out);
-		r = run_mksquashfs(dir, out, said, error);
+		r = pack_run(dir, out, said, error);
 	}
 	if (r == 0 && renameat(AT_FDCWD, out, cache_fd, name) < 0)
 		r = lib_fail_errno(error, errno, "cannot keep the packed directory as %s/%s", cache_dir, name);
@@ -256,17 +170,15 @@ static int pack(int cache_fd, const char *dir, const char *cache_dir, const char
 		return 0;
 	char lock_name[64];
 	snprintf(lock_name, sizeof(lock_name), "%s.lock", prefix);
-	int lock_fd = openat(cache_fd, lock_name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int lock_fd = cache_lock(cache_fd, lock_name);
 	if (lock_fd < 0)
-		return lib_fail_errno(error, errno, "cannot open %s/%s", cache_dir, lock_name);
-	while (flock(lock_fd, LOCK_EX) < 0 && errno == EINTR)
-		;
+		return lib_fail_errno(error, -lock_fd, "cannot open %s/%s", cache_dir, lock_name);
 	int r = 0;
-	if (faccessat(cache_fd, name, R_OK, 0) < 0) {
+	if (faccessat(cache_fd, name, R_OK, 0) < 0)
 		r = pack_locked(cache_fd, dir, cache_dir, name, error);
-		evict(cache_fd, prefix, name);
-	}
 	close(lock_fd);
+	const struct cache_limits limits = CACHE_LIMITS;
+	cache_trim(cache_fd, &limits); /* what it cannot delete today is deleted another day */
 	return r;
 }
 
@@ -284,8 +196,8 @@ int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_
 	struct stat st;
 	struct fingerprint print = {0};
 	int r = lib_make_dirs(cache_dir, error);
-	if (r == 0 && (cache_fd = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		r = lib_fail_errno(error, errno, "cannot open the cache %s", cache_dir);
+	if (r == 0)
+		r = cache_open(cache_dir, &cache_fd, error);
 	if (r == 0 && stat(real, &st) < 0)
 		r = lib_fail_errno(error, errno, "cannot stat the image %s", real);
 	if (r == 0) {

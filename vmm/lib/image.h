@@ -25,9 +25,6 @@ int image_open(
 int image_check(
         int fd, const char *path, const struct image_use *use, enum image_format *format, struct wisp_error *error);
 
-/* Returns the path of mksquashfs, or NULL if it is not installed. */
-const char *image_find_packer(void);
-
 /* Packs the directory if it has changed, and stores the path of the image in *path. The caller frees it. */
 int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_error *error);
 

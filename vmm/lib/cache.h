@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache of packed directories: <16 hex digits of the directory's path>-<32 of its contents>.squashfs. An image's
+ * time is when it was last used. A running sandbox has a lock on its image, as on any disk.
+ */
+#ifndef WISP_LIB_CACHE_H
+#define WISP_LIB_CACHE_H
+
+#include "vmm/lib/lib.h"
+
+struct cache_limits {
+	size_t images;
+	uint64_t bytes; /* on the disk */
+	int64_t age_s;  /* since the last use */
+};
+
+/* What a cache is held to whenever an image is added. */
+#define CACHE_LIMITS ((struct cache_limits){.images = 32, .bytes = 8ull << 30, .age_s = 30 * 24 * 60 * 60})
+
+/*
+ * Deletes images until the limits hold, those first that were not used for longest, and what dead processes left
+ * behind. Spares images that a sandbox uses, or that somebody has found in the last minute and may not have opened yet.
+ * Returns the number of deleted images.
+ */
+int cache_trim(int cache_fd, const struct cache_limits *limits);
+
+/* Opens the cache, whose images are trusted. Refuses one in which other users could have put some. */
+int cache_open(const char *cache_dir, int *fd, struct wisp_error *error);
+
+/* Locks the directory's part of the cache, so that one process packs it. Returns a descriptor to close, or -errno. */
+int cache_lock(int cache_fd, const char *name);
+
+#endif
