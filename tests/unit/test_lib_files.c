@@ -86,6 +86,15 @@ static void strange_configs(void)
 	CHECK_STR(in.env[0], "A=\\");
 	CHECK_STR(in.user, "x\\");
 	config_free(&in);
+	/* Numbers that no sandbox has. */
+	write_file(
+	        dir, "config", "cpus=-1\nmemory_mib=4294967296\ncreated_ns=-9223372036854775808\nstop_grace_ms=1e9\n");
+	REQUIRE(config_read(fd, &in) == 0);
+	CHECK_EQ(in.cpus, 0);
+	CHECK_EQ(in.memory_mib, 0);
+	CHECK_EQ(in.created_ns, 0);
+	CHECK_EQ(in.stop_grace_ms, 0);
+	config_free(&in);
 	close(fd);
 	remove_all(dir);
 }
@@ -329,6 +338,10 @@ static void end_reasons(void)
 		CHECK_STR(state.text, "some words");
 		free(state.text);
 	}
+	/* The guest's words have no escape sequences. */
+	state_parse("exit panic \x1b[2J\xc2\x9b\xff\x7f caf\xc3\xa9\nmore", &state);
+	CHECK_STR(state.text, "?[2J??? caf\xc3\xa9");
+	free(state.text);
 	state_parse("exit panics x", &state);
 	CHECK_EQ(state.end, WISP_END_UNKNOWN);
 	free(state.text);

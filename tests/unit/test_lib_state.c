@@ -84,6 +84,9 @@ static void foreign_entries_are_left_alone(void)
 		CHECK_EQ(error.status, WISP_ERR_NO_SANDBOX);
 		CHECK(wisp_inspect_sandbox(p.root, names[i], &info, &error) < 0);
 		CHECK(wisp_open_sandbox(p.root, names[i], &other, &error) < 0);
+		struct wisp_logs *logs;
+		CHECK(wisp_open_logs(p.root, names[i], NULL, &logs, &error) < 0);
+		CHECK_EQ(error.status, WISP_ERR_NO_SANDBOX);
 	}
 	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
 	wisp_close_sandbox(sandbox);

@@ -325,9 +325,63 @@ static void many_threads_share_a_sandbox(void)
 	fixture_end(&f);
 }
 
+/* A sandbox that has ended, made as the library makes one: complete before it gets its name. */
+static bool make_ended(const char *root)
+{
+	char hidden[96], path[128], box[96];
+	snprintf(hidden, sizeof(hidden), "%s/.wisp-0123456789abcdef", root);
+	snprintf(path, sizeof(path), "%s/config", hidden);
+	snprintf(box, sizeof(box), "%s/box", root);
+	if (mkdir(hidden, 0700) < 0)
+		return false;
+	write_file(hidden, "config", SANDBOX_FILES_MAGIC);
+	write_file(hidden, "lock", "");
+	write_file(hidden, "state", "exit poweroff done\n");
+	return chmod(path, 0600) == 0 && rename(hidden, box) == 0;
+}
+
+static void *remove_again_and_again(void *arg)
+{
+	const char *root = arg;
+	for (int i = 0; i < 300; i++) {
+		int r = -EBUSY;
+		if (!make_ended(root))
+			return arg;
+		/* A reader that looks at the lock has it for a moment, which may be a long one. */
+		while (r == -EBUSY)
+			r = wisp_remove_sandbox(root, "box", NULL);
+		if (r < 0)
+			return arg;
+	}
+	return NULL;
+}
+
+/* One that is being removed is listed as it was, or not at all: never as one whose monitor died. */
+static void listing_while_removing(void)
+{
+	char root[] = "/tmp/wisp-test-XXXXXX";
+	pthread_t thread;
+	void *failed;
+	REQUIRE(mkdtemp(root));
+	REQUIRE(pthread_create(&thread, NULL, remove_again_and_again, root) == 0);
+	int other = 0;
+	while (pthread_tryjoin_np(thread, &failed) != 0) {
+		struct wisp_sandbox_info **list;
+		int count = wisp_list_sandboxes(root, &list, NULL);
+		if (count < 0)
+			continue;
+		other += count > 0 && list[0]->state != WISP_SANDBOX_STOPPED;
+		wisp_free_sandbox_list(list);
+	}
+	CHECK(!failed);
+	CHECK_EQ(other, 0);
+	remove_all(root);
+}
+
 TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control},
         {"kill_while_another_waits", kill_while_another_waits},
         {"waiting_sends_what_another_left", waiting_sends_what_another_left},
         {"handles_outlive_the_session", handles_outlive_the_session},
         {"closing_wakes_the_writer", closing_wakes_the_writer},
-        {"many_threads_share_a_sandbox", many_threads_share_a_sandbox})
+        {"many_threads_share_a_sandbox", many_threads_share_a_sandbox},
+        {"listing_while_removing", listing_while_removing})

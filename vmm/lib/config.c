@@ -73,15 +73,24 @@ static void unescape(char *value)
 	*to = '\0';
 }
 
+/* A number as config_write writes it, or 0: then the default applies, if there is one. */
+static int64_t parse_number(const char *text, int64_t most)
+{
+	char *end;
+	errno = 0;
+	long long number = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0' && number >= 0 && number <= most ? number : 0;
+}
+
 static void take(struct config *config, const char *key, char *value)
 {
 	unescape(value);
 	if (strcmp(key, "image") == 0)
 		config->image = value;
 	else if (strcmp(key, "cpus") == 0)
-		config->cpus = (uint32_t)strtoul(value, NULL, 10);
+		config->cpus = (uint32_t)parse_number(value, WISP_CPUS_MAX);
 	else if (strcmp(key, "memory_mib") == 0)
-		config->memory_mib = (uint32_t)strtoul(value, NULL, 10);
+		config->memory_mib = (uint32_t)parse_number(value, UINT32_MAX);
 	else if (strcmp(key, "writable") == 0)
 		config->writable = value[0] == '1';
 	else if (strcmp(key, "detach") == 0)
@@ -89,9 +98,9 @@ static void take(struct config *config, const char *key, char *value)
 	else if (strcmp(key, "keep") == 0)
 		config->keep = value[0] == '1';
 	else if (strcmp(key, "created_ns") == 0)
-		config->created_ns = strtoll(value, NULL, 10);
+		config->created_ns = parse_number(value, INT64_MAX);
 	else if (strcmp(key, "stop_grace_ms") == 0)
-		config->stop_grace_ms = strtoll(value, NULL, 10);
+		config->stop_grace_ms = parse_number(value, INT64_MAX);
 	else if (strcmp(key, "workdir") == 0)
 		config->workdir = value;
 	else if (strcmp(key, "user") == 0)

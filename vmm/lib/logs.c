@@ -170,6 +170,10 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0)
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
+	if (!state_prove(root_fd, dir_fd)) {
+		close(dir_fd);
+		return lib_fail(error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox", root, name);
+	}
 	struct wisp_logs *logs = calloc(1, sizeof(*logs));
 	if (!logs) {
 		close(dir_fd);

@@ -105,7 +105,11 @@ void state_parse(const char *line, struct state *state)
 		const char *text = reason + length;
 		while (*text == ' ')
 			text++;
-		state->text = strndup(text, strcspn(text, "\n"));
+		/* It may quote the guest. A '?' has no more bytes than what it stands for. */
+		size_t size = strcspn(text, "\n") + 1;
+		state->text = malloc(size);
+		if (state->text)
+			lib_printable(state->text, size, text, size - 1);
 	}
 }
 
@@ -341,6 +345,13 @@ static void fill_info(struct state_info *owner, int dir_fd)
 	info->env = config->env ? config->env : no_env;
 }
 
+static bool has_name(int root_fd, const char *name, int dir_fd)
+{
+	struct stat named, own;
+	return fstatat(root_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && fstat(dir_fd, &own) == 0 &&
+	       named.st_dev == own.st_dev && named.st_ino == own.st_ino;
+}
+
 int state_inspect(
         int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
 {
@@ -369,6 +380,12 @@ int state_inspect(
 		if (owner)
 			wisp_free_sandbox_info(&owner->info);
 		lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
+	}
+	/* What is being removed loses its name first: what was read of it since means nothing. */
+	if (r == 0 && !has_name(root_fd, name, dir_fd)) {
+		wisp_free_sandbox_info(*info);
+		*info = NULL;
+		r = lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
 	}
 	close(dir_fd);
 	return r;
