@@ -99,7 +99,9 @@ static int mount_disk(const char *name, const char *path, bool read_only)
 	if (kmsg >= 0)
 		lseek(kmsg, 0, SEEK_END);
 	mkdir(path, 0755);
-	error = mount(device, path, type, read_only ? MS_RDONLY : 0, NULL) < 0 ? errno : 0;
+	/* A journal cannot be replayed on a disk that cannot be written: without this, one that needs it is refused. */
+	const char *options = read_only && strcmp(type, "ext4") == 0 ? "noload" : NULL;
+	error = mount(device, path, type, read_only ? MS_RDONLY : 0, options) < 0 ? errno : 0;
 	if (error) {
 		read_reason(kmsg, reason, sizeof(reason));
 		init_fail("cannot mount %s on %s as %s%s: %s%s", device, path, type, read_only ? ", read-only" : "",

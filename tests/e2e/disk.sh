@@ -23,6 +23,21 @@ t_writable_ext4_keeps_what_was_written() {
 	check "the file system is clean" sh -c 'e2fsck -fn disk >/dev/null 2>&1'
 }
 
+# What the guest's kernel mounts, it mounts; the rest is refused by name, before the boot.
+t_images_of_others() {
+	mkdir -p root/bin
+	cp "$(command -v busybox)" root/bin/busybox
+	ln -s busybox root/bin/sh
+	truncate -s 64M disk
+	mkfs.ext4 -q -d root disk
+	debugfs -w -R 'feature needs_recovery' disk >/dev/null 2>&1
+	equal "a dirty journal, read-only" "$(wisp run ./disk -- sh -c 'echo up' </dev/null 2>&1)" up
+	truncate -s 64M blank
+	expect 125 "format it with mkfs.ext4" wisp run --overlay ./blank -- true
+	debugfs -w -R 'feature FEATURE_I31' disk >/dev/null 2>&1
+	expect 125 "incompat bit 0x80000000" wisp run ./disk -- true
+}
+
 t_extra_disks() {
 	truncate -s 16M a b
 	wisp run --disk ./a --disk ./b,ro -- sh -c 'echo data >/dev/vdb; ! echo x 2>/dev/null >/dev/vdc; blockdev --getro /dev/vdc' \
