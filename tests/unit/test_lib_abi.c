@@ -1,35 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Callers of other versions of wisp.h, whose structures are smaller or larger; and what a handle knows. */
-#include "tests/unit/test_lib.h"
+#include "tests/unit/test_place.h"
 
-struct place {
-	char dir[64];
-	char root[80];
-	char lib[80];
-	char kernel[112];
-	char disk[80];
-	char other[80];
-	struct wisp_create_options options;
+/* Two files to be disks. */
+struct disks {
+	char path[2][80];
 };
 
-static bool make_place(struct place *p)
+static bool make_disks(struct place *p, struct disks *disks)
 {
-	*p = (struct place){.dir = "/tmp/wisp-test-XXXXXX"};
-	if (!mkdtemp(p->dir))
+	if (!make_place(p))
 		return false;
-	snprintf(p->root, sizeof(p->root), "%s/state", p->dir);
-	snprintf(p->lib, sizeof(p->lib), "%s/lib", p->dir);
-	snprintf(p->kernel, sizeof(p->kernel), "%s/fake-ready", p->lib);
-	snprintf(p->disk, sizeof(p->disk), "%s/disk", p->dir);
-	snprintf(p->other, sizeof(p->other), "%s/other", p->dir);
-	write_file(p->dir, "disk", "data");
-	write_file(p->dir, "other", "data");
-	p->options = (struct wisp_create_options){.size = sizeof(p->options),
-	        .state_root = p->root,
-	        .libdir = p->lib,
-	        .kernel = p->kernel,
-	        .name = "box"};
-	return make_libdir(p->lib);
+	for (int i = 0; i < 2; i++) {
+		snprintf(disks->path[i], sizeof(disks->path[i]), "%s/disk%d", p->dir, i);
+		write_file(p->dir, i ? "disk1" : "disk0", "data");
+	}
+	return true;
 }
 
 /* The disks that the monitor is told of. */
@@ -69,19 +55,20 @@ static void older_and_newer_disks(void)
 		uint64_t more;
 	};
 	struct place p;
+	struct disks disks;
 	struct description d;
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
-	REQUIRE(make_place(&p));
-	struct older older[] = {{p.disk}, {p.other}};
+	REQUIRE(make_disks(&p, &disks));
+	struct older older[] = {{disks.path[0]}, {disks.path[1]}};
 	_Static_assert(sizeof(struct older) < sizeof(struct wisp_disk), "it is older");
 	set_disks(&p, older, sizeof(older[0]));
 	REQUIRE(described(&p, &d));
 	CHECK_EQ(d.disk_count, 3);
 	CHECK(!d.disk[1].read_only && !d.disk[2].read_only);
 	CHECK_EQ(d.disk[2].cache, WISP_CACHE_WRITEBACK);
-	struct newer newer[] = {
-	        {.disk = {.path = p.disk, .cache = WISP_CACHE_UNSAFE}}, {.disk = {.path = p.other, .read_only = true}}};
+	struct newer newer[] = {{.disk = {.path = disks.path[0], .cache = WISP_CACHE_UNSAFE}},
+	        {.disk = {.path = disks.path[1], .read_only = true}}};
 	set_disks(&p, newer, sizeof(newer[0]));
 	REQUIRE(described(&p, &d));
 	CHECK(!d.disk[1].read_only && d.disk[2].read_only);
@@ -96,7 +83,7 @@ static void older_and_newer_disks(void)
 		CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -EINVAL);
 		CHECK(strstr(error.message, "wisp_disk"));
 	}
-	remove_all(p.dir);
+	end_place(&p, 0);
 }
 
 static void older_and_newer_rlimits(void)
@@ -158,7 +145,7 @@ static void console_on_descriptor_0(void)
 	}
 	close(ends[0]);
 	close(ends[1]);
-	remove_all(p.dir);
+	end_place(&p, 0);
 }
 
 /* What does not start has an id: that of its line in exec.log, which no session gets. */
@@ -232,13 +219,13 @@ static void what_a_sandbox_knows(void)
 	struct wisp_error error;
 	enum wisp_sandbox_state state;
 	REQUIRE(make_place(&p));
-	snprintf(p.kernel, sizeof(p.kernel), "%s/fake-hang", p.lib);
+	set_kernel(&p, "fake-hang");
 	p.options.no_wait = true;
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
 	CHECK_EQ(wisp_get_sandbox_state(sandbox, &state, &error), 0);
 	CHECK_EQ(state, WISP_SANDBOX_BOOTING);
 	wisp_close_sandbox(sandbox);
-	snprintf(p.kernel, sizeof(p.kernel), "%s/fake-ready", p.lib);
+	set_kernel(&p, "fake-ready");
 	p.options.no_wait = false;
 	p.options.detach = true;
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
@@ -256,7 +243,7 @@ static void what_a_sandbox_knows(void)
 	CHECK_EQ(wisp_get_sandbox_state(sandbox, &state, &error), 0);
 	CHECK_EQ(state, WISP_SANDBOX_STOPPED);
 	wisp_close_sandbox(sandbox);
-	remove_all(p.dir);
+	end_place(&p, 0);
 }
 
 /* It is the caller's: programs that were compiled with an older header have given it this much room. */
