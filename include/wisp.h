@@ -494,7 +494,7 @@ struct wisp_exec_options {
 	const char *user; /* "name", "uid", "name:group" or "uid:gid", looked up in the guest; NULL: the sandbox's */
 	/*
 	 * 0: no timeout. When it passes, the guest kills every process that the session has started with SIGKILL. If
-	 * the guest hangs, the library stops waiting two seconds later.
+	 * the guest hangs, the library stops waiting two seconds later, or two seconds after the last event.
 	 */
 	int64_t timeout_ms;
 	const struct wisp_rlimit *rlimits;

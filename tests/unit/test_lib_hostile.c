@@ -42,8 +42,7 @@ static void exited(struct script *script, int32_t code, uint32_t signal)
 	frame(script, PROTO_EXITED, &exited, sizeof(exited));
 }
 
-/* Serves one connection: the answer to CONNECT, the script in pieces of `step` bytes, then the end, or silence. */
-static pid_t serve(const char *dir, const char *ok, const struct script *script, size_t step, bool silence)
+static int listen_in(const char *dir)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/vsock.sock", dir);
@@ -51,13 +50,14 @@ static pid_t serve(const char *dir, const char *ok, const struct script *script,
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 4) < 0)
 		abort();
-	pid_t pid = fork();
-	if (pid != 0) {
-		close(listener);
-		return pid;
-	}
+	return listener;
+}
+
+/* In a process of its own: takes one connection and its request, and answers CONNECT. */
+static int take_client(int listener, const char *ok)
+{
+	char buffer[256];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	char buffer[65536];
 	int fd = accept(listener, NULL, NULL);
 	if (read(fd, buffer, 13) != 13 || memcmp(buffer, "CONNECT 1024\n", 13) != 0)
 		_exit(1);
@@ -66,6 +66,20 @@ static pid_t serve(const char *dir, const char *ok, const struct script *script,
 	if (recv(fd, buffer, greeting, MSG_WAITALL) != (ssize_t)greeting)
 		_exit(2);
 	send(fd, ok, strlen(ok), MSG_NOSIGNAL);
+	return fd;
+}
+
+/* Serves one connection: the answer to CONNECT, the script in pieces of `step` bytes, then the end, or silence. */
+static pid_t serve(const char *dir, const char *ok, const struct script *script, size_t step, bool silence)
+{
+	int listener = listen_in(dir);
+	pid_t pid = fork();
+	if (pid != 0) {
+		close(listener);
+		return pid;
+	}
+	char buffer[4096];
+	int fd = take_client(listener, ok);
 	for (size_t at = 0; at < script->length; at += step) {
 		size_t length = script->length - at < step ? script->length - at : step;
 		if (send(fd, script->bytes + at, length, MSG_NOSIGNAL) < 0)
@@ -326,6 +340,62 @@ static void silence(void)
 	free(s);
 }
 
+/* Output that is read late arrives late. Only a guest from which nothing more comes hangs. */
+static void late_output_is_no_timeout(void)
+{
+	static const uint8_t data[PROTO_DATA_MAX];
+	struct fixture f;
+	struct script *first = calloc(1, sizeof(*first)), *rest = calloc(1, sizeof(*rest));
+	struct wisp_error error;
+	const struct wisp_event *event;
+	struct wisp_session *session;
+	const char *argv[] = {"true", NULL};
+	struct wisp_exec_options options = {.size = sizeof(options), .timeout_ms = 1};
+	int go[2], received = 0, r;
+	started(first);
+	for (int i = 0; i < 3; i++) {
+		frame(first, PROTO_STDOUT, data, sizeof(data));
+		frame(rest, PROTO_STDOUT, data, sizeof(data));
+	}
+	exited(rest, 0, 0);
+	frame(rest, PROTO_DONE, "", 0);
+	REQUIRE(pipe(go) == 0 && fixture_dir(&f, "cpus=1\n"));
+	REQUIRE(wisp_open_sandbox(f.root, "box", &f.sandbox, &error) == 0);
+	int listener = listen_in(f.dir);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char byte;
+		int fd = take_client(listener, "OK 1024\n");
+		bool sent = send(fd, first->bytes, first->length, 0) > 0 && read(go[0], &byte, 1) == 1 &&
+		            send(fd, rest->bytes, rest->length, 0) > 0;
+		_exit(sent ? 0 : 3);
+	}
+	close(listener);
+	REQUIRE(wisp_exec_stream(f.sandbox, argv, &options, &session, &error) == 0);
+	sleep_ms(2010); /* beyond the deadline: the reader of the output is slow */
+	while ((r = wisp_recv_event(session, 0, &event, &error)) == 0)
+		received += (int)event->length;
+	CHECK_EQ(r, -EAGAIN);
+	CHECK_EQ(received, 3 * PROTO_DATA_MAX);
+	/* The descriptor does not stay readable. */
+	struct pollfd pfd = {.fd = wisp_get_session_fd(session), .events = POLLIN};
+	CHECK_EQ(poll(&pfd, 1, 0), 0);
+	CHECK_EQ(write(go[1], "", 1), 1);
+	struct wisp_output *output;
+	CHECK_EQ(wisp_collect_output(session, &output, &error), 0);
+	REQUIRE(output);
+	CHECK_EQ(output->stdout_length, 3 * PROTO_DATA_MAX);
+	CHECK(output->status.success);
+	wisp_free_output(output);
+	wisp_close_session(session);
+	waitpid(pid, NULL, 0);
+	close(go[0]);
+	close(go[1]);
+	fixture_end(&f);
+	free(first);
+	free(rest);
+}
+
 /* Random bytes after a good beginning: no crash, no hang. The seed is fixed: a failure can be repeated. */
 static void random_bytes(void)
 {
@@ -370,5 +440,6 @@ static void endless_windows(void)
 TEST_MAIN("lib_hostile", {"a_good_agent_is_understood", a_good_agent_is_understood}, {"broken_frames", broken_frames},
         {"wrong_order", wrong_order}, {"impossible_values", impossible_values}, {"early_ends", early_ends},
         {"refusals", refusals}, {"a_tty_has_no_stderr", a_tty_has_no_stderr},
-        {"bad_answers_to_connect", bad_answers_to_connect}, {"silence", silence}, {"random_bytes", random_bytes},
+        {"bad_answers_to_connect", bad_answers_to_connect}, {"silence", silence},
+        {"late_output_is_no_timeout", late_output_is_no_timeout}, {"random_bytes", random_bytes},
         {"endless_windows", endless_windows})

@@ -24,6 +24,8 @@
 #include "vmm/lib/conn_out.h"
 #include "vmm/lib/conn_wake.h"
 
+/* How much later than the guest the host enforces an execution's timeout, and how long a late event may take. */
+#define CONN_MARGIN_MS 2000
 #define CONN_IN_SIZE (3 * (sizeof(struct proto_frame) + PROTO_DATA_MAX))
 
 /* What was asked for: it says which answers may come. */
@@ -67,9 +69,10 @@ struct conn {
 	bool feeding;
 
 	struct conn_wake wake;
-	unsigned events; /* frames in [head + held, scan) that are for the session's owner */
-	bool kick;       /* `in` has room again: wakes a writer that stopped reading */
-	int64_t deadline_ns;
+	unsigned events;     /* frames in [head + held, scan) that are for the session's owner */
+	bool kick;           /* `in` has room again: wakes a writer that stopped reading */
+	int64_t deadline_ns; /* when a guest that says nothing hangs */
+	int64_t moved_ns;    /* when an event last arrived */
 };
 
 /* Connects to the monitor. `deadline_ns` is the execution's; connecting has a limit of its own as well. */

@@ -37,11 +37,16 @@ static bool watch(int epoll_fd, int fd)
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-static int make_timer(int64_t deadline_ns)
+static int set_timer(int fd, int64_t deadline_ns)
 {
 	struct itimerspec when = {.it_value = {.tv_sec = deadline_ns / NS_PER_S, .tv_nsec = deadline_ns % NS_PER_S}};
+	return timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static int make_timer(int64_t deadline_ns)
+{
 	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (fd < 0 || timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL) == 0)
+	if (fd < 0 || set_timer(fd, deadline_ns) == 0)
 		return fd;
 	int errnum = errno;
 	close(fd);
@@ -74,6 +79,12 @@ int conn_wake_make_epoll(struct conn_wake *wake, int fd, int64_t deadline_ns)
 	wake->timer_fd = timer_fd;
 	wake->wants_out = false;
 	return 0;
+}
+
+void conn_wake_set_deadline(struct conn_wake *wake, int64_t deadline_ns)
+{
+	if (wake->timer_fd >= 0)
+		set_timer(wake->timer_fd, deadline_ns);
 }
 
 static void set_level(int fd, bool *is_set, bool want)

@@ -22,6 +22,8 @@ void conn_wake_destroy(struct conn_wake *wake);
 int conn_wake_make(struct conn_wake *wake);
 /* Makes epoll_fd too, for the connection's socket; INT64_MAX is no deadline. -errno. */
 int conn_wake_make_epoll(struct conn_wake *wake, int fd, int64_t deadline_ns);
+/* Moves the deadline at which epoll_fd wakes, if it has one. */
+void conn_wake_set_deadline(struct conn_wake *wake, int64_t deadline_ns);
 /* Sets the descriptors that are there to the state; `pending`: epoll_fd also waits until `fd` takes bytes. */
 void conn_wake_update(struct conn_wake *wake, int fd, bool receivable, bool writable, bool pending);
 

@@ -6,9 +6,6 @@
 
 #include "vmm/lib/session.h"
 
-/* How much later than the guest the host enforces an execution's timeout. */
-#define TIMEOUT_MARGIN_MS 2000
-
 static void add_string(struct lib_string *out, const char *string)
 {
 	lib_string_add(out, string, strlen(string) + 1);
@@ -91,8 +88,8 @@ static int begin(struct wisp_sandbox *sandbox, const struct wisp_exec_options *o
 {
 	struct conn *conn;
 	int64_t deadline = INT64_MAX;
-	if (options->timeout_ms > 0 && options->timeout_ms < INT64_MAX - TIMEOUT_MARGIN_MS)
-		deadline = lib_deadline_ns(options->timeout_ms + TIMEOUT_MARGIN_MS);
+	if (options->timeout_ms > 0 && options->timeout_ms < INT64_MAX - CONN_MARGIN_MS)
+		deadline = lib_deadline_ns(options->timeout_ms + CONN_MARGIN_MS);
 	int r = conn_open(sandbox->dir, sandbox->name, deadline, &conn, error);
 	if (r < 0)
 		return r;
