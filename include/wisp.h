@@ -242,8 +242,7 @@ struct wisp_create_options {
 	size_t size;
 	/*
 	 * The directory in which each running sandbox has a directory. Required. It is created if it is missing (mode
-	 * 0700), and refused if other users may write to it. The paths of sockets in it must fit in a Unix socket
-	 * address: keep it shorter than about 80 bytes.
+	 * 0700), and refused if other users may write to it.
 	 */
 	const char *state_root;
 	const char *name;    /* NULL: a random one */

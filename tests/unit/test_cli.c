@@ -138,7 +138,6 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --disk ,ro -- true", 125, "no path");
 	expect_error(&c, "run --disk /proc/version,cache=direct,ro -- true", 125, "no O_DIRECT");
 	expect_error(&c, "run -t -- true </dev/null", 125, "requires standard input to be a terminal");
-	expect_error(&c, "WISP_STATE=$DIR/$(printf 'x%.0s' $(seq 120)) run -- true", 125, "too long");
 	expect_error(&c, "WISP_LIBDIR=/no/lib wisp run -- true", 125, "/no/lib");
 	sh(&c, "wisp");
 	CHECK(c.code == 125 && strstr(c.err, "usage"));

@@ -86,8 +86,8 @@ static void connects_to_the_guest(void)
 static void refused_connections(void)
 {
 	BEGIN(f);
-	CHECK_EQ(wisp_connect_port(f.sandbox, 5000, -1, &fd, &error), -ENOENT);
-	CHECK_EQ(error.status, WISP_ERR_DISCONNECTED);
+	CHECK_EQ(wisp_connect_port(f.sandbox, 5000, -1, &fd, &error), -ESRCH);
+	CHECK_EQ(error.status, WISP_ERR_NOT_RUNNING);
 	int listener = open_monitor(&f, 4);
 	pid_t pid = answer(listener, "CONNECT 5000\n", NULL, NULL);
 	CHECK_EQ(wisp_connect_port(f.sandbox, 5000, -1, &fd, &error), -ECONNREFUSED);
@@ -175,6 +175,34 @@ static void listens_for_the_guest(void)
 	fixture_end(&f);
 }
 
+/* Sockets are reached through the open directory, whose own path may be longer than a socket's address. */
+static void long_paths(void)
+{
+	struct fixture f;
+	struct wisp_error error;
+	char root[PATH_MAX], to[PATH_MAX];
+	int fd = -1;
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	int listener = open_monitor(&f, 4);
+	snprintf(root, sizeof(root), "%s/%0120d", f.root, 0);
+	snprintf(to, sizeof(to), "%s/box", root);
+	REQUIRE(mkdir(root, 0700) == 0 && rename(f.dir, to) == 0);
+	REQUIRE(wisp_open_sandbox(root, "box", &f.sandbox, &error) == 0);
+	pid_t pid = answer(listener, "CONNECT 5000\n", "OK 1\n", NULL);
+	CHECK_EQ(wisp_connect_port(f.sandbox, 5000, -1, &fd, &error), 0);
+	close(fd);
+	expect_exit(pid);
+	REQUIRE(wisp_listen_port(f.sandbox, 5000, &fd, &error) == 0);
+	snprintf(to, sizeof(to), "%s/box/vsock.sock_5000", root);
+	CHECK_EQ(access(to, F_OK), 0);
+	close(fd);
+	/* One that is gone is replaced, here as well. */
+	CHECK_EQ(wisp_listen_port(f.sandbox, 5000, &fd, &error), 0);
+	close(fd);
+	close(listener);
+	fixture_end(&f);
+}
+
 static void traces(void)
 {
 	BEGIN(f);
@@ -198,4 +226,4 @@ static void traces(void)
 
 TEST_MAIN("lib_port", {"connects_to_the_guest", connects_to_the_guest}, {"refused_connections", refused_connections},
         {"connecting_times_out", connecting_times_out}, {"listens_for_the_guest", listens_for_the_guest},
-        {"traces", traces})
+        {"long_paths", long_paths}, {"traces", traces})

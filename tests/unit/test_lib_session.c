@@ -558,8 +558,8 @@ static void a_sandbox_that_dies_is_told(void)
 	CHECK_EQ(output->status.code, -1);
 	wisp_free_output(output);
 	const char *argv[] = {"true", NULL};
-	CHECK(wisp_exec(f.sandbox, argv, NULL, &output, &error) < 0);
-	CHECK_EQ(error.status, WISP_ERR_DISCONNECTED);
+	CHECK_EQ(wisp_exec(f.sandbox, argv, NULL, &output, &error), -ESRCH);
+	CHECK_EQ(error.status, WISP_ERR_NOT_RUNNING);
 	END(f);
 }
 

@@ -24,8 +24,9 @@ static int fail_lost(struct wisp_sandbox *sandbox, const struct wisp_error *erro
 	        [WISP_END_INTERNAL] = "the sandbox's monitor failed",
 	};
 	enum wisp_end end;
-	if (error->status == WISP_ERR_DISCONNECTED && wisp_wait_sandbox(sandbox, 10000, &end, NULL) == 0 &&
-	        (size_t)end < sizeof(words) / sizeof(words[0]) && words[end])
+	if ((error->status == WISP_ERR_DISCONNECTED || error->status == WISP_ERR_NOT_RUNNING) &&
+	        wisp_wait_sandbox(sandbox, 10000, &end, NULL) == 0 && (size_t)end < sizeof(words) / sizeof(words[0]) &&
+	        words[end])
 		return cli_fail("%s before the command ended", words[end]);
 	return cli_fail_error(error);
 }

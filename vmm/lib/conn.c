@@ -81,13 +81,13 @@ static int64_t connect_deadline(const struct conn *conn)
 	return deadline < conn->deadline_ns ? deadline : conn->deadline_ns;
 }
 
-int conn_open(const char *dir, const char *name, int64_t deadline_ns, struct conn **out, struct wisp_error *error)
+int conn_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, struct conn **out, struct wisp_error *error)
 {
-	struct conn *conn = conn_new(name);
+	struct conn *conn = conn_new(wisp_get_sandbox_name(sandbox));
 	if (!conn)
 		return lib_no_memory(error);
 	conn->deadline_ns = deadline_ns;
-	int r = port_open(dir, conn->name, connect_deadline(conn), &conn->fd, error);
+	int r = port_open(sandbox, connect_deadline(conn), &conn->fd, error);
 	if (r == -ETIMEDOUT)
 		r = fail_silent(conn, error);
 	if (r < 0) {

@@ -76,7 +76,7 @@ struct conn {
 };
 
 /* Connects to the monitor. `deadline_ns` is the execution's; connecting has a limit of its own as well. */
-int conn_open(const char *dir, const char *name, int64_t deadline_ns, struct conn **conn, struct wisp_error *error);
+int conn_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, struct conn **conn, struct wisp_error *error);
 void conn_ref(struct conn *conn);
 void conn_unref(struct conn *conn);
 /* Ends sending and receiving for all handles: the session's own is gone. */

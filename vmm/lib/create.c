@@ -116,9 +116,6 @@ static int claim(struct creation *creation, const char *root, struct wisp_sandbo
 	struct config config;
 	struct description *d = &creation->description;
 	size_t count = 0;
-	int r = state_check_path(root, creation->options.name ? creation->options.name : "wisp-00000000", error);
-	if (r < 0)
-		return r;
 	while (creation->options.env && creation->options.env[count])
 		count++;
 	const char **env = calloc(count + 1, sizeof(*env));
@@ -131,7 +128,7 @@ static int claim(struct creation *creation, const char *root, struct wisp_sandbo
 		disks[i] = creation->disk_names[i];
 	make_config(creation, env, disks, &config);
 	int lock_fd;
-	r = state_claim(sandbox->root_fd, creation->options.name, &config, name, &sandbox->dir_fd, &lock_fd, error);
+	int r = state_claim(sandbox->root_fd, creation->options.name, &config, name, &sandbox->dir_fd, &lock_fd, error);
 	free(env);
 	if (r < 0)
 		return r;

@@ -167,13 +167,10 @@ static int prepare_tail(struct wisp_logs *logs)
 static int open_in(int root_fd, const char *root, const char *name, const struct wisp_logs_options *options,
         struct wisp_logs **out, struct wisp_error *error)
 {
-	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir_fd < 0)
-		return lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
-	if (!state_prove(root_fd, dir_fd)) {
-		close(dir_fd);
-		return lib_fail(error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox", root, name);
-	}
+	int dir_fd;
+	int r = state_open(root_fd, root, name, &dir_fd, error);
+	if (r < 0)
+		return r;
 	struct wisp_logs *logs = calloc(1, sizeof(*logs));
 	if (!logs) {
 		close(dir_fd);
@@ -189,7 +186,7 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
 		if (logs->inotify_fd < 0 || inotify_add_watch(logs->inotify_fd, path,
 		                                    IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_DELETE |
 		                                            IN_DELETE_SELF) < 0) {
-			int r = lib_fail_errno(error, errno, "cannot watch %s/%s", root, name);
+			r = lib_fail_errno(error, errno, "cannot watch %s/%s", root, name);
 			logs->files[0] = logs->files[1] = -1;
 			wisp_close_logs(logs);
 			return r;
@@ -198,7 +195,7 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
 	/* The older first: if it is replaced in between, records are seen twice and not lost. */
 	logs->files[0] = open_file(dir_fd, "exec.log.1");
 	logs->files[1] = open_file(dir_fd, "exec.log");
-	int r = prepare_tail(logs);
+	r = prepare_tail(logs);
 	if (r < 0) {
 		wisp_close_logs(logs);
 		return lib_fail_errno(error, -r, "cannot read the log of the sandbox '%s'", name);

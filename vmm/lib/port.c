@@ -14,19 +14,46 @@
 
 #define LINE_MAX_BYTES 32
 
-static int make_address(const char *dir, const char *suffix, struct sockaddr_un *address, struct wisp_error *error)
+static int fail_gone(const struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
-	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s", dir, SANDBOX_FILES_VSOCK,
-	            suffix) < sizeof(address->sun_path))
-		return 0;
-	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG, "%s: the path is too long for a socket in it", dir);
+	return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running", sandbox->name);
 }
 
-int port_open(const char *dir, const char *name, int64_t deadline_ns, int *out, struct wisp_error *error)
+static bool leads_to(const char *path, const struct stat *dir)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && st.st_ino == dir->st_ino && st.st_dev == dir->st_dev;
+}
+
+/*
+ * Names a socket through the directory that the handle has open: the sandbox's name may be another's by now. And such a
+ * path is short. Without /proc, the directory's own path has to do.
+ */
+static int make_address(
+        const struct wisp_sandbox *sandbox, const char *suffix, struct sockaddr_un *address, struct wisp_error *error)
+{
+	char link[32];
+	const char *path = link;
+	struct stat dir;
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", sandbox->dir_fd);
+	if (fstat(sandbox->dir_fd, &dir) < 0)
+		return lib_fail_errno(error, errno, "cannot stat the directory of the sandbox '%s'", sandbox->name);
+	if (!leads_to(link, &dir))
+		path = sandbox->dir;
+	if (path == sandbox->dir && !leads_to(path, &dir))
+		return fail_gone(sandbox, error);
+	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s", path, SANDBOX_FILES_VSOCK,
+	            suffix) < sizeof(address->sun_path))
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
+	        "%s: the path is too long for a socket in it: mount /proc, or use a shorter state directory", path);
+}
+
+int port_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, int *out, struct wisp_error *error)
 {
 	struct sockaddr_un address;
-	int r = make_address(dir, "", &address, error);
+	int r = make_address(sandbox, "", &address, error);
 	if (r < 0)
 		return r;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -46,9 +73,9 @@ int port_open(const char *dir, const char *name, int64_t deadline_ns, int *out, 
 	if (errno == EAGAIN)
 		r = -ETIMEDOUT;
 	else if (errno == ENOENT || errno == ECONNREFUSED)
-		r = lib_fail(error, WISP_ERR_DISCONNECTED, errno, "the sandbox '%s' is not running", name);
+		r = fail_gone(sandbox, error);
 	else
-		r = lib_fail_errno(error, errno, "cannot connect to %s", address.sun_path);
+		r = lib_fail_errno(error, errno, "cannot connect to the monitor of the sandbox '%s'", sandbox->name);
 	close(fd);
 	return r;
 }
@@ -152,7 +179,7 @@ int wisp_connect_port(
 	*out = -1;
 	int r = check_port(port, error);
 	if (r == 0)
-		r = port_open(sandbox->dir, sandbox->name, deadline, &fd, error);
+		r = port_open(sandbox, deadline, &fd, error);
 	if (r == 0) {
 		int length = snprintf(line, sizeof(line), "CONNECT %u\n", port);
 		r = port_send(fd, line, (size_t)length, deadline);
@@ -207,7 +234,7 @@ int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *out, stru
 		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "port %u is the agent's: choose another", port);
 	snprintf(suffix, sizeof(suffix), "_%u", port);
 	if (r == 0)
-		r = make_address(sandbox->dir, suffix, &address, error);
+		r = make_address(sandbox, suffix, &address, error);
 	if (r < 0)
 		return r;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -218,7 +245,9 @@ int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *out, stru
 		r = listen_on(fd, &address);
 	if (r < 0) {
 		close(fd);
-		return lib_fail_errno(error, -r, "cannot listen on %s", address.sun_path);
+		if (r == -ENOENT)
+			return fail_gone(sandbox, error);
+		return lib_fail_errno(error, -r, "cannot listen on port %u of the sandbox '%s'", port, sandbox->name);
 	}
 	*out = fd;
 	return 0;

@@ -13,7 +13,7 @@
  * The steps of a connection. Between the first and the last, the caller sends "CONNECT port\n", and may send what is
  * for the guest with it. A step that is not over at the deadline returns -ETIMEDOUT and leaves *error as it is.
  */
-int port_open(const char *dir, const char *name, int64_t deadline_ns, int *fd, struct wisp_error *error);
+int port_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, int *fd, struct wisp_error *error);
 /* Returns -errno; leaves it to port_wait_ok to say what a connection that breaks means. */
 int port_send(int fd, const void *data, size_t length, int64_t deadline_ns);
 /* Reads the line "OK number\n" and nothing that follows it. -ECONNREFUSED without an error's text if there is none. */

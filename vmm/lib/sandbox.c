@@ -428,19 +428,22 @@ static int fail_not_running(const struct wisp_sandbox_info *info, struct wisp_er
 	        info->name, wisp_get_end_name(info->end), info->end_text[0] ? ": " : "", info->end_text);
 }
 
-static struct wisp_sandbox *make_handle(int root_fd, const char *name, const char *dir)
+/* Takes over dir_fd, even if it fails. */
+static struct wisp_sandbox *make_handle(int root_fd, int dir_fd, const char *name, const char *dir)
 {
 	struct wisp_sandbox *sandbox = calloc(1, sizeof(*sandbox));
-	if (!sandbox)
+	if (!sandbox) {
+		close(dir_fd);
 		return NULL;
+	}
 	pthread_mutex_init(&sandbox->lock, NULL);
 	sandbox->pidfd = sandbox->status_fd = -1;
 	sandbox->root_fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
-	sandbox->dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	sandbox->dir_fd = dir_fd;
 	sandbox->name = strdup(name);
 	sandbox->dir = strdup(dir);
 	sandbox->phase = SANDBOX_READY;
-	if (sandbox->root_fd < 0 || sandbox->dir_fd < 0 || !sandbox->name || !sandbox->dir ||
+	if (sandbox->root_fd < 0 || !sandbox->name || !sandbox->dir ||
 	        config_read(sandbox->dir_fd, &sandbox->config) < 0) {
 		wisp_close_sandbox(sandbox);
 		return NULL;
@@ -464,26 +467,29 @@ int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sand
 {
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
-	int root_fd;
+	int root_fd, dir_fd = -1;
 	char *root;
 	struct wisp_sandbox_info *info = NULL;
 	*sandbox = NULL;
 	int r = open_existing_root(state_root, name, &root_fd, &root, error);
 	if (r < 0)
 		return r;
-	r = state_inspect(root_fd, root, name, &info, error);
+	r = state_open(root_fd, root, name, &dir_fd, error);
+	if (r == 0)
+		r = state_describe(dir_fd, root, name, &info, error);
 	if (r == 0 && info->state != WISP_SANDBOX_RUNNING)
 		r = fail_not_running(info, error);
-	if (r == 0)
-		r = state_check_path(root, name, error);
 	if (r == 0) {
-		*sandbox = make_handle(root_fd, name, info->dir);
+		*sandbox = make_handle(root_fd, dir_fd, name, info->dir);
+		dir_fd = -1;
 		if (!*sandbox)
 			r = lib_fail_errno(error, errno ? errno : EIO, "cannot open the sandbox '%s'", name);
 		else
 			find_monitor(*sandbox);
 	}
 	wisp_free_sandbox_info(info);
+	if (dir_fd >= 0)
+		close(dir_fd);
 	close(root_fd);
 	free(root);
 	return r;

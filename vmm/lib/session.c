@@ -65,7 +65,7 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	if (id == 0)
 		return lib_fail(error, WISP_ERR_NO_SESSION, ENOENT, "the sandbox '%s' has no session 0: ids start at 1",
 		        sandbox->name);
-	r = conn_open(sandbox->dir, sandbox->name, INT64_MAX, &conn, error);
+	r = conn_open(sandbox, INT64_MAX, &conn, error);
 	if (r < 0)
 		return r;
 	struct proto_open open = {

@@ -104,7 +104,7 @@ int wisp_list_sessions(struct wisp_sandbox *sandbox, struct wisp_session_info **
 	struct wisp_session_info **found = calloc(1, sizeof(*found));
 	if (!found)
 		return lib_no_memory(error);
-	int r = conn_open(sandbox->dir, sandbox->name, INT64_MAX, &conn, error);
+	int r = conn_open(sandbox, INT64_MAX, &conn, error);
 	if (r == 0) {
 		r = conn_ask(conn, CONN_LIST, NULL, 0, error);
 		if (r == 0)
@@ -127,7 +127,7 @@ int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, stru
 	struct conn *conn;
 	struct conn_event event;
 	int64_t began = lib_now_ns();
-	int r = conn_open(sandbox->dir, sandbox->name, INT64_MAX, &conn, error);
+	int r = conn_open(sandbox, INT64_MAX, &conn, error);
 	if (r < 0)
 		return r;
 	r = conn_ask(conn, CONN_PING, NULL, 0, error);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/lib/state.h"
@@ -55,19 +54,6 @@ int state_open_root(const char *root, bool create, int *fd, char **path, struct 
 	}
 	*path = absolute;
 	return 0;
-}
-
-int state_check_path(const char *root, const char *name, struct wisp_error *error)
-{
-	struct sockaddr_un address;
-	size_t most = sizeof(address.sun_path) - 1;
-	/* The longest path: where the agent's connection to the host's port 1024 arrives. */
-	size_t length = strlen(root) + 1 + strlen(name) + strlen("/" SANDBOX_FILES_VSOCK "_1024");
-	if (length <= most)
-		return 0;
-	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
-	        "%s/%s: the path is too long for a socket in it, by %zu bytes: use a shorter state directory or name",
-	        root, name, length - most);
 }
 
 enum state_lock state_probe(int dir_fd)
@@ -352,8 +338,7 @@ static bool has_name(int root_fd, const char *name, int dir_fd)
 	       named.st_dev == own.st_dev && named.st_ino == own.st_ino;
 }
 
-int state_inspect(
-        int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
+int state_open(int root_fd, const char *root, const char *name, int *out, struct wisp_error *error)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
@@ -364,6 +349,13 @@ int state_inspect(
 		close(dir_fd);
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox", root, name);
 	}
+	*out = dir_fd;
+	return 0;
+}
+
+int state_describe(
+        int dir_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
+{
 	struct state_info *owner = calloc(1, sizeof(*owner));
 	int r = owner ? config_read(dir_fd, &owner->config) : -ENOMEM;
 	if (r == 0) {
@@ -381,6 +373,17 @@ int state_inspect(
 			wisp_free_sandbox_info(&owner->info);
 		lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
 	}
+	return r;
+}
+
+int state_inspect(
+        int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
+{
+	int dir_fd;
+	int r = state_open(root_fd, root, name, &dir_fd, error);
+	if (r < 0)
+		return r;
+	r = state_describe(dir_fd, root, name, info, error);
 	/* What is being removed loses its name first: what was read of it since means nothing. */
 	if (r == 0 && !has_name(root_fd, name, dir_fd)) {
 		wisp_free_sandbox_info(*info);

@@ -57,11 +57,12 @@ int state_remove(int root_fd, const char *name);
 /* Deletes what state_claim claimed, open as `dir_fd`, with its lock held. Closes the lock. */
 int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd);
 
-/* What wisp_inspect_sandbox returns. */
+/* Opens the directory of an existing sandbox, with proof that it is one. */
+int state_open(int root_fd, const char *root, const char *name, int *dir_fd, struct wisp_error *error);
+/* What wisp_inspect_sandbox returns, of an open directory and of a name. */
+int state_describe(
+        int dir_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
 int state_inspect(
         int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
-
-/* Refuses a directory whose sockets' paths would be too long. */
-int state_check_path(const char *root, const char *name, struct wisp_error *error);
 
 #endif
