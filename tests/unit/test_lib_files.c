@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What libwisp reads and writes: text, configurations, logs, detach keys. */
+#include <stdarg.h>
+#include <sys/syscall.h>
+
 #include "tests/unit/test_lib.h"
 #include "vmm/lib/config.h"
 #include "vmm/lib/keys.h"
@@ -301,6 +304,100 @@ static void logs_are_followed(void)
 	fixture_end(&f);
 }
 
+/* ---- Rotations while a log is opened ---- */
+
+/* What the monitor does at the opens of the reader. The library's calls of openat come here. */
+static struct {
+	char log[128], old[128], fresh[128];
+	int at;    /* the reader's open before which it does something; 0: none */
+	int steps; /* how much it does: two steps are a rotation */
+	int done, opens, number;
+} rotation;
+
+static void add_record(const char *path)
+{
+	char text[256] = "";
+	add_line(text, sizeof(text), rotation.number++, "stdout");
+	FILE *file = fopen(path, "a");
+	if (!file || fputs(text, file) < 0 || fclose(file) != 0)
+		abort();
+}
+
+/* As in vmm/monitor/logfile.c, with a record after each step. */
+static void take_step(void)
+{
+	if (rotation.done++ % 2 == 0) {
+		if (link(rotation.log, rotation.fresh) < 0 || rename(rotation.fresh, rotation.old) < 0)
+			abort();
+	} else {
+		int fd = creat(rotation.fresh, 0600);
+		if (fd < 0)
+			abort();
+		close(fd);
+		if (rename(rotation.fresh, rotation.log) < 0)
+			abort();
+	}
+	add_record(rotation.log);
+}
+
+int openat(int dir_fd, const char *path, int flags, ...)
+{
+	va_list args;
+	va_start(args, flags);
+	int mode = flags & O_CREAT ? va_arg(args, int) : 0;
+	va_end(args);
+	if (strncmp(path, "exec.log", 8) == 0 && ++rotation.opens == rotation.at) {
+		for (int i = 0; i < rotation.steps; i++)
+			take_step();
+	}
+	return (int)syscall(SYS_openat, dir_fd, path, flags, mode);
+}
+
+/* Whatever the monitor does meanwhile, a record is read once, and none is left out behind the first. */
+static void rotations_while_opening(void)
+{
+	for (int at = 1; at <= 3; at++) {
+		for (int steps = 0; steps <= 4; steps++) {
+			struct fixture f;
+			struct wisp_logs *logs;
+			struct wisp_error error;
+			const struct wisp_log_record *record;
+			int expected = -1, r;
+			struct wisp_logs_options options = {.size = sizeof(options), .follow = true};
+			REQUIRE(fixture_dir(&f, "cpus=1\n"));
+			flock(f.lock_fd, LOCK_UN);
+			memset(&rotation, 0, sizeof(rotation));
+			snprintf(rotation.log, sizeof(rotation.log), "%s/exec.log", f.dir);
+			snprintf(rotation.old, sizeof(rotation.old), "%s/exec.log.1", f.dir);
+			snprintf(rotation.fresh, sizeof(rotation.fresh), "%s/exec.log.new", f.dir);
+			add_record(rotation.old);
+			add_record(rotation.log);
+			rotation.at = at;
+			rotation.steps = steps;
+			REQUIRE(wisp_open_logs(f.root, "box", &options, &logs, &error) == 0);
+			rotation.at = 0;
+			if (at == 3) { /* after both */
+				for (int i = 0; i < steps; i++)
+					take_step();
+			}
+			while ((r = wisp_recv_log(logs, -1, &record, &error)) > 0) {
+				int number = atoi((const char *)record->data);
+				if (expected < 0)
+					CHECK(number <= 1 || (at == 1 && steps > 2));
+				else
+					CHECK_EQ(number, expected);
+				expected = number + 1;
+			}
+			CHECK_EQ(r, 0);
+			CHECK_EQ(expected, rotation.number);
+			if (test_failed)
+				printf("# before open %d, %d steps\n", at, steps);
+			wisp_close_logs(logs);
+			fixture_end(&f);
+		}
+	}
+}
+
 static void names_of_numbers(void)
 {
 	CHECK_STR(wisp_get_status_name(WISP_ERR_TIMEOUT), "timeout");
@@ -352,4 +449,5 @@ static void end_reasons(void)
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
         {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
         {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
-        {"names_of_numbers", names_of_numbers}, {"version", version}, {"end_reasons", end_reasons})
+        {"rotations_while_opening", rotations_while_opening}, {"names_of_numbers", names_of_numbers},
+        {"version", version}, {"end_reasons", end_reasons})

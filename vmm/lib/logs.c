@@ -51,14 +51,39 @@ void wisp_close_logs(struct wisp_logs *logs)
 	free(logs);
 }
 
+static bool is_same(int a, int b)
+{
+	struct stat left, right;
+	return a >= 0 && b >= 0 && fstat(a, &left) == 0 && fstat(b, &right) == 0 && left.st_ino == right.st_ino &&
+	       left.st_dev == right.st_dev;
+}
+
 /* Whether the monitor has started a new file of this name. */
-static bool was_replaced(struct wisp_logs *logs)
+static bool was_replaced(const struct wisp_logs *logs)
 {
 	struct stat ours, named;
-	if (fstatat(logs->dir_fd, "exec.log", &named, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(logs->dir_fd, SANDBOX_FILES_EXEC_LOG, &named, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
 	return logs->files[1] < 0 || fstat(logs->files[1], &ours) < 0 || ours.st_ino != named.st_ino ||
 	       ours.st_dev != named.st_dev;
+}
+
+/*
+ * Opens the files that follow `last`, which has been read to its end, or is -1. The monitor may rotate between any two
+ * steps: it gives the current file its second name, and then the first to a new file. The current file is opened first,
+ * so whatever has the second name afterwards is the file before it, the same file, or one that follows it.
+ */
+static void open_files(struct wisp_logs *logs, int last)
+{
+	logs->files[1] = open_file(logs->dir_fd, SANDBOX_FILES_EXEC_LOG);
+	int old = open_file(logs->dir_fd, SANDBOX_FILES_EXEC_LOG ".1");
+	bool follows = logs->files[1] >= 0 && was_replaced(logs);
+	if (old >= 0 && (follows || is_same(old, logs->files[1]) || is_same(old, last))) {
+		close(old);
+		old = -1;
+	}
+	logs->files[0] = old;
+	logs->current = 0;
 }
 
 /* Reads more text into the buffer. Returns 1, or 0 at the present end. */
@@ -86,11 +111,12 @@ static int read_more(struct wisp_logs *logs)
 		if (logs->current == 0) {
 			logs->current = 1;
 		} else if (replaced) {
+			int last = fd >= 0 ? fd : logs->files[0], before = logs->files[0];
+			open_files(logs, last);
 			if (fd >= 0)
 				close(fd);
-			logs->files[1] = open_file(logs->dir_fd, "exec.log");
-			if (logs->files[1] < 0)
-				return 0;
+			if (before >= 0)
+				close(before);
 		} else {
 			return 0;
 		}
@@ -192,9 +218,7 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
 			return r;
 		}
 	}
-	/* The older first: if it is replaced in between, records are seen twice and not lost. */
-	logs->files[0] = open_file(dir_fd, "exec.log.1");
-	logs->files[1] = open_file(dir_fd, "exec.log");
+	open_files(logs, -1);
 	r = prepare_tail(logs);
 	if (r < 0) {
 		wisp_close_logs(logs);
