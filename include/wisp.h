@@ -776,8 +776,8 @@ struct wisp_attach_options {
 	const char *detach_keys;
 	/*
 	 * The caller's descriptors; NULL: none. The library installs no signal handlers. It reads and discards what
-	 * resize_fd has, and then updates the session's size: for instance a signalfd(2) of SIGWINCH. It stops when
-	 * cancel_fd becomes readable, and does not read from it.
+	 * resize_fd has, and then updates the session's size and sets raw mode again: for instance a signalfd(2) of
+	 * SIGWINCH and SIGCONT. It stops when cancel_fd becomes readable, and does not read from it.
 	 */
 	const int *resize_fd;
 	const int *cancel_fd;
@@ -785,9 +785,10 @@ struct wisp_attach_options {
 
 /*
  * Connects a terminal to a session that has a tty, until the program ends or the terminal detaches. The terminal is in
- * raw mode meanwhile, and is always restored before the call returns. A line "[123 bytes of output were lost here]"
- * marks lost output. If another client is the session's writer, only the keys that detach have an effect. The call uses
- * up the session's stdin writer and its events.
+ * raw mode meanwhile, and is always restored before the call returns. Unless the program has ended, that includes what
+ * it switched on: the alternate screen, reports of the mouse, a hidden cursor and the like. A line "[123 bytes of
+ * output were lost here]" marks lost output. If another client is the session's writer, only the keys that detach have
+ * an effect. The call uses up the session's stdin writer and its events.
  *
  * Returns 0 if the program has ended, with *status set; 1 if the terminal detached, by its keys or because it hung up.
  * -ECANCELED if cancel_fd became readable, -ETIMEDOUT if the execution's timeout passed. The program continues after

@@ -77,6 +77,7 @@ struct job {
 	struct terminal *t;
 	const char *script;
 	const char *keys;
+	int output_fd;
 	int64_t timeout_ms;
 	uint64_t reattach;
 	uint64_t id;
@@ -91,6 +92,7 @@ static void *attach(void *context)
 	struct job *job = context;
 	struct wisp_attach_options options = {.size = sizeof(options),
 	        .input_fd = job->t->tty,
+	        .output_fd = job->output_fd ? &job->output_fd : NULL,
 	        .detach_keys = job->keys,
 	        .resize_fd = &job->t->resize,
 	        .cancel_fd = &job->t->cancel};
@@ -333,10 +335,72 @@ static void hang_up_detaches(void)
 	END(f, t);
 }
 
+/* A terminal that shows nothing any more, although its keys still work. */
+static void output_that_hangs_up_detaches(void)
+{
+	BEGIN(f, t);
+	int screen, tty;
+	REQUIRE(openpty(&screen, &tty, NULL, NULL, NULL) == 0);
+	job.script = "echo up; sleep 1000";
+	job.output_fd = tty;
+	REQUIRE(start(&job));
+	char text[2];
+	CHECK_EQ(read(screen, text, 2), 2);
+	close(screen);
+	pthread_join(job.thread, NULL);
+	CHECK_EQ(job.result, 1);
+	close(tty);
+	END(f, t);
+}
+
+static void detaching_sets_the_screen_back(void)
+{
+	BEGIN(f, t);
+	job.script = "printf '\\033[?1049h\\033[?25l\\033[?2004;1006h\\033=\\033[?1004h\\033[?1004l up'; sleep 1000";
+	REQUIRE(start(&job));
+	CHECK(see(&t, " up"));
+	type(&t, "\x1d");
+	CHECK(see(&t, "\033[?1049l\033[?25h\033[?1006l\033[?2004l\033>\033[m"));
+	pthread_join(job.thread, NULL);
+	CHECK_EQ(job.result, 1);
+	/* The program that ends has the last word. */
+	job.script = "printf '\\033[?25l up'; read line; printf end";
+	REQUIRE(start(&job));
+	CHECK(see(&t, " up"));
+	type(&t, "\r");
+	pthread_join(job.thread, NULL);
+	CHECK(see(&t, "end"));
+	CHECK_STR(t.seen, "");
+	struct pollfd pfd = {.fd = t.keyboard, .events = POLLIN};
+	CHECK_EQ(poll(&pfd, 1, 0), 0);
+	END(f, t);
+}
+
+/* As a shell does between stopping and continuing a job. */
+static void raw_mode_comes_back(void)
+{
+	BEGIN(f, t);
+	struct termios modes;
+	job.script = "echo up; sleep 1000";
+	REQUIRE(start(&job));
+	CHECK(see(&t, "up"));
+	CHECK_EQ(tcsetattr(t.tty, TCSANOW, &t.before), 0);
+	CHECK_EQ(eventfd_write(t.resize, 1), 0);
+	int64_t deadline = now_ms() + 10000;
+	while (tcgetattr(t.tty, &modes) == 0 && (modes.c_lflag & ICANON) && now_ms() < deadline)
+		sleep_ms(1);
+	CHECK(!(modes.c_lflag & ICANON));
+	CHECK_EQ(eventfd_write(t.cancel, 1), 0);
+	pthread_join(job.thread, NULL);
+	END(f, t);
+}
+
 TEST_MAIN("lib_attach", {"keys_and_screen", keys_and_screen}, {"the_default_shell", the_default_shell},
         {"control_keys_are_the_guests", control_keys_are_the_guests}, {"the_size_follows", the_size_follows},
         {"detach_and_come_back", detach_and_come_back}, {"queries_are_not_replayed", queries_are_not_replayed},
         {"detach_from_a_deaf_program", detach_from_a_deaf_program}, {"cancel_ends_it", cancel_ends_it},
         {"a_timeout_holds", a_timeout_holds}, {"failures_leave_the_terminal_alone", failures_leave_the_terminal_alone},
         {"a_session_without_terminal_is_refused", a_session_without_terminal_is_refused},
-        {"hang_up_detaches", hang_up_detaches})
+        {"hang_up_detaches", hang_up_detaches}, {"output_that_hangs_up_detaches", output_that_hangs_up_detaches},
+        {"detaching_sets_the_screen_back", detaching_sets_the_screen_back},
+        {"raw_mode_comes_back", raw_mode_comes_back})

@@ -122,13 +122,13 @@ struct bridged {
 
 static int bridge(struct bridged *bridged, const char *detach_keys, struct wisp_error *error)
 {
-	static const int ending[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT}, resizing[] = {SIGWINCH};
+	static const int ending[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT}, resizing[] = {SIGWINCH, SIGCONT};
 	struct wisp_exit_status status;
 	struct signalfd_siginfo info;
 	if (!isatty(STDIN_FILENO))
 		return cli_fail("-t requires standard input to be a terminal; omit -t, or run wisp from a terminal");
 	int cancel_fd = open_signals(ending, sizeof(ending) / sizeof(ending[0]));
-	int resize_fd = open_signals(resizing, 1);
+	int resize_fd = open_signals(resizing, sizeof(resizing) / sizeof(resizing[0]));
 	int output_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDIN_FILENO;
 	struct wisp_attach_options attach = {
 	        .size = sizeof(attach),

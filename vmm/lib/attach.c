@@ -13,10 +13,13 @@
 #include <unistd.h>
 
 #include "vmm/lib/keys.h"
+#include "vmm/lib/modes.h"
 #include "vmm/lib/replay.h"
 #include "vmm/lib/session.h"
 
 #define INPUT_SIZE 4096
+/* How long detaching waits for a terminal that takes nothing, before its modes are set back. */
+#define RESTORE_MS 200
 
 struct attach {
 	struct wisp_session *session;
@@ -27,6 +30,7 @@ struct attach {
 	int shown_fd;    /* the caller's */
 	bool writes;     /* this client is the session's writer */
 	bool stdin_done; /* the program reads no more */
+	bool hung_up;    /* the terminal takes no more output */
 	bool detach;     /* the keys were typed: detach once `typed` is sent, or at once if it cannot be */
 	unsigned char typed[INPUT_SIZE + KEYS_MAX]; /* not sent yet */
 	size_t typed_at, typed_length;
@@ -35,6 +39,7 @@ struct attach {
 	const uint8_t *output; /* output of the last event that is not filtered yet */
 	size_t output_length;
 	struct replay replay;
+	struct modes modes; /* what the program made of the terminal */
 	char note[64];
 };
 
@@ -72,16 +77,29 @@ static int set_raw(struct attach *attach, struct wisp_error *error)
 	cfmakeraw(&raw);
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
-	while (tcsetattr(attach->options.input_fd, TCSADRAIN, &raw) < 0) {
+	/* Waiting for output to drain would wait as long as ^S stops the terminal. */
+	while (tcsetattr(attach->options.input_fd, TCSANOW, &raw) < 0) {
 		if (errno != EINTR)
 			return lib_fail_errno(error, errno, "cannot put the terminal in raw mode");
 	}
 	return 0;
 }
 
-static void restore(struct attach *attach)
+static int output_fd(const struct attach *attach)
 {
-	while (tcsetattr(attach->options.input_fd, TCSADRAIN, &attach->saved) < 0 && errno == EINTR)
+	return attach->output_fd >= 0 ? attach->output_fd : attach->shown_fd;
+}
+
+/* A program that has ended leaves the screen as it wants it; one that goes on elsewhere does not. */
+static void restore(struct attach *attach, bool ended)
+{
+	char reset[MODES_RESET_MAX];
+	size_t length = ended ? 0 : modes_reset(&attach->modes, reset);
+	struct pollfd pfd = {.fd = output_fd(attach), .events = POLLOUT};
+	/* A terminal that still takes nothing is stopped or gone. */
+	if (length > 0 && !attach->hung_up && poll(&pfd, 1, RESTORE_MS) > 0)
+		(void)!write(pfd.fd, reset, length);
+	while (tcsetattr(attach->options.input_fd, TCSANOW, &attach->saved) < 0 && errno == EINTR)
 		;
 }
 
@@ -96,20 +114,20 @@ static int open_output(int fd)
 static void show(struct attach *attach)
 {
 	while (attach->shown_length > 0) {
-		int fd = attach->output_fd >= 0 ? attach->output_fd : attach->shown_fd;
 		size_t piece = attach->shown_length;
 		if (attach->output_fd < 0 && piece > 256)
 			piece = 256; /* a terminal that polls writable takes this much without blocking */
-		ssize_t n = write(fd, attach->shown, piece);
+		ssize_t n = write(output_fd(attach), attach->shown, piece);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
 		if (n < 0) {
-			/* The terminal hung up; its input says so as well. */
+			attach->hung_up = true;
 			attach->shown_length = 0;
 			return;
 		}
+		modes_track(&attach->modes, attach->shown, (size_t)n);
 		attach->shown += n;
 		attach->shown_length -= (size_t)n;
 		if (attach->output_fd < 0)
@@ -214,11 +232,10 @@ static int poll_once(struct attach *attach, struct wisp_error *error, bool *canc
 {
 	enum { INPUT, OUTPUT, SESSION, WINDOW, RESIZE, CANCEL, COUNT };
 	bool typed = attach->typed_at<attach->typed_length, shown = attach->shown_length> 0;
-	int output = attach->output_fd >= 0 ? attach->output_fd : attach->shown_fd;
 	int resize = descriptor(attach->options.resize_fd), cancel = descriptor(attach->options.cancel_fd);
 	struct pollfd pfds[COUNT] = {
 	        [INPUT] = {.fd = typed ? -1 : attach->options.input_fd, .events = POLLIN},
-	        [OUTPUT] = {.fd = shown ? output : -1, .events = POLLOUT},
+	        [OUTPUT] = {.fd = output_fd(attach), .events = shown ? POLLOUT : 0},
 	        /* While the terminal takes nothing, nothing is received, so the program waits. */
 	        [SESSION] = {.fd = shown ? -1 : conn_event_fd(attach->session->conn), .events = POLLIN},
 	        [WINDOW] = {.fd = typed ? conn_window_fd(attach->session->conn) : -1, .events = POLLIN},
@@ -229,11 +246,17 @@ static int poll_once(struct attach *attach, struct wisp_error *error, bool *canc
 		return lib_fail_errno(error, errno, "cannot poll the terminal");
 	if (pfds[RESIZE].revents) {
 		drain(resize);
+		/* A shell that stopped this process has set its own modes meanwhile. */
+		int r = set_raw(attach, error);
+		if (r < 0)
+			return r;
 		follow_size(attach);
 	}
 	if (pfds[INPUT].revents)
 		take_typed(attach);
-	if (pfds[OUTPUT].revents)
+	if (pfds[OUTPUT].revents & (POLLHUP | POLLERR | POLLNVAL))
+		attach->hung_up = true;
+	else if (pfds[OUTPUT].revents)
 		show(attach);
 	*cancelled = pfds[CANCEL].revents;
 	return 0;
@@ -245,6 +268,8 @@ static int bridge(struct attach *attach, struct wisp_exit_status *status, struct
 		int result;
 		bool cancelled = false;
 		send_typed(attach);
+		if (attach->hung_up)
+			return 1;
 		if (attach->detach) {
 			send_typed(attach);
 			return 1;
@@ -328,7 +353,7 @@ int wisp_attach_session(struct wisp_session *session, const struct wisp_attach_o
 		redraw(&attach);
 		follow_size(&attach);
 		r = bridge(&attach, status, error);
-		restore(&attach);
+		restore(&attach, r == 0);
 	}
 	if (attach.output_fd >= 0)
 		close(attach.output_fd);
