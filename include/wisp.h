@@ -60,8 +60,9 @@
  * sandbox without `detach` ends with the process that created it, not with that process's children.
  *
  * Time. Durations are milliseconds, in a signed 64-bit integer. As the `timeout_ms` of a call that waits, 0 does not
- * wait and a negative number waits without limit. A wait continues after a signal handler has run. Each kind of wait
- * has a descriptor that you can poll(2) instead.
+ * wait and a negative number waits without limit. Each kind of wait has a descriptor that you can poll(2) instead.
+ * Where a call has no timeout_ms, it waits at most 10 seconds for an answer of the guest, unless its description says
+ * otherwise. A wait continues after a signal handler has run, unless struct wisp_cancel says otherwise.
  *
  * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
  * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
@@ -128,7 +129,7 @@ enum wisp_status {
 	WISP_ERR_OUTPUT_LIMIT = 20,  /* the program wrote more than output_limit */
 	WISP_ERR_NOT_UTF8 = 21,      /* the bytes are not valid UTF-8 */
 	WISP_ERR_AGAIN = 22,         /* nothing happened within the call's timeout_ms */
-	WISP_ERR_CANCELLED = 23,     /* the caller's cancel_fd became readable */
+	WISP_ERR_CANCELLED = 23,     /* the caller ended the call: see struct wisp_cancel */
 	WISP_ERR_SESSION_ENDED = 24, /* the program has ended and takes no more signals or input */
 	WISP_ERR_NO_TERMINAL = 25,   /* the descriptor is not a terminal */
 	WISP_ERR_DISK_BUSY = 26,     /* another sandbox uses the disk, and one of the two would write to it */
@@ -215,6 +216,27 @@ struct wisp_host_info {
  */
 WISP_API int wisp_check_host(struct wisp_host_info *info, struct wisp_error *error);
 
+/* ---- Cancellation ------------------------------------------------------------------------------------------------ */
+
+/*
+ * How a call that waits can be ended early. It then returns WISP_ERR_CANCELLED, with -ECANCELED or -EINTR. What it
+ * waited for goes on: a program in the guest runs, a sandbox stops. The object stays usable, and a call may be
+ * repeated. Only wisp_create_sandbox undoes what it did.
+ */
+struct wisp_cancel {
+	size_t size;
+	/*
+	 * The caller's descriptor, for instance an eventfd(2), which cancels as long as it polls readable; NULL: none.
+	 * The library neither reads nor closes it.
+	 */
+	const int *fd;
+	/*
+	 * Also end, with -EINTR, when a signal handler runs while the call waits. One that runs shortly before is not
+	 * noticed: where that matters, have the handler make `fd` readable.
+	 */
+	bool interruptible;
+};
+
 /* ---- Sandboxes --------------------------------------------------------------------------------------------------- */
 
 #define WISP_NAME_MAX 63u /* bytes of a sandbox's name, which matches [a-z0-9][a-z0-9_.-]* */
@@ -299,6 +321,7 @@ struct wisp_create_options {
 	 * Such a sandbox never becomes ready and takes no commands, so no_wait is required: wait for its end.
 	 */
 	bool bare;
+	const struct wisp_cancel *cancel; /* ends this call, and later ones as wisp_set_cancel does; NULL: nothing */
 };
 
 /*
@@ -329,6 +352,13 @@ WISP_API int wisp_open_sandbox(
  * writers and control handles stay valid, and are released on their own.
  */
 WISP_API void wisp_close_sandbox(struct wisp_sandbox *sandbox);
+
+/*
+ * Sets what ends the calls that use this handle, and those on sessions that are started or opened through it later.
+ * NULL: nothing, which is the default. wisp_close_sandbox cannot be cancelled. Do not call this while another thread
+ * uses the handle.
+ */
+WISP_API int wisp_set_cancel(struct wisp_sandbox *sandbox, const struct wisp_cancel *cancel, struct wisp_error *error);
 
 /* Return the sandbox's name and the absolute path of its directory. The strings are valid until the handle is closed.
  */
@@ -511,7 +541,8 @@ struct wisp_exec_options {
 	size_t stdin_length;
 	/* How many bytes of stdout and stderr together wisp_exec, wisp_shell and wisp_collect_output collect at most.
 	 */
-	size_t output_limit; /* 0: WISP_OUTPUT_LIMIT_DEFAULT */
+	size_t output_limit;              /* 0: WISP_OUTPUT_LIMIT_DEFAULT */
+	const struct wisp_cancel *cancel; /* ends calls on this session and its stdin writer; NULL: the sandbox's */
 };
 
 /* Its size never changes: a later version may give a name to what is reserved, and fill it in. */
@@ -578,7 +609,8 @@ struct wisp_open_options {
 	bool live;  /* begin with the output from now on; else with what the guest has retained */
 	bool write; /* be the session's writer: write its stdin, and have its output wait for this client. Refused while
 	               the session has another writer. */
-	size_t output_limit; /* as in wisp_exec_options */
+	size_t output_limit;              /* as in wisp_exec_options */
+	const struct wisp_cancel *cancel; /* as in wisp_exec_options */
 };
 
 /*
@@ -592,7 +624,7 @@ WISP_API int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const 
 /*
  * Releases the handle. The program is not killed: its session continues in the guest, is listed, and can be opened
  * again. Its stdin stays open; to send the end of file, close the stdin writer first. If the program has not started
- * yet, the call waits up to 5 seconds for that.
+ * yet, the call waits up to 1 second for that, unless it is cancelled.
  */
 WISP_API void wisp_close_session(struct wisp_session *session);
 
@@ -643,7 +675,7 @@ WISP_API int wisp_get_session_fd(struct wisp_session *session);
 
 /*
  * Stores the session's id in *id. Ids are unique within a sandbox and never reused; lists and logs have the same. Waits
- * without limit until the program has started. -ENOENT if it did not start: the event says why.
+ * until the program has started. -ENOENT if it did not start: the event says why.
  */
 WISP_API int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_error *error);
 /* Stores the pid of the session's program, in the guest, in *pid. Waits and fails as wisp_get_session_id does. */
@@ -750,7 +782,7 @@ WISP_API int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip
 
 /*
  * Connects to a port on which a program in the guest listens, and stores the connected socket in *fd. Waits up to
- * timeout_ms for the guest to accept, and at most 30 seconds (also if timeout_ms is negative). -ECONNREFUSED if nothing
+ * timeout_ms for the guest to accept, and at most 10 seconds (also if timeout_ms is negative). -ECONNREFUSED if nothing
  * listens there, -EAGAIN if timeout_ms passed first, -ETIMEDOUT if the guest hangs.
  */
 WISP_API int wisp_connect_port(
@@ -816,11 +848,12 @@ enum wisp_log_source {
 
 struct wisp_logs_options {
 	size_t size;
-	unsigned sources; /* bitwise OR of enum wisp_log_source; 0: all */
-	uint64_t session; /* a session's id; 0: all */
-	int64_t since_ns; /* only records from this time on, in CLOCK_REALTIME; 0: all */
-	uint64_t tail;    /* only the last `tail` records that match; 0: all */
-	bool follow;      /* wait for more at the end, until the sandbox has ended */
+	unsigned sources;                 /* bitwise OR of enum wisp_log_source; 0: all */
+	uint64_t session;                 /* a session's id; 0: all */
+	int64_t since_ns;                 /* only records from this time on, in CLOCK_REALTIME; 0: all */
+	uint64_t tail;                    /* only the last `tail` records that match; 0: all */
+	bool follow;                      /* wait for more at the end, until the sandbox has ended */
+	const struct wisp_cancel *cancel; /* ends wisp_recv_log; NULL: nothing */
 };
 
 /* `data` and the strings are valid as long as the record. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sandbox's life, with a monitor that obeys the contract and has no machine (test_lib.h). */
 #include <sched.h>
+#include <sys/eventfd.h>
 
 #include "tests/unit/test_place.h"
 
@@ -111,6 +112,39 @@ static void a_handle_does_not_follow_its_name(void)
 	CHECK_EQ(wisp_exec(second, argv, NULL, &output, &error), 0);
 	wisp_free_output(output);
 	wisp_close_sandbox(second);
+	end_place(&p, 0);
+}
+
+/* A boot that does not end, and one that is stopped and does not obey. */
+static void creating_and_stopping_are_cancelled(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &fd};
+	REQUIRE(make_place(&p));
+	set_kernel(&p, "fake-hang");
+	p.options.cancel = &cancel;
+	CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -ECANCELED);
+	CHECK_EQ(error.status, WISP_ERR_CANCELLED);
+	CHECK(!sandbox);
+	CHECK_EQ(count_entries(p.root), 0);
+	p.options.no_wait = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_wait_ready(sandbox, -1, &error), -ECANCELED);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, -1, NULL, &error), -ECANCELED);
+	wisp_close_sandbox(sandbox);
+	set_kernel(&p, "fake-stubborn");
+	p.options.no_wait = false;
+	p.options.cancel = NULL;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_set_cancel(sandbox, &cancel, &error), 0);
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 60000, &error), -ECANCELED);
+	CHECK_EQ(wisp_set_cancel(sandbox, NULL, &error), 0);
+	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
+	wisp_close_sandbox(sandbox);
+	close(fd);
 	end_place(&p, 0);
 }
 
@@ -499,6 +533,7 @@ int main(int argc, char **argv)
 	        {"create_exec_close", create_exec_close},
 	        {"the_monitor_gets_its_description", the_monitor_gets_its_description},
 	        {"a_handle_does_not_follow_its_name", a_handle_does_not_follow_its_name},
+	        {"creating_and_stopping_are_cancelled", creating_and_stopping_are_cancelled},
 	        {"detached_lives_on", detached_lives_on},
 	        {"failed_boots_leave_nothing", failed_boots_leave_nothing},
 	        {"a_boot_that_hangs", a_boot_that_hangs},

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a broken or hostile agent can do to the library: end one connection with a clear error, and nothing else. */
-#include "vmm/shared/proto.h"
+#include <sys/eventfd.h>
+#include <sys/time.h>
+
 #include "tests/unit/test_lib.h"
+#include "vmm/shared/proto.h"
 
 /* What the agent will say, as bytes. */
 struct script {
@@ -396,6 +399,144 @@ static void late_output_is_no_timeout(void)
 	free(rest);
 }
 
+/* ---- Calls that the caller ends ---- */
+
+/* A sandbox whose agent accepts connections, and then says `script` and no more. */
+static pid_t serve_many(const char *dir, const char *ok, const struct script *script)
+{
+	int listener = listen_in(dir);
+	pid_t pid = fork();
+	if (pid != 0) {
+		close(listener);
+		return pid;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		int fd = accept(listener, NULL, NULL);
+		send(fd, ok, strlen(ok), MSG_NOSIGNAL);
+		send(fd, script->bytes, script->length, MSG_NOSIGNAL);
+	}
+}
+
+static void end_server(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* Every call that asks the agent, for one that never answers. */
+static void expect_ends(struct wisp_sandbox *sandbox, int result)
+{
+	const char *argv[] = {"true", NULL};
+	struct wisp_error error = {0};
+	struct wisp_output *output;
+	struct wisp_session *session;
+	struct wisp_session_info **list;
+	int fd;
+	CHECK_EQ(wisp_exec(sandbox, argv, NULL, &output, &error), result);
+	CHECK_EQ(error.status, WISP_ERR_CANCELLED);
+	CHECK_EQ(wisp_shell(sandbox, "true", NULL, NULL, &output, &error), result);
+	CHECK_EQ(wisp_exec_stream(sandbox, argv, NULL, &session, &error), result);
+	CHECK_EQ(wisp_shell_stream(sandbox, "true", NULL, NULL, &session, &error), result);
+	CHECK_EQ(wisp_open_session(sandbox, 1, NULL, &session, &error), result);
+	CHECK_EQ(wisp_list_sessions(sandbox, &list, &error), result);
+	CHECK_EQ(wisp_ping_sandbox(sandbox, NULL, &error), result);
+	CHECK_EQ(wisp_connect_port(sandbox, 5000, -1, &fd, &error), result);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, -1, NULL, &error), result);
+	CHECK_EQ(error.status, WISP_ERR_CANCELLED);
+}
+
+static void calls_are_cancelled(void)
+{
+	struct fixture f;
+	struct wisp_error error;
+	struct script *s = calloc(1, sizeof(*s));
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &fd};
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	REQUIRE(wisp_open_sandbox(f.root, "box", &f.sandbox, &error) == 0);
+	CHECK_EQ(wisp_set_cancel(f.sandbox, &cancel, &error), 0);
+	pid_t pid = serve_many(f.dir, "", s);
+	expect_ends(f.sandbox, -ECANCELED);
+	end_server(pid);
+	close(fd);
+	fd = -1;
+	CHECK_EQ(wisp_set_cancel(f.sandbox, &cancel, &error), -EBADF);
+	fixture_end(&f);
+	free(s);
+}
+
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* Rings again and again, so that one ring comes while the call waits. */
+static void ring(int ms)
+{
+	struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+	struct itimerval every = {.it_value.tv_usec = ms * 1000, .it_interval.tv_usec = ms * 1000};
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
+}
+
+static void calls_are_interrupted(void)
+{
+	struct fixture f;
+	struct wisp_error error;
+	struct script *s = calloc(1, sizeof(*s));
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .interruptible = true};
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	REQUIRE(wisp_open_sandbox(f.root, "box", &f.sandbox, &error) == 0);
+	CHECK_EQ(wisp_set_cancel(f.sandbox, &cancel, &error), 0);
+	pid_t pid = serve_many(f.dir, "", s);
+	ring(5);
+	expect_ends(f.sandbox, -EINTR);
+	ring(0);
+	end_server(pid);
+	fixture_end(&f);
+	free(s);
+}
+
+/* A session's own descriptor, which replaces the sandbox's. The session stays usable. */
+static void sessions_are_cancelled(void)
+{
+	struct fixture f;
+	struct wisp_error error;
+	struct wisp_output *output;
+	struct wisp_session *session;
+	const struct wisp_event *event;
+	uint64_t id;
+	char much[PROTO_WINDOW_INITIAL] = "";
+	const char *argv[] = {"true", NULL};
+	struct script *s = calloc(1, sizeof(*s));
+	int fd = eventfd(0, EFD_CLOEXEC);
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &fd};
+	struct wisp_exec_options options = {.size = sizeof(options), .stdin_mode = WISP_STDIN_PIPE, .cancel = &cancel};
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	REQUIRE(wisp_open_sandbox(f.root, "box", &f.sandbox, &error) == 0);
+	hello(s);
+	pid_t pid = serve_many(f.dir, "OK 1024\n", s);
+	REQUIRE(wisp_exec_stream(f.sandbox, argv, &options, &session, &error) == 0);
+	struct wisp_stdin *writer = wisp_take_stdin(session);
+	CHECK_EQ(wisp_write_stdin(writer, much, sizeof(much), -1, &error), sizeof(much));
+	CHECK_EQ(wisp_recv_event(session, 0, &event, &error), -EAGAIN);
+	CHECK_EQ(eventfd_write(fd, 1), 0);
+	CHECK_EQ(wisp_write_stdin(writer, "x", 1, -1, &error), -ECANCELED);
+	CHECK_EQ(wisp_recv_event(session, -1, &event, &error), -ECANCELED);
+	CHECK_EQ(wisp_get_session_id(session, &id, &error), -ECANCELED);
+	CHECK_EQ(wisp_wait_session(session, NULL, &error), -ECANCELED);
+	CHECK_EQ(wisp_collect_output(session, &output, &error), -ECANCELED);
+	CHECK_EQ(error.status, WISP_ERR_CANCELLED);
+	CHECK_EQ(wisp_recv_event(session, 0, &event, &error), -EAGAIN);
+	wisp_close_stdin(writer);
+	wisp_close_session(session);
+	end_server(pid);
+	close(fd);
+	fixture_end(&f);
+	free(s);
+}
+
 /* Random bytes after a good beginning: no crash, no hang. The seed is fixed: a failure can be repeated. */
 static void random_bytes(void)
 {
@@ -441,5 +582,6 @@ TEST_MAIN("lib_hostile", {"a_good_agent_is_understood", a_good_agent_is_understo
         {"wrong_order", wrong_order}, {"impossible_values", impossible_values}, {"early_ends", early_ends},
         {"refusals", refusals}, {"a_tty_has_no_stderr", a_tty_has_no_stderr},
         {"bad_answers_to_connect", bad_answers_to_connect}, {"silence", silence},
-        {"late_output_is_no_timeout", late_output_is_no_timeout}, {"random_bytes", random_bytes},
-        {"endless_windows", endless_windows})
+        {"late_output_is_no_timeout", late_output_is_no_timeout}, {"calls_are_cancelled", calls_are_cancelled},
+        {"calls_are_interrupted", calls_are_interrupted}, {"sessions_are_cancelled", sessions_are_cancelled},
+        {"random_bytes", random_bytes}, {"endless_windows", endless_windows})

@@ -30,6 +30,8 @@ static void sandbox_calls(void)
 	char *text;
 	int fd;
 	REQUIRE(fixture_start(&f, config));
+	REFUSED("sandbox", wisp_create_sandbox(NULL, NULL, &error));
+	REFUSED("sandbox", wisp_set_cancel(NULL, NULL, &error));
 	REFUSED("sandbox", wisp_wait_ready(NULL, 0, &error));
 	REFUSED("sandbox", wisp_stop_sandbox(NULL, 0, &error));
 	REFUSED("sandbox", wisp_kill_sandbox(NULL, &error));

@@ -335,6 +335,10 @@ int wisp_attach_session(struct wisp_session *session, const struct wisp_attach_o
 		status = &unused;
 	*status = (struct wisp_exit_status){.code = -1};
 	int r = prepare(&attach, session, options, error);
+	if (r == 0 && attach.options.cancel_fd) {
+		session->conn->cancel.has_fd = true;
+		session->conn->cancel.fd = *attach.options.cancel_fd;
+	}
 	if (r == 0)
 		r = wait_started(session, error);
 	if (r == 0)
@@ -379,6 +383,9 @@ int wisp_attach(struct wisp_sandbox *sandbox, const char *const *argv, const str
 	options.tty = true;
 	options.stdin_mode = WISP_STDIN_PIPE;
 	terminal_size(checked.options.input_fd, &options.rows, &options.cols);
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = checked.options.cancel_fd};
+	if (!options.cancel && cancel.fd)
+		options.cancel = &cancel;
 	r = wisp_exec_stream(sandbox, argv ? argv : shell, &options, &session, error);
 	if (r < 0)
 		return r;

@@ -4,13 +4,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FRESH_S 60          /* found by somebody who has not opened it yet */
+#define FRESH_S 60 /* found by somebody who has not opened it yet */
+#define LOCK_PAUSE_MS 20
 #define ABANDONED_S 60 * 60 /* nobody writes so slowly */
 
 #define HEX "0123456789abcdef"
@@ -45,15 +47,22 @@ int cache_open(const char *cache_dir, int *fd, struct wisp_error *error)
 	        cache_dir);
 }
 
-int cache_lock(int cache_fd, const char *name)
+int cache_lock(int cache_fd, const char *name, const struct lib_cancel *cancel)
 {
 	for (;;) {
 		struct stat st;
 		int fd = openat(cache_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0)
 			return -errno;
-		while (flock(fd, LOCK_EX) < 0 && errno == EINTR)
-			;
+		while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			int r = errno == EWOULDBLOCK || errno == EINTR
+			                ? lib_poll(cancel, NULL, 0, lib_now_ns() + LOCK_PAUSE_MS * NS_PER_MS)
+			                : -errno;
+			if (r < 0 && r != -ETIMEDOUT) {
+				close(fd);
+				return r;
+			}
+		}
 		/* It may have been deleted while this process waited. */
 		if (fstat(fd, &st) < 0 || st.st_nlink > 0)
 			return fd;

@@ -27,7 +27,8 @@ int cache_trim(int cache_fd, const struct cache_limits *limits);
 /* Opens the cache, whose images are trusted. Refuses one in which other users could have put some. */
 int cache_open(const char *cache_dir, int *fd, struct wisp_error *error);
 
-/* Locks the directory's part of the cache, so that one process packs it. Returns a descriptor to close, or -errno. */
-int cache_lock(int cache_fd, const char *name);
+/* Locks the directory's part of the cache, so that one process packs it. Returns a descriptor to close, or -errno,
+ * that of lib_poll among them. */
+int cache_lock(int cache_fd, const char *name, const struct lib_cancel *cancel);
 
 #endif

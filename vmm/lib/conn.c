@@ -81,13 +81,15 @@ static int64_t connect_deadline(const struct conn *conn)
 	return deadline < conn->deadline_ns ? deadline : conn->deadline_ns;
 }
 
-int conn_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, struct conn **out, struct wisp_error *error)
+int conn_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns,
+        struct conn **out, struct wisp_error *error)
 {
 	struct conn *conn = conn_new(wisp_get_sandbox_name(sandbox));
 	if (!conn)
 		return lib_no_memory(error);
 	conn->deadline_ns = deadline_ns;
-	int r = port_open(sandbox, connect_deadline(conn), &conn->fd, error);
+	conn->cancel = *cancel;
+	int r = port_open(sandbox, cancel, connect_deadline(conn), &conn->fd, error);
 	if (r == -ETIMEDOUT)
 		r = fail_silent(conn, error);
 	if (r < 0) {
@@ -127,12 +129,15 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	if (length > 0)
 		memcpy(whole + sizeof(head), payload, length);
 	int64_t deadline = connect_deadline(conn);
-	int r = port_send(conn->fd, whole, sizeof(head) + length, deadline);
+	int r = port_send(conn->fd, &conn->cancel, whole, sizeof(head) + length, deadline);
 	free(whole);
 	/* If the agent said why it hung up, that is received next. */
-	conn->out.broken = r < 0 && r != -ETIMEDOUT;
-	if (r != -ETIMEDOUT)
-		r = port_wait_ok(conn->fd, conn->name, deadline, error);
+	bool waited = r != -ETIMEDOUT && r != -ECANCELED && r != -EINTR;
+	conn->out.broken = r < 0 && waited;
+	if (waited)
+		r = port_wait_ok(conn->fd, &conn->cancel, conn->name, deadline, error);
+	if (r == -ECANCELED || r == -EINTR)
+		return lib_fail_wait(error, r);
 	if (r == -ETIMEDOUT)
 		return fail_silent(conn, error);
 	if (r == -ECONNREFUSED)
@@ -140,6 +145,12 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 		        "the sandbox '%s' refused the connection: its agent does not listen, or it is stopping",
 		        conn->name);
 	return r;
+}
+
+int conn_wait_answer(struct conn *conn, struct wisp_error *error)
+{
+	int r = conn_recv(conn, PORT_ANSWER_MS, NULL, error);
+	return r == -EAGAIN ? fail_silent(conn, error) : r;
 }
 
 /* ---- Descriptors to poll ---- */

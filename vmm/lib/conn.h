@@ -43,6 +43,7 @@ struct conn {
 	pthread_mutex_t lock;
 	unsigned refs;
 	int fd;
+	struct lib_cancel cancel;     /* constant once others share it */
 	char name[WISP_NAME_MAX + 1]; /* the sandbox's, for messages */
 	enum conn_request request;
 	bool tty;
@@ -76,7 +77,8 @@ struct conn {
 };
 
 /* Connects to the monitor. `deadline_ns` is the execution's; connecting has a limit of its own as well. */
-int conn_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, struct conn **conn, struct wisp_error *error);
+int conn_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns,
+        struct conn **conn, struct wisp_error *error);
 void conn_ref(struct conn *conn);
 void conn_unref(struct conn *conn);
 /* Ends sending and receiving for all handles: the session's own is gone. */
@@ -95,6 +97,8 @@ struct conn_event {
 	const uint8_t *payload;
 	size_t length;
 };
+/* Waits for the first answer, as long as a guest that is alive may take. */
+int conn_wait_answer(struct conn *conn, struct wisp_error *error);
 /* Receives a frame; with `event` NULL, only waits until there is one. -EAGAIN: none within timeout_ms. */
 int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, struct wisp_error *error);
 

@@ -248,7 +248,7 @@ static bool is_overdue(struct conn *conn, int64_t now)
 int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, struct wisp_error *error)
 {
 	int64_t deadline = lib_deadline_ns(timeout_ms);
-	int result;
+	int result, waited = 0;
 	pthread_mutex_lock(&conn->lock);
 	release_held(conn);
 	while (!try_recv(conn, event, error, &result)) {
@@ -269,6 +269,10 @@ int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, s
 			        "nothing arrived from the sandbox '%s' in time", conn->name);
 			break;
 		}
+		if (waited == -ECANCELED || waited == -EINTR) {
+			result = lib_fail_wait(error, waited);
+			break;
+		}
 		bool pending = conn_out_is_pending(&conn->out);
 		struct pollfd pfds[2] = {
 		        {.fd = conn->fd, .events = POLLIN | (pending ? POLLOUT : 0)},
@@ -276,8 +280,9 @@ int conn_recv(struct conn *conn, int64_t timeout_ms, struct conn_event *event, s
 		};
 		conn->wake_receiver = conn->wake_writer = false;
 		conn_update(conn);
+		int64_t limit = conn->deadline_ns;
 		pthread_mutex_unlock(&conn->lock);
-		poll(pfds, 2, lib_poll_ms(deadline < conn->deadline_ns ? deadline : conn->deadline_ns));
+		waited = lib_poll(&conn->cancel, pfds, 2, deadline < limit ? deadline : limit);
 		pthread_mutex_lock(&conn->lock);
 	}
 	conn->wake_receiver = false;

@@ -81,7 +81,7 @@ static int refuse(struct conn *conn, struct wisp_error *error)
 }
 
 /* Releases the lock until something may have changed. */
-static void wait_writable(struct conn *conn, int64_t deadline_ns)
+static int wait_writable(struct conn *conn, int64_t deadline_ns)
 {
 	bool pending = conn_out_is_pending(&conn->out);
 	/* While `in` is full, the session's owner has to receive first, and then sets `kick`. */
@@ -93,8 +93,9 @@ static void wait_writable(struct conn *conn, int64_t deadline_ns)
 	conn->wake_receiver = conn->wake_writer = false;
 	conn_update(conn);
 	pthread_mutex_unlock(&conn->lock);
-	poll(pfds, 2, lib_poll_ms(deadline_ns));
+	int r = lib_poll(&conn->cancel, pfds, 2, deadline_ns);
 	pthread_mutex_lock(&conn->lock);
+	return r;
 }
 
 ptrdiff_t conn_write_stdin(
@@ -124,7 +125,11 @@ ptrdiff_t conn_write_stdin(
 			result = lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the program does not read its stdin now");
 			break;
 		}
-		wait_writable(conn, deadline);
+		int r = wait_writable(conn, deadline);
+		if (r == -ECANCELED || r == -EINTR) {
+			result = lib_fail_wait(error, r);
+			break;
+		}
 	}
 	conn->wake_writer = false;
 	conn->wake_receiver = conn->wake.epoll_fd < 0; /* leaves the rest to a thread that still waits */

@@ -212,6 +212,7 @@ static int create(
 	}
 	pthread_mutex_init(&sandbox->lock, NULL);
 	sandbox->root_fd = root_fd;
+	sandbox->cancel = creation->cancel;
 	sandbox->dir_fd = sandbox->pidfd = sandbox->status_fd = -1;
 	sandbox->phase = SANDBOX_READY;
 	int r = claim_and_start(creation, root, sandbox, error);
@@ -235,12 +236,16 @@ int wisp_create_sandbox(
 	struct creation creation;
 	int root_fd;
 	char *root = NULL;
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
 	*sandbox = NULL;
 	creation_init(&creation);
 	int r = lib_copy_options(
 	        &creation.options, sizeof(creation.options), options, "struct wisp_create_options", error);
 	if (r == 0)
 		r = check_options(&creation.options, error);
+	if (r == 0)
+		r = lib_copy_cancel(&creation.cancel, creation.options.cancel, &(struct lib_cancel){0}, error);
 	if (r == 0)
 		r = creation_describe(&creation, error);
 	if (r == 0)

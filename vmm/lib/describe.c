@@ -222,7 +222,7 @@ static int find_image(struct creation *creation, struct wisp_error *error)
 	if (!options->image || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
 		return 0;
 	creation->image = NULL;
-	int r = image_pack(path, options->cache_dir, &creation->image, error);
+	int r = image_pack(path, options->cache_dir, &creation->cancel, &creation->image, error);
 	free(path);
 	return r;
 }

@@ -8,6 +8,7 @@
 
 struct creation {
 	struct wisp_create_options options; /* checked, defaults filled in */
+	struct lib_cancel cancel;
 	struct description description;
 	struct description_fds fds;
 	char *helper;

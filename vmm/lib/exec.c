@@ -90,7 +90,10 @@ static int begin(struct wisp_sandbox *sandbox, const struct wisp_exec_options *o
 	int64_t deadline = INT64_MAX;
 	if (options->timeout_ms > 0 && options->timeout_ms < INT64_MAX - CONN_MARGIN_MS)
 		deadline = lib_deadline_ns(options->timeout_ms + CONN_MARGIN_MS);
-	int r = conn_open(sandbox, deadline, &conn, error);
+	struct lib_cancel cancel;
+	int r = lib_copy_cancel(&cancel, options->cancel, &sandbox->cancel, error);
+	if (r == 0)
+		r = conn_open(sandbox, &cancel, deadline, &conn, error);
 	if (r < 0)
 		return r;
 	conn->tty = options->tty;

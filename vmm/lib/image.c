@@ -137,7 +137,8 @@ static int walk(int parent, const char *name, uint64_t id, int depth, struct fin
 	return r;
 }
 
-static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, const char *name, struct wisp_error *error)
+static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, const char *name,
+        const struct lib_cancel *cancel, struct wisp_error *error)
 {
 	char *out = NULL, *said = NULL;
 	int r = 0;
@@ -149,7 +150,7 @@ static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, con
 		r = lib_no_memory(error);
 	if (r == 0) {
 		unlink(out);
-		r = pack_run(dir, out, said, error);
+		r = pack_run(dir, out, said, cancel, error);
 	}
 	if (r == 0 && renameat(AT_FDCWD, out, cache_fd, name) < 0)
 		r = lib_fail_errno(error, errno, "cannot keep the packed directory as %s/%s", cache_dir, name);
@@ -164,25 +165,28 @@ static int pack_locked(int cache_fd, const char *dir, const char *cache_dir, con
 
 /* One process packs; the others wait for the lock and find the result. */
 static int pack(int cache_fd, const char *dir, const char *cache_dir, const char *prefix, const char *name,
-        struct wisp_error *error)
+        const struct lib_cancel *cancel, struct wisp_error *error)
 {
 	if (utimensat(cache_fd, name, NULL, 0) == 0)
 		return 0;
 	char lock_name[64];
 	snprintf(lock_name, sizeof(lock_name), "%s.lock", prefix);
-	int lock_fd = cache_lock(cache_fd, lock_name);
+	int lock_fd = cache_lock(cache_fd, lock_name, cancel);
+	if (lock_fd == -ECANCELED || lock_fd == -EINTR)
+		return lib_fail_wait(error, lock_fd);
 	if (lock_fd < 0)
 		return lib_fail_errno(error, -lock_fd, "cannot open %s/%s", cache_dir, lock_name);
 	int r = 0;
 	if (faccessat(cache_fd, name, R_OK, 0) < 0)
-		r = pack_locked(cache_fd, dir, cache_dir, name, error);
+		r = pack_locked(cache_fd, dir, cache_dir, name, cancel, error);
 	close(lock_fd);
 	const struct cache_limits limits = CACHE_LIMITS;
 	cache_trim(cache_fd, &limits); /* what it cannot delete today is deleted another day */
 	return r;
 }
 
-int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_error *error)
+int image_pack(
+        const char *dir, const char *cache_dir, const struct lib_cancel *cancel, char **path, struct wisp_error *error)
 {
 	*path = NULL;
 	if (!cache_dir)
@@ -213,7 +217,7 @@ int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_
 		        (unsigned long long)finish(mix(0xcbf29ce484222325ull, real, strlen(real))));
 		snprintf(name, sizeof(name), "%s-%016llx%016llx.squashfs", prefix, (unsigned long long)print.a,
 		        (unsigned long long)print.b);
-		r = pack(cache_fd, real, cache_dir, prefix, name, error);
+		r = pack(cache_fd, real, cache_dir, prefix, name, cancel, error);
 		if (r == 0 && asprintf(path, "%s/%s", cache_dir, name) < 0)
 			r = lib_no_memory(error);
 	}

@@ -26,6 +26,7 @@ int image_check(
         int fd, const char *path, const struct image_use *use, enum image_format *format, struct wisp_error *error);
 
 /* Packs the directory if it has changed, and stores the path of the image in *path. The caller frees it. */
-int image_pack(const char *dir, const char *cache_dir, char **path, struct wisp_error *error);
+int image_pack(
+        const char *dir, const char *cache_dir, const struct lib_cancel *cancel, char **path, struct wisp_error *error);
 
 #endif

@@ -5,6 +5,7 @@
 #ifndef WISP_LIB_H
 #define WISP_LIB_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -56,9 +57,27 @@ int lib_check_line(const char *text, const char *what, struct wisp_error *error)
 int lib_check_duration(int64_t ms, const char *what, struct wisp_error *error);
 /* Returns the RLIMIT_* of a name, or -1. */
 int lib_rlimit_number(const char *name);
+struct lib_cancel;
+/* Stores what *given says, or *otherwise if it is NULL. */
+int lib_copy_cancel(struct lib_cancel *cancel, const struct wisp_cancel *given, const struct lib_cancel *otherwise,
+        struct wisp_error *error);
 int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_error *error);
 
 /* ---- util.c ---- */
+
+/* struct wisp_cancel, checked. */
+struct lib_cancel {
+	bool has_fd;
+	int fd;
+	bool interruptible;
+};
+/*
+ * Waits until one of at most 3 descriptors is ready, and returns 0. -ETIMEDOUT at the deadline, -ECANCELED or -EINTR if
+ * the caller ends the wait, or another -errno. `cancel` may be NULL.
+ */
+int lib_poll(const struct lib_cancel *cancel, struct pollfd *pfds, size_t count, int64_t deadline_ns);
+/* The error of a wait that lib_poll ended. */
+int lib_fail_wait(struct wisp_error *error, int r);
 
 int64_t lib_now_ns(void); /* CLOCK_MONOTONIC */
 /* Returns now + ms, saturated. INT64_MAX is "never", which a negative ms gives. */

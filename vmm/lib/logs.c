@@ -21,6 +21,7 @@
 
 struct wisp_logs {
 	struct wisp_logs_options options;
+	struct lib_cancel cancel;
 	int dir_fd;
 	int inotify_fd;
 	int files[2];           /* exec.log.1, exec.log; -1: missing */
@@ -234,12 +235,15 @@ int wisp_open_logs(const char *state_root, const char *name, const struct wisp_l
 	if (lib_is_null(logs, "logs", error))
 		return -EINVAL;
 	struct wisp_logs_options options;
+	struct lib_cancel cancel;
 	int root_fd;
 	char *root;
 	*logs = NULL;
 	int r = lib_copy_options(&options, sizeof(options), given, "struct wisp_logs_options", error);
 	if (r == 0)
 		r = lib_check_name(name, error);
+	if (r == 0)
+		r = lib_copy_cancel(&cancel, options.cancel, &(struct lib_cancel){0}, error);
 	if (r < 0)
 		return r;
 	r = state_open_root(state_root, false, &root_fd, &root, error);
@@ -249,6 +253,8 @@ int wisp_open_logs(const char *state_root, const char *name, const struct wisp_l
 	if (r < 0)
 		return r;
 	r = open_in(root_fd, root, name, &options, logs, error);
+	if (r == 0)
+		(*logs)->cancel = cancel;
 	close(root_fd);
 	free(root);
 	return r;
@@ -296,7 +302,9 @@ int wisp_recv_log(
 		if (lib_now_ns() >= deadline)
 			return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "nothing was logged in time");
 		struct pollfd pfd = {.fd = logs->inotify_fd, .events = POLLIN};
-		poll(&pfd, 1, lib_poll_ms(deadline));
+		r = lib_poll(&logs->cancel, &pfd, 1, deadline);
+		if (r < 0 && r != -ETIMEDOUT)
+			return lib_fail_wait(error, r);
 	}
 }
 

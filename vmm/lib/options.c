@@ -181,6 +181,24 @@ static int check_rlimits(const struct wisp_exec_options *options, struct wisp_er
 	return 0;
 }
 
+int lib_copy_cancel(struct lib_cancel *cancel, const struct wisp_cancel *given, const struct lib_cancel *otherwise,
+        struct wisp_error *error)
+{
+	struct wisp_cancel copy;
+	*cancel = *otherwise;
+	if (!given)
+		return 0;
+	int r = lib_copy_options(&copy, sizeof(copy), given, "struct wisp_cancel", error);
+	if (r < 0)
+		return r;
+	if (copy.fd && *copy.fd < 0)
+		return lib_fail(error, WISP_ERR_INVALID, EBADF,
+		        "%d is not a descriptor: give one that cancels, or NULL for none", *copy.fd);
+	*cancel = (struct lib_cancel){
+	        .has_fd = copy.fd, .fd = copy.fd ? *copy.fd : -1, .interruptible = copy.interruptible};
+	return 0;
+}
+
 int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_error *error)
 {
 	int r;

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,18 +46,28 @@ static _Noreturn void become(const char *program, char *const argv[], const char
 	_exit(127);
 }
 
-static int wait_packer(pid_t pid)
+/* Waits for the child, and kills it if the caller does not wait for it. */
+static int wait_packer(pid_t pid, const struct lib_cancel *cancel, int *status)
 {
-	int status = 0;
-	while (waitpid(pid, &status, 0) < 0) {
+	int r = 0, pidfd = pidfd_open(pid, 0);
+	*status = 0;
+	if (pidfd >= 0) {
+		struct pollfd pfd = {.fd = pidfd, .events = POLLIN};
+		r = lib_poll(cancel, &pfd, 1, INT64_MAX);
+		if (r < 0)
+			pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+		close(pidfd);
+	}
+	while (waitpid(pid, status, 0) < 0) {
 		/* ECHILD: the program reaped it. The rename tells whether there is an image. */
 		if (errno != EINTR)
-			return 0;
+			break;
 	}
-	return status;
+	return r;
 }
 
-int pack_run(const char *dir, const char *out, const char *said, struct wisp_error *error)
+int pack_run(
+        const char *dir, const char *out, const char *said, const struct lib_cancel *cancel, struct wisp_error *error)
 {
 	const char *program = pack_find();
 	if (!program)
@@ -75,7 +87,9 @@ int pack_run(const char *dir, const char *out, const char *said, struct wisp_err
 		return lib_fail_errno(error, errno, "cannot start %s", program);
 	if (pid == 0)
 		become(program, args.to, said, parent);
-	int status = wait_packer(pid);
+	int status, waited = wait_packer(pid, cancel, &status);
+	if (waited < 0)
+		return lib_fail_wait(error, waited);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	char *words = lib_read_file(AT_FDCWD, said, 65536, NULL);

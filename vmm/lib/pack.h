@@ -9,6 +9,7 @@
 const char *pack_find(void);
 
 /* Packs `dir` as the file `out`, and keeps what mksquashfs says in the file `said`, which the caller removes. */
-int pack_run(const char *dir, const char *out, const char *said, struct wisp_error *error);
+int pack_run(
+        const char *dir, const char *out, const char *said, const struct lib_cancel *cancel, struct wisp_error *error);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "vmm/shared/proto.h"
 
 #define LINE_MAX_BYTES 32
+#define CONNECT_PAUSE_MS 10
 
 static int fail_gone(const struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
@@ -50,7 +52,29 @@ static int make_address(
 	        "%s: the path is too long for a socket in it: mount /proc, or use a shorter state directory", path);
 }
 
-int port_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, int *out, struct wisp_error *error)
+/* connect(2) waits only while the monitor's backlog is full, and then nothing tells when it no longer is. */
+static int connect_within(
+        int fd, const struct sockaddr_un *address, const struct lib_cancel *cancel, int64_t deadline_ns)
+{
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	for (;;) {
+		if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+			break;
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		int64_t now = lib_now_ns(), next = now + CONNECT_PAUSE_MS * NS_PER_MS;
+		if (now >= deadline_ns)
+			return -ETIMEDOUT;
+		int r = lib_poll(cancel, NULL, 0, next < deadline_ns ? next : deadline_ns);
+		if (r != -ETIMEDOUT)
+			return r;
+	}
+	fcntl(fd, F_SETFL, 0);
+	return 0;
+}
+
+int port_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns, int *out,
+        struct wisp_error *error)
 {
 	struct sockaddr_un address;
 	int r = make_address(sandbox, "", &address, error);
@@ -59,43 +83,22 @@ int port_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, int *out,
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return lib_fail_errno(error, errno, "cannot make a socket");
-	/* connect(2) waits only while the monitor's backlog is full. 0 would mean no limit. */
-	int ms = lib_poll_ms(deadline_ns);
-	struct timeval limit = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 + 1}, none = {0};
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	while ((r = connect(fd, (struct sockaddr *)&address, sizeof(address))) < 0 && errno == EINTR)
-		;
+	r = connect_within(fd, &address, cancel, deadline_ns);
 	if (r == 0) {
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
 		*out = fd;
 		return 0;
 	}
-	if (errno == EAGAIN)
-		r = -ETIMEDOUT;
-	else if (errno == ENOENT || errno == ECONNREFUSED)
+	if (r == -ENOENT || r == -ECONNREFUSED)
 		r = fail_gone(sandbox, error);
-	else
-		r = lib_fail_errno(error, errno, "cannot connect to the monitor of the sandbox '%s'", sandbox->name);
+	else if (r == -ECANCELED || r == -EINTR)
+		lib_fail_wait(error, r);
+	else if (r != -ETIMEDOUT)
+		lib_fail_errno(error, -r, "cannot connect to the monitor of the sandbox '%s'", sandbox->name);
 	close(fd);
 	return r;
 }
 
-/* Waits for one of `events`. Returns -ETIMEDOUT at the deadline. */
-static int wait_for(int fd, short events, int64_t deadline_ns)
-{
-	for (;;) {
-		struct pollfd pfd = {.fd = fd, .events = events};
-		int n = poll(&pfd, 1, lib_poll_ms(deadline_ns));
-		if (n > 0)
-			return 0;
-		if (n == 0)
-			return -ETIMEDOUT;
-		if (errno != EINTR)
-			return -errno;
-	}
-}
-
-int port_send(int fd, const void *data, size_t length, int64_t deadline_ns)
+int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t length, int64_t deadline_ns)
 {
 	const char *at = data;
 	while (length > 0) {
@@ -104,7 +107,8 @@ int port_send(int fd, const void *data, size_t length, int64_t deadline_ns)
 			at += n;
 			length -= (size_t)n;
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-			int r = wait_for(fd, POLLOUT, deadline_ns);
+			struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+			int r = lib_poll(cancel, &pfd, 1, deadline_ns);
 			if (r < 0)
 				return r;
 		} else if (errno != EINTR) {
@@ -125,7 +129,8 @@ static ssize_t take(int fd, char *line, size_t size)
 	return n < 0 ? -errno : n;
 }
 
-int port_wait_ok(int fd, const char *name, int64_t deadline_ns, struct wisp_error *error)
+int port_wait_ok(
+        int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, struct wisp_error *error)
 {
 	char line[LINE_MAX_BYTES];
 	size_t length = 0;
@@ -140,7 +145,8 @@ int port_wait_ok(int fd, const char *name, int64_t deadline_ns, struct wisp_erro
 			break;
 		}
 		if (n == -EAGAIN) {
-			int r = wait_for(fd, POLLIN, deadline_ns);
+			struct pollfd pfd = {.fd = fd, .events = POLLIN};
+			int r = lib_poll(cancel, &pfd, 1, deadline_ns);
 			if (r < 0)
 				return r;
 		} else if (n != -EINTR) {
@@ -179,13 +185,15 @@ int wisp_connect_port(
 	*out = -1;
 	int r = check_port(port, error);
 	if (r == 0)
-		r = port_open(sandbox, deadline, &fd, error);
+		r = port_open(sandbox, &sandbox->cancel, deadline, &fd, error);
 	if (r == 0) {
 		int length = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-		r = port_send(fd, line, (size_t)length, deadline);
+		r = port_send(fd, &sandbox->cancel, line, (size_t)length, deadline);
 		/* If the connection broke, there is no answer either. */
-		if (r != -ETIMEDOUT)
-			r = port_wait_ok(fd, sandbox->name, deadline, error);
+		if (r != -ETIMEDOUT && r != -ECANCELED && r != -EINTR)
+			r = port_wait_ok(fd, &sandbox->cancel, sandbox->name, deadline, error);
+		if (r == -ECANCELED || r == -EINTR)
+			lib_fail_wait(error, r);
 		if (r == -ECONNREFUSED)
 			lib_fail(error, WISP_ERR_REFUSED, ECONNREFUSED,
 			        "nothing listens on port %u in the sandbox '%s'", port, sandbox->name);

@@ -7,16 +7,19 @@
 #include "vmm/lib/lib.h"
 
 /* A guest that is alive answers in milliseconds; on an overloaded or emulated host, in seconds. */
-#define PORT_ANSWER_MS 30000
+#define PORT_ANSWER_MS 10000
 
 /*
  * The steps of a connection. Between the first and the last, the caller sends "CONNECT port\n", and may send what is
- * for the guest with it. A step that is not over at the deadline returns -ETIMEDOUT and leaves *error as it is.
+ * for the guest with it. A step that is not over at the deadline returns -ETIMEDOUT, one that the caller ends
+ * -ECANCELED or -EINTR; these leave *error as it is.
  */
-int port_open(const struct wisp_sandbox *sandbox, int64_t deadline_ns, int *fd, struct wisp_error *error);
+int port_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns, int *fd,
+        struct wisp_error *error);
 /* Returns -errno; leaves it to port_wait_ok to say what a connection that breaks means. */
-int port_send(int fd, const void *data, size_t length, int64_t deadline_ns);
+int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t length, int64_t deadline_ns);
 /* Reads the line "OK number\n" and nothing that follows it. -ECONNREFUSED without an error's text if there is none. */
-int port_wait_ok(int fd, const char *name, int64_t deadline_ns, struct wisp_error *error);
+int port_wait_ok(
+        int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, struct wisp_error *error);
 
 #endif

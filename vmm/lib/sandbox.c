@@ -187,29 +187,29 @@ int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wis
 			        error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' is still booting", sandbox->name);
 		int64_t next = deadline < sandbox->boot_deadline_ns ? deadline : sandbox->boot_deadline_ns;
 		struct pollfd pfd = {.fd = sandbox->status_fd, .events = POLLIN};
-		poll(&pfd, 1, lib_poll_ms(next));
+		r = lib_poll(&sandbox->cancel, &pfd, 1, next);
+		if (r < 0 && r != -ETIMEDOUT)
+			return lib_fail_wait(error, r);
 	}
 }
 
 /* ---- The end ---- */
 
-/* Returns true once the process has ended, and reaps it. */
-static bool wait_death(struct wisp_sandbox *sandbox, int64_t deadline_ns)
+/* Returns 0 once the process has ended, and reaps it; else what lib_poll returns. */
+static int wait_death(struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns)
 {
 	/* Without a pid, only the lock tells. */
 	while (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD) {
-		if (lib_now_ns() >= deadline_ns)
-			return false;
-		struct timespec pause = {.tv_nsec = 5 * NS_PER_MS};
-		nanosleep(&pause, NULL);
+		int64_t now = lib_now_ns(), next = now + 5 * NS_PER_MS;
+		int r = now >= deadline_ns ? -ETIMEDOUT : lib_poll(cancel, NULL, 0, next);
+		if (r < 0 && (r != -ETIMEDOUT || now >= deadline_ns))
+			return r;
 	}
-	while (sandbox->pidfd >= 0) {
+	if (sandbox->pidfd >= 0) {
 		struct pollfd pfd = {.fd = sandbox->pidfd, .events = POLLIN};
-		int n = poll(&pfd, 1, lib_poll_ms(deadline_ns));
-		if (n > 0)
-			break;
-		if (n == 0 || errno != EINTR)
-			return false;
+		int r = lib_poll(cancel, &pfd, 1, deadline_ns);
+		if (r < 0)
+			return r;
 	}
 	pthread_mutex_lock(&sandbox->lock);
 	if (sandbox->child > 0) {
@@ -217,7 +217,7 @@ static bool wait_death(struct wisp_sandbox *sandbox, int64_t deadline_ns)
 		sandbox->child = 0;
 	}
 	pthread_mutex_unlock(&sandbox->lock);
-	return true;
+	return 0;
 }
 
 /* Does what a killed monitor could not: leaves a record, or deletes the directory. */
@@ -263,18 +263,26 @@ static int send_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_m
 	return 0;
 }
 
-int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
+static int kill_now(struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct wisp_error *error)
 {
-	if (lib_is_null(sandbox, "sandbox", error))
-		return -EINVAL;
 	int r = send_signal(sandbox, SIGKILL, 0, error);
 	if (r < 0)
 		return r;
-	if (!wait_death(sandbox, lib_deadline_ns(DEATH_MS)))
+	r = wait_death(sandbox, cancel, lib_deadline_ns(DEATH_MS));
+	if (r < 0 && r != -ETIMEDOUT)
+		return lib_fail_wait(error, r);
+	if (r < 0)
 		return lib_fail(error, WISP_ERR_SYSTEM, ETIMEDOUT,
 		        "the monitor of the sandbox '%s' does not die from SIGKILL", sandbox->name);
 	tidy(sandbox);
 	return 0;
+}
+
+int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
+	return kill_now(sandbox, &sandbox->cancel, error);
 }
 
 int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
@@ -299,8 +307,11 @@ int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wis
 	r = send_signal(sandbox, SIGTERM, grace_ms, error);
 	if (r < 0)
 		return r;
-	if (!wait_death(sandbox, lib_deadline_ns(grace_ms)))
-		return wisp_kill_sandbox(sandbox, error);
+	r = wait_death(sandbox, &sandbox->cancel, lib_deadline_ns(grace_ms));
+	if (r == -ETIMEDOUT)
+		return kill_now(sandbox, &sandbox->cancel, error);
+	if (r < 0)
+		return lib_fail_wait(error, r);
 	tidy(sandbox);
 	return 0;
 }
@@ -347,14 +358,26 @@ int wisp_wait_sandbox(struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wis
 			return lib_fail(
 			        error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' is still running", sandbox->name);
 		struct pollfd pfd = {.fd = sandbox->status_fd, .events = POLLIN};
-		poll(&pfd, 1, lib_poll_ms(deadline));
+		int r = lib_poll(&sandbox->cancel, &pfd, 1, deadline);
+		if (r < 0 && r != -ETIMEDOUT)
+			return lib_fail_wait(error, r);
 	}
 	/* After its last line, the monitor only has to exit. */
-	if (!wait_death(sandbox, ended ? lib_deadline_ns(DEATH_MS) : deadline) && !ended)
+	int r = wait_death(sandbox, &sandbox->cancel, ended ? lib_deadline_ns(DEATH_MS) : deadline);
+	if (r < 0 && r != -ETIMEDOUT)
+		return lib_fail_wait(error, r);
+	if (r < 0 && !ended)
 		return lib_fail(error, WISP_ERR_AGAIN, EAGAIN, "the sandbox '%s' is still running", sandbox->name);
 	if (end)
 		*end = sandbox->status_fd >= 0 ? sandbox->end : recorded_end(sandbox);
 	return 0;
+}
+
+int wisp_set_cancel(struct wisp_sandbox *sandbox, const struct wisp_cancel *cancel, struct wisp_error *error)
+{
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
+	return lib_copy_cancel(&sandbox->cancel, cancel, &(struct lib_cancel){0}, error);
 }
 
 void wisp_close_sandbox(struct wisp_sandbox *sandbox)
@@ -369,8 +392,8 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 		close(sandbox->status_fd);
 	sandbox->status_fd = -1;
 	if (unfinished && sandbox->dir_fd >= 0) {
-		if (!wait_death(sandbox, lib_deadline_ns(DEATH_MS)))
-			wisp_kill_sandbox(sandbox, NULL);
+		if (wait_death(sandbox, NULL, lib_deadline_ns(DEATH_MS)) < 0)
+			kill_now(sandbox, NULL, NULL);
 		else
 			tidy(sandbox);
 	}

@@ -15,6 +15,7 @@ struct wisp_sandbox {
 	int root_fd;
 	int dir_fd;
 	struct config config;
+	struct lib_cancel cancel;
 
 	/* The monitor. */
 	pid_t child;   /* to be reaped, or 0 */

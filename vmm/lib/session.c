@@ -9,7 +9,7 @@
 #include "vmm/lib/session.h"
 
 /* How long closing waits until a request is accepted: a program that is abandoned at once must run all the same. */
-#define ABANDON_MS 5000
+#define ABANDON_MS 1000
 
 int session_new(struct conn *conn, struct wisp_session **out, struct wisp_error *error)
 {
@@ -65,7 +65,10 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	if (id == 0)
 		return lib_fail(error, WISP_ERR_NO_SESSION, ENOENT, "the sandbox '%s' has no session 0: ids start at 1",
 		        sandbox->name);
-	r = conn_open(sandbox, INT64_MAX, &conn, error);
+	struct lib_cancel cancel;
+	r = lib_copy_cancel(&cancel, options.cancel, &sandbox->cancel, error);
+	if (r == 0)
+		r = conn_open(sandbox, &cancel, INT64_MAX, &conn, error);
 	if (r < 0)
 		return r;
 	struct proto_open open = {
@@ -77,7 +80,7 @@ int wisp_open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct wi
 	r = conn_ask(conn, CONN_OPEN, &open, sizeof(open), error);
 	/* Waits for the answer: a session that is missing or has a writer is an error of this call. */
 	if (r == 0)
-		r = conn_recv(conn, -1, NULL, error);
+		r = conn_wait_answer(conn, error);
 	if (r == 0 && options.write)
 		r = conn_make_wakeups(conn, error);
 	if (r < 0) {
@@ -218,7 +221,7 @@ int wisp_get_session_id(struct wisp_session *session, uint64_t *id, struct wisp_
 	if (*id != 0)
 		return 0;
 	/* STARTED or FAILED is the first event. */
-	int r = conn_recv(session->conn, -1, NULL, error);
+	int r = conn_wait_answer(session->conn, error);
 	if (r < 0)
 		return r;
 	*id = session_id(session->conn);

@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/lib/port.h"
 #include "vmm/lib/session.h"
 
-/* An agent that is alive answers these at once. */
-#define ANSWER_MS 30000
 /* Bounds what a hostile agent can make us collect. A good one retains 64 ended sessions, and those that run. */
 #define SESSIONS_MAX 100000
 
@@ -75,7 +74,7 @@ static int receive(struct conn *conn, struct wisp_session_info ***list, size_t *
 {
 	struct conn_event event;
 	for (;;) {
-		int r = conn_recv(conn, ANSWER_MS, &event, error);
+		int r = conn_recv(conn, PORT_ANSWER_MS, &event, error);
 		if (r < 0)
 			return r;
 		if (event.type != PROTO_SESSION)
@@ -104,7 +103,7 @@ int wisp_list_sessions(struct wisp_sandbox *sandbox, struct wisp_session_info **
 	struct wisp_session_info **found = calloc(1, sizeof(*found));
 	if (!found)
 		return lib_no_memory(error);
-	int r = conn_open(sandbox, INT64_MAX, &conn, error);
+	int r = conn_open(sandbox, &sandbox->cancel, INT64_MAX, &conn, error);
 	if (r == 0) {
 		r = conn_ask(conn, CONN_LIST, NULL, 0, error);
 		if (r == 0)
@@ -127,12 +126,12 @@ int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, stru
 	struct conn *conn;
 	struct conn_event event;
 	int64_t began = lib_now_ns();
-	int r = conn_open(sandbox, INT64_MAX, &conn, error);
+	int r = conn_open(sandbox, &sandbox->cancel, INT64_MAX, &conn, error);
 	if (r < 0)
 		return r;
 	r = conn_ask(conn, CONN_PING, NULL, 0, error);
 	if (r == 0)
-		r = conn_recv(conn, ANSWER_MS, &event, error);
+		r = conn_recv(conn, PORT_ANSWER_MS, &event, error);
 	conn_unref(conn);
 	if (r == 0 && round_trip_ns)
 		*round_trip_ns = lib_now_ns() - began;

@@ -40,6 +40,38 @@ int lib_poll_ms(int64_t deadline_ns)
 	return ms > 1000000000 ? 1000000000 : (int)ms;
 }
 
+int lib_poll(const struct lib_cancel *cancel, struct pollfd *pfds, size_t count, int64_t deadline_ns)
+{
+	struct pollfd all[4] = {{.fd = cancel && cancel->has_fd ? cancel->fd : -1, .events = POLLIN}};
+	for (size_t i = 0; i < count; i++)
+		all[i + 1] = pfds[i];
+	for (;;) {
+		int n = poll(all, count + 1, lib_poll_ms(deadline_ns));
+		if (n < 0 && (errno != EINTR || (cancel && cancel->interruptible)))
+			return -errno;
+		if (n < 0)
+			continue;
+		if (all[0].revents)
+			return -ECANCELED;
+		if (n > 0)
+			break;
+		if (lib_now_ns() >= deadline_ns)
+			return -ETIMEDOUT;
+	}
+	for (size_t i = 0; i < count; i++)
+		pfds[i] = all[i + 1];
+	return 0;
+}
+
+int lib_fail_wait(struct wisp_error *error, int r)
+{
+	if (r == -ECANCELED)
+		return lib_fail(error, WISP_ERR_CANCELLED, ECANCELED, "the call was cancelled");
+	if (r == -EINTR)
+		return lib_fail(error, WISP_ERR_CANCELLED, EINTR, "the call was interrupted by a signal");
+	return lib_fail_errno(error, -r, "cannot wait");
+}
+
 bool lib_is_utf8(const void *data, size_t length, size_t *valid_length)
 {
 	const unsigned char *bytes = data;
