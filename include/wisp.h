@@ -412,9 +412,10 @@ WISP_API int wisp_wait_sandbox(
 /*
  * Reads what the monitor of a sandbox created with `trace` and `keep` noted (see wisp_create_options), after the
  * sandbox has ended. Stores a NUL-terminated string in *text, and its length in bytes in *length, which may be NULL.
- * -EBUSY while the sandbox runs, -ENOENT if it left no trace. Release with wisp_free_text.
+ * -EBUSY while the sandbox runs, -ENOENT if there is no such sandbox or it left no trace. Release with wisp_free_text.
  */
-WISP_API int wisp_read_trace(struct wisp_sandbox *sandbox, char **text, size_t *length, struct wisp_error *error);
+WISP_API int wisp_read_trace(
+        const char *state_root, const char *name, char **text, size_t *length, struct wisp_error *error);
 WISP_API void wisp_free_text(char *text);
 
 /* Deletes what a sandbox left behind, its logs included. -EBUSY while it runs, -ENOENT if there is no such sandbox. */

@@ -39,8 +39,8 @@ static void sandbox_calls(void)
 	REFUSED("sandbox", wisp_get_sandbox_state(NULL, &state, &error));
 	REFUSED("state", wisp_get_sandbox_state(f.sandbox, NULL, &error));
 	REFUSED("sandbox", wisp_wait_sandbox(NULL, 0, NULL, &error));
-	REFUSED("sandbox", wisp_read_trace(NULL, &text, NULL, &error));
-	REFUSED("text", wisp_read_trace(f.sandbox, NULL, NULL, &error));
+	REFUSED("name", wisp_read_trace(f.root, NULL, &text, NULL, &error));
+	REFUSED("text", wisp_read_trace(f.root, "box", NULL, NULL, &error));
 	REFUSED("name", wisp_open_sandbox(f.root, NULL, &sandbox, &error));
 	REFUSED("sandbox", wisp_open_sandbox(f.root, "box", NULL, &error));
 	REFUSED("name", wisp_inspect_sandbox(f.root, NULL, &info, &error));

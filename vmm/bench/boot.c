@@ -123,11 +123,11 @@ static int run_command(struct bench *bench, struct wisp_sandbox *sandbox, const 
 	return r;
 }
 
-/* `observer` is a handle of the sandbox, which has ended. */
-static int read_trace(struct wisp_sandbox *observer, struct bench_sample *sample, struct wisp_error *error)
+/* Of a sandbox that has ended. */
+static int read_trace(const char *root, const char *name, struct bench_sample *sample, struct wisp_error *error)
 {
 	char *text;
-	int r = wisp_read_trace(observer, &text, NULL, error);
+	int r = wisp_read_trace(root, name, &text, NULL, error);
 	if (r == 0 && !bench_parse_trace(text, sample))
 		r = fail_text(error, EIO, "the monitor's trace is not readable");
 	wisp_free_text(text);
@@ -140,7 +140,7 @@ int bench_boot_once(
 	static const char *const echo[] = {"echo", "first", NULL};
 	const struct bench_setup *setup = &config->setup;
 	struct wisp_create_options options;
-	struct wisp_sandbox *sandbox, *observer = NULL;
+	struct wisp_sandbox *sandbox;
 	char name[WISP_NAME_MAX + 1];
 	int r = bench->options->cold ? bench_drop_caches() : 0;
 	if (r < 0)
@@ -160,14 +160,10 @@ int bench_boot_once(
 		sample->at[BENCH_READY] = bench_now();
 	if (r == 0)
 		r = run_command(bench, sandbox, setup->command ? setup->command : echo, sample, error);
-	/* The trace is complete when the sandbox has ended, and closing the handle ends it: another handle stays. */
-	if (r == 0 && options.trace && !bench->interrupted)
-		r = wisp_open_sandbox(options.state_root, name, &observer, error);
 	wisp_close_sandbox(sandbox);
 	sample->at[BENCH_GONE] = bench_now();
-	if (observer)
-		r = read_trace(observer, sample, error);
-	wisp_close_sandbox(observer);
+	if (r == 0 && options.trace && !bench->interrupted)
+		r = read_trace(options.state_root, name, sample, error);
 	if (options.keep)
 		wisp_remove_sandbox(options.state_root, name, NULL);
 	return r > 0 ? 0 : r;

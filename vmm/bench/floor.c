@@ -150,14 +150,14 @@ static uint64_t finish(const char *dir, struct wisp_sandbox *sandbox, struct ben
 {
 	char *text, name[WISP_NAME_MAX + 1];
 	enum wisp_end end = WISP_END_UNKNOWN;
+	snprintf(name, sizeof(name), "%s", wisp_get_sandbox_name(sandbox));
 	int r = wisp_wait_sandbox(sandbox, -1, &end, NULL);
 	uint64_t gone = bench_now();
-	bool good = r == 0 && end == WISP_END_POWEROFF && wisp_read_trace(sandbox, &text, NULL, NULL) == 0;
+	bool good = r == 0 && end == WISP_END_POWEROFF && wisp_read_trace(dir, name, &text, NULL, NULL) == 0;
 	if (good) {
 		good = bench_parse_trace(text, sample);
 		wisp_free_text(text);
 	}
-	snprintf(name, sizeof(name), "%s", wisp_get_sandbox_name(sandbox));
 	wisp_close_sandbox(sandbox);
 	wisp_remove_sandbox(dir, name, NULL);
 	return good ? gone : 0;

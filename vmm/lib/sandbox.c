@@ -413,24 +413,6 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	free(sandbox);
 }
 
-int wisp_read_trace(struct wisp_sandbox *sandbox, char **text, size_t *length, struct wisp_error *error)
-{
-	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(text, "text", error))
-		return -EINVAL;
-	*text = NULL;
-	if (state_probe(sandbox->dir_fd) == STATE_HELD)
-		return lib_fail(error, WISP_ERR_STILL_RUNNING, EBUSY,
-		        "the sandbox '%s' is running, and its trace is written at its end: stop it first",
-		        sandbox->name);
-	*text = lib_read_file(sandbox->dir_fd, SANDBOX_FILES_TRACE, TRACE_MAX, length);
-	if (*text)
-		return 0;
-	if (errno == ENOENT)
-		return lib_fail(error, WISP_ERR_INVALID, ENOENT,
-		        "the sandbox '%s' left no trace: create it with trace and keep", sandbox->name);
-	return lib_fail_errno(error, errno, "cannot read the trace of the sandbox '%s'", sandbox->name);
-}
-
 void wisp_free_text(char *text)
 {
 	free(text);
@@ -530,6 +512,40 @@ int wisp_inspect_sandbox(
 	if (r < 0)
 		return r;
 	r = state_inspect(root_fd, root, name, info, error);
+	close(root_fd);
+	free(root);
+	return r;
+}
+
+static int read_trace(int dir_fd, const char *name, char **text, size_t *length, struct wisp_error *error)
+{
+	if (state_probe(dir_fd) == STATE_HELD)
+		return lib_fail(error, WISP_ERR_STILL_RUNNING, EBUSY,
+		        "the sandbox '%s' is running, and its trace is written at its end: stop it first", name);
+	*text = lib_read_file(dir_fd, SANDBOX_FILES_TRACE, TRACE_MAX, length);
+	if (*text)
+		return 0;
+	if (errno == ENOENT)
+		return lib_fail(error, WISP_ERR_INVALID, ENOENT,
+		        "the sandbox '%s' left no trace: create it with trace and keep", name);
+	return lib_fail_errno(error, errno, "cannot read the trace of the sandbox '%s'", name);
+}
+
+int wisp_read_trace(const char *state_root, const char *name, char **text, size_t *length, struct wisp_error *error)
+{
+	if (lib_is_null(text, "text", error))
+		return -EINVAL;
+	int root_fd, dir_fd;
+	char *root;
+	*text = NULL;
+	int r = open_existing_root(state_root, name, &root_fd, &root, error);
+	if (r < 0)
+		return r;
+	r = state_open(root_fd, root, name, &dir_fd, error);
+	if (r == 0) {
+		r = read_trace(dir_fd, name, text, length, error);
+		close(dir_fd);
+	}
 	close(root_fd);
 	free(root);
 	return r;
