@@ -99,7 +99,7 @@ static void leftovers(void)
 		char name[32];
 		snprintf(name, sizeof(name), "%016x.lock", i + 1);
 		snprintf(lock[i], sizeof(lock[i]), "%s/%s", dir, name);
-		int one = cache_lock(fd, name);
+		int one = cache_lock(fd, name, NULL);
 		CHECK(one >= 0);
 		if (i == 2)
 			held = one;
@@ -147,7 +147,7 @@ static void the_packer_dies_with_its_parent(void)
 		char out[64], said[64];
 		snprintf(out, sizeof(out), "%s/out", dir);
 		snprintf(said, sizeof(said), "%s/said", dir);
-		pack_run(tree, out, said, NULL);
+		pack_run(tree, out, said, NULL, NULL);
 		_exit(0);
 	}
 	for (int i = 0; i < 1000 && packer == 0; i++) {
