@@ -7,6 +7,7 @@
 int main(int argc, char **argv)
 {
 	struct cli_places places;
+	cli_begin();
 	if (argc == 3 && strcmp(argv[1], "--describe") == 0)
 		return cli_describe(&bench_verb, argv[2]) ? cli_flush(0) : CLI_EXIT_FAILED;
 	/* The program is in libdir. */

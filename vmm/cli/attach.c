@@ -8,14 +8,16 @@ struct options {
 };
 
 /* As the writer, unless the user only watches or another client writes. */
-static int open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct options *options,
+static int open_session(struct wisp_sandbox *sandbox, uint64_t id, const struct options *options, enum cli_role *role,
         struct wisp_session **session, struct wisp_error *error)
 {
 	struct wisp_open_options open = {.size = sizeof(open), .live = options->live, .write = !options->watch};
+	*role = options->watch ? CLI_WATCHER : CLI_WRITER;
 	int r = wisp_open_session(sandbox, id, &open, session, error);
 	if (r < 0 && open.write && error->status == WISP_ERR_WRITER_TAKEN) {
 		cli_fail("another client writes to session %llu; only watching it", (unsigned long long)id);
 		open.write = false;
+		*role = CLI_WATCHER;
 		r = wisp_open_session(sandbox, id, &open, session, error);
 	}
 	return r;
@@ -39,6 +41,7 @@ static int attach(const struct cli_call *call)
 	struct wisp_session *session;
 	struct wisp_error error;
 	char why[CLI_WHY_SIZE];
+	enum cli_role role;
 	uint64_t id;
 	int code = 0;
 	if (!cli_parse_count(call->operands[1], UINT64_MAX, &id, why))
@@ -47,17 +50,15 @@ static int attach(const struct cli_call *call)
 	struct wisp_sandbox *sandbox = cli_open(call, call->operands[0], &code);
 	if (!sandbox)
 		return code;
-	if (open_session(sandbox, id, options, &session, &error) < 0) {
+	if (open_session(sandbox, id, options, &role, &session, &error) < 0) {
 		code = cli_fail_error(&error);
 		wisp_close_sandbox(sandbox);
 		return code;
 	}
-	if (has_tty(sandbox, id)) {
+	if (has_tty(sandbox, id))
 		code = cli_bridge_terminal_session(sandbox, session, id, options->detach_keys, &error);
-	} else {
-		cli_block_signals();
-		code = cli_bridge_session(session, &error);
-	}
+	else
+		code = cli_bridge_session(session, role, &error);
 	if (code < 0)
 		code = cli_fail_error(&error);
 	wisp_close_session(session);
@@ -86,7 +87,10 @@ const struct cli_verb cli_attach = {
         .synopsis = "NAME SESSION",
         .summary = "Connect to a running session, or show what an ended one wrote",
         .details = "SESSION is a number that wisp sessions lists. A session with a terminal is connected to this "
-                   "terminal; any other session is connected to the standard streams.",
+                   "terminal; any other session is connected to the standard streams.\n\n"
+                   "SIGHUP, and a reader of the output that has gone, end wisp and not the session. With --watch, so "
+                   "does every signal. Other signals are forwarded as in wisp run. Standard input that is a terminal "
+                   "or /dev/null is not forwarded, and the session's own stays open.",
         .groups = groups,
         .options_size = sizeof(struct options),
         .operands = {CLI_SANDBOX, CLI_SESSION},

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A session on this process's standard streams. The main thread writes output. A second thread forwards signals through
- * a control handle, so that ^C reaches the command even if nobody reads its output. A third thread reads standard input
- * if it is a pipe or a file.
+ * a control handle, so that ^C reaches the command even if nobody reads its output. A third thread reads standard
+ * input.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -13,22 +14,28 @@
 
 #include "vmm/cli/execution.h"
 
+struct forwarder {
+	struct wisp_control *control;
+	sigset_t set;
+};
+
 /* Runs until the process ends. */
 static void *forward_signals(void *context)
 {
-	struct wisp_control *control = context;
-	sigset_t set;
-	cli_fill_signals(&set);
-	for (int count = 0;; count++) {
+	struct forwarder *forwarder = context;
+	sigset_t ending;
+	cli_fill_ending(&ending);
+	for (int count = 0;;) {
 		int number;
-		if (sigwait(&set, &number) != 0)
+		if (sigwait(&forwarder->set, &number) != 0)
 			continue;
-		if (count == 0)
-			wisp_signal_control(control, number, NULL);
+		if (!sigismember(&ending, number) || count == 0)
+			wisp_signal_control(forwarder->control, number, NULL);
 		else if (count == 1)
-			wisp_kill_control(control, NULL);
+			wisp_kill_control(forwarder->control, NULL);
 		else
 			_exit(CLI_EXIT_SIGNAL + number); /* the guest hangs */
+		count += sigismember(&ending, number);
 	}
 	return NULL;
 }
@@ -37,12 +44,8 @@ static void *forward_stdin(void *context)
 {
 	struct wisp_stdin *writer = context;
 	char buffer[65536];
-	for (;;) {
-		ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
+	ssize_t n;
+	while ((n = cli_read(STDIN_FILENO, buffer, sizeof(buffer))) > 0) {
 		for (ssize_t at = 0; at < n;) {
 			ptrdiff_t sent = wisp_write_stdin(writer, buffer + at, (size_t)(n - at), -1, NULL);
 			if (sent < 0) {
@@ -52,6 +55,8 @@ static void *forward_stdin(void *context)
 			at += sent;
 		}
 	}
+	if (n < 0)
+		cli_fail("cannot read standard input: %s; the command gets the end of its input here", strerror(errno));
 	wisp_close_stdin(writer);
 	return NULL;
 }
@@ -65,29 +70,33 @@ static bool has_input(void)
 	return !(S_ISCHR(st.st_mode) && major(st.st_rdev) == 1 && minor(st.st_rdev) == 3);
 }
 
-static bool write_all(int fd, const uint8_t *data, size_t length)
+/* Signals that are blocked are for the thread. What a client that attaches leaves unblocked ends only wisp. */
+static void start_forwarder(struct wisp_session *session, enum cli_role role)
 {
-	while (length > 0) {
-		ssize_t n = write(fd, data, length);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return false;
-		data += n;
-		length -= (size_t)n;
-	}
-	return true;
+	struct forwarder *forwarder = role == CLI_WATCHER ? NULL : malloc(sizeof(*forwarder));
+	pthread_t thread;
+	signal(SIGPIPE, SIG_IGN);
+	if (!forwarder)
+		return;
+	cli_fill_forwarded(&forwarder->set);
+	if (role == CLI_WRITER)
+		sigdelset(&forwarder->set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &forwarder->set, NULL);
+	if (wisp_open_control(session, &forwarder->control, NULL) == 0 &&
+	        pthread_create(&thread, NULL, forward_signals, forwarder) == 0)
+		pthread_detach(thread);
+	else
+		sigprocmask(SIG_UNBLOCK, &forwarder->set, NULL);
 }
 
 /* The threads are never joined: what they wait for may never happen. */
-static void start_threads(struct wisp_session *session)
+static void start_threads(struct wisp_session *session, enum cli_role role)
 {
 	pthread_t thread;
-	struct wisp_control *control;
-	if (wisp_open_control(session, &control, NULL) == 0 &&
-	        pthread_create(&thread, NULL, forward_signals, control) == 0)
-		pthread_detach(thread);
-	struct wisp_stdin *writer = wisp_take_stdin(session);
+	start_forwarder(session, role);
+	/* Whoever attaches without input leaves the session's stdin open. */
+	struct wisp_stdin *writer =
+	        role == CLI_OWNER || (role == CLI_WRITER && has_input()) ? wisp_take_stdin(session) : NULL;
 	if (writer && pthread_create(&thread, NULL, forward_stdin, writer) == 0)
 		pthread_detach(thread);
 }
@@ -104,32 +113,34 @@ static int fail_event(const struct wisp_event *event)
 	return cli_fail_error(&error);
 }
 
-/* A reader that has gone ends the command, as it would on this host. */
-static int fail_write(struct wisp_session *session, const char *what)
+/* A reader that has gone ends the command, as it would on this host, but not one that others have started. */
+static int fail_write(struct wisp_session *session, enum cli_role role, const char *what)
 {
 	int errnum = errno;
-	wisp_kill_session(session, NULL);
+	if (role == CLI_OWNER)
+		wisp_kill_session(session, NULL);
 	if (errnum == EPIPE)
 		return CLI_EXIT_SIGNAL + SIGPIPE;
-	return cli_fail("cannot write to %s: %s; the command was killed", what, strerror(errnum));
+	return cli_fail("cannot write to %s: %s; the command %s", what, strerror(errnum),
+	        role == CLI_OWNER ? "was killed" : "keeps running");
 }
 
-int cli_bridge_session(struct wisp_session *session, struct wisp_error *error)
+int cli_bridge_session(struct wisp_session *session, enum cli_role role, struct wisp_error *error)
 {
 	int code = 0;
-	start_threads(session);
+	start_threads(session, role);
 	for (;;) {
 		const struct wisp_event *event;
 		if (wisp_recv_event(session, -1, &event, error) < 0)
 			return -1;
 		switch (event->type) {
 		case WISP_EVENT_STDOUT:
-			if (!write_all(STDOUT_FILENO, event->data, event->length))
-				return fail_write(session, "standard output");
+			if (!cli_write(STDOUT_FILENO, event->data, event->length))
+				return fail_write(session, role, "standard output");
 			break;
 		case WISP_EVENT_STDERR:
-			if (!write_all(STDERR_FILENO, event->data, event->length))
-				return fail_write(session, "standard error");
+			if (!cli_write(STDERR_FILENO, event->data, event->length))
+				return fail_write(session, role, "standard error");
 			break;
 		case WISP_EVENT_DROPPED:
 			cli_fail("%llu bytes of output were lost here", (unsigned long long)event->dropped);
@@ -150,15 +161,12 @@ int cli_bridge_session(struct wisp_session *session, struct wisp_error *error)
 
 static int start_detached(struct wisp_session *session, struct wisp_error *error)
 {
-	uint64_t id;
 	const struct wisp_event *event;
 	if (wisp_recv_event(session, -1, &event, error) < 0)
 		return -1;
 	if (event->type == WISP_EVENT_FAILED)
 		return fail_event(event);
-	if (wisp_get_session_id(session, &id, error) < 0)
-		return -1;
-	printf("%llu\n", (unsigned long long)id);
+	printf("%llu\n", (unsigned long long)event->id);
 	return 0;
 }
 
@@ -167,16 +175,19 @@ int cli_bridge_exec(struct wisp_sandbox *sandbox, const char *const *command, co
 {
 	struct wisp_exec_options options;
 	struct wisp_session *session;
+	sigset_t set;
+	/* Until there is a command to forward them to, signals end wisp, even if the guest does not answer. */
+	cli_fill_forwarded(&set);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	if (execution->tty && !execution->detach)
 		return cli_bridge_terminal(sandbox, command, execution, error);
 	cli_fill_execution(execution, &options);
 	options.tty = execution->tty;
-	if (execution->detach ? execution->tty : has_input())
+	if (execution->detach ? execution->tty : !execution->no_stdin && (execution->interactive || has_input()))
 		options.stdin_mode = WISP_STDIN_PIPE;
-	cli_block_signals();
 	if (wisp_exec_stream(sandbox, command, &options, &session, error) < 0)
 		return -1;
-	int code = execution->detach ? start_detached(session, error) : cli_bridge_session(session, error);
+	int code = execution->detach ? start_detached(session, error) : cli_bridge_session(session, CLI_OWNER, error);
 	wisp_close_session(session);
 	return code;
 }

@@ -34,6 +34,10 @@ int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints the library's error in the same form. Returns the exit code that belongs to it. */
 int cli_fail_error(const struct wisp_error *error);
 int cli_exit_code(const struct wisp_exit_status *status);
+/* Text of a guest must not control the terminal: replaces every control character, and what is not UTF-8, by '?'. */
+void cli_make_printable(char *text, size_t length);
+/* Prints the text after the same replacement. */
+void cli_print_text(const char *text, size_t length, FILE *to);
 /* Flushes standard output: a full disk must not look like success. Returns `code`, or CLI_EXIT_FAILED if that fails. */
 int cli_flush(int code);
 
@@ -173,13 +177,27 @@ void cli_describe_man(const struct cli_verb *verb);
 void cli_print_zsh_text(const char *text);
 void cli_print_fish_text(const char *text);
 
-/* ---- signals.c ---- */
+/* ---- streams.c ---- */
 
-/* The signals that end wisp or are forwarded to the command: SIGINT, SIGTERM, SIGHUP, SIGQUIT. */
-void cli_fill_signals(sigset_t *set);
-/* Blocks them, and ignores SIGPIPE: a reader that has gone is an error of write(2). */
-void cli_block_signals(void);
-/* Blocks them, and returns a signalfd of them, or -1 with errno. */
+/*
+ * Call it first in main. Opens /dev/null for standard streams that are closed, and undoes what a parent did to signals
+ * that would break the command. From then on, stdout and stderr wait where their descriptors do not block.
+ */
+void cli_begin(void);
+/* read(2), and write(2) of everything: they wait where the descriptor does not block, and go on after a signal. */
+ssize_t cli_read(int fd, void *buffer, size_t size);
+bool cli_write(int fd, const void *data, size_t length);
+
+/* ---- signals.c: none of the sets has a signal that this process ignores ---- */
+
+/* The signals that end wisp: SIGINT, SIGTERM, SIGHUP, SIGQUIT. */
+void cli_fill_ending(sigset_t *set);
+/* The signals that are forwarded to a command: those, and others that mean nothing to wisp itself. */
+void cli_fill_forwarded(sigset_t *set);
+/*
+ * Blocks the signals that end wisp, and returns a signalfd of them, or -1 with errno. Ignores SIGPIPE: a reader that
+ * has gone is an error of write(2).
+ */
 int cli_open_signals(void);
 
 #endif

@@ -33,6 +33,8 @@ const struct cli_verb cli_exec = {
                 "Standard streams and signals work as in wisp run. With -t and no command, wisp starts the sandbox's "
                 "shell.\n\n"
                 "  wisp exec box -- ls -l /\n"
+                "  echo data | wisp exec box -- wc -c\n"
+                "  while read -r file; do wisp exec -n box -- rm \"$file\"; done <list\n"
                 "  wisp exec -t box",
         .groups = groups,
         .options_size = sizeof(struct options),

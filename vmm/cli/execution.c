@@ -90,6 +90,14 @@ const struct cli_option cli_execution_options[] = {
                 .value = "NAME=SOFT[:HARD]",
                 .take = take_rlimit,
                 .help = "set a resource limit, as in nofile=1024; may be repeated"},
+        {.name = "interactive",
+                .letter = 'i',
+                CLI_FLAG(struct cli_execution, interactive),
+                .help = "forward standard input, whatever it is; default: if it is a pipe, a file or a socket"},
+        {.name = "no-stdin",
+                .letter = 'n',
+                CLI_FLAG(struct cli_execution, no_stdin),
+                .help = "do not read standard input; use it in scripts and loops that read it themselves"},
         {.name = "tty",
                 .letter = 't',
                 CLI_FLAG(struct cli_execution, tty),
@@ -139,6 +147,9 @@ int cli_check_execution(const struct cli_call *call, const struct cli_execution 
 	const struct cli_verb *verb = call->verb;
 	if (execution->tty && execution->no_tty)
 		return cli_fail("--tty and --no-tty contradict each other");
+	if (execution->no_stdin && (execution->interactive || (execution->tty && !execution->detach)))
+		return cli_fail(
+		        "--no-stdin and --%s contradict each other", execution->interactive ? "interactive" : "tty");
 	if (execution->tty)
 		return 0;
 	if (!call->command)

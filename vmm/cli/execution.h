@@ -17,7 +17,7 @@ struct cli_execution {
 	int64_t timeout_ms;
 	struct wisp_rlimit *rlimits;
 	size_t rlimit_count;
-	bool tty, no_tty, detach;
+	bool tty, no_tty, detach, interactive, no_stdin;
 	const char *detach_keys;
 };
 
@@ -48,8 +48,10 @@ void cli_fill_execution(const struct cli_execution *execution, struct wisp_exec_
 /* Runs the command on this process's standard streams, or on its terminal with --tty. */
 int cli_bridge_exec(struct wisp_sandbox *sandbox, const char *const *command, const struct cli_execution *execution,
         struct wisp_error *error);
+/* What a client is to the session: who started it kills it with itself; a watcher has no effect on it. */
+enum cli_role { CLI_OWNER, CLI_WRITER, CLI_WATCHER };
 /* Bridges a session that exists to the standard streams. */
-int cli_bridge_session(struct wisp_session *session, struct wisp_error *error);
+int cli_bridge_session(struct wisp_session *session, enum cli_role role, struct wisp_error *error);
 /* Runs the command, or the sandbox's shell without one, on the terminal. */
 int cli_bridge_terminal(struct wisp_sandbox *sandbox, const char *const *command, const struct cli_execution *execution,
         struct wisp_error *error);

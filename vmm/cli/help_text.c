@@ -21,7 +21,7 @@ static size_t width_of(FILE *to)
 	struct winsize size;
 	const char *columns = getenv("COLUMNS");
 	size_t width = columns ? strtoul(columns, NULL, 10) : 0;
-	if (isatty(fileno(to)) && ioctl(fileno(to), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+	if (ioctl(to == stdout ? STDOUT_FILENO : STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
 		width = size.ws_col;
 	if (width == 0)
 		width = WIDTH_DEFAULT;

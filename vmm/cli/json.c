@@ -15,6 +15,8 @@ static void put_string(FILE *to, const char *text)
 			fprintf(to, "\\%c", *s);
 		else if (*s < 0x20 || *s == 0x7f)
 			fprintf(to, "\\u%04x", *s);
+		else if (length == 2 && *s == 0xc2 && s[1] < 0xa0) /* C1, which would control a terminal */
+			fprintf(to, "\\u%04x", s[1]);
 		else if (length == 0)
 			fputs("\\ufffd", to);
 		else

@@ -70,13 +70,15 @@ static void print_age(char *to, size_t size, int64_t since_ns)
 static void print_row(const struct wisp_sandbox_info *info)
 {
 	char state[48], age[32];
+	const char *image = info->image[0] ? info->image : "(default)";
 	if (info->state == WISP_SANDBOX_STOPPED)
 		snprintf(state, sizeof(state), "stopped (%s)", wisp_get_end_name(info->end));
 	else
 		snprintf(state, sizeof(state), "%s", state_name(info));
 	print_age(age, sizeof(age), info->created_ns);
-	printf("%-24s %-22s %4u %7u  %-8s %s\n", info->name, state, info->cpus, info->memory_mib, age,
-	        info->image[0] ? info->image : "(default)");
+	printf("%-24s %-22s %4u %7u  %-8s ", info->name, state, info->cpus, info->memory_mib, age);
+	cli_print_text(image, strlen(image), stdout);
+	putchar('\n');
 }
 
 static int ls(const struct cli_call *call)
@@ -136,13 +138,6 @@ static void describe_state(char *to, size_t size, const struct wisp_session_info
 		snprintf(to, size, "exited %d", info->status.code);
 }
 
-/* Text of the guest must not control the terminal: replaces what is not printable. */
-static void print_printable(const char *text)
-{
-	for (const unsigned char *at = (const unsigned char *)text; *at; at++)
-		putchar(*at < 0x20 || *at == 0x7f || (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) ? '?' : *at);
-}
-
 static void print_session_row(const struct wisp_session_info *info)
 {
 	char state[32], age[32];
@@ -153,7 +148,7 @@ static void print_session_row(const struct wisp_session_info *info)
 	for (size_t i = 0; info->argv[i]; i++) {
 		if (i > 0)
 			putchar(' ');
-		print_printable(info->argv[i]);
+		cli_print_text(info->argv[i], strlen(info->argv[i]), stdout);
 	}
 	putchar('\n');
 }

@@ -7,6 +7,7 @@
 int main(int argc, char **argv)
 {
 	struct cli_places places;
+	cli_begin();
 	if (argc < 2) {
 		cli_print_usage(stderr);
 		return CLI_EXIT_FAILED;

@@ -6,18 +6,35 @@
 #include "vmm/cli/command.h"
 #include "vmm/shared/utf8.h"
 
-/* A message may quote a file's name or the guest: it stays one line, and no escape sequence reaches the terminal. */
-static void make_printable(char *text)
+/* The bytes of the printable character at `text`, of which `left` may be read; 0 if there is none. */
+static size_t printable_length(const char *text, size_t left)
 {
-	uint8_t *at = (uint8_t *)text, *end = at + strlen(text);
-	while (at < end) {
-		size_t length = utf8_length(at, (size_t)(end - at));
-		bool c1 = length == 2 && at[0] == 0xc2 && at[1] < 0xa0;
-		if (*at == '\n' || *at == '\t')
-			*at = ' ';
-		else if (length == 0 || *at < ' ' || *at == 0x7f || c1)
-			memset(at, '?', c1 ? 2 : 1);
-		at += length ? length : 1;
+	const uint8_t *s = (const uint8_t *)text;
+	size_t length = utf8_length(s, left);
+	/* C0 and DEL; C1, of which some terminals obey even the UTF-8 form. */
+	bool control = s[0] < 0x20 || s[0] == 0x7f || (length == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+	return control ? 0 : length;
+}
+
+void cli_make_printable(char *text, size_t length)
+{
+	for (size_t at = 0; at < length;) {
+		size_t good = printable_length(text + at, length - at);
+		if (good == 0)
+			text[at] = '?';
+		at += good ? good : 1;
+	}
+}
+
+void cli_print_text(const char *text, size_t length, FILE *to)
+{
+	for (size_t at = 0; at < length;) {
+		size_t good = printable_length(text + at, length - at);
+		if (good)
+			fwrite(text + at, 1, good, to);
+		else
+			fputc('?', to);
+		at += good ? good : 1;
 	}
 }
 
@@ -28,7 +45,12 @@ int cli_fail(const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
-	make_printable(line);
+	/* One line, whatever the message quotes. */
+	for (char *at = line; *at; at++) {
+		if (*at == '\n' || *at == '\t')
+			*at = ' ';
+	}
+	cli_make_printable(line, strlen(line));
 	fflush(stdout);
 	fprintf(stderr, "wisp: %s\n", line);
 	return CLI_EXIT_FAILED;

@@ -94,9 +94,13 @@ const struct cli_verb cli_run = {
         .details = CLI_IMAGE_DETAILS
         "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
         "is "
-        "a pipe or a file. To use a terminal, add -t. wisp also forwards SIGINT, SIGTERM, SIGHUP and SIGQUIT; a second "
-        "signal kills the command. The sandbox is removed when the command exits, or when wisp itself exits for any "
-        "reason.\n\n"
+        "a pipe, a file or a socket, so that pipes work without an option, as with ssh; -n prevents that. -i also "
+        "forwards what you type, line by line. To use a terminal, add -t.\n\n"
+        "wisp forwards SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR "
+        "and the real-time signals to the command, unless wisp was started with the signal ignored. The second of the "
+        "first four kills the command, and the third ends wisp. With -t, these signals are not forwarded: "
+        "they end wisp.\n\n"
+        "The sandbox is removed when the command exits, or when wisp itself exits for any reason.\n\n"
         "  wisp run -- uname -a\n"
         "  wisp run -m 1G -c 2 ./debian.img -- python3 -c 'print(6 * 7)'\n"
         "  tar c . | wisp run -- sh -c 'tar x && make'",

@@ -3,26 +3,37 @@
 
 #include "vmm/cli/command.h"
 
-void cli_fill_signals(sigset_t *set)
+/* A signal that is ignored, by nohup or a script's "&", stays ignored; a blocked one would be kept for sigwait. */
+static void add(sigset_t *set, int number)
+{
+	struct sigaction action;
+	if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+		sigaddset(set, number);
+}
+
+void cli_fill_ending(sigset_t *set)
 {
 	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	sigemptyset(set);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		sigaddset(set, numbers[i]);
+		add(set, numbers[i]);
 }
 
-void cli_block_signals(void)
+void cli_fill_forwarded(sigset_t *set)
 {
-	sigset_t set;
-	cli_fill_signals(&set);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	static const int numbers[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR};
+	cli_fill_ending(set);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		add(set, numbers[i]);
+	for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
+		add(set, number);
 }
 
 int cli_open_signals(void)
 {
 	sigset_t set;
-	cli_block_signals();
-	cli_fill_signals(&set);
+	cli_fill_ending(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }

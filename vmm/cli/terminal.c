@@ -68,13 +68,12 @@ static void end_guard(const struct guard *guard)
 		;
 }
 
-/* Blocks the signals, so that no call is interrupted, and returns a descriptor to read them from. */
-static int open_signals(const int *numbers, size_t count)
+static int open_resizes(void)
 {
 	sigset_t set;
 	sigemptyset(&set);
-	for (size_t i = 0; i < count; i++)
-		sigaddset(&set, numbers[i]);
+	sigaddset(&set, SIGWINCH);
+	sigaddset(&set, SIGCONT); /* raw mode is set again */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -122,14 +121,13 @@ struct bridged {
 
 static int bridge(struct bridged *bridged, const char *detach_keys, struct wisp_error *error)
 {
-	static const int ending[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT}, resizing[] = {SIGWINCH, SIGCONT};
 	struct wisp_exit_status status;
 	struct signalfd_siginfo info;
-	if (!isatty(STDIN_FILENO))
-		return cli_fail("-t requires standard input to be a terminal; omit -t, or run wisp from a terminal");
-	int cancel_fd = open_signals(ending, sizeof(ending) / sizeof(ending[0]));
-	int resize_fd = open_signals(resizing, sizeof(resizing) / sizeof(resizing[0]));
-	int output_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDIN_FILENO;
+	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
+		return cli_fail("%s requires standard %s to be a terminal; %srun wisp from a terminal",
+		        bridged->session ? "a session with a terminal" : "-t",
+		        isatty(STDIN_FILENO) ? "output" : "input", bridged->session ? "" : "omit -t, or ");
+	int cancel_fd = cli_open_signals(), resize_fd = open_resizes(), output_fd = STDOUT_FILENO;
 	struct wisp_attach_options attach = {
 	        .size = sizeof(attach),
 	        .output_fd = &output_fd,
