@@ -222,7 +222,7 @@ static void help_is_everywhere(void)
 	static struct cli c;
 	if (!begin(&c))
 		return;
-	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp stop rm doctor bench completion version "
+	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp kill stop rm prune doctor bench completion version "
 	       "help; "
 	       "do wisp $v "
 	       "--help || echo FAILED; wisp help $v >/dev/null || echo FAILED; done; wisp --help; wisp -h >/dev/null");
@@ -310,7 +310,7 @@ static void bench_is_a_program(void)
 	expect_error(&c, "rm $WISP_LIBDIR/wisp-bench; wisp bench floor", 125, "/wisp-bench: No such file");
 	expect_error(&c, "wisp help bench", 125, "install wisp again");
 	/* Completions are then those of the other verbs. */
-	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "16\n");
+	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "18\n");
 	expect(&c,
 	        "printf '#!/bin/sh\necho \"$@\"; exit 3' >$WISP_LIBDIR/wisp-bench; chmod +x $WISP_LIBDIR/wisp-bench; "
 	        "wisp bench --json 'a b' -x",

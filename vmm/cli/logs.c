@@ -12,6 +12,7 @@ struct options {
 	bool follow, events, json;
 	int64_t since_ns;
 	uint64_t tail, session; /* 0: all */
+	bool no_tail;           /* --tail 0: only what comes from now on */
 	const char *source, *grep;
 };
 
@@ -52,7 +53,7 @@ static int print_other(const struct cli_call *call, const char *name)
 		return cli_fail("logs: --source %s can be combined only with --tail", options->source);
 	if (wisp_inspect_sandbox(call->places->state_root, call->operands[0], &info, &error) < 0)
 		return cli_fail_error(&error);
-	int code = print_file(info->dir, name, options->tail);
+	int code = options->no_tail ? 0 : print_file(info->dir, name, options->tail);
 	wisp_free_sandbox_info(info);
 	return code;
 }
@@ -78,8 +79,7 @@ static void print_record(const struct wisp_log_record *record, bool json)
 	} else {
 		fflush(stdout);
 		fprintf(stderr, "[session %llu %s: ", (unsigned long long)record->session, record->stream);
-		for (size_t i = 0; i < record->length; i++)
-			fputc(record->data[i] < ' ' || record->data[i] == 0x7f ? '?' : record->data[i], stderr);
+		cli_print_text((const char *)record->data, record->length, stderr);
 		fputs("]\n", stderr);
 	}
 }
@@ -89,6 +89,9 @@ static int print_records(struct wisp_logs *logs, const struct options *options, 
 	const struct wisp_log_record *record;
 	struct wisp_error error;
 	int r;
+	/* To the library, 0 means all: --tail 0 asks it for the last record, and drops that. */
+	if (options->no_tail && (r = wisp_recv_log(logs, 0, &record, &error)) < 0 && r != -EAGAIN)
+		return cli_fail_error(&error);
 	while ((r = wisp_recv_log(logs, -1, &record, &error)) > 0) {
 		if (regex && !grep(regex, record))
 			continue;
@@ -121,7 +124,7 @@ static int logs(const struct cli_call *call)
 	        .session = options->session,
 	        .since_ns = options->since_ns,
 	        .follow = options->follow,
-	        .tail = options->tail,
+	        .tail = options->no_tail ? 1 : options->tail,
 	};
 	struct wisp_logs *logs;
 	struct wisp_error error;
@@ -151,6 +154,16 @@ static int logs(const struct cli_call *call)
 	return code;
 }
 
+static bool take_tail(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	struct options *options = to;
+	(void)option;
+	if (!cli_parse_count(text, UINT64_MAX, &options->tail, why))
+		return false;
+	options->no_tail = options->tail == 0;
+	return true;
+}
+
 static const struct cli_option own_options[] = {
         {.name = "follow",
                 .letter = 'f',
@@ -162,8 +175,8 @@ static const struct cli_option own_options[] = {
                 .help = "only records since this time, as in 10m (ago) or 2026-01-31T12:00:00Z"},
         {.name = "tail",
                 .value = "N",
-                CLI_NUMBER(struct options, tail, 1, UINT64_MAX),
-                .help = "only the last N records"},
+                .take = take_tail,
+                .help = "only the last N records; with -f, 0 prints only new ones"},
         {.name = "source",
                 .value = "SOURCE",
                 CLI_TEXT(struct options, source),
@@ -189,7 +202,9 @@ const struct cli_verb cli_logs = {
         .summary = "Print what the commands of a sandbox wrote",
         .details =
                 "The host keeps the output of every session, up to a size limit, also after the sandbox has stopped. "
-                "wisp prints the bytes as they were written; with --json, it prints one object for each record.",
+                "wisp prints the bytes as they were written, which may control your terminal; with --json, it prints "
+                "one "
+                "object for each record, without control characters.",
         .groups = groups,
         .options_size = sizeof(struct options),
         .operands = {CLI_SANDBOX},

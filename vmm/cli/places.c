@@ -37,16 +37,27 @@ static char *find_libdir(unsigned up, const char *below)
 	return choose("WISP_LIBDIR", path, below);
 }
 
+/* A directory of this user: XDG's variable, or `below` in the home directory. NULL: neither is known, or no memory. */
+static char *find_user_dir(const char *variable, const char *below)
+{
+	const char *xdg = setting(variable), *home = setting("HOME");
+	char *path;
+	/* A relative path is to be ignored, says the XDG specification. */
+	if (xdg && xdg[0] == '/')
+		return strdup(xdg);
+	return home && home[0] == '/' && asprintf(&path, "%s%s", home, below) >= 0 ? path : NULL;
+}
+
 bool cli_find_places(struct cli_places *places, unsigned up, const char *below)
 {
-	const char *runtime = setting("XDG_RUNTIME_DIR"), *cache = setting("XDG_CACHE_HOME"), *home = setting("HOME");
-	places->state_root = choose("WISP_STATE", runtime ? runtime : "/run", "/wisp");
+	/* Root's sandboxes are the system's. Those of a user must outlive the login, and $XDG_RUNTIME_DIR does not. */
+	char *state = geteuid() == 0 ? NULL : find_user_dir("XDG_STATE_HOME", "/.local/state");
+	char *cache = find_user_dir("XDG_CACHE_HOME", "/.cache");
+	places->state_root = choose("WISP_STATE", state ? state : "/run", "/wisp");
 	places->libdir = find_libdir(up, below);
-	if (cache)
-		places->cache_dir = choose("WISP_CACHE", cache, "/wisp/images");
-	else
-		places->cache_dir =
-		        choose("WISP_CACHE", home ? home : "/var/cache", home ? "/.cache/wisp/images" : "/wisp/images");
+	places->cache_dir = choose("WISP_CACHE", cache ? cache : "/var/cache", "/wisp/images");
+	free(state);
+	free(cache);
 	return places->state_root && places->libdir && places->cache_dir;
 }
 
