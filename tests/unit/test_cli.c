@@ -222,7 +222,8 @@ static void help_is_everywhere(void)
 	static struct cli c;
 	if (!begin(&c))
 		return;
-	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp kill stop rm prune doctor bench completion version "
+	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp kill stop rm prune doctor bench "
+	       "completion version "
 	       "help; "
 	       "do wisp $v "
 	       "--help || echo FAILED; wisp help $v >/dev/null || echo FAILED; done; wisp --help; wisp -h >/dev/null");

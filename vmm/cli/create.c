@@ -52,10 +52,15 @@ static int create(const struct cli_call *call)
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
-	if (!options->quiet)
+	if (!options->quiet) {
 		printf("%s\n", wisp_get_sandbox_name(sandbox));
+		code = cli_flush(0);
+	}
+	/* A sandbox whose name nobody has learnt is not left running. */
+	if (code != 0 && wisp_kill_sandbox(sandbox, NULL) == 0 && create.keep)
+		wisp_remove_sandbox(create.state_root, wisp_get_sandbox_name(sandbox), NULL);
 	wisp_close_sandbox(sandbox);
-	return 0;
+	return code;
 }
 
 static const struct cli_option own_options[] = {

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The wisp command in environments that its author does not have: standard streams, signals, limits, users and
+ * directories as cron, nohup, ssh and careless parents leave them. In each, it exits with the right code, writes one
+ * line, leaves nothing behind, and does not hang.
+ */
+#include "tests/unit/test_cli.h"
+
+/*
+ * `odd` runs a command in the environment: a shell function of this text. The codes are those of `run` of a command
+ * that exits with 7, of `create`, and of `ls`.
+ */
+struct environment {
+	const char *name, *odd;
+	int run, create, ls;
+	const char *needs; /* a command that fails where the environment cannot be made; or NULL */
+};
+
+#define USER "setpriv --reuid 65534 --regid 65534 --clear-groups"
+#define USER_NEEDS \
+	USER " test -x \"$WISP\" && chmod 755 \"$DIR\" \"$WISP_LIBDIR\" && " USER " test -x \"$WISP_LIBDIR/wisp-vmm\""
+#define MOUNTED(options, script)                                                                     \
+	"unshare -m sh -c 'mkdir -p $DIR/fs && mount -t tmpfs -o " options " odd $DIR/fs && " script \
+	"WISP_STATE=$DIR/fs/state exec \"$@\"' sh \"$@\""
+#define MOUNTED_NEEDS "unshare -m true"
+
+static const struct environment environments[] = {
+        {"plain", "\"$@\"", 7, 0, 0, NULL},
+        {"no stdin", "\"$@\" <&-", 7, 0, 0, NULL},
+        {"no stdout", "\"$@\" >&-", 7, 0, 0, NULL},
+        {"no stderr", "\"$@\" 2>&-", 7, 0, 0, NULL},
+        {"no stdin and stdout", "\"$@\" <&- >&-", 7, 0, 0, NULL},
+        {"no standard streams", "\"$@\" <&- >&- 2>&-", 7, 0, 0, NULL},
+        {"non-blocking stdin", "true | \"$ODD\" nonblock 0 \"$@\"", 7, 0, 0, NULL},
+        {"non-blocking stdout", "{ \"$ODD\" nonblock 1 \"$@\"; echo $? >code; } | cat; return $(cat code)", 7, 0, 0,
+                NULL},
+        {"non-blocking stderr", "{ \"$ODD\" nonblock 2 \"$@\"; echo $? >code; } 2>&1 | cat >&2; return $(cat code)", 7,
+                0, 0, NULL},
+        {"full stdout", "\"$@\" >/dev/full", 125, 125, 125, NULL},
+        {"full stderr", "\"$@\" 2>/dev/full", 125, 0, 0, NULL},
+        {"endless stdin", "\"$@\" </dev/zero", 7, 0, 0, NULL},
+        {"stdin is a directory", "\"$@\" </", 7, 0, 0, NULL},
+        {"stdout is a directory", "\"$@\" 1</", 125, 125, 125, NULL},
+        {"stderr is a directory", "\"$@\" 2</", 125, 0, 0, NULL},
+        {"HUP ignored", "env --ignore-signal=HUP \"$@\"", 7, 0, 0, NULL},
+        {"INT ignored", "env --ignore-signal=INT \"$@\"", 7, 0, 0, NULL},
+        {"PIPE ignored", "env --ignore-signal=PIPE \"$@\"", 7, 0, 0, NULL},
+        {"CHLD ignored", "env --ignore-signal=CHLD \"$@\"", 7, 0, 0, NULL},
+        {"all ignored", "env --ignore-signal \"$@\"", 7, 0, 0, NULL},
+        {"HUP blocked", "env --block-signal=HUP \"$@\"", 7, 0, 0, NULL},
+        {"INT blocked", "env --block-signal=INT \"$@\"", 7, 0, 0, NULL},
+        {"PIPE blocked", "env --block-signal=PIPE \"$@\"", 7, 0, 0, NULL},
+        {"CHLD blocked", "env --block-signal=CHLD \"$@\"", 7, 0, 0, NULL},
+        {"all blocked", "env --block-signal \"$@\"", 7, 0, 0, NULL},
+        {"no HOME", "env -u HOME \"$@\"", 7, 0, 0, NULL},
+        {"no XDG", "env -u XDG_CACHE_HOME -u XDG_STATE_HOME -u XDG_RUNTIME_DIR \"$@\"", 7, 0, 0, NULL},
+        {"empty environment", "env -i WISP_STATE=\"$WISP_STATE\" WISP_LIBDIR=\"$WISP_LIBDIR\" \"$@\"", 7, 0, 0, NULL},
+        {"umask 777", "(umask 777; \"$@\")", 7, 0, 0, "[ $(id -u) = 0 ]"},
+        {"umask 0", "(umask 0; \"$@\")", 7, 0, 0, NULL},
+        {"few descriptors", "(ulimit -n 32; \"$@\")", 7, 0, 0, NULL},
+        {"cron",
+                "echo | env -i HOME=/ LOGNAME=root PATH=/usr/bin:/bin SHELL=/bin/sh WISP_STATE=\"$WISP_STATE\" "
+                "WISP_LIBDIR=\"$WISP_LIBDIR\" setsid -w \"$@\"",
+                7, 0, 0, NULL},
+        {"nohup", "nohup \"$@\"", 7, 0, 0, NULL},
+        {"setsid", "setsid -w \"$@\" </dev/null", 7, 0, 0, NULL},
+        {"ssh without a terminal",
+                "{ : | setsid -w \"$@\" 2>err.pipe; echo $? >code; } | cat; cat err.pipe >&2; return $(cat "
+                "code)",
+                7, 0, 0, NULL},
+        {"in the background", "\"$@\" & wait $!", 7, 0, 0, NULL},
+        {"deleted working directory", "(mkdir gone && cd gone && rmdir ../gone && \"$@\")", 7, 0, 0, NULL},
+        {"read-only file system", MOUNTED("ro", ""), 125, 125, 0, MOUNTED_NEEDS},
+        {"full file system", MOUNTED("size=16k", "head -c 20000 /dev/zero 2>/dev/null >$DIR/fs/x; "), 125, 125, 0,
+                MOUNTED_NEEDS},
+        {"ordinary user",
+                "mkdir -p home && chown 65534:65534 home && env -u WISP_STATE HOME=\"$DIR/home\" " USER " \"$@\"", 7, 0,
+                0, USER_NEEDS},
+        {"ordinary user without HOME", "env -u WISP_STATE -u HOME " USER " \"$@\"", 125, 125, 0,
+                USER_NEEDS " && ! [ -e /run/wisp ]"},
+        {"ordinary user, umask 777",
+                "mkdir -p home && chown 65534:65534 home && (umask 777; env -u WISP_STATE "
+                "HOME=\"$DIR/home\" " USER " \"$@\")",
+                125, 125, 0, USER_NEEDS},
+        {"read-only state directory", "mkdir -p ro && WISP_STATE=$DIR/ro/state " USER " \"$@\"", 125, 125, 0,
+                USER_NEEDS},
+};
+
+static int count_lines(const char *text, const char *first)
+{
+	int count = 0;
+	for (const char *at = text; (at = strstr(at, first)); at++)
+		count += at == text || at[-1] == '\n';
+	return count;
+}
+
+/* `what` in the environment, with 10 seconds at most. */
+static void try(struct cli *c, const struct environment *environment, const char *what, int code)
+{
+	char script[4096];
+	snprintf(script, sizeof(script),
+	        "cat >odd.sh <<'END'\nodd() { %s\n}\nodd %s\nEND\n"
+	        "timeout -k 1 10 bash odd.sh",
+	        environment->odd, what);
+	sh(c, script);
+	if (c->code == code && count_lines(c->err, "wisp: ") <= 1)
+		return;
+	printf("# %s:\n", environment->name);
+	show(c, what);
+}
+
+static void every_environment(void)
+{
+	static struct cli c;
+	int tried = 0;
+	if (!begin(&c))
+		return;
+	for (size_t i = 0; i < sizeof(environments) / sizeof(environments[0]); i++) {
+		const struct environment *at = &environments[i];
+		if (at->needs && (sh(&c, at->needs), c.code != 0)) {
+			printf("# cannot be made here: %s\n", at->name);
+			continue;
+		}
+		try(&c, at, "\"$WISP\" run --kernel \"$READY\" -- sh -c 'echo out; echo err >&2; exit 7'", at->run);
+		try(&c, at, "\"$WISP\" create -n box --kernel \"$READY\"", at->create);
+		if (at->create == 0) {
+			try(&c, at, "\"$WISP\" exec -n box -- sh -c 'exit 3'", 3);
+			try(&c, at, "\"$WISP\" rm -f box", 0);
+		}
+		try(&c, at, "\"$WISP\" ls", at->ls);
+		/* What `run` leaves is gone once the monitor has noticed. */
+		for (int wait = 0; wait < 200 && count_entries(c.state) > 0; wait++)
+			sleep_ms(10);
+		if (count_entries(c.state) > 0) {
+			printf("# %s: something is left\n", at->name);
+			test_failed = true;
+			sh(&c, "for box in $(wisp ls -q); do wisp rm -f $box; done");
+		}
+		tried++;
+	}
+	printf("# %d environments\n", tried);
+	end(&c);
+}
+
+static void streams_that_do_not_block(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c,
+	        "(sleep 0.3; echo in; sleep 0.2; echo more) | \"$ODD\" nonblock 0 \"$WISP\" run --kernel $READY -- wc "
+	        "-c",
+	        0, "8\n");
+	for (int fd = 1; fd <= 2; fd++) {
+		char script[512];
+		snprintf(script, sizeof(script),
+		        "{ \"$ODD\" nonblock %d \"$WISP\" run --kernel $READY -- sh -c 'head -c 900000 /dev/zero >&%d; "
+		        "exit 7' "
+		        "</dev/null; echo $? >code; } %s | (sleep 0.3; wc -c); cat code",
+		        fd, fd, fd == 2 ? "2>&1 >/dev/null" : "");
+		expect(&c, script, 0, "900000\n7\n");
+	}
+	expect(&c,
+	        "{ \"$ODD\" nonblock 1 \"$WISP\" completion bash; echo $? >code; } | (sleep 0.2; wc -c) >n; wisp "
+	        "completion "
+	        "bash | wc -c | cmp - n; cat code",
+	        0, "0\n");
+	expect_error(&c, "run -- cat 0>w", 0, "cannot read standard input: Bad file descriptor");
+	end(&c);
+}
+
+int main(int argc, char **argv)
+{
+	fake_vmm_main(argc, argv);
+	if (argc > 3 && strcmp(argv[1], "nonblock") == 0) {
+		int fd = atoi(argv[2]);
+		if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+			return 99;
+		execv(argv[3], argv + 3);
+		return 99;
+	}
+	char self[PATH_MAX] = "";
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		abort();
+	setenv("ODD", self, 1);
+	static const struct test_case cases[] = {
+	        {"every_environment", every_environment},
+	        {"streams_that_do_not_block", streams_that_do_not_block},
+	};
+	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
