@@ -58,10 +58,11 @@ void agent_pty_resize(int master, uint16_t rows, uint16_t cols)
 	ioctl(master, TIOCSWINSZ, &size);
 }
 
-int agent_pty_eof_character(int master)
+size_t agent_pty_end_of_file(int master, bool in_line, uint8_t to[2])
 {
 	struct termios settings;
 	if (tcgetattr(master, &settings) < 0 || settings.c_cc[VEOF] == _POSIX_VDISABLE)
-		return -1;
-	return settings.c_cc[VEOF];
+		return 0;
+	to[0] = to[1] = settings.c_cc[VEOF];
+	return in_line && settings.c_lflag & ICANON ? 2 : 1;
 }

@@ -3,6 +3,7 @@
 #ifndef WISP_AGENT_PTY_H
 #define WISP_AGENT_PTY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -18,7 +19,10 @@ int agent_pty_open(uint16_t rows, uint16_t cols, uid_t uid, int *master, int *sl
 /* The kernel sends SIGWINCH to the foreground process group when the size changed. */
 void agent_pty_resize(int master, uint16_t rows, uint16_t cols);
 
-/* The character that means end of file as the terminal is set now, or -1 when there is none. */
-int agent_pty_eof_character(int master);
+/*
+ * What is typed for the end of file as the terminal is set now: its length, 0 where there is no such character. In a
+ * line that is not complete, the first one hands over the line, and only the second one means the end.
+ */
+size_t agent_pty_end_of_file(int master, bool in_line, uint8_t to[2]);
 
 #endif

@@ -68,6 +68,7 @@ struct agent_session {
 	struct bytes stdin_bytes;
 	bool has_stdin;       /* it was started with one that can be written */
 	bool stdin_watched;   /* for room */
+	bool stdin_in_line;   /* the last byte was not the end of a line */
 	bool stdin_eof;       /* close it once stdin_bytes are written */
 	uint32_t stdin_error; /* errno that closed it, 0: none */
 

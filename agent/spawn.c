@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -266,8 +267,11 @@ static void explain(const struct agent_spawn *spawn, struct agent_failure *failu
 		agent_fail(failure, system_failure(error), spawn->stage, error, "cannot start \"%.300s\"", name);
 		return;
 	}
-	/* What was tried last is only telling where it is what failed. */
-	const char *path = spawn->path;
+	/* What was tried last is only telling where it is what failed. The agent is in / and not where the program is.
+	 */
+	char path[2 * PATH_MAX];
+	const char *folder = *spawn->path == '/' ? "" : *request->cwd ? request->cwd : "/";
+	snprintf(path, sizeof(path), "%s%s%s", folder, *folder ? "/" : "", spawn->path);
 	bool lookup = !strchr(name, '/');
 	enum proto_failure kind = exec_failure(error, path);
 	if (lookup && kind == PROTO_FAILURE_NOT_FOUND)

@@ -91,8 +91,9 @@ void agent_stdin_drain(struct agent_session *session)
 
 int agent_session_stdin(struct agent_session *session, const uint8_t *data, size_t length)
 {
-	if (stdin_fd(session) < 0)
+	if (stdin_fd(session) < 0 || length == 0)
 		return 0;
+	session->stdin_in_line = data[length - 1] != '\n' && data[length - 1] != '\r';
 	ssize_t written = session->spawn || session->stdin_bytes.length ? 0 : write_stdin(session, data, length);
 	if (written < 0 || (size_t)written == length)
 		return 0;
@@ -107,11 +108,13 @@ void agent_session_stdin_eof(struct agent_session *session)
 		agent_stdin_drain(session);
 		return;
 	}
-	int character = stdin_fd(session) < 0 ? -1 : agent_pty_eof_character(stdin_fd(session));
-	uint8_t byte = (uint8_t)character;
+	uint8_t typed[2];
+	size_t length =
+	        stdin_fd(session) < 0 ? 0 : agent_pty_end_of_file(stdin_fd(session), session->stdin_in_line, typed);
 	/* In its place behind what was sent before; as when typed, where a terminal that is full loses it. */
-	if (character >= 0 && session->stdin_bytes.length < SESSION_STDIN_MAX)
-		agent_session_stdin(session, &byte, 1);
+	if (length > 0 && session->stdin_bytes.length < SESSION_STDIN_MAX)
+		agent_session_stdin(session, typed, length);
+	session->stdin_in_line = false;
 }
 
 static void input_ready(struct poller_watch *watch, uint32_t events)

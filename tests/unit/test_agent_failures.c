@@ -70,6 +70,14 @@ static void not_found(void)
 	make_file(path, 0755, "#!/no/such/interpreter\n");
 	exec.argv[0] = path;
 	expect_failure(&exec, &(struct expected){PROTO_FAILURE_NOT_FOUND, PROTO_STAGE_EXEC, ENOENT, "interpreter"});
+	/* A relative name counts from the working directory of the program, not the agent's. */
+	char folder[128];
+	snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
+	exec.cwd = folder;
+	char name[128];
+	snprintf(name, sizeof(name), ".%s", strrchr(path, '/'));
+	exec.argv[0] = name;
+	expect_failure(&exec, &(struct expected){PROTO_FAILURE_NOT_FOUND, PROTO_STAGE_EXEC, ENOENT, "interpreter"});
 	unlink(path);
 	STOP();
 }
