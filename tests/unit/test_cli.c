@@ -356,6 +356,17 @@ static void doctor_says_it(void)
 	sh(&c, "rm \"$WISP_LIBDIR/vmlinux-smp\"; wisp doctor");
 	CHECK_EQ(c.code, code);
 	CHECK(strstr(c.out, "make guest"));
+	sh(&c, "WISP_STATE=/run/user/0/wisp wisp doctor");
+	CHECK(strstr(c.out, "deleted when you log out") || strstr(c.out, "not writable"));
+	sh(&c, "unshare -m true && chmod 755 $DIR");
+	if (c.code == 0) {
+		sh(&c, "printf '[Login]\\n#KillUserProcesses=no\\nKillUserProcesses=yes\\n' >logind.conf; unshare -m "
+		       "sh -c '"
+		       "mount -t tmpfs x /etc/systemd && cp logind.conf /etc/systemd && HOME=/ USER=nobody setpriv "
+		       "--reuid "
+		       "65534 --clear-groups \"$WISP\" doctor'");
+		CHECK(strstr(c.out, "warning  logout") || !c.out[0]); /* no output: another user may not run it */
+	}
 	sh(&c, "WISP_LIBDIR=/no/lib wisp doctor");
 	CHECK_EQ(c.code, 1);
 	CHECK(strstr(c.out, "/no/lib/wisp-vmm"));

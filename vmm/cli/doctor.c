@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prints what each check found, and what to do about a bad result. */
 #include <errno.h>
+#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -127,13 +128,59 @@ static void check_state(struct report *report, const char *state_root)
 			break;
 		slash[slash == path] = '\0';
 	}
-	if (access(path, W_OK | X_OK) == 0) {
+	if (access(path, W_OK | X_OK) < 0) {
+		snprintf(found, sizeof(found), "%s is not writable: %s", path, strerror(errno));
+		tell(report, "state", BAD, found, "set HOME, XDG_STATE_HOME or WISP_STATE to a directory that you own");
+	} else if (strncmp(state_root, "/run/user/", strlen("/run/user/")) == 0) {
+		snprintf(found, sizeof(found), "sandboxes are kept in %s, which is deleted when you log out",
+		        state_root);
+		tell(report, "state", WARNING, found, "set WISP_STATE to a directory that stays");
+	} else {
 		snprintf(found, sizeof(found), "sandboxes are kept in %s", state_root);
 		tell(report, "state", GOOD, found, "");
-	} else {
-		snprintf(found, sizeof(found), "%s is not writable: %s", path, strerror(errno));
-		tell(report, "state", BAD, found, "set XDG_RUNTIME_DIR or WISP_STATE to a directory that you own");
 	}
+}
+
+/* The last KillUserProcesses= of a file of logind's configuration; `before` if there is none. */
+static bool read_kills(const char *path, bool before)
+{
+	static const char *const yes[] = {"yes", "true", "on", "1"};
+	char line[256], value[16];
+	FILE *file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, " KillUserProcesses = %15[a-z0-9]", value) != 1)
+			continue;
+		before = false;
+		for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+			before |= strcmp(value, yes[i]) == 0;
+	}
+	if (file)
+		fclose(file);
+	return before;
+}
+
+/* A sandbox stays in the session of the login that created it, and logind may kill what is left of that. */
+static void check_logout(struct report *report)
+{
+	static const char *const patterns[] = {"/usr/lib/systemd/logind.conf", "/etc/systemd/logind.conf",
+	        "/usr/lib/systemd/logind.conf.d/*.conf", "/run/systemd/logind.conf.d/*.conf",
+	        "/etc/systemd/logind.conf.d/*.conf"};
+	const char *user = getenv("USER");
+	char linger[300];
+	bool kills = false;
+	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++) {
+		glob_t files;
+		if (glob(patterns[i], 0, NULL, &files) != 0)
+			continue;
+		for (size_t k = 0; k < files.gl_pathc; k++)
+			kills = read_kills(files.gl_pathv[k], kills);
+		globfree(&files);
+	}
+	snprintf(linger, sizeof(linger), "/var/lib/systemd/linger/%s", user ? user : "");
+	/* logind spares root. */
+	if (geteuid() != 0 && kills && (!user || !user[0] || access(linger, F_OK) < 0))
+		tell(report, "logout", WARNING, "logind kills your sandboxes when you log out (KillUserProcesses=yes)",
+		        "run `loginctl enable-linger`, and create them with `systemd-run --user --scope wisp create`");
 }
 
 static int doctor(const struct cli_call *call)
@@ -156,6 +203,7 @@ static int doctor(const struct cli_call *call)
 	for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++)
 		check_file(&report, call->places->libdir, data[i], R_OK);
 	check_state(&report, call->places->state_root);
+	check_logout(&report);
 	tell_tools(&report, &host);
 	if (report.as_json) {
 		cli_json_close(&report.json, ']');

@@ -23,7 +23,16 @@ static int exec(const struct cli_call *call)
 	return code;
 }
 
-static const struct cli_group groups[] = {CLI_EXECUTION_GROUPS(struct options, execution), {0}};
+static const struct cli_option own_options[] = {
+        {.name = "no-stdin",
+                .letter = 'n',
+                CLI_FLAG(struct options, execution.no_stdin),
+                .help = "do not read standard input; use it in scripts and loops that read it themselves"},
+        {0},
+};
+
+static const struct cli_group groups[] = {
+        CLI_EXECUTION_GROUPS(struct options, execution), {.options = own_options}, {0}};
 
 const struct cli_verb cli_exec = {
         .name = "exec",

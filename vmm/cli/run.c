@@ -74,6 +74,7 @@ static const struct cli_option own_options[] = {
                 .value = "NAME",
                 CLI_TEXT(struct options, name),
                 .help = "the sandbox's name; default: a generated one"},
+        {.name = "no-stdin", CLI_FLAG(struct options, execution.no_stdin), .help = "do not read standard input"},
         {.name = "console",
                 CLI_FLAG(struct options, console),
                 .help = "print the guest kernel's messages to standard error"},
@@ -94,7 +95,8 @@ const struct cli_verb cli_run = {
         .details = CLI_IMAGE_DETAILS
         "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
         "is "
-        "a pipe, a file or a socket, so that pipes work without an option, as with ssh; -n prevents that. -i also "
+        "a pipe, a file or a socket, so that pipes work without an option, as with ssh; --no-stdin prevents that. -i "
+        "also "
         "forwards what you type, line by line. To use a terminal, add -t.\n\n"
         "wisp forwards SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR "
         "and the real-time signals to the command, unless wisp was started with the signal ignored. The second of the "
