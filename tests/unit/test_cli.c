@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The wisp command as a user has it, with a monitor that has no machine (test_lib.h): programs run on this host. */
-
 #include <pty.h>
 #include <termios.h>
 #include <utmp.h>
