@@ -20,7 +20,7 @@
 
 #define BACKLOG 128
 #define ACCEPTS_A_ROUND 32
-#define ACCEPT_DELAY_NS 50000000 /* until the next try when descriptors have run out */
+#define ACCEPT_DELAY_NS 50000000 /* until the next try when descriptors or memory have run out */
 #define BUFFER_MIN (16u << 10)
 
 static void arm(struct vsock *v, struct loop_op *op, int fd, unsigned events)
@@ -437,6 +437,14 @@ static void accept_clients(struct vsock *v)
 	accept_later(v, 0); /* the poll reports only changes, not clients that wait already */
 }
 
+static void watch_clients(struct vsock *v)
+{
+	if (v->accept_armed)
+		return;
+	v->accept_armed = true;
+	arm(v, &v->accept_op, v->listen_fd, POLLIN);
+}
+
 static void accept_timer(struct loop_op *op, int res, uint32_t flags)
 {
 	(void)res;
@@ -444,8 +452,10 @@ static void accept_timer(struct loop_op *op, int res, uint32_t flags)
 	struct vsock *v = container_of(op, struct vsock, accept_timer);
 	v->accept_waits = false;
 	v->ops--;
-	if (v->listen_fd >= 0)
-		accept_clients(v);
+	if (v->listen_fd < 0)
+		return;
+	watch_clients(v);
+	accept_clients(v);
 }
 
 static void accept_later(struct vsock *v, long long delay_ns)
@@ -468,12 +478,13 @@ static void accept_done(struct loop_op *op, int res, uint32_t flags)
 		v->accept_armed = false;
 		v->ops--;
 	}
-	if (v->listen_fd < 0 || (res < 0 && res != -ECANCELED))
+	if (v->listen_fd < 0)
 		return;
-	if (!v->accept_armed) {
-		v->accept_armed = true;
-		arm(v, &v->accept_op, v->listen_fd, POLLIN);
+	if (res < 0 && res != -ECANCELED) {
+		accept_later(v, ACCEPT_DELAY_NS);
+		return;
 	}
+	watch_clients(v);
 	accept_clients(v);
 }
 
@@ -494,8 +505,7 @@ int vsock_listen(struct virtio_dev *dev, struct err *err)
 	if (chmod(path, 0600) < 0 || listen(v->listen_fd, BACKLOG) < 0)
 		return err_set(err, errno, "cannot listen on %s: %s", path, strerror(errno));
 	v->accept_op.done = accept_done;
-	v->accept_armed = true;
-	arm(v, &v->accept_op, v->listen_fd, POLLIN);
+	watch_clients(v);
 	return 0;
 }
 

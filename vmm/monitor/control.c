@@ -17,6 +17,8 @@
 
 /* How long reading pauses once the allowance is used up; it then suffices for several reads. */
 #define PAUSE_NS 20000000
+/* Until the next try when descriptors or memory have run out. */
+#define ACCEPT_PAUSE_NS 500000000
 
 #define BUFFER_SIZE (sizeof(struct proto_frame) + PROTO_EVENT_MAX)
 
@@ -120,6 +122,15 @@ static void receive(struct control *c)
 	c->receiving = true;
 }
 
+static void pause_for(struct control *c, long ns)
+{
+	c->pause = (struct __kernel_timespec){.tv_nsec = ns};
+	struct io_uring_sqe *sqe = loop_sqe(c->loop);
+	io_uring_prep_timeout(sqe, &c->pause, 0, 0);
+	loop_start(c->loop, sqe, &c->pause_op);
+	c->pausing = true;
+}
+
 /* Starts the next receive: at once while the allowance lasts, otherwise after a pause. */
 static void receive_in_turn(struct control *c)
 {
@@ -136,11 +147,15 @@ static void receive_in_turn(struct control *c)
 		receive(c);
 		return;
 	}
-	c->pause = (struct __kernel_timespec){.tv_nsec = PAUSE_NS};
+	pause_for(c, PAUSE_NS);
+}
+
+static void accept_agent(struct control *c)
+{
 	struct io_uring_sqe *sqe = loop_sqe(c->loop);
-	io_uring_prep_timeout(sqe, &c->pause, 0, 0);
-	loop_start(c->loop, sqe, &c->pause_op);
-	c->pausing = true;
+	io_uring_prep_accept(sqe, c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	loop_start(c->loop, sqe, &c->accept_op);
+	c->accepting = true;
 }
 
 static void paused(struct loop_op *op, int res, uint32_t flags)
@@ -148,7 +163,11 @@ static void paused(struct loop_op *op, int res, uint32_t flags)
 	struct control *c = container_of(op, struct control, pause_op);
 	(void)flags;
 	c->pausing = false;
-	if (res != -ECANCELED)
+	if (res == -ECANCELED || c->closing)
+		return;
+	if (c->listen_fd >= 0)
+		accept_agent(c);
+	else
 		receive_in_turn(c);
 }
 
@@ -183,7 +202,10 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 	if (res == -ECANCELED)
 		return;
 	if (res < 0) {
+		/* The host is short of descriptors or memory, and may not stay so. */
 		log_line(c->log, LOG_WARN, "control connection: cannot accept: %s", strerror(-res));
+		if (!c->closing)
+			pause_for(c, ACCEPT_PAUSE_NS);
 		return;
 	}
 	c->fd = res;
@@ -232,10 +254,7 @@ int control_create(struct control **out, const char *path, const struct control_
 		free(c);
 		return ret;
 	}
-	struct io_uring_sqe *sqe = loop_sqe(loop);
-	io_uring_prep_accept(sqe, c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	loop_start(loop, sqe, &c->accept_op);
-	c->accepting = true;
+	accept_agent(c);
 	*out = c;
 	return 0;
 }

@@ -10,20 +10,20 @@
 
 #define SEGMENTS_MAX 64
 
-/* Reads exactly `len` bytes from `offset`: 0, -EIO if the file ends before, or another -errno. */
+/* Reads exactly `len` bytes from `offset`: 0, -ENODATA if the file ends before, or another -errno. */
 static int read_at(int fd, void *to, uint64_t len, uint64_t offset)
 {
 	uint8_t *p = to;
 	while (len > 0) {
 		if (offset > INT64_MAX)
-			return -EIO;
+			return -ENODATA;
 		ssize_t n = pread(fd, p, len, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return -errno;
 		if (n == 0)
-			return -EIO;
+			return -ENODATA;
 		p += n;
 		len -= (uint64_t)n;
 		offset += (uint64_t)n;
@@ -36,6 +36,13 @@ static bool is_bzimage(int fd)
 {
 	char magic[4];
 	return read_at(fd, magic, sizeof(magic), 0x202) == 0 && memcmp(magic, "HdrS", 4) == 0;
+}
+
+static int fail_to_read(int ret, const char *name, const char *ends, struct err *err)
+{
+	if (ret == -ENODATA)
+		return err_set(err, ENOEXEC, "kernel %s %s", name, ends);
+	return err_set(err, -ret, "cannot read kernel %s: %s", name, strerror(-ret));
 }
 
 static int check_header(int fd, const char *name, const Elf64_Ehdr *h, const struct elf_limits *limits, struct err *err)
@@ -93,8 +100,7 @@ static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const str
 	uint64_t done = map_text(fd, p, gmem);
 	int ret = read_at(fd, to + done, p->p_filesz - done, p->p_offset + done);
 	if (ret < 0)
-		return err_set(
-		        err, -ret, "kernel %s %s", name, ret == -EIO ? "is truncated or unreadable" : "cannot be read");
+		return fail_to_read(ret, name, "is truncated", err);
 	return 0;
 }
 
@@ -105,13 +111,13 @@ int elf_load(int fd, const char *name, const struct elf_limits *limits, const st
 	Elf64_Phdr segments[SEGMENTS_MAX];
 	int ret = read_at(fd, &header, sizeof(header), 0);
 	if (ret < 0)
-		return err_set(err, ENOEXEC, "kernel %s is too short to be a kernel", name);
+		return fail_to_read(ret, name, "is too short to be a kernel", err);
 	ret = check_header(fd, name, &header, limits, err);
 	if (ret < 0)
 		return ret;
 	ret = read_at(fd, segments, header.e_phnum * sizeof(segments[0]), header.e_phoff);
 	if (ret < 0)
-		return err_set(err, EIO, "kernel %s is truncated", name);
+		return fail_to_read(ret, name, "is truncated", err);
 	*image = (struct elf_image){.entry = header.e_entry, .start = UINT64_MAX};
 	bool entry_loaded = false;
 	for (unsigned i = 0; i < header.e_phnum; i++) {

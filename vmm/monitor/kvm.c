@@ -30,10 +30,14 @@ static int open_device(struct err *err)
 static int check_device(struct kvm *kvm, struct err *err)
 {
 	int version = ioctl(kvm->dev_fd, KVM_GET_API_VERSION, 0);
+	if (version < 0)
+		return err_set(err, errno, "/dev/kvm does not tell its version: %s", strerror(errno));
 	if (version != KVM_API_VERSION)
 		return err_set(
 		        err, ENOTTY, "/dev/kvm speaks version %d of the KVM API, not %d", version, KVM_API_VERSION);
 	int size = ioctl(kvm->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (size < 0)
+		return err_set(err, errno, "/dev/kvm does not tell the size of its vCPU area: %s", strerror(errno));
 	if (size < (int)sizeof(struct kvm_run))
 		return err_set(err, EIO, "/dev/kvm states no usable size for its vCPU area");
 	kvm->run_size = (size_t)size;

@@ -185,6 +185,16 @@ static void on_event(
 
 /* --- signals, the owner, time --- */
 
+/* One of these operations has failed. Without it, the machine could run on unattended. */
+static void finish_blind(struct vmm *v, const char *what, int res)
+{
+	char text[160];
+	if (res == -ECANCELED)
+		return;
+	snprintf(text, sizeof(text), "the host cannot watch %s: %s", what, strerror(-res));
+	finish(v, WISP_END_INTERNAL, text);
+}
+
 static void start_timer(struct vmm *v, uint32_t ms)
 {
 	v->timer_ts = (struct __kernel_timespec){.tv_sec = ms / 1000, .tv_nsec = (long long)(ms % 1000) * 1000000};
@@ -198,8 +208,10 @@ static void on_boot_timeout(struct loop_op *op, int res, uint32_t flags)
 	struct vmm *v = container_of(op, struct vmm, timer_op);
 	char text[160], where[64];
 	(void)flags;
-	if (res != -ETIME)
+	if (res != -ETIME) {
+		finish_blind(v, "how long the guest takes to boot", res);
 		return;
+	}
 	machine_describe(v->machine, where, sizeof(where));
 	snprintf(text, sizeof(text), "the guest was not ready after %g s, with %s",
 	        v->description.boot_timeout_ms / 1000.0, where);
@@ -221,8 +233,10 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 {
 	struct vmm *v = container_of(op, struct vmm, signal_op);
 	(void)flags;
-	if (res < 0)
+	if (res < 0) {
+		finish_blind(v, "for signals", res);
 		return;
+	}
 	if (v->signal.ssi_signo == SIGUSR1) {
 		machine_refresh_disks(v->machine);
 		read_signal(v);
@@ -255,7 +269,9 @@ static void on_owner_exit(struct loop_op *op, int res, uint32_t flags)
 {
 	struct vmm *v = container_of(op, struct vmm, owner_exit_op);
 	(void)flags;
-	if (res > 0)
+	if (res < 0)
+		finish_blind(v, "the program that started the sandbox", res);
+	else
 		end_without_owner(v);
 }
 
@@ -286,8 +302,11 @@ static void on_owner(struct loop_op *op, int res, uint32_t flags)
 {
 	struct vmm *v = container_of(op, struct vmm, owner_op);
 	(void)flags;
+	/* ECONNRESET: it is gone, and has not read everything. */
 	if (res > 0)
 		watch_owner(v);
+	else if (res < 0 && res != -ECONNRESET)
+		finish_blind(v, "the program that started the sandbox", res);
 	else
 		end_without_owner(v);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,27 +33,46 @@ bool sandbox_files_is_hidden(const char *name)
 	       strspn(name + prefix, "0123456789abcdef") == 16;
 }
 
-/* Unlinks all but the config. It is flat: what cannot be unlinked is not the sandbox's. */
-static int empty(int dir_fd)
+/* Unlinks what `entries`, from getdents64, name, but for the config. Returns how many there were, or -errno. */
+static int unlink_entries(int dir_fd, const char *entries, size_t size)
 {
-	/* Not the caller's descriptor: reading a directory moves its offset. */
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
-	DIR *list = fd < 0 ? NULL : fdopendir(fd);
-	if (!list) {
-		ret = -errno;
-		if (fd >= 0)
-			close(fd);
-		return ret;
-	}
-	for (struct dirent *entry; (entry = readdir(list));) {
+	int count = 0;
+	for (size_t at = 0; at < size;) {
+		const struct dirent64 *entry = (const struct dirent64 *)(const void *)(entries + at);
 		const char *name = entry->d_name;
+		at += entry->d_reclen;
 		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, SANDBOX_FILES_CONFIG) == 0)
 			continue;
-		if (unlinkat(fd, name, 0) < 0 && errno != ENOENT)
-			ret = -errno;
+		if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
+			return -errno;
+		count++;
 	}
-	closedir(list);
-	return ret;
+	return count;
+}
+
+/*
+ * Unlinks all but the config. The directory is flat: what cannot be unlinked is not the sandbox's. Takes neither memory
+ * nor a descriptor, for want of which the sandbox may be ending. Nobody else reads the directory by this descriptor.
+ */
+static int empty(int dir_fd)
+{
+	_Alignas(struct dirent64) char entries[4096];
+	int unlinked;
+	do { /* until a round finds nothing: unlinking may move what is not read yet */
+		long n;
+		unlinked = 0;
+		if (lseek(dir_fd, 0, SEEK_SET) < 0)
+			return -errno;
+		while ((n = syscall(SYS_getdents64, dir_fd, entries, sizeof(entries))) > 0) {
+			int ret = unlink_entries(dir_fd, entries, (size_t)n);
+			if (ret < 0)
+				return ret;
+			unlinked += ret;
+		}
+		if (n < 0)
+			return -errno;
+	} while (unlinked > 0);
+	return 0;
 }
 
 int sandbox_files_remove(int root_fd, int dir_fd, const char *name)

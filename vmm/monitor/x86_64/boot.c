@@ -277,6 +277,8 @@ static int load_initramfs(
 	uint8_t *to = gmem_ptr(gmem, gpa(span->start), size);
 	for (uint64_t done = 0; to && done < size;) {
 		ssize_t n = pread(fd, to + done, size - done, (off_t)done);
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n <= 0)
 			return err_set(err, n < 0 ? errno : EIO, "cannot read initramfs %s: %s", name,
 			        n < 0 ? strerror(errno) : "it became shorter");
