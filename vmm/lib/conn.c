@@ -132,9 +132,11 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	int r = port_send(conn->fd, &conn->cancel, whole, sizeof(head) + length, deadline);
 	free(whole);
 	/* If the agent said why it hung up, that is received next. */
-	bool waited = r != -ETIMEDOUT && r != -ECANCELED && r != -EINTR;
-	conn->out.broken = r < 0 && waited;
-	if (waited)
+	bool given_up = r == -ETIMEDOUT || r == -ECANCELED || r == -EINTR;
+	conn->out.broken = port_is_cut(r);
+	if (r < 0 && !given_up && !port_is_cut(r))
+		return lib_fail_errno(error, -r, "cannot send to the sandbox '%s'", conn->name);
+	if (!given_up)
 		r = port_wait_ok(conn->fd, &conn->cancel, conn->name, deadline, error);
 	if (r == -ECANCELED || r == -EINTR)
 		return lib_fail_wait(error, r);

@@ -21,6 +21,17 @@ bool conn_out_is_pending(const struct conn_out *out)
 	return out->head < out->end;
 }
 
+/*
+ * No more can be sent. If the agent has hung up, what it said before is still to be received; if the host is at fault,
+ * the agent must not wait for what does not come, nor the receiver for an answer.
+ */
+static void give_up(struct conn_out *out, int fd, int errnum)
+{
+	out->broken = true;
+	if (errnum != EPIPE && errnum != ECONNRESET)
+		shutdown(fd, SHUT_RDWR);
+}
+
 void conn_out_flush(struct conn_out *out, int fd)
 {
 	while (conn_out_is_pending(out) && !out->broken) {
@@ -30,7 +41,7 @@ void conn_out_flush(struct conn_out *out, int fd)
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
 		if (n < 0) {
-			out->broken = true;
+			give_up(out, fd, errno);
 			break;
 		}
 		out->head += (size_t)n;
@@ -54,7 +65,7 @@ int conn_out_queue(struct conn_out *out, int fd, enum proto_type type, const voi
 		struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
 		ssize_t n = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-			out->broken = true;
+			give_up(out, fd, errno);
 			return -EPIPE;
 		}
 		sent = n > 0 ? (size_t)n : 0;
@@ -62,7 +73,8 @@ int conn_out_queue(struct conn_out *out, int fd, enum proto_type type, const voi
 	if (sent == total)
 		return 0;
 	if (!out->kept && !(out->kept = malloc(KEPT_SIZE))) {
-		out->broken = sent > 0; /* the agent would take the next frame for the rest of this one */
+		if (sent > 0) /* the agent would take the next frame for the rest of this one */
+			give_up(out, fd, ENOMEM);
 		return -ENOMEM;
 	}
 	if (total - sent > KEPT_SIZE - out->end)

@@ -24,8 +24,9 @@ int image_check(
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return lib_fail(error, WISP_ERR_IMAGE, EINVAL,
 		        "the image %s is not a file, block device or directory: give one of these", path);
-	if (pread(fd, head, sizeof(head), 0) < 0)
-		return lib_fail_errno(error, errno, "cannot read the image %s", path);
+	ssize_t got = lib_pread(fd, head, sizeof(head), 0);
+	if (got < 0)
+		return lib_fail_errno(error, (int)-got, "cannot read the image %s", path);
 	off_t size = lseek(fd, 0, SEEK_END);
 	*format = superblock_read(head, &bytes);
 	if (use->overlay && *format != IMAGE_EXT4)

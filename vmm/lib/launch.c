@@ -16,8 +16,13 @@ static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
 	char *const argv[] = {(char *)(uintptr_t)helper, NULL}, *const envp[] = {NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t none, all;
-	sigemptyset(&none);
+	sigset_t blocked, all;
+	/* The monitor handles these itself, and one that comes before it can must wait. */
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGINT);
+	sigaddset(&blocked, SIGHUP);
+	sigaddset(&blocked, SIGUSR1);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
@@ -27,7 +32,7 @@ static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
 	posix_spawn_file_actions_adddup2(&actions, socket, DESCRIPTION_SOCKET_FD);
 	posix_spawn_file_actions_addclosefrom_np(&actions, DESCRIPTION_SOCKET_FD + 1);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigmask(&attributes, &blocked);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	int r = posix_spawn(pid, helper, &actions, &attributes, argv, envp);
 	posix_spawn_file_actions_destroy(&actions);

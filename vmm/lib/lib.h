@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 #include "wisp.h"
@@ -87,6 +88,10 @@ int lib_poll_ms(int64_t deadline_ns);
 bool lib_is_utf8(const void *data, size_t length, size_t *valid_length);
 /* Writes all of it to a file, or returns -errno. */
 int lib_write_all(int fd, const void *data, size_t length);
+/* Returns how much was read, less than `size` only at the end of the file, or -errno. */
+ssize_t lib_pread(int fd, void *to, size_t size, off_t offset);
+/* Whether the host lacks descriptors or memory, so that a call's failure says nothing about its object. */
+bool lib_is_shortage(int errnum);
 /* Returns the contents of a file, NUL-terminated, or NULL with errno set: EFBIG beyond `limit` bytes. */
 char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length);
 int lib_make_dirs(const char *path, struct wisp_error *error);

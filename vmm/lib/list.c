@@ -32,7 +32,7 @@ static int add_one(int root_fd, const char *root, const char *name, struct wisp_
 		return 0;
 	int r = state_inspect(root_fd, root, name, &info, NULL);
 	if (r < 0)
-		return r == -ENOMEM ? r : 0;
+		return lib_is_shortage(-r) ? r : 0;
 	struct wisp_sandbox_info **grown = reallocarray(*list, *count + 2, sizeof(*grown));
 	if (!grown) {
 		wisp_free_sandbox_info(info);
@@ -44,7 +44,7 @@ static int add_one(int root_fd, const char *root, const char *name, struct wisp_
 	return 0;
 }
 
-/* A walk over the entries. `entry` returns 0 or -ENOMEM. */
+/* A walk over the entries. `entry` returns 0, or -errno of a shortage of the host. */
 struct visit {
 	int (*entry)(struct visit *visit, int root_fd, const char *name);
 	const char *root;
@@ -67,10 +67,16 @@ static int visit_all(struct visit *visit, const char *state_root, struct wisp_er
 		r = lib_fail_errno(error, errno, "cannot read %s", root);
 		close(root_fd);
 	}
-	while (r == 0 && (entry = readdir(dir))) {
-		if (visit->entry(visit, root_fd, entry->d_name) < 0)
-			r = lib_no_memory(error);
+	while (r == 0) {
+		errno = 0;
+		if (!(entry = readdir(dir)))
+			break;
+		r = visit->entry(visit, root_fd, entry->d_name);
+		if (r < 0)
+			lib_fail_errno(error, -r, "cannot examine %s/%s", root, entry->d_name);
 	}
+	if (r == 0 && errno != 0)
+		r = lib_fail_errno(error, errno, "cannot read %s", root);
 	if (dir)
 		closedir(dir);
 	free(root);
@@ -103,12 +109,12 @@ static void prune_leftover(int root_fd, const char *name)
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0)
 		return;
-	bool proven = state_prove(root_fd, dir_fd);
+	int proven = state_prove(root_fd, dir_fd);
 	bool old = fstat(dir_fd, &st) == 0 && time(NULL) - st.st_ctim.tv_sec > 60;
 	close(dir_fd);
-	if (proven)
+	if (proven > 0)
 		state_remove(root_fd, name);
-	else if (old)
+	else if (proven == 0 && old)
 		unlinkat(root_fd, name, AT_REMOVEDIR); /* fails unless it is empty */
 }
 

@@ -118,6 +118,11 @@ int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t 
 	return 0;
 }
 
+bool port_is_cut(int r)
+{
+	return r == -EPIPE || r == -ECONNRESET;
+}
+
 /* Takes what has arrived of the line. Returns its length, 0 at the end of the connection, or -errno. */
 static ssize_t take(int fd, char *line, size_t size)
 {
@@ -147,8 +152,10 @@ int port_wait_ok(
 		if (n == -EAGAIN) {
 			struct pollfd pfd = {.fd = fd, .events = POLLIN};
 			int r = lib_poll(cancel, &pfd, 1, deadline_ns);
-			if (r < 0)
+			if (r == -ETIMEDOUT || r == -ECANCELED || r == -EINTR)
 				return r;
+			if (r < 0)
+				return lib_fail_errno(error, -r, "cannot wait for the sandbox '%s'", name);
 		} else if (n != -EINTR) {
 			return -ECONNREFUSED;
 		}
@@ -190,7 +197,10 @@ int wisp_connect_port(
 		int length = snprintf(line, sizeof(line), "CONNECT %u\n", port);
 		r = port_send(fd, &sandbox->cancel, line, (size_t)length, deadline);
 		/* If the connection broke, there is no answer either. */
-		if (r != -ETIMEDOUT && r != -ECANCELED && r != -EINTR)
+		bool given_up = r == -ETIMEDOUT || r == -ECANCELED || r == -EINTR;
+		if (r < 0 && !given_up && !port_is_cut(r))
+			lib_fail_errno(error, -r, "cannot send to the sandbox '%s'", sandbox->name);
+		else if (!given_up)
 			r = port_wait_ok(fd, &sandbox->cancel, sandbox->name, deadline, error);
 		if (r == -ECANCELED || r == -EINTR)
 			lib_fail_wait(error, r);

@@ -18,6 +18,8 @@ int port_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cance
         struct wisp_error *error);
 /* Returns -errno; leaves it to port_wait_ok to say what a connection that breaks means. */
 int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t length, int64_t deadline_ns);
+/* Whether a call that returned `r` found that the other end has hung up. */
+bool port_is_cut(int r);
 /* Reads the line "OK number\n" and nothing that follows it. -ECONNREFUSED without an error's text if there is none. */
 int port_wait_ok(
         int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, struct wisp_error *error);

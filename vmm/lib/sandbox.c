@@ -88,7 +88,8 @@ static void read_status(struct wisp_sandbox *sandbox)
 		ssize_t n = recv(sandbox->status_fd, sandbox->line + sandbox->line_length, room, MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		/* Short of memory, say: it may come later. */
+		if (n < 0 && errno != ECONNRESET)
 			return;
 		if (n <= 0) {
 			/* It has died without saying why. */
@@ -336,9 +337,9 @@ int wisp_get_sandbox_state(struct wisp_sandbox *sandbox, enum wisp_sandbox_state
 		return 0;
 	}
 	struct state record;
-	*state = state_now(sandbox->dir_fd, &record);
+	int r = state_now(sandbox->dir_fd, &record, state);
 	free(record.text);
-	return 0;
+	return r < 0 ? lib_fail_errno(error, -r, "cannot read the state of the sandbox '%s'", sandbox->name) : 0;
 }
 
 int wisp_wait_sandbox(struct wisp_sandbox *sandbox, int64_t timeout_ms, enum wisp_end *end, struct wisp_error *error)

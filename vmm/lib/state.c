@@ -60,7 +60,7 @@ enum state_lock state_probe(int dir_fd)
 {
 	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return STATE_NO_LOCK;
+		return lib_is_shortage(errno) ? STATE_HELD : STATE_NO_LOCK;
 	/* Shared: two processes that probe at the same time must not take each other for the monitor. */
 	bool free = flock(fd, LOCK_SH | LOCK_NB) == 0;
 	close(fd);
@@ -99,23 +99,27 @@ void state_parse(const char *line, struct state *state)
 	}
 }
 
-void state_read(int dir_fd, struct state *state)
+int state_read(int dir_fd, struct state *state)
 {
 	char *line = lib_read_file(dir_fd, SANDBOX_FILES_STATE, 65536, NULL);
+	int r = !line && lib_is_shortage(errno) ? -errno : 0;
 	state_parse(line ? line : "", state);
 	free(line);
+	return r;
 }
 
-enum wisp_sandbox_state state_now(int dir_fd, struct state *state)
+int state_now(int dir_fd, struct state *state, enum wisp_sandbox_state *now)
 {
 	/* The lock before the state: a sandbox that ends in between has written its state. */
 	bool held = state_probe(dir_fd) == STATE_HELD;
-	state_read(dir_fd, state);
+	int r = state_read(dir_fd, state);
 	if (state->kind == STATE_EXIT)
-		return WISP_SANDBOX_STOPPED;
-	if (!held)
-		return WISP_SANDBOX_STALE;
-	return state->kind == STATE_READY ? WISP_SANDBOX_RUNNING : WISP_SANDBOX_BOOTING;
+		*now = WISP_SANDBOX_STOPPED;
+	else if (!held)
+		*now = WISP_SANDBOX_STALE;
+	else
+		*now = state->kind == STATE_READY ? WISP_SANDBOX_RUNNING : WISP_SANDBOX_BOOTING;
+	return r;
 }
 
 /* Takes the lock, or returns -EBUSY. A process that probes holds its shared lock for a moment only. */
@@ -134,23 +138,32 @@ static int take_lock(int dir_fd)
 	return -EBUSY;
 }
 
-static bool is_private(int fd, uid_t owner, mode_t type)
+/* 1, 0, or -errno. */
+static int is_private(int fd, uid_t owner, mode_t type)
 {
 	struct stat st;
-	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == type && st.st_uid == owner && (st.st_mode & 077) == 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return (st.st_mode & S_IFMT) == type && st.st_uid == owner && (st.st_mode & 077) == 0;
 }
 
-bool state_prove(int root_fd, int dir_fd)
+int state_prove(int root_fd, int dir_fd)
 {
 	char line[sizeof(SANDBOX_FILES_MAGIC) - 1];
 	struct stat root;
-	if (fstat(root_fd, &root) < 0 || !is_private(dir_fd, root.st_uid, S_IFDIR))
-		return false;
+	if (fstat(root_fd, &root) < 0)
+		return -errno;
+	int proven = is_private(dir_fd, root.st_uid, S_IFDIR);
+	if (proven <= 0)
+		return proven;
 	int fd = openat(dir_fd, SANDBOX_FILES_CONFIG, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return false;
-	bool proven = is_private(fd, root.st_uid, S_IFREG) && pread(fd, line, sizeof(line), 0) == sizeof(line) &&
-	              memcmp(line, SANDBOX_FILES_MAGIC, sizeof(line)) == 0;
+		return lib_is_shortage(errno) ? -errno : 0;
+	proven = is_private(fd, root.st_uid, S_IFREG);
+	if (proven > 0) {
+		ssize_t n = lib_pread(fd, line, sizeof(line), 0);
+		proven = n < 0 ? (int)n : n == sizeof(line) && memcmp(line, SANDBOX_FILES_MAGIC, sizeof(line)) == 0;
+	}
 	close(fd);
 	return proven;
 }
@@ -160,8 +173,10 @@ int state_remove(int root_fd, const char *name)
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0)
 		return -errno;
-	int result = -EBADMSG;
-	if (state_prove(root_fd, dir_fd)) {
+	int result = state_prove(root_fd, dir_fd);
+	if (result == 0) {
+		result = -EBADMSG;
+	} else if (result > 0) {
 		int lock_fd = take_lock(dir_fd);
 		/* A directory without a lock file was not removed completely. */
 		result = lock_fd >= 0 || lock_fd == -ENOENT ? sandbox_files_remove(root_fd, dir_fd, name) : lock_fd;
@@ -203,8 +218,8 @@ static int free_stale(int root_fd, const char *name)
 	if (dir_fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	struct state state;
-	state_read(dir_fd, &state);
-	bool stale = state.kind != STATE_EXIT && state_probe(dir_fd) != STATE_HELD;
+	int r = state_read(dir_fd, &state);
+	bool stale = r == 0 && state.kind != STATE_EXIT && state_probe(dir_fd) != STATE_HELD;
 	free(state.text);
 	close(dir_fd);
 	return stale ? state_remove(root_fd, name) : -EBUSY;
@@ -213,7 +228,7 @@ static int free_stale(int root_fd, const char *name)
 static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	bool proven = dir_fd >= 0 && state_prove(root_fd, dir_fd);
+	bool proven = dir_fd >= 0 && state_prove(root_fd, dir_fd) > 0;
 	bool running = proven && state_probe(dir_fd) == STATE_HELD;
 	if (dir_fd >= 0)
 		close(dir_fd);
@@ -304,13 +319,13 @@ void wisp_free_sandbox_info(struct wisp_sandbox_info *info)
 	free(owner);
 }
 
-static void fill_info(struct state_info *owner, int dir_fd)
+static int fill_info(struct state_info *owner, int dir_fd)
 {
 	struct wisp_sandbox_info *info = &owner->info;
 	const struct config *config = &owner->config;
 	static const char *const no_env[] = {NULL};
 	struct state state;
-	info->state = state_now(dir_fd, &state);
+	int r = state_now(dir_fd, &state, &info->state);
 	owner->end_text = state.text;
 	info->end = state.end;
 	info->end_text = owner->end_text ? owner->end_text : "";
@@ -329,6 +344,7 @@ static void fill_info(struct state_info *owner, int dir_fd)
 	info->shell = config->shell ? config->shell : "/bin/sh";
 	info->hostname = config->hostname ? config->hostname : owner->name;
 	info->env = config->env ? config->env : no_env;
+	return r;
 }
 
 static bool has_name(int root_fd, const char *name, int dir_fd)
@@ -345,10 +361,15 @@ int state_open(int root_fd, const char *root, const char *name, int *out, struct
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
 	if (dir_fd < 0)
 		return lib_fail_errno(error, errno, "cannot open the sandbox's directory %s/%s", root, name);
-	if (!state_prove(root_fd, dir_fd)) {
+	int r = state_prove(root_fd, dir_fd);
+	if (r < 0)
+		lib_fail_errno(error, -r, "cannot examine the sandbox's directory %s/%s", root, name);
+	if (r <= 0)
 		close(dir_fd);
+	if (r < 0)
+		return r;
+	if (r == 0)
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox", root, name);
-	}
 	*out = dir_fd;
 	return 0;
 }
@@ -365,8 +386,9 @@ int state_describe(
 		if (!owner->name || !owner->dir)
 			r = -ENOMEM;
 	}
+	if (r == 0)
+		r = fill_info(owner, dir_fd);
 	if (r == 0) {
-		fill_info(owner, dir_fd);
 		*info = &owner->info;
 	} else {
 		if (owner)

@@ -29,6 +29,7 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
         int *dir_fd, int *lock_fd, struct wisp_error *error);
 
 enum state_lock { STATE_FREE, STATE_HELD, STATE_NO_LOCK };
+/* HELD also where the host cannot tell: what may run is left alone. */
 enum state_lock state_probe(int dir_fd);
 /* The pid of the monitor that holds the lock, 0 if none does or it is not in this process's pid namespace. */
 int32_t state_pid(int dir_fd);
@@ -41,12 +42,13 @@ struct state {
 };
 /* Parses a line of the file or of the status socket. */
 void state_parse(const char *line, struct state *state);
-void state_read(int dir_fd, struct state *state);
+/* 0, also if there is no such file; -errno if it cannot be read. */
+int state_read(int dir_fd, struct state *state);
 /* Reads the file, and says what it and the lock mean together. The caller frees state->text. */
-enum wisp_sandbox_state state_now(int dir_fd, struct state *state);
+int state_now(int dir_fd, struct state *state, enum wisp_sandbox_state *now);
 
-/* True with proof that `dir_fd` is a sandbox's directory. */
-bool state_prove(int root_fd, int dir_fd);
+/* 1 with proof that `dir_fd` is a sandbox's directory, 0 without, -errno if the host cannot tell. */
+int state_prove(int root_fd, int dir_fd);
 
 /*
  * Deletes the directory if it is a sandbox's and its lock can be taken. 0, or -EBUSY: it runs; -EBADMSG: it is not a

@@ -102,6 +102,27 @@ int lib_write_all(int fd, const void *data, size_t length)
 	return 0;
 }
 
+ssize_t lib_pread(int fd, void *to, size_t size, off_t offset)
+{
+	size_t got = 0;
+	while (got < size) {
+		ssize_t n = pread(fd, (char *)to + got, size - got, offset + (off_t)got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
+bool lib_is_shortage(int errnum)
+{
+	return errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM || errnum == ENOBUFS;
+}
+
 char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
 {
 	/* O_NONBLOCK: opening a FIFO in its place must not block. */
