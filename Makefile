@@ -67,7 +67,7 @@ $(B)/obj/%.o: %.c
 
 -include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src))
 -include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(bench_src) $(agent_src) $(unit_src) $(fuzz_src) \
-  tests/payload/test_machine.c tests/payload/test_monitor.c tests/agent/agent_host.c tests/e2e/exec_load.c)
+  tests/payload/test_machine.c tests/payload/test_monitor.c $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
@@ -220,6 +220,30 @@ $(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
 
+# The programs of tests/faults: in the objects of the program under test, the calls that may fail are renamed.
+FAULTS := $(addprefix $(B)/tests/faults/,wisp-vmm agent_host faults_monitor faults_library faults_agent)
+FAULT_DRIVER := $(call obj,tests/faults/driver.c tests/faults/inject.c)
+$(B)/obj/tests/faults/inject.o: ALL_CFLAGS += -mgeneral-regs-only
+$(B)/tests/faults/calls: tests/faults/calls.h
+	@mkdir -p $(@D)
+	sed -nE 's/^CALL\(([a-z0-9_]+),.*/\1 fault_\1/p' $< > $@
+	echo 'io_uring_peek_batch_cqe fault_io_uring_peek_batch_cqe' >> $@
+$(B)/tests/faults/monitor.o: $(call obj,vmm/monitor/main.c $(monitor_src) $(virtio_src))
+$(B)/tests/faults/library.o: $(call obj,$(lib_src))
+$(B)/tests/faults/agent.o: $(call obj,$(agent_src))
+$(B)/tests/faults/%.o: $(B)/tests/faults/calls
+	$(CC) -r -nostdlib $(filter %.o,$^) -o $@
+	$(OBJCOPY) --redefine-syms=$< $@
+$(B)/tests/faults/wisp-vmm: $(B)/tests/faults/monitor.o $(call obj,tests/faults/inject.c)
+$(B)/tests/faults/faults_monitor: $(call obj,tests/faults/faults_monitor.c) $(FAULT_DRIVER) $(B)/lib/libwisp.a
+$(B)/tests/faults/faults_library: $(call obj,tests/faults/faults_library.c) $(FAULT_DRIVER) $(B)/tests/faults/library.o
+$(B)/tests/faults/agent_host: $(call obj,tests/agent/agent_host.c tests/faults/inject.c) $(B)/tests/faults/agent.o
+$(B)/tests/faults/faults_agent: $(call obj,tests/faults/faults_agent.c) $(FAULT_DRIVER) $(B)/lib/libwisp.a
+$(FAULTS):
+	@mkdir -p $(@D)
+	echo "  LD $@"
+	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
+
 $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	$(call step,LD)
@@ -237,7 +261,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_monitor
 

@@ -134,6 +134,7 @@ int main(int argc, char **argv)
 	struct door door = {.watch = {.fd = -1, .ready = door_ready}, .agent = agent};
 	if (agent_init(agent, &hooks, NULL) || open_door(&door, argv[1])) {
 		fprintf(stderr, "agent_host: cannot serve in %s: %s\n", argv[1], strerror(errno));
+		free(agent);
 		return 1;
 	}
 	connect_control(agent, argv[1]);

@@ -65,7 +65,8 @@ static const char *test_skipped;
 	} while (0)
 
 /* With arguments, only the cases they name are run. */
-static int test_main(const char *suite, const struct test_case *cases, size_t count, int argc, char **argv)
+__attribute__((unused)) static int test_main(
+        const char *suite, const struct test_case *cases, size_t count, int argc, char **argv)
 {
 	bool any_failed = false;
 	for (size_t i = 0; i < count; i++) {

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Faults in the library: its monitor is tests/unit/test_lib.h's, its agent tests/agent/agent_host.c. */
+#include "tests/faults/sessions.h"
+
+static struct wisp_create_options options_for(struct fault_run *run, char libdir[PATH_MAX])
+{
+	snprintf(libdir, PATH_MAX, "%s/lib", run->dir);
+	if (!make_libdir(libdir))
+		abort();
+	return (struct wisp_create_options){.size = sizeof(struct wisp_create_options),
+	        .state_root = run->root,
+	        .name = "box",
+	        .libdir = libdir,
+	        .memory_mib = WISP_MEMORY_MIB_MIN,
+	        .stop_grace_ms = 1000};
+}
+
+static struct wisp_sandbox *begin(struct fault_run *run, const struct wisp_create_options *options)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	fault_use(run->plan);
+	return fault_check(run, "create", wisp_create_sandbox(options, &sandbox, &error), &error) ? sandbox : NULL;
+}
+
+static void live(struct fault_run *run, void (*use)(struct fault_run *run, struct wisp_sandbox *sandbox), bool stop)
+{
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin(run, &create);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	use(run, sandbox);
+	if (stop && !run->error[0])
+		fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+	wisp_close_sandbox(sandbox);
+}
+
+static void collect(struct fault_run *run)
+{
+	live(run, collect_output, false);
+}
+
+static void stream(struct fault_run *run)
+{
+	live(run, stream_through, true);
+}
+
+static void terminal(struct fault_run *run)
+{
+	live(run, control_terminal, false);
+}
+
+/* One that outlives its handle, and is found, described, stopped and deleted by name. */
+static void detached(struct fault_run *run)
+{
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	create.detach = create.keep = true;
+	struct wisp_sandbox *sandbox = begin(run, &create);
+	struct wisp_sandbox_info *info, **list;
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	wisp_close_sandbox(sandbox);
+	if (fault_check(run, "inspect", wisp_inspect_sandbox(run->root, "box", &info, &error), &error)) {
+		if (info->state != WISP_SANDBOX_RUNNING)
+			fault_violation(run, "its state is %d", (int)info->state);
+		wisp_free_sandbox_info(info);
+	}
+	int count = wisp_list_sandboxes(run->root, &list, &error);
+	if (fault_check(run, "list", count, &error)) {
+		if (count != 1)
+			fault_violation(run, "%d sandboxes are listed", count);
+		wisp_free_sandbox_list(list);
+	}
+	if (fault_check(run, "prune", wisp_prune_sandboxes(run->root, false, NULL, &error), &error) &&
+	        fault_check(run, "open", wisp_open_sandbox(run->root, "box", &sandbox, &error), &error)) {
+		fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+		wisp_close_sandbox(sandbox);
+	}
+	fault_check(run, "remove", wisp_remove_sandbox(run->root, "box", &error), &error);
+	/* What could not be done must be possible afterwards. */
+	fault_use(NULL);
+	if (wisp_open_sandbox(run->root, "box", &sandbox, &error) == 0) {
+		wisp_kill_sandbox(sandbox, NULL);
+		wisp_close_sandbox(sandbox);
+	}
+	int r = wisp_remove_sandbox(run->root, "box", &error);
+	if (r < 0 && r != -ENOENT)
+		fault_violation(run, "it cannot be removed afterwards: %s", error.message);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct fault_scenario scenarios[] = {
+	        {"collect", collect}, {"stream", stream}, {"terminal", terminal}, {"detached", detached}, {0}};
+	char self[PATH_MAX];
+	fake_vmm_main(argc, argv);
+	if (!realpath("/proc/self/exe", self))
+		return 1;
+	return fault_main("library", self, scenarios, argc, argv);
+}

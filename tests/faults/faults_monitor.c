@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Faults in wisp-vmm, which the library starts as usual; the guest is tests/payload/payload.c. Needs any /dev/kvm. */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/faults/driver.h"
+#include "vmm/shared/proto.h"
+
+#define WAIT_MS 9000
+
+static char payload[PATH_MAX], monitor[PATH_MAX];
+
+/* The monitor looks for its plan where it is started from. */
+static void put_monitor(struct fault_run *run, char helper[PATH_MAX])
+{
+	snprintf(helper, PATH_MAX, "%s/wisp-vmm", run->dir);
+	if (symlink(monitor, helper) < 0)
+		abort();
+}
+
+static void write_image(const char *path, bool squashfs)
+{
+	unsigned char super[4096] = {0x68, 0x73, 0x71, 0x73, [40] = 0x00, [41] = 0x10}; /* squashfs of 4096 bytes */
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || (squashfs ? write(fd, super, sizeof(super)) : ftruncate(fd, 1 << 20)) < 0)
+		abort();
+	close(fd);
+}
+
+/* Creates the sandbox; NULL if that fails, as it may. */
+static struct wisp_sandbox *begin(struct fault_run *run, struct wisp_create_options *options)
+{
+	char helper[PATH_MAX], image[PATH_MAX], disk[PATH_MAX], initramfs[PATH_MAX];
+	struct wisp_disk disks[] = {{.path = disk}};
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	put_monitor(run, helper);
+	snprintf(image, sizeof(image), "%s/image", run->dir);
+	snprintf(disk, sizeof(disk), "%s/disk", run->dir);
+	snprintf(initramfs, sizeof(initramfs), "%s/initramfs", run->dir);
+	options->size = sizeof(*options);
+	options->state_root = run->root;
+	options->helper = helper;
+	options->libdir = run->dir;
+	options->kernel = payload;
+	options->memory_mib = WISP_MEMORY_MIB_MIN;
+	options->no_wait = true;
+	if (!options->bare) {
+		write_image(image, true);
+		write_image(disk, false);
+		write_image(initramfs, true);
+		options->image = image;
+		options->initramfs = initramfs;
+		options->disks = disks;
+		options->disk_count = 1;
+		options->disk_size = sizeof(disks[0]);
+	}
+	int r = wisp_create_sandbox(options, &sandbox, &error);
+	return fault_check(run, "create", r, &error) ? sandbox : NULL;
+}
+
+/* Waits for the end, which has to be explained, and closes the sandbox. */
+static void end_of(struct fault_run *run, struct wisp_sandbox *sandbox, enum wisp_end wanted)
+{
+	struct wisp_error error = {0};
+	enum wisp_end end = WISP_END_UNKNOWN;
+	if (fault_check(run, "wait", wisp_wait_sandbox(sandbox, WAIT_MS, &end, &error), &error) && end != wanted) {
+		if (wisp_wait_ready(sandbox, 0, &error) < 0)
+			fault_check(run, "boot", -error.errnum, &error);
+		fault_report(run, "its end: %s", wisp_get_end_name(end));
+		if (end == WISP_END_UNKNOWN && error.status != WISP_ERR_SETUP)
+			fault_violation(run, "the monitor does not say how it ended: %s", run->error);
+	}
+	if (error.status == WISP_ERR_AGAIN)
+		fault_violation(run, "it does not end: %s", error.message);
+	wisp_close_sandbox(sandbox);
+}
+
+static void bare_poweroff(struct fault_run *run)
+{
+	struct wisp_create_options options = {.bare = true, .kernel_args = "payload=poweroff"};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	if (sandbox)
+		end_of(run, sandbox, WISP_END_POWEROFF);
+}
+
+static void two_vcpus_traced(struct fault_run *run)
+{
+	struct wisp_create_options options = {
+	        .bare = true, .cpus = 2, .trace = true, .console = true, .kernel_args = "payload=print"};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	if (sandbox)
+		end_of(run, sandbox, WISP_END_POWEROFF);
+}
+
+static void stop_while_booting(struct fault_run *run)
+{
+	struct wisp_create_options options = {.bare = true, .kernel_args = "payload=spin"};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+	end_of(run, sandbox, WISP_END_KILLED);
+}
+
+static void devices(struct fault_run *run)
+{
+	struct wisp_create_options options = {.kernel_args = "payload=poweroff"};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	if (sandbox)
+		end_of(run, sandbox, WISP_END_POWEROFF);
+}
+
+/* Until something listens there. -1 if nothing ever does. */
+static int connect_to(struct fault_run *run, const char *name)
+{
+	static const struct timespec pause = {.tv_nsec = 5000000};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/box/%s", run->root, name);
+	for (int i = 0; i < WAIT_MS / 5; i++) {
+		if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+			return fd;
+		if (access(run->root, F_OK) == 0 && access(address.sun_path, F_OK) != 0 && i > 0 && run->plan->ended)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	close(fd);
+	return -1;
+}
+
+/* This process is the agent: it says that it is ready, and tells of a session. */
+static void speak(int fd)
+{
+	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION};
+	struct {
+		struct proto_frame frame;
+		struct proto_event event;
+		char data[5];
+	} __attribute__((packed)) event = {.frame = {.length = sizeof(struct proto_event) + 5, .type = PROTO_EVENT},
+	        .event = {.session = 1, .type = PROTO_STDOUT},
+	        .data = "hello"};
+	struct proto_frame frame = {.length = sizeof(hello), .type = PROTO_HELLO};
+	char bytes[sizeof(frame) + sizeof(hello)];
+	memcpy(bytes, &frame, sizeof(frame));
+	memcpy(bytes + sizeof(frame), &hello, sizeof(hello));
+	(void)!send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL);
+	(void)!send(fd, &event, sizeof(event), MSG_NOSIGNAL);
+}
+
+static void await_reader(struct fault_run *run, int fd)
+{
+	static const struct timespec pause = {.tv_nsec = 2000000};
+	int unread = 1;
+	for (int i = 0; i < 2000 && ioctl(fd, TIOCOUTQ, &unread) == 0 && unread > 0; i++)
+		nanosleep(&pause, NULL);
+	if (unread > 0)
+		fault_violation(run, "the socket device does not read");
+}
+
+static void guest_is_ready(struct fault_run *run)
+{
+	struct wisp_create_options options = {.name = "box", .kernel_args = "payload=spin"};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	int agent = connect_to(run, "vsock.sock_1024");
+	if (agent >= 0)
+		speak(agent);
+	if (fault_check(run, "ready", wisp_wait_ready(sandbox, WAIT_MS, &error), &error)) {
+		/* The guest has no driver for the device, but the monitor reads what it is asked for. */
+		int client = connect_to(run, "vsock.sock");
+		if (client >= 0) {
+			(void)!send(client, "CONNECT 7\n", 10, MSG_NOSIGNAL);
+			await_reader(run, client);
+			close(client);
+		}
+	}
+	wisp_close_sandbox(sandbox);
+	if (agent >= 0)
+		close(agent);
+}
+
+static void boot_timeout(struct fault_run *run)
+{
+	struct wisp_create_options options = {.kernel_args = "payload=spin", .boot_timeout_ms = 200};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	if (sandbox)
+		end_of(run, sandbox, WISP_END_BOOT_TIMEOUT);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct fault_scenario scenarios[] = {{"bare_poweroff", bare_poweroff},
+	        {"two_vcpus_traced", two_vcpus_traced}, {"stop_while_booting", stop_while_booting},
+	        {"devices", devices}, {"guest_is_ready", guest_is_ready}, {"boot_timeout", boot_timeout}, {0}};
+	const char *path = getenv("PAYLOAD");
+	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
+		perror("payload.elf");
+		return 1;
+	}
+	/* Next to this program. */
+	if (!realpath("/proc/self/exe", monitor))
+		return 1;
+	snprintf(strrchr(monitor, '/') + 1, 16, "wisp-vmm");
+	if (access("/dev/kvm", R_OK | W_OK) != 0) {
+		printf("skip faults-monitor: no /dev/kvm\n");
+		return 0;
+	}
+	return fault_main("monitor", monitor, scenarios, argc, argv);
+}
