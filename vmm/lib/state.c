@@ -347,11 +347,13 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	return r;
 }
 
-static bool has_name(int root_fd, const char *name, int dir_fd)
+/* 1, 0, or -errno if the host cannot tell. */
+static int has_name(int root_fd, const char *name, int dir_fd)
 {
 	struct stat named, own;
-	return fstatat(root_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && fstat(dir_fd, &own) == 0 &&
-	       named.st_dev == own.st_dev && named.st_ino == own.st_ino;
+	if (fstatat(root_fd, name, &named, AT_SYMLINK_NOFOLLOW) < 0 || fstat(dir_fd, &own) < 0)
+		return lib_is_shortage(errno) ? -errno : 0;
+	return named.st_dev == own.st_dev && named.st_ino == own.st_ino;
 }
 
 int state_open(int root_fd, const char *root, const char *name, int *out, struct wisp_error *error)
@@ -407,10 +409,14 @@ int state_inspect(
 		return r;
 	r = state_describe(dir_fd, root, name, info, error);
 	/* What is being removed loses its name first: what was read of it since means nothing. */
-	if (r == 0 && !has_name(root_fd, name, dir_fd)) {
+	int named = r == 0 ? has_name(root_fd, name, dir_fd) : 1;
+	if (named <= 0) {
 		wisp_free_sandbox_info(*info);
 		*info = NULL;
-		r = lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
+		r = named < 0
+		            ? lib_fail_errno(error, -named, "cannot examine the sandbox's directory %s/%s", root, name)
+		            : lib_fail(
+		                      error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
 	}
 	close(dir_fd);
 	return r;
