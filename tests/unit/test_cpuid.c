@@ -272,9 +272,18 @@ static void several_vcpus_trust_a_tsc_that_the_host_trusts(void)
 	CHECK(!is_stable(2, "tsc-early\n"));
 	CHECK(!is_stable(2, ""));
 	CHECK(!tsc_is_stable(64, "/nonexistent"));
-	CHECK(strstr(arch_kernel_args(true), "tsc=reliable") != NULL);
-	CHECK(strstr(arch_kernel_args(false), "tsc=") == NULL);
-	CHECK(strstr(arch_kernel_args(false), "reboot=k,panic_warm") != NULL);
+	CHECK(strstr(arch_kernel_args(true, false), "tsc=reliable") != NULL);
+	CHECK(strstr(arch_kernel_args(false, false), "tsc=") == NULL);
+	CHECK(strstr(arch_kernel_args(false, false), "reboot=k,panic_warm") != NULL);
+}
+
+static void memory_beyond_the_hole_needs_no_bounce_buffers(void)
+{
+	for (int stable = 0; stable < 2; stable++) {
+		CHECK(strstr(arch_kernel_args(stable, false), "swiotlb") == NULL);
+		CHECK(strstr(arch_kernel_args(stable, true), "swiotlb=noforce") != NULL);
+		CHECK_EQ(strstr(arch_kernel_args(stable, true), "tsc=reliable") != NULL, stable);
+	}
 }
 
 static void a_table_that_does_not_fit_is_refused(void)
@@ -299,5 +308,6 @@ TEST_MAIN("cpuid", {"xsave_is_consistent", xsave_is_consistent}, {"topology_is_t
         {"what_a_guest_may_not_use_is_hidden", what_a_guest_may_not_use_is_hidden},
         {"the_processor_has_a_name", the_processor_has_a_name}, {"the_rest_is_kvms", the_rest_is_kvms},
         {"an_unstable_tsc_is_not_invariant", an_unstable_tsc_is_not_invariant},
+        {"memory_beyond_the_hole_needs_no_bounce_buffers", memory_beyond_the_hole_needs_no_bounce_buffers},
         {"several_vcpus_trust_a_tsc_that_the_host_trusts", several_vcpus_trust_a_tsc_that_the_host_trusts},
         {"a_table_that_does_not_fit_is_refused", a_table_that_does_not_fit_is_refused})

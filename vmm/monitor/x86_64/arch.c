@@ -136,7 +136,7 @@ int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct er
 
 static int make_cmdline(const struct arch *arch, const struct arch_boot *boot, char *to, size_t size, struct err *err)
 {
-	int used = snprintf(to, size, "%s %s", arch_kernel_args(arch->processor.stable_tsc),
+	int used = snprintf(to, size, "%s %s", arch_kernel_args(arch->processor.stable_tsc, arch->gmem->count > 1),
 	        arch->options.early_console ? "console=ttyS0 earlyprintk=ttyS0 8250.nr_uarts=1" : "console=hvc0");
 	for (unsigned i = 0; i < boot->devices && used < (int)size; i++)
 		used += snprintf(to + used, size - (size_t)used, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",

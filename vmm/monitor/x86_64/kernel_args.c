@@ -18,7 +18,10 @@ bool tsc_is_stable(unsigned cpus, const char *clocksource)
 	return n == 4 && memcmp(name, "tsc\n", 4) == 0;
 }
 
-const char *arch_kernel_args(bool stable_tsc)
+const char *arch_kernel_args(bool stable_tsc, bool high_memory)
 {
+	if (high_memory)
+		return stable_tsc ? "reboot=k,panic_warm swiotlb=noforce tsc=reliable"
+		                  : "reboot=k,panic_warm swiotlb=noforce";
 	return stable_tsc ? "reboot=k,panic_warm tsc=reliable" : "reboot=k,panic_warm";
 }

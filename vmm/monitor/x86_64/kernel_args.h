@@ -16,9 +16,10 @@ bool tsc_is_stable(unsigned cpus, const char *clocksource);
 
 /*
  * reboot=k: a reset is one write to port 0x64. panic_warm: a reset after a panic leaves the warm boot flag, by which
- * boot_panicked tells it from a reboot. tsc=reliable: no watchdog, no check across processors. Few words: the kernel
- * compares each with every parameter that it knows.
+ * boot_panicked tells it from a reboot. tsc=reliable: no watchdog, no check across processors. swiotlb=noforce: a guest
+ * with RAM above 4 GiB reserves no 64 MiB of bounce buffers, since every device reaches all memory. Few words: the
+ * kernel compares each with every parameter that it knows.
  */
-const char *arch_kernel_args(bool stable_tsc);
+const char *arch_kernel_args(bool stable_tsc, bool high_memory);
 
 #endif
