@@ -19,11 +19,14 @@
 #include "agent/hosts.h"
 #include "agent/rootfs.h"
 
-static void write_line(const char *device, const char *prefix, const char *line)
+#define LEVEL_CRITICAL 2 /* the monitor's loglevel=3 lets it through to the console */
+#define LEVEL_WARNING 4
+
+static void log_line(int level, const char *line)
 {
 	char text[640];
-	int length = snprintf(text, sizeof(text), "%swisp-agent: %s\n", prefix, line);
-	int fd = open(device, O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+	int length = snprintf(text, sizeof(text), "<%d>wisp-agent: %s\n", level, line);
+	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	if (length >= (int)sizeof(text))
@@ -35,9 +38,13 @@ static void write_line(const char *device, const char *prefix, const char *line)
 
 void init_log(const char *line)
 {
-	write_line("/dev/kmsg", "<4>", line);
+	log_line(LEVEL_WARNING, line);
 }
 
+/*
+ * The kernel prints a critical line before write() returns, whatever the console is. Through /dev/console, all but the
+ * first byte would wait for an interrupt of the serial port, which has none, and the machine is about to end.
+ */
 void init_fail(const char *format, ...)
 {
 	char line[512];
@@ -45,7 +52,7 @@ void init_fail(const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	write_line(access("/dev/console", W_OK) == 0 ? "/dev/console" : "/dev/kmsg", "", line);
+	log_line(LEVEL_CRITICAL, line);
 }
 
 struct mount_point {

@@ -27,7 +27,7 @@ void init_undo(int over_fd);
 /* One line, to the kernel's log. */
 void init_log(const char *line);
 
-/* The same for the end of the guest's boot: to the console where there is one, else to the kernel's log. */
+/* The same for the reason why the guest ends: also to the console, before the call returns. */
 void init_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -147,8 +147,9 @@ static const char *last_line(struct vmm *v)
 		if (text[i] == '\r')
 			text[i] = '\n';
 	}
-	const char *newline = strrchr(text, '\n');
-	return newline ? newline + 1 : text;
+	const char *newline = strrchr(text, '\n'), *line = newline ? newline + 1 : text;
+	const char *stamp = *line == '[' ? strstr(line, "] ") : NULL; /* the kernel's time */
+	return stamp ? stamp + 2 : line;
 }
 
 static void on_console(void *context, const void *data, size_t len)
