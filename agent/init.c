@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -130,6 +131,22 @@ static void open_standard(void)
 		close(fd);
 }
 
+/*
+ * A kernel for one processor runs on a machine with several and leaves the others idle. The user asked for several, so
+ * that is an error, not a slow guest. 0 or -errno.
+ */
+static int check_cpus(long wanted)
+{
+	cpu_set_t set;
+	int online = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
+	if (online == 0 || online >= wanted)
+		return 0;
+	init_fail(
+	        "the machine has %ld processors, but the kernel uses %d: use a kernel for several processors, or -c %d",
+	        wanted, online, online);
+	return -ENODEV;
+}
+
 int init_guest(const struct init_options *options, int *over_fd)
 {
 	umask(022);
@@ -141,7 +158,10 @@ int init_guest(const struct init_options *options, int *over_fd)
 		return -error;
 	}
 	open_standard();
-	int error = rootfs_enter(options->root, options->read_only, options->overlay, over_fd);
+	int error = check_cpus(options->cpus);
+	if (error)
+		return error;
+	error = rootfs_enter(options->root, options->read_only, options->overlay, over_fd);
 	if (error)
 		return error;
 	mount_usual();

@@ -11,6 +11,7 @@ struct init_options {
 	const char *root;    /* device under /dev, NULL: stay in the initramfs */
 	const char *overlay; /* device under /dev with a writable ext4 for what changes, NULL: tmpfs */
 	const char *host;
+	long cpus;      /* that the machine has; 0: not told */
 	bool read_only; /* root is an image: what changes goes to an overlay */
 	bool stamps;
 };

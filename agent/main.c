@@ -33,6 +33,8 @@ static struct init_options parse_options(int argc, char **argv)
 			options.overlay = value;
 		else if ((value = value_of(argv[i], "host=")))
 			options.host = value;
+		else if ((value = value_of(argv[i], "cpus=")))
+			options.cpus = strtol(value, NULL, 10);
 		else if ((value = value_of(argv[i], "mode=")))
 			options.read_only = strcmp(value, "ro") == 0;
 		else if ((value = value_of(argv[i], "stamps=")))

@@ -219,6 +219,8 @@ static void make_init_args(const struct description *d, char *to, size_t size)
 		        to + used, size - (size_t)used, " root=vda mode=%s", d->disk[0].read_only ? "ro" : "rw");
 	if (overlay)
 		used += snprintf(to + used, size - (size_t)used, " overlay=vdb");
+	if (d->cpus > 1)
+		used += snprintf(to + used, size - (size_t)used, " cpus=%u", d->cpus);
 	if (d->flags & DESCRIPTION_TRACE)
 		snprintf(to + used, size - (size_t)used, " stamps=1");
 }
