@@ -66,6 +66,8 @@ static const struct image {
         {"ext4 plain", true, NULL, NULL, {EXT4_SB, {INCOMPAT, 4, 0x242}, {RO_COMPAT, 4, 0x46b}}},
         {"ext4 all of 6.1", true, NULL, NULL, {EXT4_SB, {INCOMPAT, 4, 0x3e7d6}, {RO_COMPAT, 4, 0x1a77f}}},
         {"ext4 casefold", true, NULL, NULL, {EXT4_SB, {INCOMPAT, 4, 0x20242}}},
+        {"ext4 casefold, read", false, "casefold, which cannot lie under a writable layer", "write to it",
+                {EXT4_SB, {INCOMPAT, 4, 0x20242}}},
         {"ext4 encrypt", true, NULL, NULL, {EXT4_SB, {INCOMPAT, 4, 0x10242}}},
         {"ext4 dirty journal", false, NULL, NULL, {EXT4_SB, {INCOMPAT, 4, 0x246}, {COMPAT, 4, 4}, {1024 + 224, 4, 8}}},
         {"ext4 dirty journal, written", true, NULL, NULL,

@@ -148,7 +148,14 @@ static bool refuse_ext4(const uint8_t *super, bool writable, const struct reason
 {
 	static const struct feature incompat[] = {{0x1, "compression"}, {0x1000, "dirdata"}},
 	                            ro_compat[] = {{0x80, "snapshot"}, {0x800, "replica"}, {0x4000, "shared_blocks"}};
-	enum { HAS_JOURNAL = 0x4, JOURNAL_DEV = 0x8, EXTENTS = 0x40, BIGALLOC = 0x200, READ_ONLY = 0x1000 };
+	enum {
+		HAS_JOURNAL = 0x4,
+		JOURNAL_DEV = 0x8,
+		EXTENTS = 0x40,
+		BIGALLOC = 0x200,
+		READ_ONLY = 0x1000,
+		CASEFOLD = 0x20000
+	};
 	enum { INCOMPAT_KNOWN = 0x3e7d6, RO_COMPAT_KNOWN = 0x1a77f };
 	char number[32];
 	uint32_t shift = get32(super + 24), compat = get32(super + 92);
@@ -162,6 +169,10 @@ static bool refuse_ext4(const uint8_t *super, bool writable, const struct reason
 	if (shift > PAGE_SHIFT - 10)
 		return refuse(reason, "its blocks are larger than the guest's pages of 4096 bytes: make it again with "
 		                      "mkfs.ext4 -b 4096");
+	if (!writable && (needs & CASEFOLD))
+		return refuse(reason,
+		        "it has the ext4 feature casefold, which cannot lie under a writable layer: let the "
+		        "guest write to it, or make it again without that");
 	if (!writable)
 		return false;
 	if (to_write & READ_ONLY)
