@@ -81,6 +81,25 @@ static void read_reason(int kmsg, char *reason, size_t size)
 	}
 }
 
+/* 0, or -errno after a line on the console with the kernel's reason. */
+static int mount_or_say(const char *device, const char *path, const char *type, unsigned long flags, const char *data)
+{
+	char reason[320];
+	int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (kmsg >= 0)
+		lseek(kmsg, 0, SEEK_END);
+	mkdir(path, 0755);
+	int error = mount(device, path, type, flags, data) < 0 ? errno : 0;
+	if (error) {
+		read_reason(kmsg, reason, sizeof(reason));
+		init_fail("cannot mount %s on %s as %s%s: %s%s", device, path, type,
+		        flags & MS_RDONLY ? ", read-only" : "", strerror(error), reason);
+	}
+	if (kmsg >= 0)
+		close(kmsg);
+	return -error;
+}
+
 static int mount_disk(const char *name, const char *path, bool read_only)
 {
 	char device[DEVICE_BYTES];
@@ -94,46 +113,23 @@ static int mount_disk(const char *name, const char *path, bool read_only)
 		init_fail("%s holds %s, which cannot be written: ext4 is needed here", device, type);
 		return -EROFS;
 	}
-	char reason[320];
-	int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (kmsg >= 0)
-		lseek(kmsg, 0, SEEK_END);
-	mkdir(path, 0755);
 	/* A journal cannot be replayed on a disk that cannot be written: without this, one that needs it is refused. */
 	const char *options = read_only && strcmp(type, "ext4") == 0 ? "noload" : NULL;
-	error = mount(device, path, type, read_only ? MS_RDONLY : 0, options) < 0 ? errno : 0;
-	if (error) {
-		read_reason(kmsg, reason, sizeof(reason));
-		init_fail("cannot mount %s on %s as %s%s: %s%s", device, path, type, read_only ? ", read-only" : "",
-		        strerror(error), reason);
-	}
-	if (kmsg >= 0)
-		close(kmsg);
-	return -error;
+	return mount_or_say(device, path, type, read_only ? MS_RDONLY : 0, options);
 }
 
 static int mount_overlay(const char *overlay, int *over_fd)
 {
-	mkdir("/over", 0755);
-	int error = 0;
-	if (overlay)
-		error = mount_disk(overlay, "/over", false);
-	else if (mount("tmpfs", "/over", "tmpfs", 0, "mode=0755,size=50%") < 0)
-		error = -errno;
-	if (error) {
-		if (!overlay)
-			init_fail("cannot mount a tmpfs: %s", strerror(-error));
+	int error = overlay ? mount_disk(overlay, "/over", false)
+	                    : mount_or_say("tmpfs", "/over", "tmpfs", 0, "mode=0755,size=50%");
+	if (error)
 		return error;
-	}
 	*over_fd = open("/over", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	/* A disk that was used before has them. */
 	mkdir("/over/upper", 0755);
 	mkdir("/over/work", 0755);
-	if (mount("overlay", "/root-fs", "overlay", 0, "lowerdir=/lower,upperdir=/over/upper,workdir=/over/work") == 0)
-		return 0;
-	error = errno;
-	init_fail("cannot mount an overlay: %s", strerror(error));
-	return -error;
+	return mount_or_say(
+	        "overlay", "/root-fs", "overlay", 0, "lowerdir=/lower,upperdir=/over/upper,workdir=/over/work");
 }
 
 /* What the kernel's documentation calls switch_root; pivot_root cannot be used in an initramfs. */
