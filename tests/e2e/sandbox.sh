@@ -60,6 +60,10 @@ echo text >/dev/shm/x
 ln -s /proc/self/fd /tmp/fdlink
 dd if=/dev/urandom of=/dev/null bs=64 count=1 2>/dev/null
 grep -q cpu /sys/fs/cgroup/cgroup.controllers
+[ "$(hostname -f)" = inside ]
+cd /tmp
+sh -c 'ulimit -c unlimited; kill -SEGV $$' || true
+[ -s core ]
 date +%s
 hostname
 END
@@ -123,6 +127,8 @@ t_large_below_the_hole() {
 	local kib
 	kib=$(wisp run -m 3584 -- awk '/MemTotal/ {print $2}' /proc/meminfo </dev/null)
 	[ "${kib:-0}" -gt 3400000 ] || fail "of 3584 MiB the guest sees ${kib:-nothing} KiB"
+	wisp run -m 3584 -- dmesg >out 2>err </dev/null || fail "$(cat err)"
+	check "no memory is kept for bounce buffers: $(grep 'IO TLB' out)" sh -c '! grep "software IO TLB: .*MB" out'
 }
 
 t_large_beyond_the_hole() {
@@ -193,5 +199,16 @@ t_stop_is_orderly() {
 	check stop wisp stop box
 	wait
 	check "the program was asked to end: $(cat out)" grep -q asked out
+	check rm wisp rm box
+}
+
+# The guest's programs have the time that the host gives them.
+t_stop_waits_as_long_as_its_grace() {
+	check create wisp create -n box >/dev/null
+	wisp exec box -- sh -c 'trap "sleep 4; echo done; exit" TERM; echo up; while :; do sleep 0.1; done' </dev/null >out 2>&1 &
+	wait_until grep -q up out || fail "it did not start: $(cat out)"
+	check stop wisp stop --grace 60s box
+	wait
+	check "the program ended by itself: $(cat out)" grep -q done out
 	check rm wisp rm box
 }

@@ -19,8 +19,9 @@ t_terminal_session() {
 	check create wisp create -n box >/dev/null
 	terminal 100 30 'wisp exec -t box'
 	expect_screen '^/ #'
-	keys 'stty size; tty' Enter
+	keys 'stty size; tty; stty -a | grep -o "[-a-z]*iutf8"' Enter
 	expect_screen '^30 100'
+	expect_screen '^iutf8'
 	expect_screen '^/dev/pts/'
 	tmux -L "$socket" resize-window -t main -x 80 -y 24
 	wait_until sh -c "tmux -L $socket send-keys -t main 'stty size' Enter; sleep 0.3; tmux -L $socket capture-pane -p -t main | grep -q '^24 80'" ||
