@@ -2,6 +2,7 @@
 #
 # make            build the programs and the agent               make run      install what is missing, boot, run a command
 # make guest      build both kernels and the default image       make check    build everything, run every test
+# make check-programs  run programs of others in a guest
 # make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
 #                                                                make install  PREFIX=/usr/local
 #
@@ -180,6 +181,11 @@ $(B)/debian.squashfs: rootfs/build-debian
 	@mkdir -p $(@D)
 	rootfs/build-debian $@
 
+# The image of `make check-programs`.
+$(B)/programs.squashfs: rootfs/build-debian rootfs/debian.hook tests/programs/run
+	@mkdir -p $(@D)
+	rootfs/build-debian $@ $$(tests/programs/run --packages)
+
 # --- tests ---
 
 UNIT := $(patsubst %.c,$(B)/%,$(unit_src))
@@ -271,6 +277,12 @@ check: deps
 	$(MAKE) --no-print-directory $(parallel) SAN=address,undefined tests
 	$(MAKE) --no-print-directory $(parallel) SAN=thread tests-tsan
 	tests/run
+
+# Programs of others in a guest: half an hour in the emulated host, so not part of `make check`.
+.PHONY: check-programs
+check-programs: deps
+	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
+	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
 
 quick: all tests
 	tests/run lint unit
