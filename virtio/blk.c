@@ -13,8 +13,8 @@
  * second descriptor of the same file, without O_DIRECT: the page cache is the bounce buffer. Linux keeps both views
  * coherent.
  *
- * The disk is the file in whole sectors. If the file ends inside its last sector, the rest of the sector reads as
- * zeros; a write to the sector extends the file.
+ * The disk is the file in whole sectors, or in whole blocks of 4096 bytes (opt->padded). If the file ends inside the
+ * last of them, the rest reads as zeros; a write there extends the file.
  */
 #include "virtio/blk.h"
 
@@ -76,6 +76,7 @@ struct blk {
 	int buffered_fd; /* fd itself unless that is O_DIRECT */
 	bool readonly;
 	bool sync_ignored;
+	unsigned unit;                   /* bytes: the disk is a multiple of it */
 	uint64_t bytes;                  /* the file's size */
 	uint64_t sectors;                /* atomic: vCPUs read it while the loop's thread changes it */
 	struct virtio_blk_config config; /* but for the capacity */
@@ -265,15 +266,15 @@ static void range_done(struct request *r, int res)
 		next_range(r);
 }
 
-/* Whether all that is left to read is the part of the last sector that the file does not have. */
+/* Whether all that is left to read is the part of the last sector or block that the file does not have. */
 static bool in_tail(const struct request *r)
 {
-	return r->type == VIRTIO_BLK_T_IN && r->left < SECTOR && r->offset >= r->blk->bytes;
+	return r->type == VIRTIO_BLK_T_IN && r->left < r->blk->unit && r->offset >= r->blk->bytes;
 }
 
 static void transfer_done(struct request *r, int res)
 {
-	if (res <= 0) { /* 0: the file has become shorter */
+	if (res < 0 || (res == 0 && !in_tail(r))) { /* 0: the file has become shorter */
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
@@ -514,7 +515,9 @@ static int find_size(struct blk *blk, int fd, struct err *err)
 {
 	int ret = blk_file_size(fd, &blk->bytes, err);
 	if (ret == 0)
-		__atomic_store_n(&blk->sectors, blk->bytes / SECTOR + (blk->bytes % SECTOR != 0), __ATOMIC_RELAXED);
+		__atomic_store_n(&blk->sectors,
+		        (blk->bytes / blk->unit + (blk->bytes % blk->unit != 0)) * (blk->unit / SECTOR),
+		        __ATOMIC_RELAXED);
 	return ret;
 }
 
@@ -553,6 +556,7 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	blk->buffered_fd = -1;
 	blk->readonly = opt->readonly;
 	blk->sync_ignored = opt->ignore_flushes;
+	blk->unit = opt->padded ? BLK_BLOCK_MAX : SECTOR;
 	memcpy(blk->id, opt->id, sizeof(blk->id));
 	int ret = virtio_init(&blk->dev, &blk_type, env, queues, blk_features(opt, queues), err);
 	if (ret == 0)

@@ -10,6 +10,7 @@
 struct blk_options {
 	int fd; /* a regular file or a block device, always taken as raw sectors */
 	bool readonly;
+	bool padded;         /* to 4096 bytes: file systems read whole blocks, beyond the end of an image too */
 	bool direct;         /* `fd` was opened with O_DIRECT: requests bypass the page cache */
 	bool ignore_flushes; /* the guest's flushes do nothing: for data that may be lost with the host */
 	unsigned queues;     /* 0: one; at most VIRTIO_QUEUES_MAX */
@@ -18,7 +19,7 @@ struct blk_options {
 
 /*
  * 0 and `*dev` (ended by virtio_destroy), which then owns opt->fd; or -errno with `err`, and fd stays the caller's. The
- * disk has the file's size at this moment, rounded up to whole sectors of 512 bytes. Loop's thread.
+ * disk has the file's size at this moment, rounded up to whole sectors. Loop's thread.
  */
 int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const struct blk_options *opt, struct err *err);
 

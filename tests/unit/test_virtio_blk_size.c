@@ -70,6 +70,31 @@ static void test_tail_direct(void)
 	tail(true);
 }
 
+/* An image in whole blocks: what the file does not have of the last one reads as zeros, from any sector on. */
+static void test_padded(void)
+{
+	struct disk t;
+	uint8_t data[1000];
+	static const uint8_t none[4096];
+	int fd = disk_file();
+	pattern(data, sizeof(data), 3);
+	REQUIRE(fd >= 0 && write(fd, data, sizeof(data)) == (long)sizeof(data));
+	REQUIRE(disk_open_on(&t, fd, &(struct blk_options){.readonly = true, .padded = true}, BLK_FEATURES));
+	CHECK_EQ(reg_read(&t.d, VIRTIO_MMIO_CONFIG), 8);
+	uint64_t area = guest_alloc(&t.g, 8192, 4096);
+	uint8_t *mem = guest_at(&t.g, area, 8192);
+	memset(mem, 0xff, 8192);
+	CHECK_EQ(request(&t, VIRTIO_BLK_T_IN, 0, &(struct buf){area, 4096}, 1, NULL), VIRTIO_BLK_S_OK);
+	CHECK(memcmp(mem, data, 1000) == 0 && memcmp(mem + 1000, none, 3096) == 0);
+	for (unsigned sector = 2; sector < 8; sector++) {
+		memset(mem, 0xff, 512);
+		CHECK_EQ(request(&t, VIRTIO_BLK_T_IN, sector, &(struct buf){area, 512}, 1, NULL), VIRTIO_BLK_S_OK);
+		CHECK(memcmp(mem, none, 512) == 0);
+	}
+	CHECK_EQ(request(&t, VIRTIO_BLK_T_IN, 8, &(struct buf){area, 512}, 1, NULL), VIRTIO_BLK_S_IOERR);
+	disk_close(&t);
+}
+
 static uint64_t capacity(struct disk *t)
 {
 	return reg_read(&t->d, VIRTIO_MMIO_CONFIG) | (uint64_t)reg_read(&t->d, VIRTIO_MMIO_CONFIG + 4) << 32;
@@ -163,5 +188,5 @@ static void test_block_size(void)
 	block_size(65536, 4096, 0, 1); /* more than a driver would accept */
 }
 
-TEST_MAIN("virtio_blk_size", {"tail", test_tail}, {"tail_direct", test_tail_direct}, {"resize", test_resize},
-        {"block_size", test_block_size})
+TEST_MAIN("virtio_blk_size", {"tail", test_tail}, {"tail_direct", test_tail_direct}, {"padded", test_padded},
+        {"resize", test_resize}, {"block_size", test_block_size})

@@ -158,10 +158,11 @@ static int add_console(struct machine *m, const struct machine_options *o, struc
 }
 
 /* One queue for each vCPU, so that none waits for another's lock. */
-static int add_disk(struct machine *m, const struct description_disk *disk, int *fd, struct err *err)
+static int add_disk(struct machine *m, const struct description_disk *disk, bool image, int *fd, struct err *err)
 {
 	struct blk_options options = {.fd = *fd,
 	        .readonly = disk->read_only,
+	        .padded = image && disk->read_only,
 	        .direct = disk->cache == WISP_CACHE_DIRECT,
 	        .ignore_flushes = disk->cache == WISP_CACHE_UNSAFE,
 	        .queues = m->cpus < VIRTIO_QUEUES_MAX ? m->cpus : VIRTIO_QUEUES_MAX};
@@ -186,7 +187,7 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 	const struct description *d = o->description;
 	int ret = 0;
 	for (uint32_t i = 0; i < d->disk_count && ret == 0; i++)
-		ret = add_disk(m, &d->disk[i], &o->fds->disk[i], err);
+		ret = add_disk(m, &d->disk[i], i == 0 && d->flags & DESCRIPTION_IMAGE, &o->fds->disk[i], err);
 	if (ret == 0 && o->vsock_path)
 		ret = add_vsock(m, o, err);
 	return ret < 0 ? ret : add_console(m, o, err);
