@@ -19,7 +19,7 @@ t_idle_sandbox_wakes_nobody() {
 	local -A before ran
 	truncate -s 1M disk
 	wisp create -q --rm -n idle -c 2 --disk ./disk || { fail "create"; return; }
-	pid=$(cat "$WISP_STATE/idle/lock")
+	pid=$(pgrep -x wisp-vmm)
 	wait_until loop_sleeps "/proc/$pid/task/$pid" || fail "the loop never sleeps"
 	# Beside the loop and the vCPUs there may be workers of io_uring's, which go after five seconds.
 	mapfile -t tasks < <(grep -lE '^(wisp-vmm|vcpu)' /proc/"$pid"/task/*/comm | sed 's|/comm$||')
