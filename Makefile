@@ -278,7 +278,7 @@ check: deps
 	$(MAKE) --no-print-directory $(parallel) SAN=thread tests-tsan
 	tests/run
 
-# Programs of others in a guest: half an hour in the emulated host, so not part of `make check`.
+# Programs of others in a guest: an image of 500 MB, and ten minutes in the emulated host. So not part of `make check`.
 .PHONY: check-programs
 check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
