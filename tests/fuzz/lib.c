@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host library through its public calls, against a monitor and an agent that answer with a script and hang up. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -175,14 +176,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct lib_string answer = {0};
 	pthread_t thread;
 	static char name[] = "box";
-	struct wisp_sandbox sandbox = {
-	        .name = name, .dir = dir, .root_fd = -1, .dir_fd = -1, .pidfd = -1, .status_fd = -1};
+	struct script script;
+	int listen_fd = listener();
+	struct wisp_sandbox sandbox = {.name = name,
+	        .dir = dir,
+	        .root_fd = -1,
+	        .dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+	        .pidfd = -1,
+	        .status_fd = -1};
+	MUST(sandbox.dir_fd >= 0);
 	uint8_t kind = in8(&in);
 	build(&in, &answer);
-	struct script script = {listener(), (const uint8_t *)answer.text, answer.length};
+	script = (struct script){listen_fd, (const uint8_t *)answer.text, answer.length};
 	MUST(!answer.failed && pthread_create(&thread, NULL, serve, &script) == 0);
 	call(&sandbox, kind);
 	pthread_join(thread, NULL);
 	free(answer.text);
+	close(sandbox.dir_fd);
 	return 0;
 }
