@@ -73,7 +73,7 @@ static const struct cli_option own_options[] = {
                 .help = "the keys that detach from the session and leave it running; default ctrl-]"},
         {.name = "live",
                 CLI_FLAG(struct options, live),
-                .help = "begin with new output; default: with the output that the sandbox has retained"},
+                .help = "show only new output; default: first the last 256 KiB that the session wrote"},
         {.name = "watch",
                 CLI_FLAG(struct options, watch),
                 .help = "only watch; default: also type, unless another client does"},

@@ -160,8 +160,8 @@ const struct cli_verb cli_cp = {
         .synopsis = "SOURCE... DESTINATION",
         .summary = "Copy files and directories into or out of a sandbox",
         .details = "NAME:PATH is a path in the sandbox NAME; any other path is on the host, and - is standard input or "
-                   "output. wisp keeps modes, times, links and holes. The guest needs tar, which wisp's own image "
-                   "has.\n\n"
+                   "output. wisp keeps modes, times, links and holes. The guest needs sh and tar, or sh and cat for -; "
+                   "wisp's own image has them.\n\n"
                    "A file is replaced when its copy is complete. A destination that is a device, a FIFO or a link "
                    "to a file is written to, as cp(1) does. Inside a directory that is copied out, an existing link "
                    "is replaced, and wisp refuses to replace anything else that is not a file. wisp does not copy "

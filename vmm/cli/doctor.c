@@ -53,7 +53,7 @@ static void tell_kvm(struct report *report, const struct wisp_host_info *host)
 		break;
 	case WISP_KVM_EMULATED:
 		snprintf(found, sizeof(found),
-		        "/dev/kvm emulates guest kernel mode (%.0f ns a loop): no kernel boots on it",
+		        "/dev/kvm emulates guest kernel mode (%.0f ns a loop), so no kernel boots on it",
 		        host->kvm_loop_ns);
 		tell(report, "kvm", BAD, found, "use a host with hardware virtualization");
 		break;

@@ -36,7 +36,7 @@ static const struct cli_group groups[] = {
 
 const struct cli_verb cli_exec = {
         .name = "exec",
-        .synopsis = "NAME -- COMMAND [ARG...]",
+        .synopsis = "NAME [-- COMMAND [ARG...]]",
         .summary = "Run a command in a sandbox, and exit with its exit code",
         .details =
                 "Standard streams and signals work as in wisp run. With -t and no command, wisp starts the sandbox's "

@@ -104,11 +104,12 @@ const struct cli_option cli_execution_options[] = {
         {.name = "detach-keys",
                 .value = "KEYS",
                 CLI_TEXT(struct cli_execution, detach_keys),
-                .help = "the keys that detach from the terminal and leave the command running; default ctrl-]"},
+                .help = "the keys that detach from the terminal and leave the command running (with run, they end the "
+                        "sandbox); default ctrl-]"},
         {.name = "detach",
                 .letter = 'd',
                 CLI_FLAG(struct cli_execution, detach),
-                .help = "start the command, print its session number, and return"},
+                .help = "start the command, print its session number, and return; only with exec"},
         {0},
 };
 
@@ -149,8 +150,8 @@ int cli_check_execution(const struct cli_call *call, const struct cli_execution 
 	if (execution->tty)
 		return 0;
 	if (!call->command)
-		return cli_fail("%s: a command is missing; write it after --: wisp %s %s", verb->name, verb->name,
-		        verb->synopsis);
+		return cli_fail("%s: a command is missing; write it after --, or add -t for a shell: wisp %s %s",
+		        verb->name, verb->name, verb->synopsis);
 	if (!call->command[0])
 		return cli_fail("%s: the command after -- is empty; name a program", verb->name);
 	return 0;

@@ -203,8 +203,8 @@ const struct cli_verb cli_logs = {
         .details =
                 "The host keeps the output of every session, up to a size limit, also after the sandbox has stopped. "
                 "wisp prints the bytes as they were written, which may control your terminal; with --json, it prints "
-                "one "
-                "object for each record, without control characters.",
+                "one object for each record, without control characters. A record is a piece of output and may hold "
+                "several lines or part of one.",
         .groups = groups,
         .options_size = sizeof(struct options),
         .operands = {CLI_SANDBOX},

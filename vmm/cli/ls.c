@@ -231,6 +231,7 @@ const struct cli_verb cli_inspect = {
         .name = "inspect",
         .synopsis = "NAME",
         .summary = "Print everything about a sandbox, as JSON",
+        .details = "The output is always JSON; --json is accepted as with the other verbs.",
         .groups = cli_output_groups,
         .options_size = sizeof(struct cli_output),
         .operands = {CLI_SANDBOX},

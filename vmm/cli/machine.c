@@ -68,15 +68,15 @@ const struct cli_option cli_machine_options[] = {
         {.name = "disk",
                 .value = "PATH[,ro][,cache=MODE]",
                 .take = take_disk,
-                .help = "add a disk, /dev/vdb and so on in the guest; MODE is writeback (the default), direct "
-                        "(bypass the host's page cache) or unsafe (ignore flushes); may be repeated"},
+                .help = "add a disk: in the guest from /dev/vdb on, or /dev/vdc with --overlay; MODE is writeback (the "
+                        "default), direct (bypass the host's page cache) or unsafe (ignore flushes); may be repeated"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),
                 .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},
         {.name = "overlay",
                 .value = "PATH",
                 CLI_TEXT(struct cli_machine, overlay),
-                .help = "store changes to IMAGE in this disk file instead of memory"},
+                .help = "store changes to IMAGE in PATH, an existing ext4 file or device (mkfs.ext4), not in memory"},
         {.name = "hostname",
                 .value = "NAME",
                 CLI_TEXT(struct cli_machine, hostname),

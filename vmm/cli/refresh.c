@@ -17,8 +17,9 @@ const struct cli_verb cli_refresh = {
         .name = "refresh",
         .synopsis = "NAME",
         .summary = "Tell a sandbox that its disks have grown",
-        .details = "The guest reads the size of each disk again. It does not grow the file systems on them: run "
-                   "resize2fs in the guest.",
+        .details = "The guest reads the size of each disk again, a moment after this command has returned. It does not "
+                   "grow the file systems on them: run resize2fs in the guest, once /sys/block/vdb/size has the new "
+                   "size. The default image has no resize2fs.",
         .operands = {CLI_SANDBOX},
         .least = 1,
         .most = 1,

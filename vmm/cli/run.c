@@ -90,7 +90,7 @@ static const struct cli_group groups[] = {
 
 const struct cli_verb cli_run = {
         .name = "run",
-        .synopsis = "[IMAGE] -- COMMAND [ARG...]",
+        .synopsis = "[IMAGE] [-- COMMAND [ARG...]]",
         .summary = "Boot a sandbox, run a command in it, and exit with its exit code",
         .details = CLI_IMAGE_DETAILS
         "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
