@@ -91,9 +91,11 @@ static int mount_or_say(const char *device, const char *path, const char *type, 
 	mkdir(path, 0755);
 	int error = mount(device, path, type, flags, data) < 0 ? errno : 0;
 	if (error) {
+		char kind[32], why[400];
 		read_reason(kmsg, reason, sizeof(reason));
-		init_fail("cannot mount %s on %s as %s%s: %s%s", device, path, type,
-		        flags & MS_RDONLY ? ", read-only" : "", strerror(error), reason);
+		snprintf(kind, sizeof(kind), "%s%s", type, flags & MS_RDONLY ? ", read-only" : "");
+		snprintf(why, sizeof(why), "%s%s", strerror(error), reason);
+		init_fail("cannot mount %s on %s as %s: %s", device, path, kind, why);
 	}
 	if (kmsg >= 0)
 		close(kmsg);
