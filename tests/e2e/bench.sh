@@ -190,7 +190,8 @@ progressed() { pgrep -x wisp-vmm >/dev/null; }
 t_bench_interrupted() {
 	local name pid code
 	for name in exec blk; do
-		wisp bench $name -n 1000 --warmup 0 --json j >out 2>err </dev/null &
+		# A script's background job ignores SIGINT, and so would wisp.
+		env --default-signal=INT wisp bench $name -n 1000 --warmup 0 --json j >out 2>err </dev/null &
 		pid=$!
 		wait_until progressed
 		sleep 2

@@ -49,7 +49,8 @@ struct vmm {
 	struct control *control;
 	struct machine *machine;
 	struct trace trace;
-	bool ready, stop_asked;
+	bool ready; /* atomic: set on the loop's thread, read on those of vCPUs */
+	bool stop_asked;
 
 	pthread_mutex_t end_lock;
 	bool ended;
@@ -121,7 +122,7 @@ static void finish(struct vmm *v, enum wisp_end end, const char *text)
 static void keep_last_words(struct vmm *v, const char *data, size_t len)
 {
 	size_t room = sizeof(v->last_words) - 1;
-	if (v->ready)
+	if (__atomic_load_n(&v->ready, __ATOMIC_RELAXED))
 		return;
 	if (len > room) {
 		data += len - room;
@@ -169,7 +170,7 @@ static void on_machine_end(void *context, enum wisp_end end, const char *text)
 static void on_ready(void *context)
 {
 	struct vmm *v = context;
-	v->ready = true;
+	__atomic_store_n(&v->ready, true, __ATOMIC_RELAXED);
 	loop_cancel(v->loop, &v->timer_op);
 	log_progress(v, "the guest is ready");
 	trace_mark(&v->trace, "ready");
