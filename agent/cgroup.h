@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A cgroup a session: the only name for all that a program has started, whatever sessions and process groups that made
- * for itself.
+ * A cgroup for each session: the only name for all that a program has started, whatever sessions and process groups it
+ * made for itself.
  *
- * Making and removing a cgroup takes about as long as starting a program. So one is made ahead, and both are done at
- * the end of a round, when the clients have been served.
+ * Making and removing a cgroup takes about as long as starting a program. So one is always ready, one that a session
+ * left empty is used again, and all of it is done at the end of a round, when the clients have been served.
  */
 #ifndef WISP_AGENT_CGROUP_H
 #define WISP_AGENT_CGROUP_H
@@ -30,6 +30,7 @@ struct agent_cgroup {
 	struct agent_cgroup **owner; /* who points here, and is to be told when this is gone */
 	struct poller_watch events;  /* once it was found populated */
 	int fd;
+	int state_fd; /* its cgroup.events, -1: none */
 	char name[32];
 };
 

@@ -168,6 +168,44 @@ static void cgroups_below_are_removed(void)
 	stop();
 }
 
+/* A cgroup that a session left empty serves the next one, which a late kill of the first does not reach. */
+static void empty_ones_are_used_again(void)
+{
+	if (!start())
+		return;
+	char places[3][128];
+	struct result result;
+	for (int i = 0; i < 3; i++) {
+		/* The second leaves something behind. */
+		result = run(&agent, i == 1 ? &SH("grep ^0: /proc/self/cgroup; sleep 60 >/dev/null 2>&1 & echo $!")
+		                            : &SH("grep ^0: /proc/self/cgroup"));
+		CHECK(ended_with(&result, 0));
+		snprintf(places[i], sizeof(places[i]), "%.*s", (int)strcspn(text(&result, 0), "\n"), text(&result, 0));
+		if (i == 0)
+			WAIT_FOR(cgroups() == 1);
+		if (i == 1)
+			WAIT_FOR(cgroups() == 2);
+		result_free(&result);
+	}
+	CHECK(strstr(places[0], "/wisp-1"));
+	CHECK_STR(places[1], places[0]);
+	CHECK(strcmp(places[2], places[1]) != 0);
+	struct exec exec = SH("echo ready; sleep 60");
+	int fd = dial(&agent);
+	result = (struct result){0};
+	send_exec(fd, &exec);
+	CHECK(await_text(fd, &result, "ready"));
+	CHECK_EQ(kill_session(1), 0);
+	CHECK_EQ(kill_session(3), 0);
+	CHECK(alive(result.start.pid));
+	CHECK_EQ(kill_session(2), 0);
+	CHECK_EQ(kill_session(result.start.session), 0);
+	collect(fd, &result);
+	CHECK_EQ(result.exit.signal, SIGKILL);
+	result_free(&result);
+	stop();
+}
+
 /* Without cgroups, the process group is what is killed. */
 static void group_without_cgroups(void)
 {
@@ -189,4 +227,5 @@ static void group_without_cgroups(void)
 
 TEST_MAIN("agent_cgroup", {"timeout_kills_all", timeout_kills_all}, {"sigkill_kills_all", sigkill_kills_all},
         {"kill_after_the_end", kill_after_the_end}, {"signals_reach_the_group_alone", signals_reach_the_group_alone},
-        {"cgroups_below_are_removed", cgroups_below_are_removed}, {"group_without_cgroups", group_without_cgroups})
+        {"cgroups_below_are_removed", cgroups_below_are_removed},
+        {"empty_ones_are_used_again", empty_ones_are_used_again}, {"group_without_cgroups", group_without_cgroups})
