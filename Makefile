@@ -125,13 +125,14 @@ $(B)/lib/$(SO): $(call obj,$(lib_src)) vmm/lib/libwisp.map
 $(B)/lib/libwisp.so: $(B)/lib/$(SO)
 	ln -sf $(SO) $@
 
-$(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/lib/libwisp.a
+# Linked with the library's separate objects, so what a program does not call is not in it.
+$(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/libwisp-internal.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
 
 # The verb bench is a program of its own, which wisp starts.
-$(W)/wisp-bench: $(call obj,vmm/bench/main.c) $(B)/libbench.a $(B)/libcli.a $(B)/lib/libwisp.a
+$(W)/wisp-bench: $(call obj,vmm/bench/main.c) $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
