@@ -82,7 +82,7 @@ static void links(void)
 	snprintf(path, sizeof(path), "%s/state.new", dir);
 	REQUIRE(symlink(victim, path) == 0);
 	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
-	sandbox_dir_write_state(dir_fd, "ready");
+	sandbox_files_write_state(dir_fd, "ready");
 	CHECK(stat(victim, &st) == 0 && st.st_size == 8);
 	unlink(victim);
 	CHECK_EQ(sandbox_files_remove(AT_FDCWD, dir_fd, dir), 0);
@@ -101,8 +101,8 @@ static void a_successor_keeps_its_directory(void)
 	int old_fd = openat(root_fd, "box", O_RDONLY | O_DIRECTORY);
 	REQUIRE(unlinkat(root_fd, "box", AT_REMOVEDIR) == 0 && mkdirat(root_fd, "box", 0700) == 0);
 	int new_fd = openat(root_fd, "box", O_RDONLY | O_DIRECTORY);
-	sandbox_dir_write_state(new_fd, "ready");
-	sandbox_dir_write_state(old_fd, "exit killed");
+	sandbox_files_write_state(new_fd, "ready");
+	sandbox_files_write_state(old_fd, "exit killed");
 	CHECK(sandbox_files_remove(root_fd, old_fd, "box") < 0);
 	CHECK_EQ(fstatat(root_fd, "box/state", &st, 0), 0);
 	CHECK_EQ(st.st_size, strlen("ready\n"));
@@ -129,12 +129,12 @@ static void state_on_a_full_disk(void)
 		SKIP("this user cannot mount a tmpfs");
 	}
 	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
-	sandbox_dir_write_state(dir_fd, "ready and a longer line than the next");
+	sandbox_files_write_state(dir_fd, "ready and a longer line than the next");
 	int fill = openat(dir_fd, "fill", O_WRONLY | O_CREAT, 0600);
 	while (write(fill, page, sizeof(page)) > 0)
 		;
 	CHECK_EQ(errno, ENOSPC);
-	sandbox_dir_write_state(dir_fd, "exit poweroff");
+	sandbox_files_write_state(dir_fd, "exit poweroff");
 	int fd = openat(dir_fd, "state", O_RDONLY);
 	CHECK(read(fd, text, sizeof(text) - 1) > 0);
 	CHECK_STR(text, "exit poweroff\n");

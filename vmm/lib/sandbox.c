@@ -234,14 +234,9 @@ static void tidy(struct wisp_sandbox *sandbox)
 	free(state.text);
 	if (state.kind == STATE_EXIT)
 		return;
-	int fd = openat(sandbox->dir_fd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return;
 	char line[64];
-	int length = snprintf(line, sizeof(line), "exit %s its monitor was killed\n", end_name(WISP_END_KILLED));
-	if (lib_write_all(fd, line, (size_t)length) == 0)
-		renameat(sandbox->dir_fd, "state.new", sandbox->dir_fd, "state");
-	close(fd);
+	snprintf(line, sizeof(line), "exit %s its monitor was killed", end_name(WISP_END_KILLED));
+	sandbox_files_write_state(sandbox->dir_fd, line);
 }
 
 /* With SIGTERM goes the grace, which the monitor passes on to the guest. */

@@ -174,7 +174,7 @@ static void on_ready(void *context)
 	loop_cancel(v->loop, &v->timer_op);
 	log_progress(v, "the guest is ready");
 	trace_mark(&v->trace, "ready");
-	sandbox_dir_write_state(v->fds.dir, "ready");
+	sandbox_files_write_state(v->fds.dir, "ready");
 	say("ready");
 }
 
@@ -444,7 +444,7 @@ static void report_end(struct vmm *v, const char *line)
 	if (has(v, DESCRIPTION_EPHEMERAL))
 		sandbox_files_remove(v->fds.root, v->fds.dir, v->description.name);
 	else
-		sandbox_dir_write_state(v->fds.dir, line);
+		sandbox_files_write_state(v->fds.dir, line);
 	/* Last, so that whoever reads it finds everything done. */
 	say(line);
 }

@@ -14,10 +14,4 @@
  */
 int sandbox_dir_show_pid(int lock_fd, struct err *err);
 
-/*
- * Replaces the file `state` by this line: atomically, or in place on a full file system. A failure is not reported: the
- * lock says whether the sandbox runs.
- */
-void sandbox_dir_write_state(int dir_fd, const char *line);
-
 #endif

@@ -39,4 +39,10 @@ bool sandbox_files_is_hidden(const char *name);
  */
 int sandbox_files_remove(int root_fd, int dir_fd, const char *name);
 
+/*
+ * Replaces the file `state` by this line: atomically, or in place on a full file system. A failure is not reported: the
+ * lock says whether the sandbox runs.
+ */
+void sandbox_files_write_state(int dir_fd, const char *line);
+
 #endif
