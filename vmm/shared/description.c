@@ -27,9 +27,12 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 	list[count++] = &fds->root;
 	list[count++] = &fds->dir;
 	list[count++] = &fds->lock;
-	list[count++] = &fds->kernel;
+	if (!(d->flags & (DESCRIPTION_RESTORE | DESCRIPTION_FORK)))
+		list[count++] = &fds->kernel;
 	if (d->flags & DESCRIPTION_INITRAMFS)
 		list[count++] = &fds->initramfs;
+	if (d->flags & DESCRIPTION_RESTORE)
+		list[count++] = &fds->snapshot;
 	for (uint32_t i = 0; i < d->disk_count; i++)
 		list[count++] = &fds->disk[i];
 	return count;
@@ -37,7 +40,8 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 
 void description_init_fds(struct description_fds *fds)
 {
-	*fds = (struct description_fds){.root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1};
+	*fds = (struct description_fds){
+	        .root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1, .snapshot = -1};
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		fds->disk[i] = -1;
 }
@@ -55,6 +59,7 @@ void description_close_fds(struct description_fds *fds)
 	close_fd(fds->lock);
 	close_fd(fds->kernel);
 	close_fd(fds->initramfs);
+	close_fd(fds->snapshot);
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		close_fd(fds->disk[i]);
 	description_init_fds(fds);
@@ -87,6 +92,13 @@ static bool check_name(const char *name)
 static const char *contradiction(const struct description *d)
 {
 	bool image = d->flags & DESCRIPTION_IMAGE, overlay = d->flags & DESCRIPTION_OVERLAY;
+	bool restore = d->flags & DESCRIPTION_RESTORE, fork = d->flags & DESCRIPTION_FORK;
+	if (restore && fork)
+		return "a snapshot for a fork";
+	if ((restore || fork) && (d->flags & (DESCRIPTION_INITRAMFS | DESCRIPTION_CONSOLE) || d->breakpoint_count > 0))
+		return "a restored machine that is to boot";
+	if ((d->flags & DESCRIPTION_TEMPLATE) && (!restore || !(d->flags & DESCRIPTION_DETACH)))
+		return "a template without a snapshot, or with an owner";
 	if (overlay && !image)
 		return "an overlay without an image";
 	if (d->disk_count < (uint32_t)image + (uint32_t)overlay)

@@ -13,9 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmm/shared/snapshot.h"
 #include "wisp.h"
 
-#define DESCRIPTION_VERSION 1u
+#define DESCRIPTION_VERSION 2u
 
 /* The monitor finds its end of the socket here. The description comes in on it; lines about the state go out. */
 #define DESCRIPTION_SOCKET_FD 3
@@ -39,7 +40,10 @@ enum description_flags {
 	DESCRIPTION_OVERLAY = 1 << 6,   /* disk[1] takes the changes to it */
 	DESCRIPTION_BARE = 1 << 7,      /* a payload without an agent: no disks, no vsock, never ready */
 	DESCRIPTION_ECHO = 1 << 8,      /* copy the console to standard error */
-	DESCRIPTION_FLAGS_ALL = (1 << 9) - 1,
+	DESCRIPTION_RESTORE = 1 << 9,   /* from a snapshot, of which a descriptor is there; no kernel, no initramfs */
+	DESCRIPTION_FORK = 1 << 10,     /* for the child of a running monitor, which has the memory and the state */
+	DESCRIPTION_TEMPLATE = 1 << 11, /* restored, and never run: to be forked */
+	DESCRIPTION_FLAGS_ALL = (1 << 12) - 1,
 };
 
 struct description_disk {
@@ -63,7 +67,8 @@ struct description {
 	uint32_t boot_timeout_ms; /* 0: none */
 	uint32_t disk_count;
 	uint32_t breakpoint_count;
-	uint64_t started_ns; /* CLOCK_MONOTONIC: when the library began to start the monitor */
+	uint64_t started_ns;           /* CLOCK_MONOTONIC: when the library began to start the monitor */
+	struct snapshot_layout layout; /* with DESCRIPTION_RESTORE: where the snapshot's parts are */
 	struct description_disk disk[DESCRIPTION_DISKS_MAX];
 	struct description_breakpoint breakpoint[DESCRIPTION_BREAKPOINTS_MAX];
 	char name[WISP_NAME_MAX + 1]; /* of the sandbox, and of its directory in the state directory */
@@ -79,12 +84,13 @@ struct description_fds {
 	int root;      /* the state directory */
 	int dir;       /* the sandbox's directory */
 	int lock;      /* the file `lock` in it, locked */
-	int kernel;    /* a vmlinux */
+	int kernel;    /* a vmlinux; neither with DESCRIPTION_RESTORE nor with DESCRIPTION_FORK */
 	int initramfs; /* with DESCRIPTION_INITRAMFS */
+	int snapshot;  /* with DESCRIPTION_RESTORE; open for reading */
 	int disk[DESCRIPTION_DISKS_MAX];
 };
 
-#define DESCRIPTION_FDS_MAX (5 + DESCRIPTION_DISKS_MAX)
+#define DESCRIPTION_FDS_MAX (6 + DESCRIPTION_DISKS_MAX)
 
 /* All zero but the head: version and size. */
 void description_init(struct description *description);

@@ -19,6 +19,8 @@ static const struct rule {
         [PROTO_LIST] = {PROTO_CLIENT, 0, 0},
         [PROTO_POWEROFF] = {PROTO_CLIENT | PROTO_HOST, sizeof(struct proto_poweroff), sizeof(struct proto_poweroff)},
         [PROTO_KILL] = {PROTO_CLIENT, sizeof(struct proto_kill), sizeof(struct proto_kill)},
+        [PROTO_FREEZE] = {PROTO_HOST, 0, 0},
+        [PROTO_THAW] = {PROTO_HOST, sizeof(struct proto_thaw), sizeof(struct proto_thaw)},
         [PROTO_STDIN] = {PROTO_CLIENT, 1, PROTO_DATA_MAX},
         [PROTO_STDIN_EOF] = {PROTO_CLIENT, 0, 0},
         [PROTO_SIGNAL] = {PROTO_CLIENT, sizeof(struct proto_signal), sizeof(struct proto_signal)},
@@ -35,6 +37,8 @@ static const struct rule {
         [PROTO_SESSION] = {PROTO_AGENT, sizeof(struct proto_session), sizeof(struct proto_session) + TEXT_MAX},
         [PROTO_ERROR] = {PROTO_AGENT, sizeof(struct proto_error), sizeof(struct proto_error) + TEXT_MAX},
         [PROTO_EVENT] = {PROTO_AGENT_CONTROL, sizeof(struct proto_event), PROTO_EVENT_MAX},
+        [PROTO_FROZEN] = {PROTO_AGENT_CONTROL, sizeof(struct proto_frozen), sizeof(struct proto_frozen)},
+        [PROTO_THAWED] = {PROTO_AGENT_CONTROL, 0, 0},
 };
 
 struct proto_frame proto_frame(enum proto_type type, size_t length)

@@ -15,10 +15,10 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
-#define PROTO_VERSION 5u
+#define PROTO_VERSION 6u
 
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
-#define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to once, as soon as it serves */
+#define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to as soon as it serves, and after a restore */
 
 #define PROTO_DATA_MAX 65536u             /* payload of any frame but EXEC and EVENT */
 #define PROTO_EXEC_MAX (2u * 1024 * 1024) /* payload of an EXEC frame; Linux's own default ARG_MAX */
@@ -47,6 +47,10 @@ enum proto_type {
 	        19,      /* struct proto_poweroff: TERM, sync, unmount, power off; answered by DONE before it begins */
 	PROTO_KILL = 20, /* struct proto_kill: SIGKILL to all that a session has started, even if it has ended; DONE */
 
+	/* the monitor to the agent, on the control connection */
+	PROTO_FREEZE = 24, /* empty: freeze every session; answered by FROZEN, after all events that came before */
+	PROTO_THAW = 25,   /* struct proto_thaw: answered by THAWED when the sessions run again */
+
 	/* client to agent, while in a session */
 	PROTO_STDIN = 32,     /* 1..PROTO_DATA_MAX bytes, within the window */
 	PROTO_STDIN_EOF = 33, /* empty: pipe: close; tty: send VEOF */
@@ -67,7 +71,9 @@ enum proto_type {
 	PROTO_ERROR = 74, /* struct proto_error + text: the request or the connection is refused; the agent closes */
 
 	/* agent to host, on the control connection only */
-	PROTO_EVENT = 96, /* struct proto_event + the payload of the frame it repeats, for the host's exec.log */
+	PROTO_EVENT = 96,  /* struct proto_event + the payload of the frame it repeats, for the host's exec.log */
+	PROTO_FROZEN = 97, /* struct proto_frozen */
+	PROTO_THAWED = 98, /* empty */
 };
 
 struct proto_hello {
@@ -122,6 +128,27 @@ struct proto_open {
 
 struct proto_poweroff {
 	uint32_t grace_ms; /* from now until the host ends the machine; 0: it did not say */
+};
+
+struct proto_frozen {
+	uint32_t error; /* errno: then nothing is frozen */
+};
+
+enum proto_thaw_flags {
+	PROTO_THAW_CLONE = 1u << 0, /* the machine was restored: it is another one from now on */
+};
+
+/*
+ * What the agent does before the sessions run again. It always steps the clock. All else is for a clone: it mixes
+ * `seed` into the kernel's random generator and reseeds it, sets the host name, and gives the machine its new ids.
+ */
+struct proto_thaw {
+	uint32_t flags;
+	uint32_t zero;
+	uint64_t realtime_ns;
+	uint8_t seed[64];
+	uint8_t generation[16]; /* random; also the new machine id */
+	char hostname[64];      /* NUL-terminated; "": it stays */
 };
 
 struct proto_kill {
@@ -260,5 +287,6 @@ _Static_assert(sizeof(struct proto_exited) == 12, "wire format");
 _Static_assert(sizeof(struct proto_failed) == 16, "wire format");
 _Static_assert(sizeof(struct proto_session) == 40, "wire format");
 _Static_assert(sizeof(struct proto_event) == 24, "wire format");
+_Static_assert(sizeof(struct proto_thaw) == 160, "wire format");
 
 #endif

@@ -6,6 +6,7 @@
  *	lock        held with flock by the monitor as long as it lives; a record lock tells its pid (both)
  *	state       "ready", or "exit REASON TEXT"; missing while it boots (monitor)
  *	vsock.sock  a socket for connections to the guest; vsock.sock_PORT for those that the guest makes (monitor)
+ *	monitor.sock  a socket for requests to the monitor: manage.h (monitor)
  *	vmm.log, console.log, exec.log, each with an older part in NAME.1; trace (monitor)
  *
  * A directory without the magic line is not a sandbox's: it is not listed, claimed or removed.
@@ -21,6 +22,7 @@
 #define SANDBOX_FILES_LOCK "lock"
 #define SANDBOX_FILES_STATE "state"
 #define SANDBOX_FILES_VSOCK "vsock.sock"
+#define SANDBOX_FILES_MONITOR "monitor.sock"
 #define SANDBOX_FILES_AGENT "vsock.sock_1024"
 #define SANDBOX_FILES_TRACE "trace"
 #define SANDBOX_FILES_VMM_LOG "vmm.log"

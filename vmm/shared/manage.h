@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests to a running monitor, over the Unix stream socket SANDBOX_FILES_MONITOR in the sandbox's directory. Library
+ * and monitor may be of different builds here, so every message has a version.
+ *
+ * A connection carries one request at a time: a struct manage_request, a struct manage_reply. After a FORK that
+ * succeeded, the connection is the clone's: the library sends the clone's description (description.h) on it, and the
+ * clone reports its state there, as a monitor does that was started.
+ */
+#ifndef WISP_MANAGE_H
+#define WISP_MANAGE_H
+
+#include <stdint.h>
+
+#include "vmm/shared/snapshot.h"
+
+#define MANAGE_MAGIC 0x4d505357u /* "WSPM" */
+#define MANAGE_VERSION 1u
+
+/* How long the guest may take to freeze its sessions, in milliseconds. */
+#define MANAGE_FREEZE_MS 10000u
+
+enum manage_op {
+	/*
+	 * Freezes the guest's sessions, then stops its vCPUs. The machine stays paused until RESUME, or with
+	 * MANAGE_HOLD until this connection ends. -EALREADY if it is paused.
+	 */
+	MANAGE_PAUSE = 1,
+	MANAGE_RESUME = 2, /* -EALREADY if it runs */
+	/*
+	 * Writes the monitor's parts of a snapshot into the file whose descriptor comes with the request. A machine
+	 * that runs is paused for it. With MANAGE_STOP it ends afterwards, as if it had been powered off.
+	 */
+	MANAGE_SNAPSHOT = 3,
+	/* Makes a clone of the machine, in a process of its own. A machine that runs is paused for it. */
+	MANAGE_FORK = 4,
+	MANAGE_REFRESH_DISKS = 5, /* tells the guest of disks whose size has changed; answered when it was told */
+};
+
+enum manage_flags {
+	MANAGE_HOLD = 1 << 0,
+	MANAGE_STOP = 1 << 1,
+};
+
+struct manage_request {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t op; /* enum manage_op */
+	uint32_t flags;
+	uint32_t zero;
+};
+
+struct manage_reply {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t zero;
+	int32_t error;                 /* 0 or -errno; `text` then says what failed */
+	uint32_t paused_us;            /* how long the guest was paused for a snapshot or fork */
+	struct snapshot_layout layout; /* of a snapshot */
+	char text[256];                /* with its NUL */
+};
+
+#endif
