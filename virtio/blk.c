@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "virtio/blk_file.h"
+#include "virtio/state.h"
 #include "vmm/shared/container_of.h"
 
 #define SECTOR 512u
@@ -81,7 +82,6 @@ struct blk {
 	uint64_t sectors;                /* atomic: vCPUs read it while the loop's thread changes it */
 	struct virtio_blk_config config; /* but for the capacity */
 	char id[VIRTIO_BLK_ID_BYTES];
-	unsigned in_flight;
 	struct request *free;
 	struct request *requests;
 	unsigned touched; /* how many were ever used: the others have cost no memory */
@@ -127,7 +127,7 @@ static void start(struct request *r, struct io_uring_sqe *sqe)
 {
 	r->op.done = completed;
 	r->in_flight = true;
-	r->blk->in_flight++;
+	r->blk->dev.in_flight++;
 	loop_start(r->blk->dev.env.loop, sqe, &r->op);
 }
 
@@ -245,10 +245,7 @@ static void range_done(struct request *r, int res)
 			return;
 		}
 		advance(r, (unsigned)res);
-		if (r->left > 0)
-			do_range(r);
-		else
-			next_range(r);
+		r->left > 0 ? do_range(r) : next_range(r);
 		return;
 	}
 	if (res == -EOPNOTSUPP || res == -EINVAL) { /* of the file system, or the block device */
@@ -306,10 +303,10 @@ static void completed(struct loop_op *op, int res, uint32_t flags)
 	struct request *r = container_of(op, struct request, op);
 	struct blk *blk = r->blk;
 	r->in_flight = false;
-	blk->in_flight--;
+	blk->dev.in_flight--;
 	if (!blk->dev.active) { /* failed, or being reset: the result has no taker */
 		release(r);
-		if (blk->dev.reset_call && blk->in_flight == 0)
+		if (blk->dev.reset_call && blk->dev.in_flight == 0)
 			virtio_reset_done(&blk->dev);
 		return;
 	}
@@ -455,7 +452,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned queue)
 static void blk_reset(struct virtio_dev *dev)
 {
 	struct blk *blk = to_blk(dev);
-	if (blk->in_flight == 0) {
+	if (blk->dev.in_flight == 0) {
 		virtio_reset_done(dev);
 		return;
 	}
@@ -463,6 +460,21 @@ static void blk_reset(struct virtio_dev *dev)
 		if (blk->requests[i].in_flight)
 			loop_cancel(dev->env.loop, &blk->requests[i].op);
 	}
+}
+
+/* own[0] is the file's size, in bytes. */
+static void blk_save(const struct virtio_dev *dev, struct virtio_state *state)
+{
+	state->own[0] = ((const struct blk *)dev)->bytes;
+}
+
+static int blk_restore(struct virtio_dev *dev, const struct virtio_state *state, struct err *err)
+{
+	const struct blk *blk = to_blk(dev);
+	if (state->own[0] == blk->bytes)
+		return 0;
+	return err_set(err, EINVAL, "the disk has %llu bytes, and had %llu when the snapshot was made",
+	        (unsigned long long)blk->bytes, (unsigned long long)state->own[0]);
 }
 
 static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
@@ -492,6 +504,8 @@ static const struct virtio_type blk_type = {
         .kick = blk_kick,
         .reset = blk_reset,
         .config_read = blk_config_read,
+        .save = blk_save,
+        .restore = blk_restore,
         .destroy = blk_destroy,
 };
 

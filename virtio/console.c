@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "virtio/state.h"
+
 enum { RECEIVEQ, TRANSMITQ, QUEUES };
 
 /*
@@ -22,7 +24,7 @@ struct console {
 	void (*output)(void *context, const void *data, size_t len);
 	void *context;
 	bool printing;     /* `out` is held */
-	uint32_t out_done; /* bytes of it that are printed */
+	uint32_t out_done; /* bytes of it that are printed; otherwise, of the next, before a snapshot */
 	struct virtq_chain out;
 };
 
@@ -45,6 +47,7 @@ static bool print(struct console *con, size_t *share)
 		*share -= len;
 	}
 	con->printing = false;
+	con->out_done = 0;
 	virtio_complete(&con->dev, TRANSMITQ, con->out.head, 0);
 	return true;
 }
@@ -54,8 +57,6 @@ static void transmit(struct console *con)
 	size_t share = OUTPUT_ROUND;
 	do {
 		while (con->printing || virtio_fetch(&con->dev, TRANSMITQ, &con->out)) {
-			if (!con->printing)
-				con->out_done = 0;
 			con->printing = true;
 			if (!print(con, &share)) {
 				virtio_kick_again(&con->dev, TRANSMITQ);
@@ -75,7 +76,29 @@ static void console_kick(struct virtio_dev *dev, unsigned queue)
 static void console_reset(struct virtio_dev *dev)
 {
 	to_console(dev)->printing = false;
+	to_console(dev)->out_done = 0;
 	virtio_reset_done(dev); /* nothing is ever in flight */
+}
+
+/*
+ * A chain of which a part is printed, which may be a large one, goes back: own[0] is the number of its bytes that the
+ * new device does not print again.
+ */
+static void console_save(const struct virtio_dev *dev, struct virtio_state *state)
+{
+	const struct console *con = (const struct console *)dev;
+	state->own[0] = con->out_done;
+	if (con->printing && dev->active)
+		state->queue[TRANSMITQ].avail_next--;
+}
+
+static int console_restore(struct virtio_dev *dev, const struct virtio_state *state, struct err *err)
+{
+	if (state->own[0] > UINT32_MAX)
+		return err_set(
+		        err, EINVAL, "cannot restore the console device of the snapshot: a chain of 4 GiB or more");
+	to_console(dev)->out_done = (uint32_t)state->own[0];
+	return 0;
 }
 
 static void console_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
@@ -107,6 +130,8 @@ static const struct virtio_type console_type = {
         .reset = console_reset,
         .config_read = console_config_read,
         .config_write = console_config_write,
+        .save = console_save,
+        .restore = console_restore,
         .destroy = console_destroy,
 };
 

@@ -79,6 +79,20 @@ static bool publish_all(struct virtio_dev *dev)
 	return wanted;
 }
 
+/* With `all`, the driver sees the completions now. Interrupts if that, or what was shown before, wants it. */
+static void show(struct virtio_dev *dev, bool all)
+{
+	bool wanted = (all && publish_all(dev)) || dev->asked;
+	dev->asked = dev->raised = false;
+	if (wanted && dev->active)
+		interrupt(dev, VIRTIO_MMIO_INT_VRING);
+}
+
+void virtio_show_all(struct virtio_dev *dev)
+{
+	show(dev, true);
+}
+
 /* The end of a round of the loop: late kicks, then the driver sees all completions at once. */
 static void end_round(struct loop_task *task)
 {
@@ -94,10 +108,7 @@ static void end_round(struct loop_task *task)
 	bool any = false;
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		any |= dev->queue[i].pushed;
-	bool wanted = (any && publish_all(dev)) || dev->asked;
-	dev->asked = dev->raised = false;
-	if (wanted && dev->active)
-		interrupt(dev, VIRTIO_MMIO_INT_VRING);
+	show(dev, any);
 }
 
 int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const struct virtio_env *env,
@@ -281,6 +292,26 @@ struct device_call {
 	struct virtio_dev *dev;
 };
 
+/* Serves the queues that run, first of all the chains added before, for which no other kick may come. */
+static void serve(struct virtio_dev *dev)
+{
+	if (!dev->active)
+		return;
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		if (dev->queue[i].vq.running && !dev->queue[i].armed)
+			arm_kick(&dev->queue[i]);
+	if (dev->type->activate)
+		dev->type->activate(dev);
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		kick(&dev->queue[i]);
+}
+
+void virtio_resume(struct virtio_dev *dev)
+{
+	serve(dev);
+	virtio_interrupt_again(dev);
+}
+
 static void activate(struct loop_call *call)
 {
 	struct virtio_dev *dev = container_of(call, struct device_call, call)->dev;
@@ -293,13 +324,8 @@ static void activate(struct loop_call *call)
 			continue;
 		if (virtq_start(vq, dev->env.gmem, dev->type->queue_size_max, dev->negotiated) < 0)
 			virtio_fail(dev, vq->broken);
-		else if (!dev->queue[i].armed)
-			arm_kick(&dev->queue[i]);
 	}
-	if (dev->active && dev->type->activate)
-		dev->type->activate(dev);
-	for (unsigned i = 0; i < dev->queue_count; i++)
-		kick(&dev->queue[i]); /* for chains added before: no other kick may come for them */
+	serve(dev);
 	loop_call_finish(dev->env.loop, call);
 }
 

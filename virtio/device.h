@@ -11,7 +11,8 @@
  * `interrupt_status` and `config_generation`, and whatever config_read and config_write access.
  *
  * Life: created; activated by DRIVER_OK; reset, which completes when nothing is in flight, so that nothing writes guest
- * memory afterwards; activated again, as often as the driver likes; destroyed.
+ * memory afterwards; activated again, as often as the driver likes; destroyed. Instead of being activated, a new device
+ * may get the state of another (state.h).
  */
 #ifndef WISP_VIRTIO_DEVICE_H
 #define WISP_VIRTIO_DEVICE_H
@@ -29,6 +30,7 @@
 #define VIRTIO_QUEUES_MAX 8
 
 struct virtio_dev;
+struct virtio_state;
 
 /* What the machine provides to every device. All of it outlives the device. */
 struct virtio_env {
@@ -63,6 +65,14 @@ struct virtio_type {
 	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *data, unsigned len);
 
+	/*
+	 * For snapshots (state.h); loop's thread; each may be NULL. `save` adds the device's part to a state that has
+	 * the rest; `restore` checks that part and takes it into a new device whose queues do not run yet: 0, or -errno
+	 * with `err`.
+	 */
+	void (*save)(const struct virtio_dev *dev, struct virtio_state *state);
+	int (*restore)(struct virtio_dev *dev, const struct virtio_state *state, struct err *err);
+
 	/* Loop's thread, after a reset: frees the object and what it owns. Takes a half-built object. */
 	void (*destroy)(struct virtio_dev *dev);
 };
@@ -94,6 +104,7 @@ struct virtio_dev {
 	uint32_t faults;            /* atomic, for log_once */
 
 	/* The rest belongs to the loop's thread. */
+	unsigned in_flight;           /* the device's count of operations that access guest memory or a disk */
 	bool active;                  /* it serves its queues */
 	bool started;                 /* activated since the last reset; it may have failed since */
 	bool destroying;              /* kicks have no effect */
@@ -189,6 +200,15 @@ void virtio_config_changed(struct virtio_dev *dev);
  */
 bool virtio_activate(struct virtio_dev *dev);
 bool virtio_reset(struct virtio_dev *dev);
+
+/* For state.h: shows the driver all completions, quiet ones too, and interrupts if it wants that. Loop's thread. */
+void virtio_show_all(struct virtio_dev *dev);
+
+/*
+ * After virtio_restore: serves kicks from now on, looks at every queue, and raises the interrupt again if its cause is
+ * not acknowledged. Loop's thread; the loop is open, and the machine has bound the eventfds. The vCPUs may run.
+ */
+void virtio_resume(struct virtio_dev *dev);
 
 /* Raises the interrupt again if the driver has not acknowledged its cause. Any thread. */
 void virtio_interrupt_again(struct virtio_dev *dev);

@@ -295,18 +295,27 @@ void virtq_notify_off(struct virtq *q)
 		__atomic_store_n(q->used_flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }
 
-bool virtq_notify_on(struct virtq *q)
+/* Asks for a notification of the chain after `idx`. Returns whether it has come. */
+static bool ask(struct virtq *q, uint16_t idx)
 {
-	if (!q->running)
-		return false;
 	/*
 	 * Both sequentially consistent, as in virtq_publish. Pairs with the driver's full barrier between its store of
 	 * avail.idx and its load of avail_event or flags (2.7.13.4.1): either the driver sees that it must notify, or
 	 * its chain is seen here.
 	 */
 	if (q->event_idx)
-		__atomic_store_n(q->avail_event, q->state.avail_next, __ATOMIC_SEQ_CST);
+		__atomic_store_n(q->avail_event, idx, __ATOMIC_SEQ_CST);
 	else
 		__atomic_store_n(q->used_flags, 0, __ATOMIC_SEQ_CST);
-	return __atomic_load_n(q->avail_idx, __ATOMIC_SEQ_CST) != q->state.avail_next;
+	return __atomic_load_n(q->avail_idx, __ATOMIC_SEQ_CST) != idx;
+}
+
+bool virtq_notify_on(struct virtq *q)
+{
+	return q->running && ask(q, q->state.avail_next);
+}
+
+bool virtq_watch(struct virtq *q, uint16_t since)
+{
+	return q->running && ask(q, since);
 }

@@ -100,6 +100,12 @@ void virtq_notify_off(struct virtq *q);
 bool virtq_notify_on(struct virtq *q);
 
 /*
+ * For a device that waits for the driver to add to a queue, and does not fetch what is there: asks for a notification
+ * of the first chain after `since`, a value of q->avail_seen. Returns whether there is one already.
+ */
+bool virtq_watch(struct virtq *q, uint16_t since);
+
+/*
  * Copies between guest and host memory, accessing each byte exactly once, so that what is checked is what is used. Also
  * hides from ThreadSanitizer what are races by design. The ranges must not overlap.
  */

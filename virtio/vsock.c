@@ -26,8 +26,6 @@
 #include "virtio/vsock_conn.h"
 #include "vmm/shared/container_of.h"
 
-enum { RXQ, TXQ, EVENTQ, QUEUES };
-
 #define F_STREAM 0
 #define HEADER_SIZE ((uint32_t)sizeof(struct virtio_vsock_hdr))
 #define TX_QUIET_MAX 4096u /* packets up to this size, in bytes, are completed quietly */
@@ -268,7 +266,7 @@ static struct conn *first_ready(struct vsock *v)
 static void pump(struct vsock *v)
 {
 	for (;;) {
-		struct conn *conn = v->reply_count == 0 ? first_ready(v) : NULL;
+		struct conn *conn = v->reply_count == 0 && !vsock_stale(v) ? first_ready(v) : NULL;
 		if (v->reply_count == 0 && !conn)
 			return; /* notifications stay off: new buffers are not needed */
 		if (!fetch_rx(v, &v->batch[0])) {
@@ -435,7 +433,7 @@ static void handle_packet(struct vsock *v, struct virtq_chain *chain)
 		handle_reset(conn);
 	else if (conn)
 		handle(conn, &header, chain);
-	else if (header.op == VIRTIO_VSOCK_OP_REQUEST)
+	else if (header.op == VIRTIO_VSOCK_OP_REQUEST && !vsock_stale(v))
 		connect_from_guest(v, &header);
 	else
 		reply_reset(v, &header);
@@ -463,6 +461,8 @@ static void vsock_kick(struct virtio_dev *dev, unsigned queue)
 		take_packets(to_vsock(dev));
 	else if (queue == RXQ)
 		pump(to_vsock(dev));
+	else
+		vsock_event(to_vsock(dev));
 }
 
 /* --- the device --- */
@@ -485,6 +485,7 @@ static void forget_all(struct vsock *v)
 		}
 	}
 	v->reply_count = 0;
+	v->stale = STALE_NO;
 }
 
 static void vsock_reset(struct virtio_dev *dev)
@@ -525,6 +526,8 @@ static const struct virtio_type vsock_type = {
         .kick = vsock_kick,
         .reset = vsock_reset,
         .config_read = vsock_config_read,
+        .save = vsock_save,
+        .restore = vsock_restore,
         .destroy = vsock_destroy,
 };
 
@@ -556,7 +559,7 @@ int vsock_create(
 	v->listen_fd = -1;
 	list_init(&v->conns);
 	list_init(&v->ready);
-	ret = virtio_init(&v->dev, &vsock_type, env, QUEUES, 1ull << F_STREAM, err);
+	ret = virtio_init(&v->dev, &vsock_type, env, VSOCK_QUEUES, 1ull << F_STREAM, err);
 	if (ret == 0 && getrandom(&v->hash_seed, sizeof(v->hash_seed), 0) != sizeof(v->hash_seed))
 		ret = err_set(err, errno, "no random bytes: %s", strerror(errno));
 	if (ret < 0) {

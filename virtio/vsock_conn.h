@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside the socket device: its state, and the interface between its two halves. vsock.c is the guest's side: packets,
+ * Inside the socket device: its state, and the interface between its parts. vsock.c is the guest's side: packets,
  * queues, credit. vsock_host.c is the host's side: Unix sockets, and data that they have not taken yet.
  *
  * A connection exists while either half needs it: the guest's half while it is `linked` (found by its ports), the
@@ -36,6 +36,8 @@
 #define BATCH_MAX 8u
 
 #define HOST_CID 2u
+
+enum { RXQ, TXQ, EVENTQ, VSOCK_QUEUES };
 
 struct list {
 	struct list *next, *prev; /* a ring that includes the head; an item in no list points to itself */
@@ -122,6 +124,13 @@ struct reply {
 	uint16_t type;
 };
 
+/* How far the driver of a restored device is in forgetting its connections. */
+enum stale {
+	STALE_NO,
+	STALE_UNTOLD, /* the event that tells it waits for a buffer */
+	STALE_TOLD,   /* it has the event, and has not returned the buffer */
+};
+
 struct vsock {
 	struct virtio_dev dev;
 	struct virtio_vsock_config config;
@@ -144,6 +153,8 @@ struct vsock {
 	struct conn *hash[HASH_SIZE];
 	struct reply replies[REPLIES_MAX];
 	unsigned reply_first, reply_count;
+	enum stale stale;
+	uint16_t told_at; /* the available index of the event queue when it was told */
 	struct virtq_chain tx;
 	struct virtq_chain batch[BATCH_MAX];
 };
@@ -169,6 +180,20 @@ void conn_link(struct conn *conn, uint32_t guest_port, uint32_t host_port);
 
 /* Ends the guest's half. May free the connection. */
 void conn_unlink(struct conn *conn);
+
+/* --- vsock_state.c: snapshots --- */
+
+void vsock_save(const struct virtio_dev *dev, struct virtio_state *state);
+int vsock_restore(struct virtio_dev *dev, const struct virtio_state *state, struct err *err);
+
+/* A kick of the event queue. */
+void vsock_event(struct vsock *v);
+
+/*
+ * Whether the driver may still have connections of before the snapshot, which it is about to reset. It would take new
+ * ones for some of them.
+ */
+bool vsock_stale(struct vsock *v);
 
 /* --- vsock_host.c --- */
 
