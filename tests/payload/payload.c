@@ -107,6 +107,62 @@ static bool boot_is_right(const struct boot_params *params, const char *cmdline)
 	       find(cmdline, "virtio_mmio.device=4K@0xd0000000:1");
 }
 
+static uint64_t number(const char *text)
+{
+	uint64_t value = 0;
+	for (; text && *text >= '0' && *text <= '9'; text++)
+		value = value * 10 + (uint64_t)(*text - '0');
+	return value;
+}
+
+static void print_number(const char *name, uint64_t value)
+{
+	char text[] = "x=0000000000000000\n";
+	text[0] = *name;
+	for (unsigned i = 0; i < 16; i++)
+		text[17 - i] = "0123456789abcdef"[value >> 4 * i & 15];
+	print(text);
+}
+
+static uint64_t read_tsc(void)
+{
+	uint32_t low, high;
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+/*
+ * Counts for ever, in memory, in a general register and in an SSE register, and says so when they differ, when memory
+ * that it filled has changed, or when the TSC has gone back: for machines that are saved, restored and forked.
+ */
+static void count(const char *cmdline)
+{
+	volatile uint64_t *filled = (volatile uint64_t *)0x1000000;
+	uint64_t pages = number(find(cmdline, "fill=") ? find(cmdline, "fill=") + 5 : "") << 8, last = read_tsc();
+	static volatile uint64_t in_memory;
+	static volatile uint64_t to_sse[2], from_sse[2];
+	for (uint64_t i = 0; i < pages; i++)
+		filled[i * 512] = i * 0x9e3779b97f4a7c15;
+	uint64_t cr4;
+	__asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+	__asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | 1 << 9)); /* OSFXSR */
+	for (uint64_t n = 1;; n++) {
+		in_memory = to_sse[0] = n;
+		/* From and to memory: a KVM that emulates kernel mode knows no other form. */
+		__asm__ volatile("movdqu %0, %%xmm7" : : "m"(to_sse));
+		print_number("n", n);
+		__asm__ volatile("movdqu %%xmm7, %0" : "=m"(from_sse));
+		uint64_t page = pages ? n % pages : 0, now = read_tsc();
+		if (in_memory != n || from_sse[0] != n || (pages && filled[page * 512] != page * 0x9e3779b97f4a7c15))
+			print("BAD memory or register\n");
+		if (now < last)
+			print("BAD time\n");
+		last = now;
+		for (unsigned i = 0; i < 1000; i++)
+			__asm__ volatile("pause");
+	}
+}
+
 void payload(const struct boot_params *params)
 {
 	const char *cmdline = (const char *)(uint64_t)params->hdr.cmd_line_ptr;
@@ -138,6 +194,8 @@ void payload(const struct boot_params *params)
 			uint64_t base;
 		} __attribute__((packed)) none = {0};
 		__asm__ volatile("lidt %0; ud2" : : "m"(none));
+	} else if (starts_with(name, "count")) {
+		count(cmdline);
 	} else if (starts_with(name, "spin")) {
 		for (;;)
 			__asm__ volatile("" ::: "memory");

@@ -82,6 +82,22 @@ int arch_load(struct arch *arch, const struct gmem *gmem, const struct arch_boot
 int arch_set_entry(struct arch *arch, int vcpu_fd, struct err *err);
 
 /*
+ * Snapshots. The state of the VM and of each vCPU is plain data of a fixed size. What is restored may come from a
+ * file, and is checked. All vCPUs are outside KVM_RUN.
+ *
+ * arch_adopt stands in for arch_load where guest memory has its contents already. arch_restore_vm comes after
+ * arch_read_host and arch_furnish_vm, arch_restore_vcpu after that and after arch_set_processor. 0 or -errno with
+ * `err`.
+ */
+size_t arch_vm_state_size(void);
+size_t arch_vcpu_state_size(void);
+int arch_save_vm(struct arch *arch, const struct kvm *kvm, void *state, struct err *err);
+int arch_save_vcpu(const struct kvm *kvm, int vcpu_fd, void *state, struct err *err);
+void arch_adopt(struct arch *arch, const struct gmem *gmem, unsigned devices);
+int arch_restore_vm(struct arch *arch, const struct kvm *kvm, const void *state, struct err *err);
+int arch_restore_vcpu(int vcpu_fd, const void *state, struct err *err);
+
+/*
  * Where an instruction of the kernel at a virtual address lies in host memory; NULL outside RAM. Holds for kernels that
  * do not relocate themselves. ARCH_BREAKPOINT replaces it: kvm_arch_breakpoint says how.
  */

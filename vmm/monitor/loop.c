@@ -125,6 +125,8 @@ int loop_open(struct loop *loop, unsigned entries, struct err *err)
 		        ret == -EPERM ? " (allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp "
 		                        "profile)"
 		                      : "");
+	/* A clone's process must not share the ring. */
+	io_uring_ring_dontfork(&loop->ring);
 	loop->open = true;
 	arm_wake(loop);
 	return 0;
@@ -270,7 +272,7 @@ void loop_end(struct loop *loop)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-static void wake(struct loop *loop)
+void loop_wake(struct loop *loop)
 {
 	uint64_t one = 1;
 	ssize_t n = write(loop->wake_fd, &one, sizeof(one));
@@ -280,7 +282,7 @@ static void wake(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
 	__atomic_store_n(&loop->stop, true, __ATOMIC_RELEASE);
-	wake(loop);
+	loop_wake(loop);
 }
 
 bool loop_call(struct loop *loop, struct loop_call *call)
@@ -296,7 +298,7 @@ bool loop_call(struct loop *loop, struct loop_call *call)
 	if (!own) {
 		call->next = loop->calls;
 		loop->calls = call;
-		wake(loop);
+		loop_wake(loop);
 		while (!call->finished && !loop->failed)
 			pthread_cond_wait(&loop->finished, &loop->lock);
 	}

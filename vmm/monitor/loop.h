@@ -6,7 +6,8 @@
  * If the ring fails (the host is out of memory, say), it has failed for good: operations that are started complete no
  * more, and loop_run and loop_step return the error.
  *
- * Threads: only loop_stop and loop_call may be called from a thread other than the one that created the loop.
+ * Threads: only loop_stop, loop_wake and loop_call may be called from a thread other than the one that created the
+ * loop.
  */
 #ifndef WISP_MONITOR_LOOP_H
 #define WISP_MONITOR_LOOP_H
@@ -66,6 +67,9 @@ int loop_step(struct loop *loop, int timeout_ms);
  * before loop_destroy.
  */
 void loop_stop(struct loop *loop);
+
+/* Makes a loop_step that waits return. Any thread. */
+void loop_wake(struct loop *loop);
 
 /*
  * Runs `task` once, at the end of the current round: for work that the completions of a round share, such as an

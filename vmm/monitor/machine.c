@@ -11,6 +11,7 @@
 #include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/mmio.h"
+#include "virtio/state.h"
 #include "virtio/vsock.h"
 #include "vmm/monitor/arch.h"
 #include "vmm/monitor/bus.h"
@@ -50,6 +51,7 @@ struct machine {
 	struct gmem gmem;
 	struct kvm kvm;
 	struct arch *arch;
+	const struct snapshot_origin *origin; /* NULL: the machine boots */
 	struct trace *trace;
 	struct bus memory_bus;
 	unsigned cpus;
@@ -77,6 +79,12 @@ static void end(struct machine *m, enum wisp_end why, const char *text)
 static void on_vcpu_end(void *context, enum vcpu_end why, const char *text)
 {
 	end(context, why == VCPU_SHUTDOWN ? WISP_END_TRIPLE_FAULT : WISP_END_INTERNAL, text);
+}
+
+static void on_vcpu_paused(void *context)
+{
+	struct machine *m = context;
+	loop_wake(m->env.loop);
 }
 
 static void on_arch_event(void *context, enum arch_event event)
@@ -256,6 +264,75 @@ static int set_breakpoints(struct machine *m, const struct description *d, struc
 	return 0;
 }
 
+/* --- snapshots --- */
+
+static struct snapshot_parts parts_of(struct machine *m)
+{
+	return (struct snapshot_parts){.gmem = &m->gmem,
+	        .kvm = &m->kvm,
+	        .arch = m->arch,
+	        .vcpu = m->vcpu,
+	        .cpus = m->cpus,
+	        .transport = m->transport,
+	        .devices = m->devices};
+}
+
+static int restore_devices(struct machine *m, struct err *err)
+{
+	struct snapshot_parts parts = parts_of(m);
+	arch_adopt(m->arch, &m->gmem, m->devices);
+	int ret = snapshot_check(&parts, m->origin, err);
+	return ret < 0 ? ret : snapshot_restore_devices(&parts, m->origin, err);
+}
+
+static int restore_vm(struct machine *m, struct err *err)
+{
+	struct snapshot_parts parts = parts_of(m);
+	return snapshot_restore_vm(&parts, m->origin, err);
+}
+
+static bool is_paused(const struct machine *m)
+{
+	bool paused = true;
+	for (unsigned i = 0; i < m->cpus; i++)
+		paused &= vcpu_is_paused(&m->vcpu[i]);
+	return paused;
+}
+
+static bool is_busy(const struct machine *m)
+{
+	bool busy = false;
+	for (unsigned i = 0; i < m->devices; i++)
+		busy |= virtio_busy(m->device[i]);
+	return busy;
+}
+
+int machine_pause(struct machine *m, struct err *err)
+{
+	int ret = 0;
+	for (unsigned i = 0; i < m->cpus; i++)
+		vcpu_pause(&m->vcpu[i]);
+	while (ret >= 0 && (!is_paused(m) || is_busy(m)))
+		ret = loop_step(m->env.loop, -1);
+	if (ret < 0)
+		return err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
+	if (__atomic_load_n(&m->end_told, __ATOMIC_ACQUIRE))
+		return err_set(err, ESHUTDOWN, "the machine has ended");
+	return 0;
+}
+
+void machine_resume(struct machine *m)
+{
+	for (unsigned i = 0; i < m->cpus; i++)
+		vcpu_resume(&m->vcpu[i]);
+}
+
+int machine_save(struct machine *m, struct snapshot_origin *origin, struct err *err)
+{
+	struct snapshot_parts parts = parts_of(m);
+	return snapshot_save(&parts, origin, err);
+}
+
 /* --- KVM's half --- */
 
 static int create_vm(struct machine *m, struct err *err)
@@ -281,7 +358,7 @@ static int create_vm(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < m->devices && ret == 0; i++)
 		ret = bind_device(m, i, err);
 	if (ret == 0)
-		ret = arch_set_entry(m->arch, m->vcpu[0].fd, err);
+		ret = m->origin ? restore_vm(m, err) : arch_set_entry(m->arch, m->vcpu[0].fd, err);
 	trace_mark_uncounted(m->trace, "vcpu_ready");
 	return ret;
 }
@@ -309,7 +386,10 @@ static void init_vcpus(struct machine *m)
 		m->vcpu[i] = (struct vcpu){.index = i,
 		        .memory_bus = &m->memory_bus,
 		        .arch = m->arch,
+		        .lock = PTHREAD_MUTEX_INITIALIZER,
+		        .resumed = PTHREAD_COND_INITIALIZER,
 		        .ended = on_vcpu_end,
+		        .paused = on_vcpu_paused,
 		        .prepare = i == 0 ? prepare_kvm : NULL,
 		        .context = m,
 		        .trace = m->trace};
@@ -339,8 +419,12 @@ static int begin(struct machine *m, const struct machine_options *o, struct err 
 		ret = kvm_open(&m->kvm, err);
 	if (ret == 0)
 		ret = vcpu_start(&m->vcpu[0], err);
-	if (ret == 0)
+	if (ret == 0 && o->origin) {
+		m->gmem = o->origin->gmem;
+		o->origin->gmem = (struct gmem){0};
+	} else if (ret == 0) {
 		ret = arch_create_memory(&m->gmem, (uint64_t)o->description->memory_mib << 20, err);
+	}
 	trace_mark_uncounted(m->trace, "memory_mapped");
 	if (ret < 0)
 		return ret;
@@ -359,7 +443,7 @@ static int build(struct machine *m, const struct machine_options *o, struct err 
 	int ret = add_devices(m, o, err);
 	trace_mark_uncounted(m->trace, "devices_created");
 	if (ret == 0)
-		ret = load_guest(m, o, err);
+		ret = m->origin ? restore_devices(m, err) : load_guest(m, o, err);
 	trace_mark_uncounted(m->trace, "kernel_loaded");
 	return ret < 0 ? ret : set_breakpoints(m, o->description, err);
 }
@@ -377,6 +461,7 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 	m->ended = o->ended;
 	m->context = o->context;
 	m->trace = o->trace;
+	m->origin = o->origin;
 	int ret = begin(m, o, err);
 	if (ret == 0)
 		ret = build(m, o, err);
@@ -399,6 +484,8 @@ int machine_run(struct machine *m, struct err *err)
 	await_kvm(m);
 	if (m->kvm_err.errnum && ret == 0)
 		ret = err_set(err, m->kvm_err.errnum, "%s", m->kvm_err.text);
+	for (unsigned i = 0; i < m->devices && m->origin && ret == 0; i++)
+		virtio_resume(m->device[i]);
 	for (unsigned i = 1; i < m->cpus && ret == 0; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
 	if (ret == 0 && (ret = loop_run(m->env.loop)) < 0)

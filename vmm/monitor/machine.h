@@ -16,13 +16,19 @@
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/log.h"
 #include "vmm/monitor/loop.h"
+#include "vmm/monitor/snapshot.h"
 #include "vmm/monitor/trace.h"
 #include "vmm/shared/description.h"
 
 struct machine_options {
 	const struct description *description; /* checked; needed for machine_create only */
 	struct description_fds
-	        *fds;           /* machine_create takes the disks' and sets them to -1; the others stay the caller's */
+	        *fds; /* machine_create takes the disks' and sets them to -1; the others stay the caller's */
+	/*
+	 * NULL: boots. Otherwise goes on where this was saved. machine_create takes the memory; the state outlives the
+	 * machine.
+	 */
+	struct snapshot_origin *origin;
 	const char *vsock_path; /* the socket for connections to the guest; NULL: no vsock device */
 	/* Gets what the guest prints; called on the loop's and on vCPU threads, possibly at once; must not block. */
 	void (*console)(void *context, const void *data, size_t len);
@@ -49,6 +55,17 @@ int machine_create(struct machine **machine, const struct machine_options *optio
  * `err`. The thread that calls it is the loop's.
  */
 int machine_run(struct machine *machine, struct err *err);
+
+/*
+ * Takes every vCPU out of the guest and waits until nothing of a device is in flight; then the machine can be saved,
+ * and its process forked. Runs rounds of the loop: on the loop's thread, but not inside a completion. 0, or -errno with
+ * `err`: -ESHUTDOWN if the machine has ended by itself; then it need not be resumed.
+ */
+int machine_pause(struct machine *machine, struct err *err);
+void machine_resume(struct machine *machine);
+
+/* As snapshot_save. The machine is paused, and nothing has run on the loop since. */
+int machine_save(struct machine *machine, struct snapshot_origin *origin, struct err *err);
 
 /* Tells the guest of disks whose size has changed. What fails is logged. The loop's thread. */
 void machine_refresh_disks(struct machine *machine);

@@ -52,6 +52,8 @@ int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err)
 		vcpu->run = NULL;
 		return err_set(err, errno, "cannot map vCPU %u: %s", vcpu->index, strerror(errno));
 	}
+	/* A clone's process would keep this machine's VM alive. */
+	madvise(vcpu->run, vcpu->run_size, MADV_DONTFORK);
 	return 0;
 }
 
@@ -130,6 +132,24 @@ static void record_pc(struct vcpu *vcpu)
 	__atomic_store_n(&vcpu->pc_wanted, false, __ATOMIC_RELEASE);
 }
 
+static void tell_paused(struct vcpu *vcpu, enum vcpu_state state)
+{
+	__atomic_store_n(&vcpu->state, state, __ATOMIC_RELEASE);
+	if (vcpu->paused)
+		vcpu->paused(vcpu->context);
+}
+
+static void wait_for_resume(struct vcpu *vcpu)
+{
+	record_pc(vcpu);
+	tell_paused(vcpu, VCPU_PAUSED);
+	pthread_mutex_lock(&vcpu->lock);
+	while (__atomic_load_n(&vcpu->pause, __ATOMIC_SEQ_CST) && !__atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST))
+		pthread_cond_wait(&vcpu->resumed, &vcpu->lock);
+	__atomic_store_n(&vcpu->state, VCPU_RUNS, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 /*
  * Out of the guest by a kick. What a kick is for is looked at after immediate_exit is cleared: whoever asks for
  * something sets the request first, and immediate_exit after.
@@ -139,6 +159,8 @@ static void handle_kick(struct vcpu *vcpu)
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&vcpu->pc_wanted, __ATOMIC_SEQ_CST))
 		record_pc(vcpu);
+	if (__atomic_load_n(&vcpu->pause, __ATOMIC_SEQ_CST))
+		wait_for_resume(vcpu);
 }
 
 static void run(struct vcpu *vcpu)
@@ -170,7 +192,7 @@ static void *vcpu_thread(void *context)
 	__atomic_store_n(&vcpu->state, VCPU_RUNS, __ATOMIC_RELEASE);
 	run(vcpu);
 	record_pc(vcpu);
-	__atomic_store_n(&vcpu->state, VCPU_ENDED, __ATOMIC_RELEASE);
+	tell_paused(vcpu, VCPU_ENDED);
 	return NULL;
 }
 
@@ -224,8 +246,31 @@ void vcpu_stop(struct vcpu *vcpu)
 {
 	if (!vcpu->started)
 		return;
+	pthread_mutex_lock(&vcpu->lock);
 	__atomic_store_n(&vcpu->stop, true, __ATOMIC_SEQ_CST);
+	pthread_cond_signal(&vcpu->resumed);
+	pthread_mutex_unlock(&vcpu->lock);
 	kick(vcpu);
+}
+
+void vcpu_pause(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->pause, true, __ATOMIC_SEQ_CST);
+	kick(vcpu);
+}
+
+bool vcpu_is_paused(const struct vcpu *vcpu)
+{
+	enum vcpu_state state = __atomic_load_n(&vcpu->state, __ATOMIC_ACQUIRE);
+	return state == VCPU_PAUSED || state == VCPU_ENDED;
+}
+
+void vcpu_resume(struct vcpu *vcpu)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	__atomic_store_n(&vcpu->pause, false, __ATOMIC_SEQ_CST);
+	pthread_cond_signal(&vcpu->resumed);
+	pthread_mutex_unlock(&vcpu->lock);
 }
 
 /* Has the thread record its program counter. False if it does not in time. */

@@ -22,7 +22,7 @@ enum vcpu_end {
 	VCPU_ERROR,    /* KVM cannot go on; `text` says why */
 };
 
-enum vcpu_state { VCPU_NEW, VCPU_RUNS, VCPU_ENDED };
+enum vcpu_state { VCPU_NEW, VCPU_RUNS, VCPU_PAUSED, VCPU_ENDED };
 
 struct vcpu {
 	int fd;
@@ -33,6 +33,8 @@ struct vcpu {
 	const struct arch *arch;
 	/* Called at most once, on the vCPU's thread, when it ends by itself. */
 	void (*ended)(void *context, enum vcpu_end end, const char *text);
+	/* Called on the vCPU's thread when it has paused, and when it ends. May be NULL. */
+	void (*paused)(void *context);
 	void *context;
 	/* Called first on the vCPU's thread, and may create the vCPU; false: there is nothing to run. May be NULL. */
 	bool (*prepare)(void *context);
@@ -40,13 +42,17 @@ struct vcpu {
 	struct vcpu_trace tracing;
 	pthread_t thread;
 	bool started;
-	bool stop;             /* atomic */
+	bool stop;            /* atomic */
+	bool pause;           /* atomic: the thread is to stay outside the guest */
+	pthread_mutex_t lock; /* with `resumed`, for a thread that has paused */
+	pthread_cond_t resumed;
 	enum vcpu_state state; /* atomic; of the thread, once `prepare` is over */
 	bool pc_wanted;        /* atomic: the thread is to record `pc` */
 	uint64_t pc;           /* atomic */
 };
 
-/* Creates the vCPU. The caller has filled in `index`, buses, `ended` and `context`. 0 or -errno with `err`. */
+/* Creates the vCPU. The caller has filled in `index`, the lock, buses, `ended` and `context`. 0 or -errno with `err`.
+ */
 int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err);
 
 /* Records KVM's counters in vcpu->trace from now on, if it is not NULL. After vcpu_create. */
@@ -66,6 +72,15 @@ void vcpu_send_away(struct vcpu *vcpu);
  * repeated.
  */
 void vcpu_stop(struct vcpu *vcpu);
+
+/*
+ * Makes the thread leave the guest, with every exit carried out and completed, and wait. vcpu_pause returns at once;
+ * vcpu_is_paused tells when it is so, and `paused` when to look. Then KVM's state of the vCPU may be read. Any thread
+ * but its own, after vcpu_start.
+ */
+void vcpu_pause(struct vcpu *vcpu);
+bool vcpu_is_paused(const struct vcpu *vcpu);
+void vcpu_resume(struct vcpu *vcpu);
 
 /*
  * Writes where the vCPU is, for a message: "vCPU 0 at rip 0xffffffff81000123". The guest is interrupted and continues.

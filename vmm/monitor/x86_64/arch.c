@@ -14,6 +14,7 @@
 #include "vmm/monitor/x86_64/kernel_args.h"
 #include "vmm/monitor/x86_64/platform.h"
 #include "vmm/monitor/x86_64/processor.h"
+#include "vmm/monitor/x86_64/state.h"
 
 #define DEVICE_WINDOW 4096u
 
@@ -151,15 +152,20 @@ static int make_cmdline(const struct arch *arch, const struct arch_boot *boot, c
 	return 0;
 }
 
-int arch_load(struct arch *arch, const struct gmem *gmem, const struct arch_boot *boot, struct err *err)
+void arch_adopt(struct arch *arch, const struct gmem *gmem, unsigned devices)
 {
-	char cmdline[BOOT_CMDLINE_MAX];
-	unsigned last = boot->devices > 0 ? BOOT_IRQ(boot->devices - 1) : 0;
+	unsigned last = devices > 0 ? BOOT_IRQ(devices - 1) : 0;
 	if (arch->options.early_console && last < BOOT_IRQ_SERIAL)
 		last = BOOT_IRQ_SERIAL;
 	arch->ioapic.pins = last + 1;
 	arch->gmem = gmem;
-	arch->devices = boot->devices;
+	arch->devices = devices;
+}
+
+int arch_load(struct arch *arch, const struct gmem *gmem, const struct arch_boot *boot, struct err *err)
+{
+	char cmdline[BOOT_CMDLINE_MAX];
+	arch_adopt(arch, gmem, boot->devices);
 	int ret = make_cmdline(arch, boot, cmdline, sizeof(cmdline), err);
 	if (ret < 0)
 		return ret;
@@ -176,6 +182,60 @@ int arch_load(struct arch *arch, const struct gmem *gmem, const struct arch_boot
 int arch_set_entry(struct arch *arch, int vcpu_fd, struct err *err)
 {
 	return processor_set_entry(vcpu_fd, &arch->entry, err);
+}
+
+/* --- snapshots --- */
+
+size_t arch_vm_state_size(void)
+{
+	return sizeof(struct state_vm);
+}
+
+size_t arch_vcpu_state_size(void)
+{
+	return sizeof(struct state_vcpu);
+}
+
+struct cpuid_table {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX];
+};
+
+int arch_save_vm(struct arch *arch, const struct kvm *kvm, void *to, struct err *err)
+{
+	struct state_vm *state = to;
+	struct cpuid_table table = {0};
+	memset(state, 0, sizeof(*state));
+	ioapic_save(&arch->ioapic, &state->ioapic);
+	int ret = cpuid_build(&table.head, arch->cpuid, &arch->processor, err);
+	if (ret < 0)
+		return ret;
+	state->cpuid_count = table.head.nent;
+	memcpy(state->cpuid, table.entry, table.head.nent * sizeof(table.entry[0]));
+	return state_save_clock(kvm->vm_fd, state, err);
+}
+
+int arch_restore_vm(struct arch *arch, const struct kvm *kvm, const void *from, struct err *err)
+{
+	const struct state_vm *state = from;
+	struct cpuid_table table = {0};
+	int ret = cpuid_build(&table.head, arch->cpuid, &arch->processor, err);
+	if (ret == 0)
+		ret = state_check_cpuid(state, &table.head, err);
+	if (ret == 0 && ioapic_restore(&arch->ioapic, &state->ioapic) < 0)
+		ret = err_set(err, EINVAL, "the snapshot's I/O APIC has %" PRIu32 " pins, this machine's %u",
+		        state->ioapic.pins, arch->ioapic.pins);
+	return ret < 0 ? ret : state_restore_clock(kvm->vm_fd, state, err);
+}
+
+int arch_save_vcpu(const struct kvm *kvm, int vcpu_fd, void *state, struct err *err)
+{
+	return state_save_vcpu(kvm->dev_fd, vcpu_fd, state, err);
+}
+
+int arch_restore_vcpu(int vcpu_fd, const void *state, struct err *err)
+{
+	return state_restore_vcpu(vcpu_fd, state, err);
 }
 
 uint8_t *arch_symbol(const struct gmem *gmem, uint64_t addr)

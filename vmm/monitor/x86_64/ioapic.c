@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/x86_64/ioapic.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define SELECT 0x00u
@@ -23,6 +24,28 @@ void ioapic_init(struct ioapic *ioapic, unsigned pins)
 void ioapic_destroy(struct ioapic *ioapic)
 {
 	pthread_mutex_destroy(&ioapic->lock);
+}
+
+void ioapic_save(struct ioapic *a, struct ioapic_state *state)
+{
+	pthread_mutex_lock(&a->lock);
+	*state = (struct ioapic_state){.pins = a->pins, .id = a->id, .selected = a->selected};
+	memcpy(state->entry, a->entry, sizeof(state->entry));
+	pthread_mutex_unlock(&a->lock);
+}
+
+int ioapic_restore(struct ioapic *a, const struct ioapic_state *state)
+{
+	if (state->pins != a->pins)
+		return -EINVAL;
+	pthread_mutex_lock(&a->lock);
+	a->id = state->id & 0x0f;
+	a->selected = state->selected;
+	for (unsigned i = 0; i < a->pins; i++)
+		a->entry[i] = state->entry[i] & (LOW_WRITABLE | HIGH_WRITABLE << 32);
+	a->route(a->context, a->entry, a->pins);
+	pthread_mutex_unlock(&a->lock);
+	return 0;
 }
 
 static uint32_t read_register(const struct ioapic *a)

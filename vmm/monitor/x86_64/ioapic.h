@@ -19,6 +19,15 @@
 
 #define IOAPIC_MASKED (1ull << 16)
 
+/* The state that the guest sets, as a snapshot has it. */
+struct ioapic_state {
+	uint64_t entry[IOAPIC_PINS_MAX];
+	uint32_t pins;
+	uint8_t id;
+	uint8_t selected;
+	uint8_t zero[2];
+};
+
 struct ioapic {
 	/* The state that the guest sets. */
 	uint8_t id;
@@ -38,6 +47,11 @@ struct ioapic {
 /* Masks all pins. The caller has filled in the callbacks. */
 void ioapic_init(struct ioapic *ioapic, unsigned pins);
 void ioapic_destroy(struct ioapic *ioapic);
+
+void ioapic_save(struct ioapic *ioapic, struct ioapic_state *state);
+
+/* Before the vCPUs run; calls `route`. 0, or -EINVAL if the state is of a controller with other pins. */
+int ioapic_restore(struct ioapic *ioapic, const struct ioapic_state *state);
 
 /* A bus_handler for IOAPIC_ADDR. */
 void ioapic_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/monitor/snapshot.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "virtio/state.h"
+
+#define STATE_MAGIC 0x53505357u /* "WSPS" */
+#define STATE_VERSION 1u
+
+/* Zero pages between two pages with contents that are written all the same: fewer extents, and fewer mappings later. */
+#define GAP_MAX (16 * SNAPSHOT_PAGE)
+
+struct state_head {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t cpus;
+	uint32_t devices;
+	uint32_t vm_size; /* bytes, as are the others */
+	uint32_t vcpu_size;
+	uint32_t device_size;
+	uint32_t zero;
+	uint64_t memory;
+};
+
+static uint64_t memory_of(const struct gmem *gmem)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < gmem->count; i++)
+		bytes += gmem->region[i].size;
+	return bytes;
+}
+
+static struct state_head head_of(const struct snapshot_parts *p)
+{
+	return (struct state_head){.magic = STATE_MAGIC,
+	        .version = STATE_VERSION,
+	        .cpus = p->cpus,
+	        .devices = p->devices,
+	        .vm_size = (uint32_t)arch_vm_state_size(),
+	        .vcpu_size = (uint32_t)arch_vcpu_state_size(),
+	        .device_size = (uint32_t)sizeof(struct virtio_state),
+	        .memory = memory_of(p->gmem)};
+}
+
+static size_t size_of(const struct state_head *head)
+{
+	return sizeof(*head) + head->vm_size + (size_t)head->cpus * head->vcpu_size +
+	       (size_t)head->devices * head->device_size;
+}
+
+/* Where the parts are in the state: VM, vCPUs, devices. All sizes are multiples of 8. */
+static uint8_t *vm_at(void *state)
+{
+	return (uint8_t *)state + sizeof(struct state_head);
+}
+
+static uint8_t *vcpu_at(void *state, unsigned index)
+{
+	return vm_at(state) + arch_vm_state_size() + index * arch_vcpu_state_size();
+}
+
+static struct virtio_state *device_at(void *state, unsigned cpus, unsigned index)
+{
+	return (struct virtio_state *)(void *)vcpu_at(state, cpus) + index;
+}
+
+/* --- saving --- */
+
+int snapshot_save(const struct snapshot_parts *p, struct snapshot_origin *origin, struct err *err)
+{
+	struct state_head head = head_of(p);
+	size_t size = size_of(&head);
+	void *state = calloc(1, size);
+	if (!state)
+		return err_set(err, ENOMEM, "out of memory for the machine's state");
+	memcpy(state, &head, sizeof(head));
+	/* The devices first: what they complete now may interrupt a vCPU. */
+	for (unsigned i = 0; i < p->devices; i++)
+		virtio_save(&p->transport[i], device_at(state, p->cpus, i));
+	int ret = arch_save_vm(p->arch, p->kvm, vm_at(state), err);
+	for (unsigned i = 0; i < p->cpus && ret == 0; i++)
+		ret = arch_save_vcpu(p->kvm, p->vcpu[i].fd, vcpu_at(state, i), err);
+	if (ret < 0) {
+		free(state);
+		return ret;
+	}
+	*origin = (struct snapshot_origin){.state = state, .state_size = size, .gmem = *p->gmem};
+	return 0;
+}
+
+static bool is_zero(const uint8_t *page)
+{
+	const uint64_t *word = (const uint64_t *)(const void *)page;
+	uint64_t any = 0;
+	for (size_t i = 0; i < SNAPSHOT_PAGE / sizeof(*word) && any == 0; i += 8)
+		any = word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] | word[i + 5] | word[i + 6] |
+		      word[i + 7];
+	return any == 0;
+}
+
+struct extents {
+	struct snapshot_extent *list;
+	uint64_t count, room, bytes;
+	uint64_t gap; /* the greatest that is bridged */
+};
+
+/* `start` is that of the page's region: no extent reaches from one into the next. */
+static int add_page(struct extents *e, uint64_t start, uint64_t addr)
+{
+	struct snapshot_extent *last = e->count > 0 ? &e->list[e->count - 1] : NULL;
+	uint64_t end = last ? last->start + last->size : 0;
+	if (last && end > start && addr - end <= e->gap) {
+		last->size += addr - end + SNAPSHOT_PAGE;
+		e->bytes += addr - end + SNAPSHOT_PAGE;
+		return 0;
+	}
+	if (e->count == e->room) {
+		uint64_t room = e->room ? e->room * 2 : 256;
+		struct snapshot_extent *list = realloc(e->list, room * sizeof(*list));
+		if (!list)
+			return -ENOMEM;
+		e->list = list;
+		e->room = room;
+	}
+	e->list[e->count++] = (struct snapshot_extent){.start = addr, .size = SNAPSHOT_PAGE};
+	e->bytes += SNAPSHOT_PAGE;
+	return 0;
+}
+
+static int list_region(struct extents *e, const struct gmem_region *r)
+{
+	int ret = 0;
+	for (uint64_t at = 0; at < r->size && ret == 0; at += SNAPSHOT_PAGE) {
+		if (!is_zero(r->host + at))
+			ret = add_page(e, r->start, r->start + at);
+	}
+	return ret;
+}
+
+/* If there are too many extents, with larger gaps between them. */
+static int list_extents(struct extents *e, const struct gmem *gmem)
+{
+	int ret;
+	uint64_t gap = GAP_MAX;
+	do {
+		e->count = e->bytes = 0;
+		e->gap = gap;
+		ret = 0;
+		for (unsigned i = 0; i < gmem->count && ret == 0; i++)
+			ret = list_region(e, &gmem->region[i]);
+		gap *= 4;
+	} while (ret == 0 && e->count > SNAPSHOT_EXTENTS_MAX);
+	return ret;
+}
+
+static int write_all(int fd, const void *from, uint64_t size, uint64_t offset)
+{
+	const uint8_t *at = from;
+	while (size > 0) {
+		ssize_t n = pwrite(fd, at, size < (1u << 30) ? size : 1u << 30, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		at += n;
+		offset += (uint64_t)n;
+		size -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static uint64_t round_up(uint64_t value)
+{
+	return (value + SNAPSHOT_PAGE - 1) / SNAPSHOT_PAGE * SNAPSHOT_PAGE;
+}
+
+int snapshot_write(int fd, const struct snapshot_origin *origin, struct snapshot_layout *layout, struct err *err)
+{
+	struct extents e = {0};
+	int ret = list_extents(&e, &origin->gmem);
+	*layout = (struct snapshot_layout){.state_size = origin->state_size,
+	        .extents_offset = SNAPSHOT_HEAD_SIZE + round_up(origin->state_size),
+	        .extent_count = e.count,
+	        .data_size = e.bytes};
+	layout->data_offset = layout->extents_offset + round_up(e.count * sizeof(*e.list));
+	uint64_t offset = layout->data_offset;
+	if (ret == 0)
+		ret = write_all(fd, origin->state, origin->state_size, SNAPSHOT_HEAD_SIZE);
+	if (ret == 0)
+		ret = write_all(fd, e.list, e.count * sizeof(*e.list), layout->extents_offset);
+	for (uint64_t i = 0; i < e.count && ret == 0; i++) {
+		ret = write_all(
+		        fd, gmem_ptr(&origin->gmem, gpa(e.list[i].start), e.list[i].size), e.list[i].size, offset);
+		offset += e.list[i].size;
+	}
+	free(e.list);
+	return ret < 0 ? err_set(err, -ret, "cannot write the snapshot: %s", strerror(-ret)) : 0;
+}
+
+/* --- restoring --- */
+
+static int read_all(int fd, void *to, uint64_t size, uint64_t offset)
+{
+	uint8_t *at = to;
+	while (size > 0) {
+		ssize_t n = pread(fd, at, size, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENODATA;
+		at += n;
+		offset += (uint64_t)n;
+		size -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int map_memory(int fd, const struct snapshot_layout *layout, struct gmem *gmem, struct err *err)
+{
+	uint64_t size = layout->extent_count * sizeof(struct snapshot_extent), offset = layout->data_offset;
+	struct snapshot_extent *list = malloc(size ? size : 1);
+	const struct gmem_region *last = &gmem->region[gmem->count - 1];
+	if (!list)
+		return err_set(err, ENOMEM, "out of memory for the snapshot's extents");
+	int ret = read_all(fd, list, size, layout->extents_offset);
+	const char *wrong = ret < 0 ? strerror(-ret)
+	                            : snapshot_check_extents(
+	                                      list, layout->extent_count, layout->data_size, last->start + last->size);
+	for (uint64_t i = 0; i < layout->extent_count && !wrong; i++) {
+		if (gmem_map_file(gmem, gpa(list[i].start), list[i].size, fd, offset) < 0)
+			wrong = errno == ENOMEM ? "too many mappings, or too little memory"
+			                        : "an extent outside the guest's memory";
+		offset += list[i].size;
+	}
+	free(list);
+	return wrong ? err_set(err, EINVAL, "the snapshot cannot be mapped: %s", wrong) : 0;
+}
+
+int snapshot_read(
+        int fd, const struct snapshot_layout *layout, uint64_t memory, struct snapshot_origin *origin, struct err *err)
+{
+	struct stat status;
+	*origin = (struct snapshot_origin){0};
+	if (fstat(fd, &status) < 0)
+		return err_set(err, errno, "cannot read the snapshot: %s", strerror(errno));
+	const char *wrong = snapshot_check_layout(layout, (uint64_t)status.st_size);
+	if (wrong)
+		return err_set(err, EINVAL, "the snapshot is damaged: %s", wrong);
+	origin->state = malloc(layout->state_size);
+	if (!origin->state)
+		return err_set(err, ENOMEM, "out of memory for the machine's state");
+	origin->state_size = layout->state_size;
+	int ret = read_all(fd, origin->state, layout->state_size, SNAPSHOT_HEAD_SIZE);
+	if (ret < 0)
+		err_set(err, -ret, "cannot read the snapshot: %s", strerror(-ret));
+	if (ret == 0)
+		ret = arch_create_memory(&origin->gmem, memory, err);
+	if (ret == 0)
+		ret = map_memory(fd, layout, &origin->gmem, err);
+	if (ret < 0)
+		snapshot_destroy(origin);
+	return ret;
+}
+
+void snapshot_destroy(struct snapshot_origin *origin)
+{
+	free(origin->state);
+	gmem_destroy(&origin->gmem);
+	*origin = (struct snapshot_origin){0};
+}
+
+int snapshot_check(const struct snapshot_parts *p, const struct snapshot_origin *origin, struct err *err)
+{
+	struct state_head head, own = head_of(p);
+	if (origin->state_size < sizeof(head))
+		return err_set(err, EINVAL, "the snapshot is damaged: its state is too short");
+	memcpy(&head, origin->state, sizeof(head));
+	if (head.magic != STATE_MAGIC || head.zero != 0)
+		return err_set(err, EINVAL, "the snapshot is damaged: its state has no head");
+	if (head.version != STATE_VERSION || head.vm_size != own.vm_size || head.vcpu_size != own.vcpu_size ||
+	        head.device_size != own.device_size)
+		return err_set(err, EINVAL, "the snapshot was made by another version of wisp: make it anew");
+	if (head.cpus != own.cpus || head.devices != own.devices || head.memory != own.memory)
+		return err_set(err, EINVAL, "the snapshot is of another machine: %u vCPUs, %u devices, %llu MiB",
+		        head.cpus, head.devices, (unsigned long long)head.memory >> 20);
+	if (origin->state_size != size_of(&own))
+		return err_set(err, EINVAL, "the snapshot is damaged: its state is of the wrong size");
+	return 0;
+}
+
+int snapshot_restore_devices(const struct snapshot_parts *p, const struct snapshot_origin *origin, struct err *err)
+{
+	int ret = 0;
+	for (unsigned i = 0; i < p->devices && ret == 0; i++)
+		ret = virtio_restore(&p->transport[i], device_at(origin->state, p->cpus, i), err);
+	return ret;
+}
+
+int snapshot_restore_vm(const struct snapshot_parts *p, const struct snapshot_origin *origin, struct err *err)
+{
+	int ret = arch_restore_vm(p->arch, p->kvm, vm_at(origin->state), err);
+	for (unsigned i = 0; i < p->cpus && ret == 0; i++)
+		ret = arch_restore_vcpu(p->vcpu[i].fd, vcpu_at(origin->state, i), err);
+	return ret;
+}
