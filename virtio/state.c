@@ -77,13 +77,15 @@ static const char *check(const struct virtio_dev *dev, const struct virtio_state
 		return "it is a device of another type";
 	if (s->queue_count != dev->queue_count)
 		return "it has another number of queues";
-	for (unsigned i = 0; i < dev->queue_count; i++) {
+	const char *why = check_status(s);
+	if (!why)
+		why = check_features(dev, s);
+	for (unsigned i = 0; i < dev->queue_count && !why; i++) {
 		bool exists = i == 0 || !(dev->type->multiqueue & ~s->negotiated);
 		if (s->queue[i].ready > exists)
-			return "a queue is ready that its driver does not have";
+			why = "a queue is ready that its driver does not have";
 	}
-	const char *why = check_status(s);
-	return why ? why : check_features(dev, s);
+	return why;
 }
 
 /* NULL, or why a queue cannot run. */

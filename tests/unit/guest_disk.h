@@ -108,7 +108,7 @@ static inline void round_trip(struct disk *t, uint64_t sector)
 	uint64_t area = guest_alloc(&t->g, 8192, 4096) + 3;
 	struct buf odd[] = {{area, 1}, {area + 100, 1000}, {area + 2000, 535}};
 	uint8_t data[1536], seen[1536];
-	uint32_t used;
+	uint32_t used = 0;
 	pattern(data, sizeof(data), (unsigned)sector);
 	memcpy(guest_at(&t->g, odd[0].addr, 1), data, 1);
 	memcpy(guest_at(&t->g, odd[1].addr, 1000), data + 1, 1000);
