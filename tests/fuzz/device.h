@@ -217,12 +217,8 @@ static void act(struct machine *m, struct input *in, act_fn *own)
 	}
 }
 
-/* The whole script over m->dev, which is destroyed at its end. */
-static void machine_run(struct machine *m, struct input *in, act_fn *own)
+static void machine_act(struct machine *m, struct input *in, act_fn *own)
 {
-	virtio_mmio_init(&m->mmio, m->dev);
-	if (in8(in) % 8 != 0)
-		set_up(m, 0);
 	for (unsigned i = 0; i < ACTS_MAX && in->left > 0; i++)
 		act(m, in, own);
 	for (unsigned q = 0; q < m->dev->queue_count; q++)
@@ -230,6 +226,15 @@ static void machine_run(struct machine *m, struct input *in, act_fn *own)
 	machine_step(m, 4);
 	/* However often the rules were broken, the log has one line of it. */
 	MUST(m->log_lines <= 1);
+}
+
+/* The whole script over m->dev, which is destroyed at its end. */
+static inline void machine_run(struct machine *m, struct input *in, act_fn *own)
+{
+	virtio_mmio_init(&m->mmio, m->dev);
+	if (in8(in) % 8 != 0)
+		set_up(m, 0);
+	machine_act(m, in, own);
 	virtio_destroy(m->dev);
 	virtio_mmio_destroy(&m->mmio);
 	ram_destroy(&m->gmem);
