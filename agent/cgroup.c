@@ -144,6 +144,7 @@ void agent_cgroups_init(struct agent_cgroups *cgroups, struct poller *poller)
 {
 	*cgroups = (struct agent_cgroups){.root = -1, .poller = poller, .work.run = work, .next = 1};
 	list_init(&cgroups->retired);
+	list_init(&cgroups->frozen);
 }
 
 int agent_cgroups_use(struct agent_cgroups *cgroups, const char *path)
@@ -164,6 +165,7 @@ int agent_cgroups_use(struct agent_cgroups *cgroups, const char *path)
 void agent_cgroups_destroy(struct agent_cgroups *cgroups)
 {
 	list_remove(&cgroups->work.node);
+	agent_cgroups_thaw(cgroups);
 	if (cgroups->spare) {
 		remove_tree(cgroups->root, cgroups->spare->name, 0);
 		forget(cgroups->spare);

@@ -21,6 +21,7 @@ struct agent_cgroups {
 	struct poller_task work;
 	struct list retired; /* to be removed */
 	struct agent_cgroup *spare;
+	struct list frozen; /* freezer.c */
 	uint64_t next;
 };
 
@@ -50,5 +51,15 @@ void agent_cgroup_retire(struct agent_cgroup *cgroup);
 
 /* The owner is gone. Takes NULL. */
 void agent_cgroup_disown(struct agent_cgroup *cgroup);
+
+/*
+ * freezer.c: freezes every cgroup directly below the root, and so all that programs have started. 0, or -errno and
+ * nothing is frozen: -ETIMEDOUT at until_ns (CLOCK_MONOTONIC); -EBUSY where a program has left its cgroup for the root,
+ * which cannot be frozen; -EOPNOTSUPP without cgroups.
+ */
+int agent_cgroups_freeze(struct agent_cgroups *cgroups, uint64_t until_ns);
+
+/* freezer.c: thaws what that has frozen. */
+void agent_cgroups_thaw(struct agent_cgroups *cgroups);
 
 #endif

@@ -267,7 +267,8 @@ static void client_ready(struct poller_watch *watch, uint32_t events)
 		/* It may have said that it sends no more and still read. Nothing waits for that. */
 		if (client->state < CLIENT_CLOSING && !client->broken && !(events & EPOLLHUP))
 			agent_client_send(client);
-		if (client->control)
+		/* A restore has reset it. */
+		if (client->control && !client->agent->freeze.frozen)
 			agent_log(client->agent, "the control connection was closed");
 		agent_client_free(client);
 		return;

@@ -27,6 +27,8 @@ static const struct rule {
         {PROTO_LIST, {[CLIENT_REQUEST] = true}},
         {PROTO_POWEROFF, {[CLIENT_REQUEST] = true}},
         {PROTO_KILL, {[CLIENT_REQUEST] = true}},
+        {PROTO_FREEZE, {[CLIENT_REQUEST] = true}},
+        {PROTO_THAW, {[CLIENT_REQUEST] = true}},
         {PROTO_STDIN, {[CLIENT_SESSION] = true}},
         {PROTO_STDIN_EOF, {[CLIENT_SESSION] = true}},
         {PROTO_SIGNAL, {[CLIENT_SESSION] = true}},
@@ -226,11 +228,26 @@ static void poweroff(struct agent_client *client, const uint8_t *payload)
 	struct proto_poweroff request;
 	memcpy(&request, payload, sizeof(request));
 	struct agent *agent = client->agent;
+	/* The programs are to end in order. */
+	agent_unfreeze(agent);
 	agent_client_queue(client, PROTO_DONE, NULL, 0);
 	if (!client->control)
 		agent_client_end(client);
 	if (agent->hooks->power)
 		agent->hooks->power(agent, AGENT_POWER_OFF, request.grace_ms);
+}
+
+static void thaw(struct agent_client *client, const uint8_t *payload)
+{
+	struct proto_thaw thaw;
+	memcpy(&thaw, payload, sizeof(thaw));
+	if (thaw.zero || thaw.flags & ~(uint32_t)PROTO_THAW_CLONE)
+		protocol_error(client, "THAW: unknown flags");
+	else if (!memchr(thaw.hostname, '\0', sizeof(thaw.hostname)))
+		protocol_error(client, "THAW: the host name has no end");
+	else
+		agent_thaw(client, &thaw);
+	explicit_bzero(&thaw, sizeof(thaw));
 }
 
 /* ---- In a session ---- */
@@ -313,6 +330,9 @@ static const char *check(const struct agent_client *client, const uint8_t *data,
 		return wrong;
 	if (!may_come(client, frame->type))
 		return "it may not come now";
+	if ((frame->type == PROTO_FREEZE || frame->type == PROTO_THAW) &&
+	        client->agent->freeze.frozen != (frame->type == PROTO_THAW))
+		return client->agent->freeze.frozen ? "the machine is frozen" : "the machine is not frozen";
 	if (frame->type == PROTO_PING && !client->control && client->out.length > UNREAD_MAX)
 		return "the answers to PING are not read";
 	return NULL;
@@ -337,6 +357,8 @@ static void handle(struct agent_client *client, const struct proto_frame *frame,
 		agent_client_wake(client);
 		break;
 	case PROTO_POWEROFF: poweroff(client, payload); break;
+	case PROTO_FREEZE: agent_freeze(client->agent); break;
+	case PROTO_THAW: thaw(client, payload); break;
 	case PROTO_KILL: kill_session(client, payload); break;
 	case PROTO_STDIN: stdin_data(client, payload, frame->length); break;
 	case PROTO_STDIN_EOF: stdin_eof(client); break;

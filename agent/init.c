@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -147,6 +148,24 @@ static int check_cpus(long wanted)
 	return -ENODEV;
 }
 
+const struct identity_files init_identity = {
+        .random = "/dev/urandom",
+        .generation = "/run/wisp/generation",
+        .hosts = "/etc/hosts",
+        .machine_ids = {"/etc/machine-id", "/var/lib/dbus/machine-id"},
+};
+
+/* Programs look here for whether the machine is still the one that they know. */
+static void write_generation(void)
+{
+	uint8_t generation[16];
+	mkdir("/run/wisp", 0755);
+	/* It must not wait: a boot may be over before the kernel trusts its random numbers. */
+	if (getrandom(generation, sizeof(generation), GRND_INSECURE) != sizeof(generation) ||
+	        identity_write_generation(&init_identity, generation))
+		init_log("cannot write /run/wisp/generation");
+}
+
 int init_guest(const struct init_options *options, int *over_fd)
 {
 	umask(022);
@@ -167,6 +186,7 @@ int init_guest(const struct init_options *options, int *over_fd)
 	mount_usual();
 	make_links();
 	loopback_up();
+	write_generation();
 	if (options->host && sethostname(options->host, strlen(options->host)) < 0)
 		init_log("cannot set the host name");
 	if (options->host && hosts_add("/etc/hosts", options->host) < 0)

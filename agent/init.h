@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+#include "agent/identity.h"
+
 /* From the kernel's command line, after "--". */
 struct init_options {
 	const char *root;    /* device under /dev, NULL: stay in the initramfs */
@@ -21,6 +23,9 @@ struct init_options {
  * of the rest what does not work (a kernel without it) is logged and left out. *over_fd is for init_undo().
  */
 int init_guest(const struct init_options *options, int *over_fd);
+
+/* The guest's own. */
+extern const struct identity_files init_identity;
 
 /* Everything unmounted or read-only, and on disk. For the end: no other process is left. */
 void init_undo(int over_fd);

@@ -57,19 +57,30 @@ static int listen_vsock(void)
 	return -error;
 }
 
-/* The host is not obliged to listen; the guest is as usable without. */
-static void connect_control(struct agent *agent)
+/* A control connection, or -errno. */
+static int dial_host(struct agent *agent)
 {
 	struct sockaddr_vm address = {
 	        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = PROTO_PORT_CONTROL};
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
-		agent_serve_control(agent, fd);
-		return;
-	}
-	agent_log(agent, "no control connection: %s", strerror(errno));
+	(void)agent;
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	int error = errno;
+	close(fd);
+	return -error;
+}
+
+/* The host is not obliged to listen; the guest is as usable without. */
+static void connect_control(struct agent *agent)
+{
+	int fd = dial_host(agent);
 	if (fd >= 0)
-		close(fd);
+		agent_serve_control(agent, fd);
+	else
+		agent_log(agent, "no control connection: %s", strerror(-fd));
 }
 
 static void begin_power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
@@ -90,6 +101,18 @@ static void step_clock(struct agent *agent, uint64_t realtime_ns)
 		agent_log(agent, "cannot set the clock: %s", strerror(errno));
 }
 
+static int renew(struct agent *agent, const struct proto_thaw *thaw)
+{
+	int error = identity_reseed(&init_identity, thaw->seed);
+	if (error) {
+		init_fail("cannot reseed the random generator: %s", strerror(-error));
+		return error;
+	}
+	if ((error = identity_renew(&init_identity, thaw)))
+		agent_log(agent, "cannot give the machine its new name and ids: %s", strerror(-error));
+	return 0;
+}
+
 static void log_line(struct agent *agent, const char *line)
 {
 	(void)agent;
@@ -99,8 +122,12 @@ static void log_line(struct agent *agent, const char *line)
 /* Serves until the guest is to end. 0, or -errno after a line on the console. */
 static int serve(const struct init_options *options, struct power *power)
 {
-	static const struct agent_hooks hooks = {
-	        .power = begin_power, .childless = childless, .step_clock = step_clock, .log = log_line};
+	static const struct agent_hooks hooks = {.power = begin_power,
+	        .childless = childless,
+	        .step_clock = step_clock,
+	        .reconnect = dial_host,
+	        .renew = renew,
+	        .log = log_line};
 	struct agent *agent = malloc(sizeof(*agent));
 	int error = agent ? agent_init(agent, &hooks, power) : -ENOMEM;
 	if (error) {

@@ -131,6 +131,24 @@ void agent_mirror_started(struct agent_session *session, const struct proto_star
 	wake(agent, false);
 }
 
+static void again(struct agent_session *session)
+{
+	struct proto_started started = {
+	        .session = session->id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
+	agent_mirror_started(session, &started);
+}
+
+void agent_mirror_again(struct agent *agent)
+{
+	list_for_each_safe(node, next, &agent->running) again(container_of(node, struct agent_session, node));
+	list_for_each_safe(node, next, &agent->ended)
+	{
+		struct agent_session *session = container_of(node, struct agent_session, node);
+		if (list_linked(&session->mirror_node))
+			again(session);
+	}
+}
+
 void agent_mirror_output(struct agent_session *session)
 {
 	if (!session->agent->control)
@@ -179,6 +197,9 @@ void agent_mirror_forget(struct agent_session *session)
 
 void agent_mirror_room(struct agent *agent)
 {
+	/* What it would queue now could be cut by a snapshot. */
+	if (agent->freeze.frozen)
+		return;
 	/* Not at the first byte that is free: each would be followed by one event and another loss. */
 	if (agent->control->out.length > MIRROR_QUEUE_MAX / 2)
 		return;

@@ -43,6 +43,9 @@ void agent_mirror_exited(struct agent_session *session);
 /* The session's ring is gone, and it will be next: what it has still to say is said now or never. */
 void agent_mirror_forget(struct agent_session *session);
 
+/* The host's log is a new one: each session that may have more to tell begins in it with STARTED. */
+void agent_mirror_again(struct agent *agent);
+
 /* The queue became shorter. */
 void agent_mirror_room(struct agent *agent);
 

@@ -218,6 +218,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->ended);
 	list_init(&agent->orphaned);
 	list_init(&agent->mirror_behind);
+	agent_freeze_init(&agent->freeze);
 	agent_cgroups_init(&agent->cgroups, &agent->poller);
 	raise_files(agent);
 	int error = open_null(agent);

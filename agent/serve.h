@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "agent/cgroup.h"
+#include "agent/freeze.h"
 #include "agent/list.h"
 #include "agent/poller.h"
 #include "agent/spawn.h"
@@ -27,8 +28,18 @@ struct agent_hooks {
 	void (*power)(struct agent *agent, enum agent_power wanted, uint32_t grace_ms);
 	/* No child is left. */
 	void (*childless)(struct agent *agent);
-	/* A host's clock differs by more than AGENT_CLOCK_SLACK_NS. */
+	/* A host's clock differs by more than AGENT_CLOCK_SLACK_NS, or the machine goes on after a freeze. */
 	void (*step_clock)(struct agent *agent, uint64_t realtime_ns);
+	/*
+	 * Frozen, and the control connection was lost: a new one, which the agent takes over. -errno: to be tried
+	 * again. NULL: there is none.
+	 */
+	int (*reconnect)(struct agent *agent);
+	/*
+	 * The machine is another one from now on (struct proto_thaw). 0, or -errno when it would have random numbers
+	 * in common with others.
+	 */
+	int (*renew)(struct agent *agent, const struct proto_thaw *thaw);
 	/* One line, without its newline, about something that was not expected. */
 	void (*log)(struct agent *agent, const char *line);
 };
@@ -54,6 +65,7 @@ struct agent {
 	uint64_t patience_ns; /* CLIENT_PATIENCE_NS, less in tests */
 	uint64_t start_ns;    /* SESSION_START_NS, less in tests */
 
+	struct agent_freeze freeze;
 	bool stopping; /* the guest is: no more programs */
 
 	struct list starting; /* sessions whose program is not known to run yet: nobody else sees these */

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/identity.h"
 #include "agent/serve.h"
 #include "tests/unit/test.h"
 
@@ -37,6 +38,7 @@ struct seen {
 	volatile uint64_t clock_ns;
 	volatile int power; /* 1 + enum agent_power */
 	volatile uint32_t grace_ms;
+	volatile uint8_t seed; /* the first byte of THAW's */
 };
 
 struct agent_process {
@@ -54,8 +56,12 @@ enum agent_process_flags {
 };
 
 /* Of the agents that are started next: */
-static UNUSED uint64_t harness_start_ns;   /* agent.start_ns, 0: as it is */
-static UNUSED const char *harness_cgroups; /* where its cgroups are, NULL: nowhere */
+static UNUSED uint64_t harness_start_ns;              /* agent.start_ns, 0: as it is */
+static UNUSED const char *harness_cgroups;            /* where its cgroups are, NULL: nowhere */
+static UNUSED uint64_t harness_freeze_ns;             /* agent.freeze.limit_ns, 0: as it is */
+static UNUSED struct identity_files harness_identity; /* what THAW changes */
+static UNUSED int harness_renew_error;                /* the random generator takes no seed */
+static UNUSED const struct sockaddr_un *harness_host; /* where it connects anew, NULL: nowhere */
 
 static void seen_power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
 {
@@ -69,11 +75,28 @@ static void seen_clock(struct agent *agent, uint64_t realtime_ns)
 	((struct seen *)agent->owner)->clock_ns = realtime_ns;
 }
 
+static int seen_thaw(struct agent *agent, const struct proto_thaw *thaw)
+{
+	((struct seen *)agent->owner)->seed = thaw->seed[0];
+	return harness_renew_error ? harness_renew_error : identity_renew(&harness_identity, thaw);
+}
+
+static int dial_host(struct agent *agent)
+{
+	(void)agent;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connect(fd, (const struct sockaddr *)harness_host, sizeof(*harness_host)) == 0)
+		return fd;
+	close(fd);
+	return -ECONNREFUSED;
+}
+
 /* Returns the exit status: LeakSanitizer adds its own at exit(). */
 static int be_agent(int listener, int control, struct seen *seen)
 {
-	static const struct agent_hooks hooks = {.power = seen_power, .step_clock = seen_clock};
+	struct agent_hooks hooks = {.power = seen_power, .step_clock = seen_clock, .renew = seen_thaw};
 	struct agent *agent = malloc(sizeof(*agent));
+	hooks.reconnect = harness_host ? dial_host : NULL;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	/* Nothing else, and no gaps: tests count and limit what it has open. */
@@ -87,6 +110,8 @@ static int be_agent(int listener, int control, struct seen *seen)
 		return 99;
 	if (harness_start_ns)
 		agent->start_ns = harness_start_ns;
+	if (harness_freeze_ns)
+		agent->freeze.limit_ns = harness_freeze_ns;
 	if (harness_cgroups && agent_cgroups_use(&agent->cgroups, harness_cgroups))
 		return 97;
 	if (control >= 0)
