@@ -103,6 +103,17 @@ static void put_exec(int fd, struct input *in)
 	put(fd, PROTO_EXEC, &payload, sizeof(payload.exec) + 4 + more);
 }
 
+/* FREEZE, which fails as there are no cgroups here, or THAW, by a host or by who is none. */
+static void put_freeze(int fd, struct input *in)
+{
+	struct proto_thaw thaw = {.flags = in8(in)};
+	in_bytes(in, thaw.hostname, thaw.flags & 2 ? sizeof(thaw.hostname) : 0);
+	if (thaw.flags & 4)
+		put(fd, PROTO_FREEZE, NULL, 0);
+	else
+		put(fd, PROTO_THAW, &thaw, sizeof(thaw));
+}
+
 /* A whole frame of a type that a client may send, and of a length that fits it more often than not. */
 static void put_frame(int fd, struct input *in)
 {
@@ -141,6 +152,13 @@ static void client(struct agent *agent, int *fds, struct input *in)
 	}
 	case 10: recv(*fd, bytes, sizeof(bytes), 0); break;
 	case 11: shutdown(*fd, what / 64 % 3); break;
+	case 12:
+		if (what & 64) {
+			put_freeze(*fd, in);
+			break;
+		}
+		step(agent);
+		break;
 	default: step(agent); break;
 	}
 }

@@ -14,6 +14,15 @@
 
 #define LOG_LIMIT 4096u
 
+static bool awaited; /* a freeze or thaw is to be answered, once */
+
+static void done(void *context, int error)
+{
+	(void)context;
+	MUST(awaited && error <= 0 && error >= -4095);
+	awaited = false;
+}
+
 static void ready(void *context)
 {
 	(void)context;
@@ -59,6 +68,24 @@ static void send_event(int fd, struct input *in)
 	send_frame(fd, PROTO_EVENT, payload, sizeof(event) + len);
 }
 
+/* Only one at a time is accepted, so what is accepted was not awaited before. */
+static void begin(int ret)
+{
+	MUST(ret || !awaited);
+	awaited |= ret == 0;
+}
+
+static void freeze(struct control *control, int fd, unsigned what)
+{
+	struct proto_frozen frozen = {.error = what & 1 ? 16 : 0};
+	switch (what / 2 % 4) {
+	case 0: begin(control_freeze(control, what & 1 ? 1 : 100000, done, NULL)); break;
+	case 1: begin(control_thaw(control, done, NULL)); break;
+	case 2: send_frame(fd, PROTO_FROZEN, &frozen, sizeof(frozen)); break;
+	default: send_frame(fd, PROTO_THAWED, NULL, 0); break;
+	}
+}
+
 static void agent(struct control *control, int fd, struct input *in)
 {
 	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION};
@@ -73,7 +100,12 @@ static void agent(struct control *control, int fd, struct input *in)
 		send(fd, piece, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		break;
 	}
-	case 4: control_poweroff(control, 1000); break;
+	case 4:
+		if (what & 8)
+			freeze(control, fd, what >> 4);
+		else
+			control_poweroff(control, 1000);
+		break;
 	case 5: shutdown(fd, what / 8 % 3); break;
 	default: loop_step(the_loop(), 0); break;
 	}
@@ -93,7 +125,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unlink(address.sun_path);
 	logfile_init(&log, AT_FDCWD, path, LOG_LIMIT);
 	MUST(logfile_create(&log, &err) == 0);
-	struct control_events events = {.ready = ready, .event = event, .context = &log};
+	static const struct proto_thaw clone = {.hostname = "clone"};
+	struct control_events events = {
+	        .ready = ready, .event = event, .context = &log, .clone = size % 4 ? NULL : &clone};
+	awaited = false;
 	MUST(control_create(&control, address.sun_path, &events, the_loop(), NULL, &err) == 0);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	MUST(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);

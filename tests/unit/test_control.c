@@ -14,6 +14,17 @@ static struct control *control;
 static char path[64];
 static int ready_count;
 static uint64_t event_bytes;
+static const struct proto_thaw *restored; /* of the control that is created next */
+
+/* What the last freeze or thaw came to; 1: nothing yet. */
+static int outcome;
+
+static void on_done(void *context, int error)
+{
+	CHECK_EQ(outcome, 1);
+	outcome = error;
+	*(int *)context += 1;
+}
 
 static void on_ready(void *context)
 {
@@ -30,7 +41,7 @@ static void on_event(void *context, uint64_t session, uint64_t ns, uint8_t type,
 /* A VMM's side, and an agent that is connected to it (-1: not). */
 static int set_up(void)
 {
-	struct control_events events = {.ready = on_ready, .event = on_event};
+	struct control_events events = {.ready = on_ready, .event = on_event, .clone = restored};
 	struct err err = {0};
 	ready_count = 0;
 	event_bytes = 0;
@@ -57,7 +68,8 @@ static size_t put_frame(uint8_t *to, uint8_t type, const void *payload, uint32_t
 {
 	struct proto_frame frame = {.length = len, .type = type};
 	memcpy(to, &frame, sizeof(frame));
-	memcpy(to + sizeof(frame), payload, len);
+	if (len)
+		memcpy(to + sizeof(frame), payload, len);
 	return sizeof(frame) + len;
 }
 
@@ -184,7 +196,237 @@ static void nothing_sent_is_left_at_the_end(void)
 	CHECK_EQ(event_bytes, 15);
 }
 
+/* ---- Freezing ---- */
+
+static int calls;
+
+static int begin_freeze(uint32_t timeout_ms)
+{
+	outcome = 1;
+	return control_freeze(control, timeout_ms, on_done, &calls);
+}
+
+static int begin_thaw(void)
+{
+	outcome = 1;
+	return control_thaw(control, on_done, &calls);
+}
+
+static void send_to_monitor(int fd, uint8_t type, const void *payload, uint32_t len)
+{
+	uint8_t bytes[256];
+	size_t n = put_frame(bytes, type, payload, len);
+	CHECK_EQ(send(fd, bytes, n, MSG_NOSIGNAL), n);
+}
+
+static void send_frozen(int fd, uint32_t error)
+{
+	struct proto_frozen frozen = {.error = error};
+	send_to_monitor(fd, PROTO_FROZEN, &frozen, sizeof(frozen));
+}
+
+/* The next frame that the monitor has sent is of this type. */
+static bool got(int fd, uint8_t type, void *payload, size_t size)
+{
+	uint8_t bytes[256];
+	struct proto_frame frame;
+	if (recv(fd, &frame, sizeof(frame), MSG_DONTWAIT) != sizeof(frame) || frame.length > sizeof(bytes) ||
+	        (frame.length && recv(fd, bytes, frame.length, MSG_DONTWAIT) != (ssize_t)frame.length))
+		return false;
+	if (payload && frame.length == size)
+		memcpy(payload, bytes, size);
+	return frame.type == type && (!payload || frame.length == size);
+}
+
+static bool got_nothing(int fd)
+{
+	char byte;
+	return recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN;
+}
+
+static uint64_t realtime_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* An agent whose conversation is at the point where the guest is ready. */
+static int set_up_ready(void)
+{
+	int fd = set_up();
+	if (fd < 0)
+		return -1;
+	calls = 0;
+	send_hello(fd, PROTO_VERSION);
+	steps(4);
+	CHECK_EQ(ready_count, 1);
+	CHECK(got(fd, PROTO_HELLO, NULL, 0));
+	return fd;
+}
+
+static void a_guest_freezes_and_thaws(void)
+{
+	struct proto_thaw thaw;
+	int fd = set_up();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_freeze(1000), -ENOTCONN);
+	tear_down(fd);
+	fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_thaw(), -EINVAL);
+	for (int i = 1; i <= 3; i++) {
+		CHECK_EQ(begin_freeze(100000), 0);
+		CHECK(got(fd, PROTO_FREEZE, NULL, 0));
+		CHECK_EQ(begin_freeze(100000), -EBUSY);
+		CHECK_EQ(begin_thaw(), -EBUSY);
+		send_frozen(fd, 0);
+		steps(3);
+		CHECK_EQ(outcome, 0);
+		CHECK_EQ(begin_freeze(100000), -EBUSY);
+		uint64_t before_ns = realtime_ns();
+		CHECK_EQ(begin_thaw(), 0);
+		CHECK(got(fd, PROTO_THAW, &thaw, sizeof(thaw)));
+		CHECK_EQ(thaw.flags, 0);
+		CHECK(thaw.realtime_ns >= before_ns && thaw.realtime_ns <= realtime_ns());
+		CHECK_EQ(outcome, 1);
+		send_to_monitor(fd, PROTO_THAWED, NULL, 0);
+		steps(2);
+		CHECK_EQ(outcome, 0);
+		CHECK_EQ(calls, 2 * i);
+	}
+	CHECK_EQ(ready_count, 1);
+	CHECK(got_nothing(fd));
+	tear_down(fd);
+}
+
+static void a_freeze_that_fails(void)
+{
+	int fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_freeze(100000), 0);
+	send_frozen(fd, EBUSY);
+	steps(3);
+	CHECK_EQ(outcome, -EBUSY);
+	CHECK_EQ(begin_thaw(), -EINVAL);
+	CHECK_EQ(begin_freeze(100000), 0);
+	shutdown(fd, SHUT_WR);
+	steps(3);
+	CHECK_EQ(outcome, -ECONNRESET);
+	CHECK_EQ(begin_freeze(100000), -ENOTCONN);
+	CHECK_EQ(calls, 2);
+	tear_down(fd);
+}
+
+/* Nobody waits for it any more, but the guest must not stay frozen. */
+static void a_late_freeze_is_undone(void)
+{
+	int fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_freeze(1), 0);
+	CHECK(got(fd, PROTO_FREEZE, NULL, 0));
+	while (outcome == 1 && loop_step(loop, 1000) >= 0)
+		;
+	CHECK_EQ(outcome, -ETIMEDOUT);
+	CHECK_EQ(begin_freeze(1), -EBUSY);
+	CHECK_EQ(begin_thaw(), -EBUSY);
+	CHECK(got_nothing(fd));
+	send_frozen(fd, 0);
+	steps(3);
+	CHECK(got(fd, PROTO_THAW, NULL, 0));
+	CHECK_EQ(begin_freeze(1), -EBUSY);
+	send_to_monitor(fd, PROTO_THAWED, NULL, 0);
+	steps(2);
+	CHECK_EQ(calls, 1);
+	CHECK_EQ(begin_freeze(100000), 0);
+	tear_down(fd);
+	CHECK_EQ(outcome, 1); /* whoever destroys it knows */
+}
+
+static void poweroff_comes_first(void)
+{
+	int fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_freeze(100000), 0);
+	CHECK_EQ(control_poweroff(control, 0), 0);
+	CHECK_EQ(outcome, -ECANCELED);
+	send_frozen(fd, 0);
+	steps(3);
+	CHECK(got(fd, PROTO_FREEZE, NULL, 0));
+	CHECK(got(fd, PROTO_POWEROFF, NULL, 0));
+	CHECK(got_nothing(fd)); /* it has thawed by itself */
+	tear_down(fd);
+	fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_freeze(100000), 0);
+	send_frozen(fd, 0);
+	steps(3);
+	CHECK_EQ(outcome, 0);
+	CHECK_EQ(control_poweroff(control, 0), 0);
+	CHECK_EQ(begin_thaw(), -EINVAL);
+	tear_down(fd);
+}
+
+/* A restored machine is ready when its programs run, as another machine. */
+static void a_clone_is_thawed_first(void)
+{
+	struct proto_thaw wanted = {.seed = {1, 2, 3}, .generation = {4, 5}, .hostname = "clone"}, thaw = {0};
+	uint8_t event[sizeof(struct proto_event) + 5] = {0};
+	restored = &wanted;
+	int fd = set_up();
+	restored = NULL;
+	memset(&wanted, 0, sizeof(wanted));
+	REQUIRE(fd >= 0);
+	uint64_t before_ns = realtime_ns();
+	send_hello(fd, PROTO_VERSION);
+	steps(4);
+	CHECK(got(fd, PROTO_HELLO, NULL, 0));
+	CHECK(got(fd, PROTO_THAW, &thaw, sizeof(thaw)));
+	CHECK_EQ(thaw.flags, PROTO_THAW_CLONE);
+	CHECK(thaw.realtime_ns >= before_ns && thaw.realtime_ns <= realtime_ns());
+	CHECK(thaw.seed[2] == 3 && thaw.generation[1] == 5);
+	CHECK_STR(thaw.hostname, "clone");
+	CHECK_EQ(ready_count, 0);
+	CHECK_EQ(control_poweroff(control, 0), -ENOTCONN);
+	CHECK_EQ(begin_freeze(100000), -ENOTCONN);
+	send_to_monitor(fd, PROTO_THAWED, NULL, 0);
+	send_to_monitor(fd, PROTO_EVENT, event, sizeof(event));
+	steps(3);
+	CHECK_EQ(ready_count, 1);
+	CHECK_EQ(event_bytes, 5);
+	CHECK_EQ(begin_freeze(100000), 0);
+	tear_down(fd);
+}
+
+/* Answers to nothing, and errors that are none. */
+static void answers_that_were_not_asked_for(void)
+{
+	for (int lie = 0; lie < 4; lie++) {
+		int fd = set_up_ready();
+		REQUIRE(fd >= 0);
+		if (lie >= 2)
+			CHECK_EQ(begin_freeze(100000), 0);
+		if (lie == 0)
+			send_frozen(fd, 0);
+		else if (lie == 1 || lie == 2)
+			send_to_monitor(fd, PROTO_THAWED, NULL, 0);
+		else
+			send_frozen(fd, UINT32_MAX);
+		steps(3);
+		char bytes[64];
+		while (recv(fd, bytes, sizeof(bytes), 0) > 0)
+			;
+		CHECK_EQ(begin_freeze(100000), -ENOTCONN);
+		CHECK_EQ(calls, lie >= 2);
+		tear_down(fd);
+	}
+}
+
 TEST_MAIN("control", {"a_hello_is_readiness_and_poweroff_follows", a_hello_is_readiness_and_poweroff_follows},
         {"who_breaks_the_rules_is_dropped", who_breaks_the_rules_is_dropped},
         {"a_flood_is_taken_at_a_bounded_rate", a_flood_is_taken_at_a_bounded_rate},
-        {"nothing_sent_is_left_at_the_end", nothing_sent_is_left_at_the_end})
+        {"nothing_sent_is_left_at_the_end", nothing_sent_is_left_at_the_end},
+        {"a_guest_freezes_and_thaws", a_guest_freezes_and_thaws}, {"a_freeze_that_fails", a_freeze_that_fails},
+        {"a_late_freeze_is_undone", a_late_freeze_is_undone}, {"poweroff_comes_first", poweroff_comes_first},
+        {"a_clone_is_thawed_first", a_clone_is_thawed_first},
+        {"answers_that_were_not_asked_for", answers_that_were_not_asked_for})

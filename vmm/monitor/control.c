@@ -20,7 +20,17 @@
 /* Until the next try when descriptors or memory have run out. */
 #define ACCEPT_PAUSE_NS 500000000
 
+#define ERRNO_MAX 4095u
+
 #define BUFFER_SIZE (sizeof(struct proto_frame) + PROTO_EVENT_MAX)
+
+/* Of the machine, as the frames sent and received say. */
+enum phase {
+	RUNNING,
+	FREEZING, /* FREEZE was sent; without `done`, it was given up, but its answer comes nevertheless */
+	FROZEN,
+	THAWING, /* THAW was sent */
+};
 
 struct control {
 	struct loop *loop;
@@ -28,18 +38,32 @@ struct control {
 	struct control_events events;
 	struct sockaddr_un addr;
 	int listen_fd;
-	int fd; /* the agent's connection; -1: none */
+	int fd;       /* the agent's connection; -1: none */
+	bool greeted; /* HELLO has come */
 	bool ready;
-	bool ending;                        /* the guest was asked to power off */
-	bool closing;                       /* no operation may start */
-	bool accepting, receiving, pausing; /* the operation is in flight */
-	struct loop_op accept_op, receive_op, pause_op;
-	struct __kernel_timespec pause;
-	int64_t allowance; /* bytes that may be read now */
+	bool ending;                                /* the guest was asked to power off */
+	bool closing;                               /* no operation may start */
+	bool accepting, receiving, pausing, timing; /* the operation is in flight */
+	struct loop_op accept_op, receive_op, pause_op, time_op;
+	struct __kernel_timespec pause, time;
+	enum phase phase;
+	control_done *done; /* to be called when the phase ends, or NULL */
+	void *done_context;
+	bool restored;
+	struct proto_thaw clone; /* if it is */
+	int64_t allowance;       /* bytes that may be read now */
 	uint64_t refilled_ns;
 	size_t used;
 	uint8_t buffer[BUFFER_SIZE];
 };
+
+static void finish(struct control *c, int error)
+{
+	control_done *done = c->done;
+	c->done = NULL;
+	if (done)
+		done(c->done_context, error);
+}
 
 static void give_up(struct control *c, const char *why)
 {
@@ -47,28 +71,81 @@ static void give_up(struct control *c, const char *why)
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
+	c->phase = RUNNING;
+	finish(c, -ECONNRESET);
+}
+
+static uint64_t realtime_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static int send_frame(struct control *c, enum proto_type type, const void *payload, uint32_t len)
 {
-	uint8_t bytes[sizeof(struct proto_frame) + sizeof(struct proto_hello)];
+	uint8_t bytes[sizeof(struct proto_frame) + sizeof(struct proto_thaw)];
 	struct proto_frame frame = proto_frame(type, len);
 	size_t total = sizeof(frame) + len;
 	memcpy(bytes, &frame, sizeof(frame));
-	memcpy(bytes + sizeof(frame), payload, len);
+	if (len)
+		memcpy(bytes + sizeof(frame), payload, len);
 	/* A few dozen bytes in the life of a connection: if they do not fit, the agent does not read. */
 	ssize_t n = send(c->fd, bytes, total, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return n == (ssize_t)total ? 0 : -ENOTCONN;
 }
 
+/* thaw: for a clone; else only the clock has to be told. */
+static int send_thaw(struct control *c, struct proto_thaw thaw)
+{
+	thaw.realtime_ns = realtime_ns();
+	int ret = send_frame(c, PROTO_THAW, &thaw, sizeof(thaw));
+	if (ret == 0)
+		c->phase = THAWING;
+	return ret;
+}
+
 static int handle_hello(struct control *c, const uint8_t *payload)
 {
 	struct proto_hello hello;
-	if (c->ready)
+	if (c->greeted)
 		return -EPROTO;
 	memcpy(&hello, payload, sizeof(hello));
 	if (hello.magic != PROTO_MAGIC || hello.version != PROTO_VERSION)
 		return -EPROTO;
+	c->greeted = true;
+	if (c->restored)
+		return send_thaw(c, c->clone);
+	c->ready = true;
+	c->events.ready(c->events.context);
+	return 0;
+}
+
+static int handle_frozen(struct control *c, const uint8_t *payload)
+{
+	struct proto_frozen frozen;
+	memcpy(&frozen, payload, sizeof(frozen));
+	if (c->phase != FREEZING || frozen.error > ERRNO_MAX)
+		return -EPROTO;
+	c->phase = frozen.error || c->ending ? RUNNING : FROZEN;
+	/* Too late: nobody else would thaw it. */
+	if (c->phase == FROZEN && !c->done)
+		return send_thaw(c, (struct proto_thaw){0});
+	if (c->timing)
+		loop_cancel(c->loop, &c->time_op);
+	finish(c, -(int)frozen.error);
+	return 0;
+}
+
+static int handle_thawed(struct control *c)
+{
+	if (c->phase != THAWING)
+		return -EPROTO;
+	c->phase = RUNNING;
+	if (c->ready) {
+		finish(c, 0);
+		return 0;
+	}
 	c->ready = true;
 	c->events.ready(c->events.context);
 	return 0;
@@ -77,7 +154,7 @@ static int handle_hello(struct control *c, const uint8_t *payload)
 static int handle_event(struct control *c, const uint8_t *payload, size_t len)
 {
 	struct proto_event event;
-	if (!c->ready)
+	if (!c->greeted)
 		return -EPROTO;
 	memcpy(&event, payload, sizeof(event));
 	c->events.event(c->events.context, event.session, event.realtime_ns, event.type, payload + sizeof(event),
@@ -90,6 +167,8 @@ static int handle_frame(struct control *c, uint8_t type, const uint8_t *payload,
 	switch (type) {
 	case PROTO_HELLO: return handle_hello(c, payload);
 	case PROTO_EVENT: return handle_event(c, payload, len);
+	case PROTO_FROZEN: return handle_frozen(c, payload);
+	case PROTO_THAWED: return handle_thawed(c);
 	case PROTO_DONE: return 0; /* the answer to POWEROFF */
 	default: return -EPROTO;
 	}
@@ -143,7 +222,8 @@ static void receive_in_turn(struct control *c)
 	if (c->allowance > CONTROL_BURST)
 		c->allowance = CONTROL_BURST;
 	c->refilled_ns = now;
-	if (c->allowance > 0 || c->ending) {
+	/* FROZEN comes after all that waits, and programs wait for it. */
+	if (c->allowance > 0 || c->ending || c->phase == FREEZING) {
 		receive(c);
 		return;
 	}
@@ -212,15 +292,20 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 	/* The agent connects once: no one else may. */
 	close(c->listen_fd);
 	c->listen_fd = -1;
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	struct proto_hello hello = {.magic = PROTO_MAGIC,
-	        .version = PROTO_VERSION,
-	        .realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
+	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION, .realtime_ns = realtime_ns()};
 	if (send_frame(c, PROTO_HELLO, &hello, sizeof(hello)) < 0)
 		give_up(c, "the guest does not read");
 	else
 		receive_in_turn(c);
+}
+
+static void timed(struct loop_op *op, int res, uint32_t flags)
+{
+	struct control *c = container_of(op, struct control, time_op);
+	(void)flags;
+	c->timing = false;
+	if (res == -ETIME && !c->closing && c->phase == FREEZING)
+		finish(c, -ETIMEDOUT);
 }
 
 int control_create(struct control **out, const char *path, const struct control_events *events, struct loop *loop,
@@ -232,10 +317,17 @@ int control_create(struct control **out, const char *path, const struct control_
 	c->loop = loop;
 	c->log = log;
 	c->events = *events;
+	c->events.clone = NULL;
+	if (events->clone) {
+		c->restored = true;
+		c->clone = *events->clone;
+		c->clone.flags |= PROTO_THAW_CLONE;
+	}
 	c->fd = -1;
 	c->accept_op.done = accepted;
 	c->receive_op.done = received;
 	c->pause_op.done = paused;
+	c->time_op.done = timed;
 	c->allowance = CONTROL_BURST;
 	c->refilled_ns = loop_now_ns();
 	c->addr.sun_family = AF_UNIX;
@@ -265,7 +357,46 @@ int control_poweroff(struct control *c, uint32_t grace_ms)
 		return -ENOTCONN;
 	c->ending = true; /* the log gets the rest soon or never */
 	struct proto_poweroff request = {.grace_ms = grace_ms};
-	return send_frame(c, PROTO_POWEROFF, &request, sizeof(request));
+	int ret = send_frame(c, PROTO_POWEROFF, &request, sizeof(request));
+	/* It thaws a frozen guest. */
+	if (c->phase == FROZEN)
+		c->phase = RUNNING;
+	if (c->phase == FREEZING)
+		finish(c, -ECANCELED);
+	return ret;
+}
+
+int control_freeze(struct control *c, uint32_t timeout_ms, control_done *done, void *context)
+{
+	if (c->fd < 0 || !c->ready)
+		return -ENOTCONN;
+	if (c->phase != RUNNING || c->timing)
+		return -EBUSY;
+	if (send_frame(c, PROTO_FREEZE, NULL, 0) < 0)
+		return -ENOTCONN;
+	c->phase = FREEZING;
+	c->done = done;
+	c->done_context = context;
+	c->time = (struct __kernel_timespec){.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000};
+	struct io_uring_sqe *sqe = loop_sqe(c->loop);
+	io_uring_prep_timeout(sqe, &c->time, 0, 0);
+	loop_start(c->loop, sqe, &c->time_op);
+	c->timing = true;
+	return 0;
+}
+
+int control_thaw(struct control *c, control_done *done, void *context)
+{
+	if (c->fd < 0)
+		return -ENOTCONN;
+	if (c->phase != FROZEN)
+		return c->phase == RUNNING ? -EINVAL : -EBUSY;
+	int ret = send_thaw(c, (struct proto_thaw){0});
+	if (ret < 0)
+		return ret;
+	c->done = done;
+	c->done_context = context;
+	return 0;
 }
 
 /* Handles what the guest sent before it ended, unless it was never ready. */
@@ -285,6 +416,7 @@ void control_destroy(struct control *c)
 	if (!c)
 		return;
 	c->closing = true;
+	c->done = NULL;
 	/* The kernel writes into this object until the operations are over. */
 	if (c->accepting)
 		loop_cancel(c->loop, &c->accept_op);
@@ -292,8 +424,10 @@ void control_destroy(struct control *c)
 		loop_cancel(c->loop, &c->receive_op);
 	if (c->pausing)
 		loop_cancel(c->loop, &c->pause_op);
+	if (c->timing)
+		loop_cancel(c->loop, &c->time_op);
 	bool drained = true;
-	while (drained && (c->accepting || c->receiving || c->pausing))
+	while (drained && (c->accepting || c->receiving || c->pausing || c->timing))
 		drained = loop_step(c->loop, -1) >= 0;
 	drain(c);
 	if (c->listen_fd >= 0)
