@@ -8,13 +8,15 @@
  * records its reason and stops the loop.
  */
 #include <errno.h>
-#include <poll.h>
+#include <limits.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,19 +26,23 @@
 
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/execlog.h"
+#include "vmm/monitor/last_words.h"
 #include "vmm/monitor/logfile.h"
 #include "vmm/monitor/machine.h"
+#include "vmm/monitor/manage.h"
+#include "vmm/monitor/owner.h"
 #include "vmm/monitor/sandbox_dir.h"
 #include "vmm/monitor/sigbus.h"
 #include "vmm/shared/container_of.h"
 #include "vmm/shared/description.h"
 #include "vmm/shared/end.h"
+#include "vmm/shared/proto.h"
 #include "vmm/shared/sandbox_files.h"
 
 #define CONSOLE_LOG_MAX (1u << 20)
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
-#define LAST_WORDS_MAX 512u
+#define TEMPLATE_ENTRIES 16u
 
 enum { EXIT_SET_UP = 125 };
 
@@ -48,6 +54,8 @@ struct vmm {
 	struct logfile vmm_log, console_log, exec_log;
 	struct control *control;
 	struct machine *machine;
+	struct manage *manage;
+	struct snapshot_origin origin; /* of a restored machine, or a clone */
 	struct trace trace;
 	bool ready; /* atomic: set on the loop's thread, read on those of vCPUs */
 	bool stop_asked;
@@ -56,16 +64,14 @@ struct vmm {
 	bool ended;
 	enum wisp_end end;
 	char end_text[256];
-	char last_words[LAST_WORDS_MAX]; /* what the guest printed last; guarded by end_lock */
+	struct last_words last_words;
 
 	uint64_t begun_ns; /* CLOCK_MONOTONIC */
 	int signal_fd;
-	sigset_t signals;
 	struct signalfd_siginfo signal;
-	char owner_byte;
+	struct owner owner;
 	struct __kernel_timespec timer_ts;
-	int owner_pidfd;
-	struct loop_op signal_op, owner_op, owner_exit_op, timer_op;
+	struct loop_op signal_op, timer_op;
 };
 
 static bool has(const struct vmm *v, enum description_flags flag)
@@ -119,45 +125,12 @@ static void finish(struct vmm *v, enum wisp_end end, const char *text)
 
 /* --- the machine's callbacks --- */
 
-static void keep_last_words(struct vmm *v, const char *data, size_t len)
-{
-	size_t room = sizeof(v->last_words) - 1;
-	if (__atomic_load_n(&v->ready, __ATOMIC_RELAXED))
-		return;
-	if (len > room) {
-		data += len - room;
-		len = room;
-	}
-	pthread_mutex_lock(&v->end_lock);
-	size_t used = strlen(v->last_words), keep = used + len > room ? room - len : used;
-	memmove(v->last_words, v->last_words + used - keep, keep);
-	for (size_t i = 0; i < len; i++)
-		v->last_words[keep + i] = data[i] ? data[i] : '?';
-	v->last_words[keep + len] = '\0';
-	pthread_mutex_unlock(&v->end_lock);
-}
-
-/* The last line that the guest printed before it was ready, for the message about a boot that failed. */
-static const char *last_line(struct vmm *v)
-{
-	char *text = v->last_words;
-	size_t length = strlen(text);
-	while (length > 0 && strchr("\r\n ", text[length - 1]))
-		text[--length] = '\0';
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] == '\r')
-			text[i] = '\n';
-	}
-	const char *newline = strrchr(text, '\n'), *line = newline ? newline + 1 : text;
-	const char *stamp = *line == '[' ? strstr(line, "] ") : NULL; /* the kernel's time */
-	return stamp ? stamp + 2 : line;
-}
-
 static void on_console(void *context, const void *data, size_t len)
 {
 	struct vmm *v = context;
 	logfile_write(&v->console_log, data, len);
-	keep_last_words(v, data, len);
+	if (!__atomic_load_n(&v->ready, __ATOMIC_RELAXED))
+		last_words_keep(&v->last_words, data, len);
 	if (has(v, DESCRIPTION_ECHO))
 		(void)!write(STDERR_FILENO, data, len);
 }
@@ -167,6 +140,11 @@ static void on_machine_end(void *context, enum wisp_end end, const char *text)
 	finish(context, end, text);
 }
 
+static void write_ready(struct vmm *v)
+{
+	sandbox_files_write_state(v->fds.dir, has(v, DESCRIPTION_TEMPLATE) ? "template" : "ready");
+}
+
 static void on_ready(void *context)
 {
 	struct vmm *v = context;
@@ -174,7 +152,7 @@ static void on_ready(void *context)
 	loop_cancel(v->loop, &v->timer_op);
 	log_progress(v, "the guest is ready");
 	trace_mark(&v->trace, "ready");
-	sandbox_files_write_state(v->fds.dir, "ready");
+	write_ready(v);
 	say("ready");
 }
 
@@ -183,6 +161,21 @@ static void on_event(
 {
 	struct vmm *v = context;
 	execlog_write(&v->exec_log, session, realtime_ns, type, payload, len);
+}
+
+static void on_paused(void *context, bool paused)
+{
+	struct vmm *v = context;
+	log_progress(v, paused ? "the sandbox is paused" : "the sandbox goes on");
+	if (paused)
+		sandbox_files_write_state(v->fds.dir, "paused");
+	else
+		write_ready(v);
+}
+
+static void on_saved(void *context, const char *text)
+{
+	finish(context, WISP_END_POWEROFF, text);
 }
 
 /* --- signals, the owner, time --- */
@@ -244,6 +237,8 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 		read_signal(v);
 		return;
 	}
+	/* Paused, it could not stop in order. */
+	manage_resume(v->manage);
 	/* The library says for how long it will wait; kill(1) does not. */
 	uint32_t grace_ms = v->signal.ssi_code == SI_QUEUE && v->signal.ssi_int > 0 ? (uint32_t)v->signal.ssi_int : 0;
 	if (v->stop_asked || !v->ready || control_poweroff(v->control, grace_ms) < 0) {
@@ -254,63 +249,28 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 	read_signal(v);
 }
 
-static void watch_owner(struct vmm *v)
+static void on_owner_gone(void *context)
 {
-	struct io_uring_sqe *sqe = loop_sqe(v->loop);
-	io_uring_prep_recv(sqe, DESCRIPTION_SOCKET_FD, &v->owner_byte, 1, 0);
-	loop_start(v->loop, sqe, &v->owner_op);
-}
-
-static void end_without_owner(struct vmm *v)
-{
+	struct vmm *v = context;
 	if (!has(v, DESCRIPTION_DETACH) || !v->ready)
 		finish(v, WISP_END_KILLED, "the program that started it is gone");
 }
 
-static void on_owner_exit(struct loop_op *op, int res, uint32_t flags)
+static void on_owner_lost(void *context, int res)
 {
-	struct vmm *v = container_of(op, struct vmm, owner_exit_op);
-	(void)flags;
-	if (res < 0)
-		finish_blind(v, "the program that started the sandbox", res);
-	else
-		end_without_owner(v);
+	finish_blind(context, "the program that started the sandbox", res);
 }
 
-/* A process that the owner forked holds the socket open too, so the socket does not tell all of its ends. */
-static int watch_owner_exit(struct vmm *v, struct err *err)
+static int watch_owner(struct vmm *v, struct err *err)
 {
-	struct ucred owner;
-	socklen_t size = sizeof(owner);
-	v->owner_pidfd = -1;
-	if (has(v, DESCRIPTION_DETACH))
-		return 0;
-	if (getsockopt(DESCRIPTION_SOCKET_FD, SOL_SOCKET, SO_PEERCRED, &owner, &size) < 0)
-		return err_set(err, errno, "cannot tell who started the sandbox: %s", strerror(errno));
-	v->owner_pidfd = (int)syscall(SYS_pidfd_open, owner.pid, 0);
-	/* As long as it is our parent, its pid is not another's. */
-	if (getppid() != owner.pid)
-		return err_set(err, ESRCH, "the program that started it is gone");
-	if (v->owner_pidfd < 0)
-		return err_set(err, errno, "cannot watch the program that started it: %s", strerror(errno));
-	v->owner_exit_op.done = on_owner_exit;
-	struct io_uring_sqe *sqe = loop_sqe(v->loop);
-	io_uring_prep_poll_add(sqe, v->owner_pidfd, POLLIN);
-	loop_start(v->loop, sqe, &v->owner_exit_op);
-	return 0;
-}
-
-static void on_owner(struct loop_op *op, int res, uint32_t flags)
-{
-	struct vmm *v = container_of(op, struct vmm, owner_op);
-	(void)flags;
-	/* ECONNRESET: it is gone, and has not read everything. */
-	if (res > 0)
-		watch_owner(v);
-	else if (res < 0 && res != -ECONNRESET)
-		finish_blind(v, "the program that started the sandbox", res);
-	else
-		end_without_owner(v);
+	v->owner = (struct owner){.loop = v->loop,
+	        .socket = DESCRIPTION_SOCKET_FD,
+	        .by_pid = !has(v, DESCRIPTION_DETACH),
+	        .is_parent = !has(v, DESCRIPTION_FORK),
+	        .gone = on_owner_gone,
+	        .failed = on_owner_lost,
+	        .context = v};
+	return owner_watch(&v->owner, err);
 }
 
 /* --- life --- */
@@ -331,48 +291,101 @@ static int create_logs(struct vmm *v, struct err *err)
 	return ret < 0 ? ret : logfile_create(&v->exec_log, err);
 }
 
-/* From here on they wait for the loop. */
-static void block_signals(struct vmm *v)
+static sigset_t awaited_signals(void)
 {
-	sigemptyset(&v->signals);
-	sigaddset(&v->signals, SIGTERM);
-	sigaddset(&v->signals, SIGINT);
-	sigaddset(&v->signals, SIGHUP);
-	sigaddset(&v->signals, SIGUSR1);
-	sigprocmask(SIG_BLOCK, &v->signals, NULL);
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	return set;
+}
+
+/* From here on they wait for the loop. */
+static void block_signals(void)
+{
+	sigset_t set = awaited_signals();
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* clones are reaped by the kernel */
 }
 
 /* Everything the loop listens to besides the devices. */
 static int start_watching(struct vmm *v, struct err *err)
 {
-	v->signal_fd = signalfd(-1, &v->signals, SFD_CLOEXEC);
+	sigset_t set = awaited_signals();
+	v->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
 	if (v->signal_fd < 0)
 		return err_set(err, errno, "cannot create a signalfd: %s", strerror(errno));
 	v->signal_op.done = on_signal;
 	read_signal(v);
-	v->owner_op.done = on_owner;
-	watch_owner(v);
 	v->timer_op.done = on_boot_timeout;
 	if (v->description.boot_timeout_ms > 0)
 		start_timer(v, v->description.boot_timeout_ms);
-	return watch_owner_exit(v, err);
+	return watch_owner(v, err);
+}
+
+/* What the agent needs to make a machine of its own of a clone. */
+static int make_identity(const struct vmm *v, struct proto_thaw *thaw, struct err *err)
+{
+	*thaw = (struct proto_thaw){.flags = PROTO_THAW_CLONE};
+	if (getrandom(thaw->seed, sizeof(thaw->seed), 0) != sizeof(thaw->seed) ||
+	        getrandom(thaw->generation, sizeof(thaw->generation), 0) != sizeof(thaw->generation))
+		return err_set(err, errno, "the host has no random numbers for the clone: %s", strerror(errno));
+	description_set(thaw->hostname, sizeof(thaw->hostname), v->description.hostname);
+	return 0;
+}
+
+static int start_control(struct vmm *v, struct err *err)
+{
+	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
+	struct proto_thaw thaw;
+	if (v->origin.state) {
+		int ret = make_identity(v, &thaw, err);
+		if (ret < 0)
+			return ret;
+		events.clone = &thaw;
+	}
+	return control_create(&v->control, SANDBOX_FILES_AGENT, &events, v->loop, &v->log, err);
+}
+
+static int fork_clone(void *context, int fd, struct snapshot_origin *origin, struct err *err);
+
+static int start_managing(struct vmm *v, struct err *err)
+{
+	struct manage_options options = {.path = SANDBOX_FILES_MONITOR,
+	        .loop = v->loop,
+	        .log = &v->log,
+	        .machine = v->machine,
+	        .control = v->control,
+	        .origin = has(v, DESCRIPTION_TEMPLATE) ? &v->origin : NULL,
+	        .paused = on_paused,
+	        .stop = on_saved,
+	        .fork = fork_clone,
+	        .context = v};
+	return manage_create(&v->manage, &options, err);
 }
 
 /* Set up everything that the guest does not need to start. Runs in parallel with its first steps. */
 static int on_begun(void *context, struct err *err)
 {
 	struct vmm *v = context;
-	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
-	close(v->fds.kernel);
+	if (v->fds.kernel >= 0)
+		close(v->fds.kernel);
 	v->fds.kernel = -1;
 	int ret = start_watching(v, err);
 	if (ret == 0)
 		ret = create_logs(v, err);
-	if (ret == 0 && !has(v, DESCRIPTION_BARE))
-		ret = control_create(&v->control, SANDBOX_FILES_AGENT, &events, v->loop, &v->log, err);
+	if (ret == 0 && !has(v, DESCRIPTION_BARE) && !has(v, DESCRIPTION_TEMPLATE))
+		ret = start_control(v, err);
+	if (ret == 0)
+		ret = start_managing(v, err);
 	if (ret == 0)
 		log_progress(v, "the guest runs");
+	/* Nobody else will say so. */
+	if (ret == 0 && v->origin.state && !v->control)
+		on_ready(v);
 	return ret;
 }
 
@@ -399,6 +412,7 @@ static int create_machine(struct vmm *v, struct err *err)
 {
 	struct machine_options options = {.description = &v->description,
 	        .fds = &v->fds,
+	        .origin = v->origin.state ? &v->origin : NULL,
 	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : SANDBOX_FILES_VSOCK,
 	        .console = on_console,
 	        .begun = on_begun,
@@ -411,25 +425,66 @@ static int create_machine(struct vmm *v, struct err *err)
 	return ret < 0 ? ret : machine_create(&v->machine, &options, err);
 }
 
+/* A template runs nothing: the loop serves those who fork it. */
+static int run_template(struct vmm *v, struct err *err)
+{
+	int ret = loop_create(&v->loop, err);
+	if (ret == 0)
+		ret = loop_open(v->loop, TEMPLATE_ENTRIES, err);
+	if (ret == 0)
+		ret = on_begun(v, err);
+	if (ret == 0 && (ret = loop_run(v->loop)) < 0)
+		err_set(err, -ret, "the event loop failed: %s", strerror(-ret));
+	return ret;
+}
+
+/* A clone writes to its source's log until then. */
+static int take_over_log(struct vmm *v, struct err *err)
+{
+	int fd =
+	        openat(v->fds.dir, SANDBOX_FILES_VMM_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_set(err, errno, "cannot create %s: %s", SANDBOX_FILES_VMM_LOG, strerror(errno));
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+	return 0;
+}
+
+static int restore(struct vmm *v, struct err *err)
+{
+	int ret = snapshot_read(
+	        v->fds.snapshot, &v->description.layout, (uint64_t)v->description.memory_mib << 20, &v->origin, err);
+	close(v->fds.snapshot);
+	v->fds.snapshot = -1;
+	return ret;
+}
+
 /* Everything that fails from here on is one end: reported, logged, cleaned up. */
 static int run(struct vmm *v, struct err *err)
 {
-	int ret = has(v, DESCRIPTION_DETACH) ? daemonise(err) : 0;
+	bool clone = has(v, DESCRIPTION_FORK);
+	int ret = has(v, DESCRIPTION_DETACH) && !clone ? daemonise(err) : 0;
 	/* What follows names files in the sandbox's directory only. */
 	if (ret == 0 && fchdir(v->fds.dir) < 0)
 		ret = err_set(err, errno, "cannot enter the sandbox's directory: %s", strerror(errno));
 	if (ret == 0)
 		ret = sandbox_dir_show_pid(v->fds.lock, err);
-	if (ret == 0) {
-		prepare_logs(v);
-		ret = create_machine(v, err);
-	}
+	if (ret == 0 && clone)
+		ret = take_over_log(v, err);
+	if (ret == 0 && has(v, DESCRIPTION_RESTORE))
+		ret = restore(v, err);
+	if (ret < 0)
+		return ret;
+	prepare_logs(v);
+	if (has(v, DESCRIPTION_TEMPLATE))
+		return run_template(v, err);
+	ret = create_machine(v, err);
 	return ret < 0 ? ret : machine_run(v->machine, err);
 }
 
 static void describe_end(struct vmm *v, char *line, size_t size)
 {
-	const char *words = v->ready || v->end == WISP_END_KILLED ? "" : last_line(v);
+	const char *words = v->ready || v->end == WISP_END_KILLED ? "" : last_words_line(&v->last_words);
 	snprintf(line, size, "exit %s %s%s%s%s", end_name(v->end), v->end_text,
 	        *words ? "; its last words were \"" : "", words, *words ? "\"" : "");
 }
@@ -462,26 +517,31 @@ static int receive_description(struct vmm *v)
 	return ret;
 }
 
-int main(void)
+/* From the description to the last report. `origin` is a clone's, else NULL. */
+static int live(struct vmm *v, const struct snapshot_origin *origin)
 {
-	static struct vmm vmm; /* large, and one per process by nature */
-	struct vmm *v = &vmm;
 	struct err err = {0};
 	char line[900];
 	v->begun_ns = loop_now_ns();
-	prctl(PR_SET_NAME, "wisp-vmm");
-	umask(077);
-	sigbus_report();
 	pthread_mutex_init(&v->end_lock, NULL);
-	block_signals(v);
+	last_words_init(&v->last_words);
 	if (receive_description(v) < 0)
 		return EXIT_SET_UP;
+	int ret = 0;
+	if (has(v, DESCRIPTION_FORK) != (origin != NULL))
+		ret = err_set(&err, EPROTO, "a description for another process");
+	if (origin)
+		v->origin = *origin;
 	trace_mark_at(&v->trace, "spawn", v->description.started_ns);
 	trace_mark_at(&v->trace, "main", v->begun_ns);
-	int ret = run(v, &err);
+	if (ret == 0)
+		ret = run(v, &err);
+	manage_close(v->manage);
 	machine_destroy(v->machine);
 	control_destroy(v->control);
+	manage_destroy(v->manage);
 	loop_destroy(v->loop);
+	snapshot_destroy(&v->origin);
 	trace_mark(&v->trace, "torn_down");
 	if (has(v, DESCRIPTION_TRACE))
 		write_trace(v);
@@ -492,4 +552,35 @@ int main(void)
 	report_end(v, line);
 	description_close_fds(&v->fds);
 	return ret < 0 ? EXIT_SET_UP : 0;
+}
+
+static struct vmm vmm; /* large, and one per process by nature */
+
+/*
+ * The clone's process has this one's memory, and nothing else of it: no descriptor, no thread, no object. What the heap
+ * holds of the source is left as it is.
+ */
+static int fork_clone(void *context, int fd, struct snapshot_origin *origin, struct err *err)
+{
+	struct snapshot_origin own = *origin; /* it may be part of what is cleared below */
+	(void)context;
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_set(err, errno, "cannot start the clone's process: %s", strerror(errno));
+	if (pid > 0)
+		return 0;
+	setsid();
+	dup2(fd, DESCRIPTION_SOCKET_FD);
+	syscall(SYS_close_range, DESCRIPTION_SOCKET_FD + 1, UINT_MAX, 0);
+	memset(&vmm, 0, sizeof(vmm));
+	_exit(live(&vmm, &own));
+}
+
+int main(void)
+{
+	prctl(PR_SET_NAME, "wisp-vmm");
+	umask(077);
+	sigbus_report();
+	block_signals();
+	return live(&vmm, NULL);
 }

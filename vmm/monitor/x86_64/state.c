@@ -141,7 +141,8 @@ int state_restore_vcpu(int vcpu_fd, const struct state_vcpu *state, struct err *
 	        {KVM_SET_REGS, &state->regs, "registers"},
 	        {KVM_SET_SREGS, &state->sregs, "special registers"},
 	        {KVM_SET_XSAVE, &state->xsave, "extended state"},
-	        {KVM_SET_XCRS, &state->xcrs, "extended control registers"},
+	        /* A host without XSAVE has none, and refuses even none. */
+	        {state->xcrs.nr_xcrs ? KVM_SET_XCRS : 0, &state->xcrs, "extended control registers"},
 	        {KVM_SET_DEBUGREGS, &state->debug, "debug registers"},
 	        {KVM_SET_LAPIC, &state->lapic, "local APIC"},
 	};
@@ -149,7 +150,7 @@ int state_restore_vcpu(int vcpu_fd, const struct state_vcpu *state, struct err *
 		return err_set(err, EINVAL, "the snapshot has %" PRIu32 " MSRs", state->msr_count);
 	int ret = restore_tsc_frequency(vcpu_fd, state->tsc_khz, err);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]) && ret == 0; i++) {
-		if (ioctl(vcpu_fd, parts[i].request, parts[i].from) < 0)
+		if (parts[i].request && ioctl(vcpu_fd, parts[i].request, parts[i].from) < 0)
 			ret = refuse(err, parts[i].what, "set");
 	}
 	if (ret == 0)
