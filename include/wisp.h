@@ -134,6 +134,7 @@ enum wisp_status {
 	WISP_ERR_NO_TERMINAL = 25,   /* the descriptor is not a terminal */
 	WISP_ERR_DISK_BUSY = 26,     /* another sandbox uses the disk, and one of the two would write to it */
 	WISP_ERR_REFUSED = 27,       /* nothing in the guest listens on the port */
+	WISP_ERR_SNAPSHOT = 28,      /* the file is not a snapshot that this host can use, or it is damaged */
 };
 
 /* Why a program did not start. */
@@ -237,6 +238,19 @@ struct wisp_cancel {
 	bool interruptible;
 };
 
+/* ---- Progress ---------------------------------------------------------------------------------------------------- */
+
+/* How a call that handles much data reports how far it is. */
+struct wisp_progress {
+	size_t size;
+	/*
+	 * Called now and then, in the thread that made the call, with the bytes that are done and their total. It must
+	 * not use the call's objects.
+	 */
+	void (*report)(void *context, uint64_t done, uint64_t total);
+	void *context;
+};
+
 /* ---- Sandboxes --------------------------------------------------------------------------------------------------- */
 
 #define WISP_NAME_MAX 63u /* bytes of a sandbox's name, which matches [a-z0-9][a-z0-9_.-]* */
@@ -293,7 +307,8 @@ struct wisp_create_options {
 	const char *helper;      /* used instead of libdir's wisp-vmm */
 	const char *kernel;      /* used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp */
 	const char *initramfs;   /* used instead of libdir's initramfs.cpio */
-	const char *cache_dir;   /* for packed directories; required if image is a directory; created if missing */
+	const char *cache_dir;   /* for packed directories and expanded snapshots; required if image is a directory or
+	                            from a compressed snapshot; created if missing */
 	int64_t boot_timeout_ms; /* 0: WISP_BOOT_TIMEOUT_MS_DEFAULT */
 	int64_t stop_grace_ms;   /* 0: WISP_STOP_GRACE_MS_DEFAULT; see wisp_stop_sandbox */
 	/*
@@ -322,6 +337,22 @@ struct wisp_create_options {
 	 */
 	bool bare;
 	const struct wisp_cancel *cancel; /* ends this call, and later ones as wisp_set_cancel does; NULL: nothing */
+	/*
+	 * A snapshot file, from which the sandbox continues instead of booting. kernel, initramfs, kernel_args, image,
+	 * overlay, writable, bare, console and breakpoints must not be set. cpus and memory_mib are 0 or the
+	 * snapshot's. env is added to the snapshot's; workdir, user, shell and stop_grace_ms replace the snapshot's if
+	 * they are set. NULL: none. The guest has its own host name, random numbers and machine id before any of its
+	 * programs goes on.
+	 *
+	 * Disks: with `disks` set, they replace the snapshot's further disks one by one; they need the same number, and
+	 * each needs the size that the guest knows. Other disks are opened by the path of the snapshot, and refused if
+	 * their size or modification time has changed. A disk that the guest writes to must be given anew, be copied
+	 * (copy_disks), or come from a snapshot that stopped its sandbox, and then be unchanged since.
+	 */
+	const char *from;
+	bool copy_disks;  /* with from: give the sandbox copies of the disks it writes to, which vanish with it */
+	bool is_template; /* with from and detach: stay paused for ever, for wisp_fork_sandbox */
+	const struct wisp_progress *progress; /* with from: of the expansion of a compressed snapshot; NULL: none */
 };
 
 /*
@@ -424,8 +455,10 @@ WISP_API int wisp_remove_sandbox(const char *state_root, const char *name, struc
 enum wisp_sandbox_state {
 	WISP_SANDBOX_BOOTING = 1,
 	WISP_SANDBOX_RUNNING = 2,
-	WISP_SANDBOX_STOPPED = 3, /* it has ended: `end` says how */
-	WISP_SANDBOX_STALE = 4,   /* its monitor died without a record; the next sandbox of this name replaces it */
+	WISP_SANDBOX_STOPPED = 3,  /* it has ended: `end` says how */
+	WISP_SANDBOX_STALE = 4,    /* its monitor died without a record; the next sandbox of this name replaces it */
+	WISP_SANDBOX_PAUSED = 5,   /* see wisp_pause_sandbox */
+	WISP_SANDBOX_TEMPLATE = 6, /* paused for ever: see wisp_create_options.is_template */
 };
 
 /*
@@ -488,6 +521,84 @@ WISP_API int wisp_prune_sandboxes(
  * held to 32 images, 8 GiB, and 30 days since the last use. A cache that does not exist is empty.
  */
 WISP_API int wisp_prune_cache(const char *cache_dir, uint64_t max_bytes, struct wisp_error *error);
+
+/* ---- Snapshots and clones ---------------------------------------------------------------------------------------- */
+
+/*
+ * Stop a sandbox's machine, with all its programs, until it is resumed. A paused sandbox takes memory and no processor
+ * time. 0 if it is paused (or runs) already. A template cannot be resumed.
+ */
+WISP_API int wisp_pause_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error);
+WISP_API int wisp_resume_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error);
+
+/*
+ * Returns how long the guest was paused, in microseconds, by the last snapshot or fork that this handle made; 0 if
+ * there was none, or if the sandbox was paused before.
+ */
+WISP_API int64_t wisp_get_pause_us(const struct wisp_sandbox *sandbox);
+
+struct wisp_snapshot_options {
+	size_t size;
+	bool stop;     /* end the sandbox after it is saved; else it goes on */
+	bool compress; /* with zstd; such a file is expanded into cache_dir before its first use */
+	/*
+	 * Copy the disks that the guest writes to, as they are at the moment of the snapshot, to FILE.disk0, FILE.disk1
+	 * and so on. Without it, and without `stop`, a sandbox that writes to disks cannot be saved.
+	 */
+	bool copy_disks;
+	bool replace;                         /* replace the file if it exists, and is a snapshot */
+	const struct wisp_progress *progress; /* after the sandbox went on; NULL: none */
+	const struct wisp_cancel *cancel;     /* NULL: the sandbox's */
+};
+
+/*
+ * Saves a running or paused sandbox, its memory and its machine's state, in a file of mode 0600, from which
+ * wisp_create_sandbox makes new sandboxes. The guest is paused while its memory is written. A failed or cancelled call
+ * leaves no file, and the sandbox as it was. -EEXIST if `file` exists.
+ *
+ * The file has all that the sandbox has in its memory, secrets too. It works on hosts with the same kind of processor
+ * and the same version of wisp.
+ */
+WISP_API int wisp_snapshot_sandbox(struct wisp_sandbox *sandbox, const char *file,
+        const struct wisp_snapshot_options *options, struct wisp_error *error);
+
+struct wisp_verify_options {
+	size_t size;
+	const struct wisp_progress *progress; /* NULL: none */
+	const struct wisp_cancel *cancel;     /* NULL: nothing */
+};
+
+/* Reads a snapshot file whole, and compares each part with its checksum. WISP_ERR_SNAPSHOT if one differs. */
+WISP_API int wisp_verify_snapshot(
+        const char *file, const struct wisp_verify_options *options, struct wisp_error *error);
+
+#define WISP_CLONES_MAX 1000u /* that one call makes */
+
+struct wisp_fork_options {
+	size_t size;
+	/* The name of a single clone. Several are called NAME-1, NAME-2 and so on. NULL: random names. */
+	const char *name;
+	const char *const *names; /* instead of name: as many names as clones; NULL: see name */
+	const char *hostname;     /* of each clone; NULL: its name */
+	bool detach;              /* as in wisp_create_options */
+	bool keep;                /* likewise */
+	bool copy_disks;          /* give each clone copies of the disks it writes to; else a sandbox that writes to
+	                             disks cannot be forked */
+	const struct wisp_cancel *cancel; /* ends this call, and later ones on the clones; NULL: the sandbox's */
+};
+
+/*
+ * Makes `count` clones (1 to WISP_CLONES_MAX) of a running or paused sandbox or of a template, in the same state root,
+ * and stores their handles in the array `clones`, which has room for them. A clone continues from where its source is,
+ * with the source's options; it shares the source's memory until one of the two writes to it. It has its own host name,
+ * random numbers and machine id before any of its programs goes on. The source is paused once, for all clones together,
+ * and then goes on.
+ *
+ * Returns when all clones accept commands. A failed call makes no clone, and stores NULL for each. Release each handle
+ * with wisp_close_sandbox.
+ */
+WISP_API int wisp_fork_sandbox(struct wisp_sandbox *sandbox, size_t count, const struct wisp_fork_options *options,
+        struct wisp_sandbox **clones, struct wisp_error *error);
 
 /* ---- Executions -------------------------------------------------------------------------------------------------- */
 

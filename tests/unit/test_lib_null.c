@@ -64,6 +64,13 @@ static void sandbox_calls(void)
 	REFUSED("fd", wisp_connect_port(f.sandbox, 5000, 0, NULL, &error));
 	REFUSED("sandbox", wisp_listen_port(NULL, 5000, &fd, &error));
 	REFUSED("fd", wisp_listen_port(f.sandbox, 5000, NULL, &error));
+	REFUSED("sandbox", wisp_pause_sandbox(NULL, &error));
+	REFUSED("sandbox", wisp_resume_sandbox(NULL, &error));
+	REFUSED("sandbox", wisp_snapshot_sandbox(NULL, "/tmp/x", NULL, &error));
+	REFUSED("file", wisp_snapshot_sandbox(f.sandbox, NULL, NULL, &error));
+	REFUSED("file", wisp_verify_snapshot(NULL, NULL, &error));
+	REFUSED("sandbox", wisp_fork_sandbox(NULL, 1, NULL, &sandbox, &error));
+	REFUSED("clones", wisp_fork_sandbox(f.sandbox, 1, NULL, NULL, &error));
 	REFUSED("sandbox", wisp_attach(NULL, command, NULL, NULL, NULL, NULL, &error));
 	fixture_end(&f);
 }
@@ -136,6 +143,7 @@ static void getters(void)
 	CHECK_EQ(wisp_get_sandbox_fd(NULL), -1);
 	CHECK_EQ(wisp_get_session_fd(NULL), -1);
 	CHECK(!wisp_session_has_tty(NULL));
+	CHECK_EQ(wisp_get_pause_us(NULL), 0);
 	CHECK_EQ(wisp_get_stdin_fd(NULL), -1);
 	CHECK_EQ(wisp_get_logs_fd(NULL), -1);
 	CHECK_EQ(wisp_get_control_id(NULL), 0);

@@ -16,6 +16,8 @@ static const char *state_name(const struct wisp_sandbox_info *info)
 	case WISP_SANDBOX_BOOTING: return "booting";
 	case WISP_SANDBOX_RUNNING: return "running";
 	case WISP_SANDBOX_STALE: return "dead";
+	case WISP_SANDBOX_PAUSED: return "paused";
+	case WISP_SANDBOX_TEMPLATE: return "template";
 	default: return "stopped";
 	}
 }

@@ -9,6 +9,7 @@
 
 #include "vmm/lib/conn.h"
 #include "vmm/lib/port.h"
+#include "vmm/shared/sandbox_files.h"
 
 static struct conn *conn_new(const char *name)
 {
@@ -89,7 +90,7 @@ int conn_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cance
 		return lib_no_memory(error);
 	conn->deadline_ns = deadline_ns;
 	conn->cancel = *cancel;
-	int r = port_open(sandbox, cancel, connect_deadline(conn), &conn->fd, error);
+	int r = port_open(sandbox, SANDBOX_FILES_VSOCK, cancel, connect_deadline(conn), &conn->fd, error);
 	if (r == -ETIMEDOUT)
 		r = fail_silent(conn, error);
 	if (r < 0) {

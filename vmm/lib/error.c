@@ -122,6 +122,7 @@ const char *wisp_get_status_name(enum wisp_status status)
 	        [WISP_ERR_NO_TERMINAL] = "no_terminal",
 	        [WISP_ERR_DISK_BUSY] = "disk_busy",
 	        [WISP_ERR_REFUSED] = "refused",
+	        [WISP_ERR_SNAPSHOT] = "snapshot",
 	};
 	return NAME_OF(names, status);
 }

@@ -32,7 +32,7 @@ static bool leads_to(const char *path, const struct stat *dir)
  * path is short. Without /proc, the directory's own path has to do.
  */
 static int make_address(
-        const struct wisp_sandbox *sandbox, const char *suffix, struct sockaddr_un *address, struct wisp_error *error)
+        const struct wisp_sandbox *sandbox, const char *file, struct sockaddr_un *address, struct wisp_error *error)
 {
 	char link[32];
 	const char *path = link;
@@ -45,8 +45,8 @@ static int make_address(
 		path = sandbox->dir;
 	if (path == sandbox->dir && !leads_to(path, &dir))
 		return fail_gone(sandbox, error);
-	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s", path, SANDBOX_FILES_VSOCK,
-	            suffix) < sizeof(address->sun_path))
+	if ((size_t)snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s", path, file) <
+	        sizeof(address->sun_path))
 		return 0;
 	return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
 	        "%s: the path is too long for a socket in it: mount /proc, or use a shorter state directory", path);
@@ -73,11 +73,11 @@ static int connect_within(
 	return 0;
 }
 
-int port_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns, int *out,
-        struct wisp_error *error)
+int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
+        int64_t deadline_ns, int *out, struct wisp_error *error)
 {
 	struct sockaddr_un address;
-	int r = make_address(sandbox, "", &address, error);
+	int r = make_address(sandbox, file, &address, error);
 	if (r < 0)
 		return r;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -192,7 +192,7 @@ int wisp_connect_port(
 	*out = -1;
 	int r = check_port(port, error);
 	if (r == 0)
-		r = port_open(sandbox, &sandbox->cancel, deadline, &fd, error);
+		r = port_open(sandbox, SANDBOX_FILES_VSOCK, &sandbox->cancel, deadline, &fd, error);
 	if (r == 0) {
 		int length = snprintf(line, sizeof(line), "CONNECT %u\n", port);
 		r = port_send(fd, &sandbox->cancel, line, (size_t)length, deadline);
@@ -245,14 +245,14 @@ int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *out, stru
 	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(out, "fd", error))
 		return -EINVAL;
 	struct sockaddr_un address;
-	char suffix[16];
+	char file[32];
 	*out = -1;
 	int r = check_port(port, error);
 	if (r == 0 && port == PROTO_PORT_AGENT)
 		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "port %u is the agent's: choose another", port);
-	snprintf(suffix, sizeof(suffix), "_%u", port);
+	snprintf(file, sizeof(file), SANDBOX_FILES_VSOCK "_%u", port);
 	if (r == 0)
-		r = make_address(sandbox, suffix, &address, error);
+		r = make_address(sandbox, file, &address, error);
 	if (r < 0)
 		return r;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

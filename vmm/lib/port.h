@@ -10,12 +10,13 @@
 #define PORT_ANSWER_MS 10000
 
 /*
- * The steps of a connection. Between the first and the last, the caller sends "CONNECT port\n", and may send what is
- * for the guest with it. A step that is not over at the deadline returns -ETIMEDOUT, one that the caller ends
- * -ECANCELED or -EINTR; these leave *error as it is.
+ * The steps of a connection to a socket of the monitor: SANDBOX_FILES_VSOCK, but for port_open's other users. Between
+ * the first and the last, the caller sends "CONNECT port\n", and may send what is for the guest with it. A step that is
+ * not over at the deadline returns -ETIMEDOUT, one that the caller ends -ECANCELED or -EINTR; these leave *error as it
+ * is.
  */
-int port_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns, int *fd,
-        struct wisp_error *error);
+int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
+        int64_t deadline_ns, int *fd, struct wisp_error *error);
 /* Returns -errno; leaves it to port_wait_ok to say what a connection that breaks means. */
 int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t length, int64_t deadline_ns);
 /* Whether a call that returned `r` found that the other end has hung up. */

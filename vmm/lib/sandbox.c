@@ -53,7 +53,7 @@ static void take_line(struct wisp_sandbox *sandbox, const char *line)
 		return;
 	}
 	state_parse(line, &state);
-	if (state.kind == STATE_READY) {
+	if (state.kind == STATE_READY || state.kind == STATE_TEMPLATE) {
 		sandbox->phase = SANDBOX_READY;
 		sandbox->was_ready = true;
 	} else if (state.kind == STATE_EXIT) {
@@ -478,7 +478,8 @@ int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sand
 	r = state_open(root_fd, root, name, &dir_fd, error);
 	if (r == 0)
 		r = state_describe(dir_fd, root, name, &info, error);
-	if (r == 0 && info->state != WISP_SANDBOX_RUNNING)
+	if (r == 0 && info->state != WISP_SANDBOX_RUNNING && info->state != WISP_SANDBOX_PAUSED &&
+	        info->state != WISP_SANDBOX_TEMPLATE)
 		r = fail_not_running(info, error);
 	if (r == 0) {
 		*sandbox = make_handle(root_fd, dir_fd, name, info->dir);

@@ -32,6 +32,7 @@ struct wisp_sandbox {
 	bool setup_failed; /* the last line was "error", or there was none */
 	enum wisp_end end;
 	char *end_text;
+	int64_t pause_us; /* of the last snapshot or fork */
 };
 
 #endif

@@ -83,6 +83,10 @@ void state_parse(const char *line, struct state *state)
 	*state = (struct state){.kind = STATE_NONE};
 	if (strncmp(line, "ready", 5) == 0) {
 		state->kind = STATE_READY;
+	} else if (strncmp(line, "paused", 6) == 0) {
+		state->kind = STATE_PAUSED;
+	} else if (strncmp(line, "template", 8) == 0) {
+		state->kind = STATE_TEMPLATE;
 	} else if (strncmp(line, "exit ", 5) == 0) {
 		state->kind = STATE_EXIT;
 		const char *reason = line + 5;
@@ -110,6 +114,10 @@ int state_read(int dir_fd, struct state *state)
 
 int state_now(int dir_fd, struct state *state, enum wisp_sandbox_state *now)
 {
+	static const enum wisp_sandbox_state alive[] = {[STATE_NONE] = WISP_SANDBOX_BOOTING,
+	        [STATE_READY] = WISP_SANDBOX_RUNNING,
+	        [STATE_PAUSED] = WISP_SANDBOX_PAUSED,
+	        [STATE_TEMPLATE] = WISP_SANDBOX_TEMPLATE};
 	/* The lock before the state: a sandbox that ends in between has written its state. */
 	bool held = state_probe(dir_fd) == STATE_HELD;
 	int r = state_read(dir_fd, state);
@@ -118,7 +126,7 @@ int state_now(int dir_fd, struct state *state, enum wisp_sandbox_state *now)
 	else if (!held)
 		*now = WISP_SANDBOX_STALE;
 	else
-		*now = state->kind == STATE_READY ? WISP_SANDBOX_RUNNING : WISP_SANDBOX_BOOTING;
+		*now = alive[state->kind];
 	return r;
 }
 

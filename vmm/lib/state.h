@@ -36,7 +36,7 @@ int32_t state_pid(int dir_fd);
 
 /* The contents of the file `state`. The caller frees `text`, which may be NULL. */
 struct state {
-	enum { STATE_NONE, STATE_READY, STATE_EXIT } kind;
+	enum { STATE_NONE, STATE_READY, STATE_PAUSED, STATE_TEMPLATE, STATE_EXIT } kind;
 	enum wisp_end end;
 	char *text;
 };

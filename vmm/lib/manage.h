@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests to a running monitor (vmm/shared/manage.h), over connections that a caller keeps for as long as it needs. */
+#ifndef WISP_LIB_MANAGE_H
+#define WISP_LIB_MANAGE_H
+
+#include "vmm/lib/lib.h"
+#include "vmm/shared/manage.h"
+
+/* Connects to the sandbox's monitor, and stores the socket in *fd, which the caller closes. */
+int manage_connect(
+        const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int *fd, struct wisp_error *error);
+
+/* A request, and what comes of it. */
+struct manage_ask {
+	enum manage_op op;
+	uint32_t flags;            /* enum manage_flags */
+	int file;                  /* MANAGE_SNAPSHOT: the file to write; else -1 */
+	struct manage_reply reply; /* checked, its text printable; with an error of the monitor too */
+};
+
+/*
+ * Sends the request, and waits for the reply: as long as a freeze may take, and while `file` grows. Returns the reply's
+ * error, or the connection's. -EALREADY leaves *error as it is.
+ */
+int manage_request(const struct wisp_sandbox *sandbox, int fd, const struct lib_cancel *cancel, struct manage_ask *ask,
+        struct wisp_error *error);
+
+/* A connection of its own for one request. */
+int manage_once(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct manage_ask *ask,
+        struct wisp_error *error);
+
+#endif
