@@ -26,6 +26,8 @@ CPPFLAGS := -D_GNU_SOURCE -DWISP_PREFIX='"$(PREFIX)"' -I. -Iinclude
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -fvisibility=hidden -fstack-protector-strong \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+# Linked statically: a program that links the library needs nothing but libc.
+ZSTD := -l:libzstd.a
 ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now
 
 shared_src := $(wildcard vmm/shared/*.c)
@@ -111,7 +113,7 @@ endif
 $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 	@mkdir -p $(@D)
 	$(call step,LD)
-	$(CC) -r -nostdlib $^ -o $(B)/lib/libwisp.o
+	$(CC) -r -nostdlib $^ $(ZSTD) -o $(B)/lib/libwisp.o
 	$(OBJCOPY) --wildcard --keep-global-symbol='wisp_*' $(B)/lib/libwisp.o
 	rm -f $@ && ar rcs $@ $(B)/lib/libwisp.o
 $(B)/libwisp-internal.a: $(call obj,$(lib_src))
@@ -121,7 +123,7 @@ $(B)/lib/$(SO): $(call obj,$(lib_src)) vmm/lib/libwisp.map
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SO) -Wl,--version-script=vmm/lib/libwisp.map \
-	    $(if $(SAN),,-Wl,-z,defs) $(call obj,$(lib_src)) -o $@
+	    $(if $(SAN),,-Wl,-z,defs) $(call obj,$(lib_src)) $(ZSTD) -o $@
 $(B)/lib/libwisp.so: $(B)/lib/$(SO)
 	ln -sf $(SO) $@
 
@@ -129,13 +131,13 @@ $(B)/lib/libwisp.so: $(B)/lib/$(SO)
 $(B)/bin/wisp: $(call obj,vmm/cli/main.c) $(B)/libcli.a $(B)/libwisp-internal.a
 	@mkdir -p $(@D)
 	$(call step,LD)
-	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
+	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ $(ZSTD) -o $@
 
 # The verb bench is a program of its own, which wisp starts.
 $(W)/wisp-bench: $(call obj,vmm/bench/main.c) $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a
 	@mkdir -p $(@D)
 	$(call step,LD)
-	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ -o $@
+	$(CC) $(STATIC) $(ALL_LDFLAGS) $^ $(ZSTD) -o $@
 
 # The pages take the verbs' options from the command and the calls from the header: nothing is written twice.
 MAN := $(B)/man/wisp.1 $(B)/man/libwisp.3
@@ -200,7 +202,7 @@ archives := $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonito
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
 	$(call step,LD)
-	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -lutil -o $@
+	$(CC) $(ALL_LDFLAGS) $^ $(ZSTD) -luring -lpthread -lutil -o $@
 
 # Fuzz targets: one program for each file. It replays the inputs it is given; `make fuzz` links it with libFuzzer to search.
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(fuzz_src))
@@ -209,7 +211,7 @@ $(B)/tests/fuzz/agent: ALL_LDFLAGS += -Wl,--wrap=agent_spawn
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay.c) $(archives)
 	@mkdir -p $(@D)
 	$(call step,LD)
-	$(CC) $(ALL_LDFLAGS) $< $(FUZZ_MAIN) $(archives) -luring -lpthread -lutil -o $@
+	$(CC) $(ALL_LDFLAGS) $< $(FUZZ_MAIN) $(archives) $(ZSTD) -luring -lpthread -lutil -o $@
 
 $(B)/tests/payload/payload.elf: tests/payload/payload.c vmm/shared/platform.h
 	@mkdir -p $(@D)
@@ -249,7 +251,7 @@ $(B)/tests/faults/faults_agent: $(call obj,tests/faults/faults_agent.c) $(FAULT_
 $(FAULTS):
 	@mkdir -p $(@D)
 	echo "  LD $@"
-	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
+	$(CC) $(ALL_LDFLAGS) $^ $(ZSTD) -luring -lpthread -o $@
 
 $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
@@ -347,7 +349,7 @@ format:
 # --- for a newcomer ---
 
 # Once in each clone: install what is missing, from Debian. Each part lists what it needs itself.
-PACKAGES := gcc libc6-dev linux-libc-dev make liburing-dev musl-tools cpio
+PACKAGES := gcc libc6-dev linux-libc-dev make liburing-dev libzstd-dev musl-tools cpio
 TEST_PACKAGES := git clang-format shellcheck tmux
 deps_lists := Makefile tests/install-deps kernel-config/build rootfs/build-default rootfs/build-debian tests/emuhost/run
 deps: $(B)/.deps

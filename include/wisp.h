@@ -338,16 +338,17 @@ struct wisp_create_options {
 	bool bare;
 	const struct wisp_cancel *cancel; /* ends this call, and later ones as wisp_set_cancel does; NULL: nothing */
 	/*
-	 * A snapshot file, from which the sandbox continues instead of booting. kernel, initramfs, kernel_args, image,
-	 * overlay, writable, bare, console and breakpoints must not be set. cpus and memory_mib are 0 or the
+	 * A snapshot file, from which the sandbox continues instead of booting. kernel, initramfs, kernel_args,
+	 * writable, bare, console and breakpoints must not be set. cpus and memory_mib are 0 or the
 	 * snapshot's. env is added to the snapshot's; workdir, user, shell and stop_grace_ms replace the snapshot's if
 	 * they are set. NULL: none. The guest has its own host name, random numbers and machine id before any of its
 	 * programs goes on.
 	 *
-	 * Disks: with `disks` set, they replace the snapshot's further disks one by one; they need the same number, and
-	 * each needs the size that the guest knows. Other disks are opened by the path of the snapshot, and refused if
-	 * their size or modification time has changed. A disk that the guest writes to must be given anew, be copied
-	 * (copy_disks), or come from a snapshot that stopped its sandbox, and then be unchanged since.
+	 * Disks: image, overlay and disks, if they are set, say where the snapshot's image, overlay and further disks
+	 * are now; these are as many, in the same order, and have the sizes that the guest knows. Other disks are
+	 * opened by the path of the snapshot. A disk is refused if its size or modification time has changed. A disk
+	 * that the guest writes to must be given anew, be copied (copy_disks), or come from a snapshot that stopped its
+	 * sandbox, and then be unchanged since.
 	 */
 	const char *from;
 	bool copy_disks;  /* with from: give the sandbox copies of the disks it writes to, which vanish with it */
@@ -515,10 +516,11 @@ WISP_API int wisp_prune_sandboxes(
         const char *state_root, bool dry_run, struct wisp_sandbox_info ***removed, struct wisp_error *error);
 
 /*
- * Deletes packed directories from a cache_dir (see wisp_create_options), those first that were not used for longest,
- * until they take at most max_bytes on the disk, and returns their number. Those that a running sandbox uses are kept,
- * and those that were used in the last minute. Nothing needs to call this: whenever a directory is packed, the cache is
- * held to 32 images, 8 GiB, and 30 days since the last use. A cache that does not exist is empty.
+ * Deletes packed directories and expanded snapshots from a cache_dir (see wisp_create_options), those first that were
+ * not used for longest, until they take at most max_bytes on the disk, and returns their number. Those that a running
+ * sandbox uses are kept, and those that were used in the last minute. Nothing needs to call this: whenever a directory
+ * is packed, the cache is held to 32 images, 8 GiB, and 30 days since the last use. A cache that does not exist is
+ * empty.
  */
 WISP_API int wisp_prune_cache(const char *cache_dir, uint64_t max_bytes, struct wisp_error *error);
 

@@ -43,6 +43,10 @@ static void check_same(const struct config *a, const struct config *b)
 	MUST(same(a->shell, b->shell) && same(a->hostname, b->hostname));
 	MUST(a->cpus == b->cpus && a->memory_mib == b->memory_mib && a->created_ns == b->created_ns);
 	MUST(a->stop_grace_ms == b->stop_grace_ms && a->writable == b->writable && a->detach == b->detach);
+	MUST(a->overlay == b->overlay && a->bare == b->bare && a->disk_info_count == b->disk_info_count);
+	for (size_t i = 0; i < a->disk_info_count; i++)
+		MUST(a->disk_info[i].cache == b->disk_info[i].cache && a->disk_info[i].dev == b->disk_info[i].dev &&
+		        a->disk_info[i].ino == b->disk_info[i].ino);
 	MUST(a->keep == b->keep && a->env_count == b->env_count && a->disk_count == b->disk_count);
 	for (size_t i = 0; i <= a->env_count; i++)
 		MUST(same(a->env[i], b->env[i]));

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
+#include "tests/unit/test_manage.h"
 #include "vmm/shared/description.h"
 #include "vmm/shared/sandbox_files.h"
 #include "wisp.h"
@@ -189,15 +190,21 @@ struct fake_vmm {
 	bool detach, ephemeral;
 	int status_fd;
 	pid_t agent;
+	struct fake_manage manage;
 };
 
-UNUSED static void fake_say(const struct fake_vmm *vmm, const char *line)
+UNUSED static void fake_note(const struct fake_vmm *vmm, const char *line)
 {
 	write_file(vmm->dir, "state.new", line);
 	char from[PATH_MAX], to[PATH_MAX];
 	snprintf(from, sizeof(from), "%s/state.new", vmm->dir);
 	snprintf(to, sizeof(to), "%s/state", vmm->dir);
 	rename(from, to);
+}
+
+UNUSED static void fake_say(const struct fake_vmm *vmm, const char *line)
+{
+	fake_note(vmm, line);
 	if (send(vmm->status_fd, line, strlen(line), MSG_NOSIGNAL) < 0)
 		return;
 }
@@ -231,9 +238,70 @@ UNUSED static bool kernel_is(const struct fake_vmm *vmm, const char *name)
 	return strstr(vmm->description.kernel_name, name) != NULL;
 }
 
+UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm);
+
+/* What its creator asked for, for the tests to see; and where it is. */
+UNUSED static void fake_settle(struct fake_vmm *vmm)
+{
+	char link[32];
+	/* The agent must not hold the lock or the socket after the monitor's death. */
+	fcntl(vmm->fds.lock, F_SETFD, FD_CLOEXEC);
+	fcntl(vmm->status_fd, F_SETFD, FD_CLOEXEC);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", vmm->fds.dir);
+	memset(vmm->dir, 0, sizeof(vmm->dir));
+	if (readlink(link, vmm->dir, sizeof(vmm->dir) - 1) < 0)
+		_exit(125);
+	vmm->detach = vmm->description.flags & DESCRIPTION_DETACH;
+	vmm->ephemeral = vmm->description.flags & DESCRIPTION_EPHEMERAL;
+	int fd = openat(vmm->fds.dir, "description", O_WRONLY | O_CREAT, 0600);
+	if (fd < 0 || write(fd, &vmm->description, sizeof(vmm->description)) < 0)
+		_exit(125);
+	close(fd);
+}
+
+/* The child is the monitor of another sandbox, of which it learns on the connection. */
+UNUSED static void fake_fork(struct fake_vmm *vmm, size_t i)
+{
+	char why[200];
+	int fd = vmm->manage.fds[i];
+	fake_reply(fd, 0, NULL);
+	if (fork() > 0) {
+		fake_drop(&vmm->manage, i);
+		return;
+	}
+	for (size_t j = 0; j < vmm->manage.count; j++)
+		if (j != i)
+			close(vmm->manage.fds[j]);
+	close(vmm->manage.listener);
+	close(vmm->status_fd);
+	description_close_fds(&vmm->fds);
+	vmm->status_fd = fd;
+	vmm->agent = -1;
+	if (description_receive(fd, &vmm->description, &vmm->fds, why, sizeof(why)) < 0)
+		_exit(125);
+	fake_settle(vmm);
+	fake_serve(vmm);
+}
+
+UNUSED static void fake_note_pause(const void *owner)
+{
+	const struct fake_vmm *vmm = owner;
+	fake_note(vmm, vmm->manage.template ? "template\n" : vmm->manage.paused ? "paused\n" : "ready\n");
+}
+
+UNUSED static void fake_manage_serve(struct fake_vmm *vmm, const struct pollfd *pfds, size_t count)
+{
+	for (size_t i = count; i-- > 1;)
+		if (pfds[i].revents && fake_answer(&vmm->manage, i - 1))
+			fake_fork(vmm, i - 1);
+	if (pfds[0].revents && vmm->manage.count < FAKE_CONNECTIONS)
+		vmm->manage.fds[vmm->manage.count++] = accept4(vmm->manage.listener, NULL, NULL, SOCK_CLOEXEC);
+}
+
 UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 {
 	sigset_t set;
+	bool template = vmm->description.flags & DESCRIPTION_TEMPLATE;
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -249,18 +317,31 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 		fake_end(vmm, "exit panic Attempted to kill init!\n");
 	if (kernel_is(vmm, "fake-die"))
 		_exit(3);
-	if (!kernel_is(vmm, "fake-hang")) {
+	vmm->manage = (struct fake_manage){.listener = fake_listen(vmm->dir),
+	        .holder = -1,
+	        .paused = template,
+	        .template = template,
+	        .changed = fake_note_pause,
+	        .owner = vmm};
+	if (template)
+		fake_say(vmm, "template\n");
+	else if (!kernel_is(vmm, "fake-hang")) {
 		vmm->agent = start_agent(vmm->dir);
 		fake_say(vmm, vmm->agent > 0 ? "ready\n" : "error no agent_host\n");
 	}
 	bool owned = !vmm->detach;
 	for (;;) {
-		struct pollfd pfds[2] = {{.fd = vmm->status_fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+		struct pollfd pfds[3 + FAKE_CONNECTIONS] = {{.fd = vmm->status_fd, .events = POLLIN},
+		        {.fd = signals, .events = POLLIN}, {.fd = vmm->manage.listener, .events = POLLIN}};
+		size_t count = 3;
+		for (size_t i = 0; i < vmm->manage.count; i++)
+			pfds[count++] = (struct pollfd){.fd = vmm->manage.fds[i], .events = POLLIN};
 		struct signalfd_siginfo info;
 		char byte, text[16];
-		poll(pfds, 2, -1);
+		poll(pfds, count, -1);
+		fake_manage_serve(vmm, pfds + 2, count - 2);
 		if (pfds[0].revents && recv(vmm->status_fd, &byte, 1, MSG_DONTWAIT) <= 0) {
-			if (owned || vmm->agent <= 0)
+			if (owned || (vmm->agent <= 0 && !template))
 				fake_end(vmm, "exit killed its owner is gone\n");
 			close(vmm->status_fd);
 			vmm->status_fd = -1;
@@ -282,7 +363,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 UNUSED static void fake_vmm_main(int argc, char **argv)
 {
 	static struct fake_vmm vmm;
-	char why[200], link[32];
+	char why[200];
 	size_t length = argc == 1 ? strlen(argv[0]) : 0;
 	if (length < 8 || strcmp(argv[0] + length - 8, "wisp-vmm") != 0)
 		return;
@@ -292,19 +373,7 @@ UNUSED static void fake_vmm_main(int argc, char **argv)
 		fprintf(stderr, "fake monitor: %s\n", why);
 		_exit(125);
 	}
-	/* The agent must not hold the lock or the socket after the monitor's death. */
-	fcntl(vmm.fds.lock, F_SETFD, FD_CLOEXEC);
-	fcntl(vmm.status_fd, F_SETFD, FD_CLOEXEC);
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", vmm.fds.dir);
-	if (readlink(link, vmm.dir, sizeof(vmm.dir) - 1) < 0)
-		_exit(125);
-	vmm.detach = vmm.description.flags & DESCRIPTION_DETACH;
-	vmm.ephemeral = vmm.description.flags & DESCRIPTION_EPHEMERAL;
-	/* What it was asked for, for the tests to see. */
-	int fd = openat(vmm.fds.dir, "description", O_WRONLY | O_CREAT, 0600);
-	if (fd < 0 || write(fd, &vmm.description, sizeof(vmm.description)) < 0)
-		_exit(125);
-	close(fd);
+	fake_settle(&vmm);
 	if (vmm.detach && fork() > 0)
 		_exit(0);
 	fake_serve(&vmm);

@@ -11,9 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/shared/sandbox_files.h"
+
 #define FRESH_S 60 /* found by somebody who has not opened it yet */
 #define LOCK_PAUSE_MS 20
-#define ABANDONED_S 60 * 60 /* nobody writes so slowly */
+#define ABANDONED_S (60 * 60) /* nobody writes so slowly */
 
 #define HEX "0123456789abcdef"
 #define PREFIX_LENGTH 16
@@ -70,11 +72,17 @@ int cache_lock(int cache_fd, const char *name, const struct lib_cancel *cancel)
 	}
 }
 
-static bool is_image(const char *name)
+static bool is_entry(const char *name, const char *end)
 {
 	return strspn(name, HEX) == PREFIX_LENGTH && name[PREFIX_LENGTH] == '-' &&
 	       strspn(name + PREFIX_LENGTH + 1, HEX) == IMAGE_LENGTH - PREFIX_LENGTH - 1 &&
-	       strcmp(name + IMAGE_LENGTH, ".squashfs") == 0;
+	       strcmp(name + IMAGE_LENGTH, end) == 0;
+}
+
+bool cache_is_image(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return is_entry(slash ? slash + 1 : path, ".squashfs");
 }
 
 static int64_t age_s(const struct timespec *used)
@@ -88,6 +96,8 @@ static int64_t age_s(const struct timespec *used)
 static void remove_leftover(int cache_fd, const char *name, const struct stat *st)
 {
 	static const char *const ends[] = {".squashfs.new", ".squashfs.said"};
+	if (sandbox_files_is_hidden(name) && age_s(&st->st_mtim) >= ABANDONED_S)
+		unlinkat(cache_fd, name, 0);
 	if (strspn(name, HEX) != PREFIX_LENGTH || strlen(name) < IMAGE_LENGTH || age_s(&st->st_mtim) < ABANDONED_S)
 		return;
 	for (size_t i = 0; i < 2; i++) {
@@ -101,7 +111,7 @@ static int add_entry(struct cache *cache, const char *name)
 	struct stat st;
 	if (fstatat(cache->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return 0;
-	if (!is_image(name)) {
+	if (!is_entry(name, ".squashfs") && !is_entry(name, ".snapshot")) {
 		remove_leftover(cache->fd, name, &st);
 		return 0;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The cache of packed directories: <16 hex digits of the directory's path>-<32 of its contents>.squashfs. An image's
- * time is when it was last used. A running sandbox has a lock on its image, as on any disk.
+ * The cache of packed directories and expanded snapshots: <16 hex digits of the path>-<32 of the contents>, then
+ * .squashfs or .snapshot. An entry's time is when it was last used. A running sandbox has a lock on its image, as on
+ * any disk, and on its snapshot.
  */
 #ifndef WISP_LIB_CACHE_H
 #define WISP_LIB_CACHE_H
@@ -26,6 +27,9 @@ int cache_trim(int cache_fd, const struct cache_limits *limits);
 
 /* Opens the cache, whose images are trusted. Refuses one in which other users could have put some. */
 int cache_open(const char *cache_dir, int *fd, struct wisp_error *error);
+
+/* Whether the file's path is that of a packed directory in a cache: its contents never change, and its time does. */
+bool cache_is_image(const char *path);
 
 /* Locks the directory's part of the cache, so that one process packs it. Returns a descriptor to close, or -errno,
  * that of lib_poll among them. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,23 +27,34 @@ static void add(struct lib_string *out, const char *key, const char *value)
 	lib_string_add(out, "\n", 1);
 }
 
+void config_format(const struct config *config, struct lib_string *out)
+{
+	lib_string_format(out, "%s", SANDBOX_FILES_MAGIC);
+	add(out, "image", config->image);
+	lib_string_format(out, "cpus=%u\nmemory_mib=%u\n", config->cpus, config->memory_mib);
+	lib_string_format(out, "writable=%d\ndetach=%d\nkeep=%d\n", config->writable, config->detach, config->keep);
+	lib_string_format(out, "overlay=%d\nbare=%d\n", config->overlay, config->bare);
+	lib_string_format(out, "created_ns=%lld\n", (long long)config->created_ns);
+	lib_string_format(out, "stop_grace_ms=%lld\n", (long long)config->stop_grace_ms);
+	add(out, "workdir", config->workdir);
+	add(out, "user", config->user);
+	add(out, "shell", config->shell);
+	add(out, "hostname", config->hostname);
+	for (const char **env = config->env; env && *env; env++)
+		add(out, "env", *env);
+	for (size_t i = 0; config->disks && config->disks[i]; i++)
+		add(out, "disk", config->disks[i]);
+	for (size_t i = 0; i < config->disk_info_count; i++) {
+		const struct config_disk *disk = &config->disk_info[i];
+		lib_string_format(out, "disk_info=%u %llu %llu\n", disk->cache, (unsigned long long)disk->dev,
+		        (unsigned long long)disk->ino);
+	}
+}
+
 int config_write(int dirfd, const struct config *config)
 {
 	struct lib_string out = {0};
-	lib_string_format(&out, "%s", SANDBOX_FILES_MAGIC);
-	add(&out, "image", config->image);
-	lib_string_format(&out, "cpus=%u\nmemory_mib=%u\n", config->cpus, config->memory_mib);
-	lib_string_format(&out, "writable=%d\ndetach=%d\nkeep=%d\n", config->writable, config->detach, config->keep);
-	lib_string_format(&out, "created_ns=%lld\n", (long long)config->created_ns);
-	lib_string_format(&out, "stop_grace_ms=%lld\n", (long long)config->stop_grace_ms);
-	add(&out, "workdir", config->workdir);
-	add(&out, "user", config->user);
-	add(&out, "shell", config->shell);
-	add(&out, "hostname", config->hostname);
-	for (const char **env = config->env; env && *env; env++)
-		add(&out, "env", *env);
-	for (const char **disk = config->disks; disk && *disk; disk++)
-		add(&out, "disk", *disk);
+	config_format(config, &out);
 	if (out.failed || out.length > CONFIG_MAX) {
 		free(out.text);
 		return out.failed ? -ENOMEM : -E2BIG;
@@ -82,6 +94,19 @@ static int64_t parse_number(const char *text, int64_t most)
 	return errno == 0 && end != text && *end == '\0' && number >= 0 && number <= most ? number : 0;
 }
 
+/* As config_format writes it, or zeros. */
+static struct config_disk parse_disk(const char *text)
+{
+	struct config_disk disk;
+	unsigned long long dev, ino;
+	char end;
+	if (sscanf(text, "%u %llu %llu%c", &disk.cache, &dev, &ino, &end) != 3 || disk.cache > WISP_CACHE_UNSAFE)
+		return (struct config_disk){0};
+	disk.dev = dev;
+	disk.ino = ino;
+	return disk;
+}
+
 static void take(struct config *config, const char *key, char *value)
 {
 	unescape(value);
@@ -113,6 +138,12 @@ static void take(struct config *config, const char *key, char *value)
 		config->env[config->env_count++] = value;
 	else if (strcmp(key, "disk") == 0)
 		config->disks[config->disk_count++] = value;
+	else if (strcmp(key, "disk_info") == 0)
+		config->disk_info[config->disk_info_count++] = parse_disk(value);
+	else if (strcmp(key, "overlay") == 0)
+		config->overlay = value[0] == '1';
+	else if (strcmp(key, "bare") == 0)
+		config->bare = value[0] == '1';
 }
 
 static size_t count_lines(const char *text, const char *start)
@@ -125,15 +156,13 @@ static size_t count_lines(const char *text, const char *start)
 	return count;
 }
 
-int config_read(int dirfd, struct config *config)
+int config_parse(char *text, struct config *config)
 {
-	*config = (struct config){0};
-	config->text = lib_read_file(dirfd, SANDBOX_FILES_CONFIG, CONFIG_MAX, NULL);
-	if (!config->text)
-		return -errno;
+	*config = (struct config){.text = text};
 	config->env = calloc(count_lines(config->text, "env=") + 1, sizeof(*config->env));
 	config->disks = calloc(count_lines(config->text, "disk=") + 1, sizeof(*config->disks));
-	if (!config->env || !config->disks) {
+	config->disk_info = calloc(count_lines(config->text, "disk_info=") + 1, sizeof(*config->disk_info));
+	if (!config->env || !config->disks || !config->disk_info) {
 		config_free(config);
 		return -ENOMEM;
 	}
@@ -145,7 +174,17 @@ int config_read(int dirfd, struct config *config)
 		*equals = '\0';
 		take(config, line, equals + 1);
 	}
+	/* One for each disk, whatever the text has. */
+	if (config->disk_info_count > config->disk_count)
+		config->disk_info_count = config->disk_count;
 	return 0;
+}
+
+int config_read(int dirfd, struct config *config)
+{
+	char *text = lib_read_file(dirfd, SANDBOX_FILES_CONFIG, CONFIG_MAX, NULL);
+	*config = (struct config){0};
+	return text ? config_parse(text, config) : -errno;
 }
 
 void config_free(struct config *config)
@@ -153,5 +192,6 @@ void config_free(struct config *config)
 	free(config->text);
 	free(config->env);
 	free(config->disks);
+	free(config->disk_info);
 	*config = (struct config){0};
 }

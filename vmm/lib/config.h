@@ -9,6 +9,12 @@
 
 #include "vmm/lib/lib.h"
 
+struct config_disk {
+	uint32_t cache; /* enum wisp_cache */
+	uint64_t dev;   /* of the file: another may have its path by now */
+	uint64_t ino;
+};
+
 struct config {
 	const char *image;
 	const char *workdir;
@@ -19,15 +25,24 @@ struct config {
 	size_t env_count;
 	const char **disks; /* "ro PATH" or "rw PATH" of each file it uses; never NULL; ended by NULL */
 	size_t disk_count;
+	struct config_disk *disk_info; /* of each of `disks`; zero where it is not known */
+	size_t disk_info_count;
 	uint32_t cpus;
 	uint32_t memory_mib;
 	int64_t created_ns;
 	int64_t stop_grace_ms;
 	bool writable;
+	bool overlay; /* the second disk takes the changes to the image */
+	bool bare;
 	bool detach;
 	bool keep;
 	char *text; /* holds the strings */
 };
+
+/* Appends `config` as text. Check text->failed. */
+void config_format(const struct config *config, struct lib_string *text);
+/* Takes over `text`, which is allocated, even if it fails. Returns -ENOMEM on failure. */
+int config_parse(char *text, struct config *config);
 
 /* Writes `config` in the directory. Returns -errno on failure. */
 int config_write(int dirfd, const struct config *config);

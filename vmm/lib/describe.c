@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/lib/config.h"
 #include "vmm/lib/image.h"
+#include "vmm/lib/restore.h"
 
 /* ---- wisp's own files ---- */
 
@@ -36,7 +36,7 @@ static int fail_own_file(const char *what, const char *path, int errnum, struct 
 	        strerrordesc_np(errnum));
 }
 
-static int prepare_helper(struct creation *creation, struct wisp_error *error)
+int creation_prepare_helper(struct creation *creation, struct wisp_error *error)
 {
 	struct stat st;
 	creation->helper = own_file(creation, creation->options.helper, "wisp-vmm");
@@ -88,104 +88,13 @@ static int prepare_software(struct creation *creation, struct wisp_error *error)
 
 /* ---- Disks ---- */
 
-/* True if the sandbox of this config uses the file, and the two may not use it at once. */
-static bool clashes(const struct config *config, const struct stat *file, bool read_only)
-{
-	for (const char **disk = config->disks; *disk; disk++) {
-		struct stat st;
-		bool other_reads = strncmp(*disk, "ro ", 3) == 0;
-		if (strlen(*disk) > 3 && stat(*disk + 3, &st) == 0 && st.st_dev == file->st_dev &&
-		        st.st_ino == file->st_ino && !(read_only && other_reads))
-			return true;
-	}
-	return false;
-}
-
-/* The name of the running sandbox that holds the lock, for the message; false if it is of another state directory. */
-static bool find_holder(const char *state_root, int fd, bool read_only, char name[WISP_NAME_MAX + 1])
-{
-	struct wisp_sandbox_info **list;
-	struct stat st;
-	bool found = false;
-	if (fstat(fd, &st) < 0 || wisp_list_sandboxes(state_root, &list, NULL) < 0)
-		return false;
-	for (size_t i = 0; list[i] && !found; i++) {
-		struct config config;
-		int dir_fd = open(list[i]->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir_fd >= 0 && config_read(dir_fd, &config) == 0) {
-			found = list[i]->pid != 0 && clashes(&config, &st, read_only);
-			config_free(&config);
-		}
-		if (found)
-			snprintf(name, WISP_NAME_MAX + 1, "%s", list[i]->name);
-		if (dir_fd >= 0)
-			close(dir_fd);
-	}
-	wisp_free_sandbox_list(list);
-	return found;
-}
-
-/*
- * A lock of the open file description, which the monitor gets and holds to its end: shared by those that read,
- * exclusive for one that writes. A file system without locks cannot protect its files; they are used all the same.
- */
-static int lock_disk(struct creation *creation, int fd, const char *path, bool read_only, struct wisp_error *error)
-{
-	struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	char name[WISP_NAME_MAX + 1];
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
-		return 0;
-	if (find_holder(creation->options.state_root, fd, read_only, name))
-		return lib_fail(error, WISP_ERR_DISK_BUSY, EBUSY,
-		        "cannot use the disk %s: it is in use by the sandbox '%s': stop that sandbox, or use the disk "
-		        "read-only in both",
-		        path, name);
-	return lib_fail(error, WISP_ERR_DISK_BUSY, EBUSY,
-	        "cannot use the disk %s: it is in use, and one of its users writes to it: use it read-only in both",
-	        path);
-}
-
-/* Locks and adds an open disk, which the creation owns from here on. */
-static int add_disk(struct creation *creation, int fd, const char *path, bool read_only, enum wisp_cache cache,
-        struct wisp_error *error)
-{
-	uint32_t i = creation->description.disk_count++;
-	creation->fds.disk[i] = fd;
-	creation->description.disk[i] = (struct description_disk){.read_only = read_only, .cache = cache};
-	char *absolute = lib_absolute(path);
-	if (!absolute || asprintf(&creation->disk_names[i], "%s %s", read_only ? "ro" : "rw", absolute) < 0)
-		creation->disk_names[i] = NULL;
-	free(absolute);
-	return creation->disk_names[i] ? lock_disk(creation, fd, path, read_only, error) : lib_no_memory(error);
-}
-
-static int open_disk(
-        struct creation *creation, const char *path, bool read_only, enum wisp_cache cache, struct wisp_error *error)
-{
-	struct stat st;
-	int fd = open(path,
-	        (read_only ? O_RDONLY : O_RDWR) | (cache == WISP_CACHE_DIRECT ? O_DIRECT : 0) | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 && errno == EINVAL && cache == WISP_CACHE_DIRECT)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "cannot use %s past the page cache: its file system has no O_DIRECT: use writeback or unsafe",
-		        path);
-	if (fd < 0)
-		return lib_fail_errno(error, errno, "cannot use %s as a %sdisk", path, read_only ? "read-only " : "");
-	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {
-		close(fd);
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "%s cannot be a disk: it is not a regular file or a block device", path);
-	}
-	return add_disk(creation, fd, path, read_only, cache, error);
-}
-
 static int prepare_disks(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
 	int r = 0;
 	if (options->overlay) {
 		creation->description.flags |= DESCRIPTION_OVERLAY;
-		r = open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
+		r = creation_open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
 		const struct image_use use = {.overlay = true, .other_kernel = options->kernel};
 		enum image_format format;
 		if (r == 0)
@@ -203,7 +112,7 @@ static int prepare_disks(struct creation *creation, struct wisp_error *error)
 		if ((unsigned)disk.cache > WISP_CACHE_UNSAFE)
 			return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the disk %s: there is no cache mode %d",
 			        disk.path, (int)disk.cache);
-		r = open_disk(creation, disk.path, disk.read_only, disk.cache, error);
+		r = creation_open_disk(creation, disk.path, disk.read_only, disk.cache, error);
 	}
 	return r;
 }
@@ -238,7 +147,7 @@ static int prepare_image(struct creation *creation, struct wisp_error *error)
 	if (r < 0)
 		return r;
 	creation->description.flags |= DESCRIPTION_IMAGE;
-	r = add_disk(creation, fd, creation->image, !options->writable, WISP_CACHE_WRITEBACK, error);
+	r = creation_add_disk(creation, fd, creation->image, !options->writable, WISP_CACHE_WRITEBACK, error);
 	if (r == 0 && options->writable && format != IMAGE_EXT4)
 		return lib_fail(error, WISP_ERR_IMAGE, EROFS,
 		        "the image %s cannot be written to: only ext4 can: omit that option; changes then vanish at "
@@ -268,7 +177,7 @@ static int add_breakpoint(struct description *d, const char *text, struct wisp_e
 	return 0;
 }
 
-static int describe(struct creation *creation, struct wisp_error *error)
+int creation_set_options(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
 	struct description *d = &creation->description;
@@ -298,13 +207,19 @@ void creation_init(struct creation *creation)
 	*creation = (struct creation){0};
 	description_init(&creation->description);
 	description_init_fds(&creation->fds);
+	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
+		creation->copy_from[i] = -1;
 }
 
 void creation_free(struct creation *creation)
 {
 	description_close_fds(&creation->fds);
-	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
+	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++) {
 		free(creation->disk_names[i]);
+		if (creation->copy_from[i] >= 0)
+			close(creation->copy_from[i]);
+	}
+	restore_free(creation->restore);
 	free(creation->helper);
 	free(creation->image);
 }
@@ -312,9 +227,9 @@ void creation_free(struct creation *creation)
 /* The disks' order is what the guest calls them. */
 int creation_describe(struct creation *creation, struct wisp_error *error)
 {
-	int r = describe(creation, error);
+	int r = creation_set_options(creation, error);
 	if (r == 0)
-		r = prepare_helper(creation, error);
+		r = creation_prepare_helper(creation, error);
 	if (r == 0)
 		r = prepare_software(creation, error);
 	if (r == 0 && !creation->options.bare)

@@ -1,19 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A creation under way: the caller's options, and the description and descriptors that they become. */
+/*
+ * A sandbox that is being made, by a boot, from a snapshot or as a clone: its options, and the description and
+ * descriptors that they become.
+ */
 #ifndef WISP_LIB_DESCRIBE_H
 #define WISP_LIB_DESCRIBE_H
 
-#include "vmm/lib/lib.h"
+#include "vmm/lib/config.h"
 #include "vmm/shared/description.h"
 
 struct creation {
 	struct wisp_create_options options; /* checked, defaults filled in */
 	struct lib_cancel cancel;
+	struct restore *restore; /* with options.from: restore.h */
 	struct description description;
 	struct description_fds fds;
 	char *helper;
 	char *image;                                 /* the file that is the image, absolute */
 	char *disk_names[DESCRIPTION_DISKS_MAX + 1]; /* "ro PATH" or "rw PATH" of each disk, for the config */
+	struct config_disk disk_info[DESCRIPTION_DISKS_MAX];
+	int copy_from[DESCRIPTION_DISKS_MAX]; /* -1, or the disk of which the sandbox gets a copy */
+};
+
+/* A disk that a machine knows already, of which the guest has a file system in use. */
+struct known_disk {
+	const char *path; /* relative to `dir`, if it is not absolute */
+	int dir;
+	bool read_only;
+	enum wisp_cache cache;
+	bool in_use;                             /* by a machine that is paused meanwhile */
+	bool copy;                               /* the sandbox gets a copy of it */
+	bool check_size, check_time, check_file; /* whether it must have the following */
+	uint64_t size;
+	int64_t mtime_ns;
+	uint64_t dev, ino;
 };
 
 /*
@@ -21,6 +41,31 @@ struct creation {
  * sandbox's name. 0 or -errno with `error`; release with creation_free either way.
  */
 int creation_describe(struct creation *creation, struct wisp_error *error);
+
+/* The parts of it that a creation without a boot has too. */
+int creation_prepare_helper(struct creation *creation, struct wisp_error *error);
+int creation_set_options(struct creation *creation, struct wisp_error *error);
+
+/* ---- disks.c: the order in which they are added is that of their names in the guest ---- */
+
+/* Adds and locks an open disk, which the creation owns from here on. */
+int creation_add_disk(struct creation *creation, int fd, const char *path, bool read_only, enum wisp_cache cache,
+        struct wisp_error *error);
+int creation_open_disk(
+        struct creation *creation, const char *path, bool read_only, enum wisp_cache cache, struct wisp_error *error);
+/* One that is to be copied is opened for reading, and with `in_use` its user's lock is ignored. */
+int creation_add_known_disk(struct creation *creation, const struct known_disk *disk, struct wisp_error *error);
+/* Makes the copies in the sandbox's directory, "disk0.img" and so on. */
+int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error *error);
+
+/* ---- claim.c ---- */
+
+/*
+ * Claims the sandbox's name and directory in `root`, and fills in the handle and the rest of the description. The
+ * handle has root_fd; creation->fds.lock is the lock, which creation_unclaim gives back with all else.
+ */
+int creation_claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error);
+void creation_unclaim(struct creation *creation, struct wisp_sandbox *sandbox);
 
 void creation_init(struct creation *creation);
 void creation_free(struct creation *creation);

@@ -55,6 +55,8 @@ int lib_check_name(const char *name, struct wisp_error *error);
 int lib_check_env(const char *const *env, struct wisp_error *error);
 int lib_check_absolute(const char *path, const char *what, struct wisp_error *error);
 int lib_check_line(const char *text, const char *what, struct wisp_error *error);
+/* `hostname` may be NULL. */
+int lib_check_hostname(const char *hostname, struct wisp_error *error);
 int lib_check_duration(int64_t ms, const char *what, struct wisp_error *error);
 /* Returns the RLIMIT_* of a name, or -1. */
 int lib_rlimit_number(const char *name);
@@ -62,6 +64,8 @@ struct lib_cancel;
 /* Stores what *given says, or *otherwise if it is NULL. */
 int lib_copy_cancel(struct lib_cancel *cancel, const struct wisp_cancel *given, const struct lib_cancel *otherwise,
         struct wisp_error *error);
+struct lib_progress;
+int lib_copy_progress(struct lib_progress *progress, const struct wisp_progress *given, struct wisp_error *error);
 int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_error *error);
 
 /* ---- util.c ---- */
@@ -80,6 +84,16 @@ int lib_poll(const struct lib_cancel *cancel, struct pollfd *pfds, size_t count,
 /* The error of a wait that lib_poll ended. */
 int lib_fail_wait(struct wisp_error *error, int r);
 
+/* 0, or -ECANCELED if the caller ends the call: for what works instead of waiting. `cancel` may be NULL. */
+int lib_check_cancel(const struct lib_cancel *cancel);
+
+/* struct wisp_progress, checked. */
+struct lib_progress {
+	void (*report)(void *context, uint64_t done, uint64_t total);
+	void *context;
+};
+void lib_report(const struct lib_progress *progress, uint64_t done, uint64_t total);
+
 int64_t lib_now_ns(void); /* CLOCK_MONOTONIC */
 /* Returns now + ms, saturated. INT64_MAX is "never", which a negative ms gives. */
 int64_t lib_deadline_ns(int64_t ms);
@@ -88,6 +102,9 @@ int lib_poll_ms(int64_t deadline_ns);
 bool lib_is_utf8(const void *data, size_t length, size_t *valid_length);
 /* Writes all of it to a file, or returns -errno. */
 int lib_write_all(int fd, const void *data, size_t length);
+int lib_pwrite_all(int fd, const void *data, size_t length, off_t offset);
+/* Renames within a directory. Never replaces anything, not even an empty directory. */
+int lib_rename_new(int dir_fd, const char *from, const char *to);
 /* Returns how much was read, less than `size` only at the end of the file, or -errno. */
 ssize_t lib_pread(int fd, void *to, size_t size, off_t offset);
 /* Whether the host lacks descriptors or memory, so that a call's failure says nothing about its object. */

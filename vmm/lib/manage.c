@@ -179,6 +179,20 @@ int manage_once(const struct wisp_sandbox *sandbox, const struct lib_cancel *can
 	return r;
 }
 
+int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int *fd, struct wisp_error *error)
+{
+	struct manage_ask ask = {.op = MANAGE_PAUSE, .flags = MANAGE_HOLD, .file = -1};
+	int r = manage_connect(sandbox, cancel, fd, error);
+	if (r < 0)
+		return r;
+	r = manage_request(sandbox, *fd, cancel, &ask, error);
+	if (r == 0 || r == -EALREADY)
+		return 0;
+	close(*fd);
+	*fd = -1;
+	return r;
+}
+
 /* What the caller wants is so already. */
 static int be(struct wisp_sandbox *sandbox, enum manage_op op, struct wisp_error *error)
 {

@@ -29,4 +29,10 @@ int manage_request(const struct wisp_sandbox *sandbox, int fd, const struct lib_
 int manage_once(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct manage_ask *ask,
         struct wisp_error *error);
 
+/*
+ * Pauses the sandbox until *fd, which the caller closes, is closed. One that is paused already, as a template is, stays
+ * so.
+ */
+int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int *fd, struct wisp_error *error);
+
 #endif

@@ -119,6 +119,18 @@ int lib_check_duration(int64_t ms, const char *what, struct wisp_error *error)
 	return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%s is negative: 0 is the default", what);
 }
 
+int lib_check_hostname(const char *hostname, struct wisp_error *error)
+{
+	if (!hostname)
+		return 0;
+	size_t length = strlen(hostname);
+	if (length >= 1 && length <= 63 &&
+	        strspn(hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == length)
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+	        "'%.80s' is not a host name: use up to 63 letters, digits, '.', '_' and '-'", hostname);
+}
+
 int lib_rlimit_number(const char *name)
 {
 	static const struct {
@@ -197,6 +209,16 @@ int lib_copy_cancel(struct lib_cancel *cancel, const struct wisp_cancel *given, 
 	*cancel = (struct lib_cancel){
 	        .has_fd = copy.fd, .fd = copy.fd ? *copy.fd : -1, .interruptible = copy.interruptible};
 	return 0;
+}
+
+int lib_copy_progress(struct lib_progress *progress, const struct wisp_progress *given, struct wisp_error *error)
+{
+	struct wisp_progress copy;
+	int r = lib_copy_options(&copy, sizeof(copy), given, "struct wisp_progress", error);
+	*progress = (struct lib_progress){0};
+	if (r == 0 && given)
+		*progress = (struct lib_progress){.report = copy.report, .context = copy.context};
+	return r;
 }
 
 int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_error *error)

@@ -239,8 +239,7 @@ static void tidy(struct wisp_sandbox *sandbox)
 	sandbox_files_write_state(sandbox->dir_fd, line);
 }
 
-/* With SIGTERM goes the grace, which the monitor passes on to the guest. */
-static int send_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, struct wisp_error *error)
+int sandbox_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, struct wisp_error *error)
 {
 	siginfo_t info = {.si_signo = signal, .si_code = SI_QUEUE};
 	info.si_pid = getpid();
@@ -259,9 +258,9 @@ static int send_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_m
 	return 0;
 }
 
-static int kill_now(struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct wisp_error *error)
+int sandbox_kill(struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct wisp_error *error)
 {
-	int r = send_signal(sandbox, SIGKILL, 0, error);
+	int r = sandbox_signal(sandbox, SIGKILL, 0, error);
 	if (r < 0)
 		return r;
 	r = wait_death(sandbox, cancel, lib_deadline_ns(DEATH_MS));
@@ -278,7 +277,7 @@ int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
-	return kill_now(sandbox, &sandbox->cancel, error);
+	return sandbox_kill(sandbox, &sandbox->cancel, error);
 }
 
 int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
@@ -287,7 +286,7 @@ int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
 		return -EINVAL;
 	if (state_probe(sandbox->dir_fd) != STATE_HELD)
 		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running", sandbox->name);
-	return send_signal(sandbox, SIGUSR1, 0, error);
+	return sandbox_signal(sandbox, SIGUSR1, 0, error);
 }
 
 int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
@@ -300,12 +299,12 @@ int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wis
 	if (grace_ms == 0)
 		grace_ms =
 		        sandbox->config.stop_grace_ms > 0 ? sandbox->config.stop_grace_ms : WISP_STOP_GRACE_MS_DEFAULT;
-	r = send_signal(sandbox, SIGTERM, grace_ms, error);
+	r = sandbox_signal(sandbox, SIGTERM, grace_ms, error);
 	if (r < 0)
 		return r;
 	r = wait_death(sandbox, &sandbox->cancel, lib_deadline_ns(grace_ms));
 	if (r == -ETIMEDOUT)
-		return kill_now(sandbox, &sandbox->cancel, error);
+		return sandbox_kill(sandbox, &sandbox->cancel, error);
 	if (r < 0)
 		return lib_fail_wait(error, r);
 	tidy(sandbox);
@@ -389,7 +388,7 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	sandbox->status_fd = -1;
 	if (unfinished && sandbox->dir_fd >= 0) {
 		if (wait_death(sandbox, NULL, lib_deadline_ns(DEATH_MS)) < 0)
-			kill_now(sandbox, NULL, NULL);
+			sandbox_kill(sandbox, NULL, NULL);
 		else
 			tidy(sandbox);
 	}
@@ -407,6 +406,33 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	free(sandbox->name);
 	free(sandbox->dir);
 	free(sandbox);
+}
+
+struct wisp_sandbox *sandbox_new(int root_fd, const struct lib_cancel *cancel)
+{
+	struct wisp_sandbox *sandbox = calloc(1, sizeof(*sandbox));
+	if (!sandbox) {
+		if (root_fd >= 0)
+			close(root_fd);
+		return NULL;
+	}
+	pthread_mutex_init(&sandbox->lock, NULL);
+	sandbox->root_fd = root_fd;
+	sandbox->dir_fd = sandbox->pidfd = sandbox->status_fd = -1;
+	sandbox->cancel = *cancel;
+	sandbox->phase = SANDBOX_READY;
+	return sandbox;
+}
+
+void sandbox_destroy(struct wisp_sandbox *sandbox)
+{
+	if (!sandbox)
+		return;
+	sandbox->config.keep = false;
+	/* One that is not ready may have no pid yet, and ends when it loses its creator. */
+	if (sandbox->was_ready)
+		sandbox_kill(sandbox, NULL, NULL);
+	wisp_close_sandbox(sandbox);
 }
 
 void wisp_free_text(char *text)
@@ -432,18 +458,14 @@ static int fail_not_running(const struct wisp_sandbox_info *info, struct wisp_er
 /* Takes over dir_fd, even if it fails. */
 static struct wisp_sandbox *make_handle(int root_fd, int dir_fd, const char *name, const char *dir)
 {
-	struct wisp_sandbox *sandbox = calloc(1, sizeof(*sandbox));
+	struct wisp_sandbox *sandbox = sandbox_new(fcntl(root_fd, F_DUPFD_CLOEXEC, 0), &(struct lib_cancel){0});
 	if (!sandbox) {
 		close(dir_fd);
 		return NULL;
 	}
-	pthread_mutex_init(&sandbox->lock, NULL);
-	sandbox->pidfd = sandbox->status_fd = -1;
-	sandbox->root_fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
 	sandbox->dir_fd = dir_fd;
 	sandbox->name = strdup(name);
 	sandbox->dir = strdup(dir);
-	sandbox->phase = SANDBOX_READY;
 	if (sandbox->root_fd < 0 || !sandbox->name || !sandbox->dir ||
 	        config_read(sandbox->dir_fd, &sandbox->config) < 0) {
 		wisp_close_sandbox(sandbox);

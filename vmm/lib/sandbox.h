@@ -35,4 +35,14 @@ struct wisp_sandbox {
 	int64_t pause_us; /* of the last snapshot or fork */
 };
 
+/* A handle of nothing yet, which takes over root_fd, even if it fails; NULL if out of memory. */
+struct wisp_sandbox *sandbox_new(int root_fd, const struct lib_cancel *cancel);
+/* Ends a sandbox that its creator does not want, whether it is detached or not, and releases the handle. */
+void sandbox_destroy(struct wisp_sandbox *sandbox);
+
+/* Signals the monitor; 0 only asks whether it can be. With SIGTERM goes the grace, which the monitor passes on. */
+int sandbox_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, struct wisp_error *error);
+/* Kills the monitor, waits until it has died, and tidies up. */
+int sandbox_kill(struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct wisp_error *error);
+
 #endif

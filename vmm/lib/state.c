@@ -249,20 +249,6 @@ static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
 	        running ? "is running" : "exists but is stopped", running ? "stop it first" : "remove it first");
 }
 
-/* Never replaces anything, not even an empty directory. */
-static int rename_to_new(int root_fd, const char *from, const char *to)
-{
-	struct stat st;
-	if (renameat2(root_fd, from, root_fd, to, RENAME_NOREPLACE) == 0)
-		return 0;
-	if (errno != EINVAL && errno != ENOSYS)
-		return -errno;
-	/* The file system lacks the flag. */
-	if (fstatat(root_fd, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return -EEXIST;
-	return renameat(root_fd, from, root_fd, to) < 0 ? -errno : 0;
-}
-
 /* Undoes prepare(), which may have failed at any step. */
 static void undo(int root_fd, const char *hidden, int dir_fd, int lock_fd)
 {
@@ -291,7 +277,7 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 			lib_random(&number, sizeof(number));
 			snprintf(name_out, WISP_NAME_MAX + 1, "wisp-%08x", number);
 		}
-		r = rename_to_new(root_fd, hidden, name_out);
+		r = lib_rename_new(root_fd, hidden, name_out);
 		if (r == 0)
 			return 0;
 		if (r == -EEXIST && tries < 8 && (!name || free_stale(root_fd, name) == 0))

@@ -63,6 +63,18 @@ int lib_poll(const struct lib_cancel *cancel, struct pollfd *pfds, size_t count,
 	return 0;
 }
 
+int lib_check_cancel(const struct lib_cancel *cancel)
+{
+	int r = lib_poll(cancel, NULL, 0, 0);
+	return r == -ETIMEDOUT ? 0 : r;
+}
+
+void lib_report(const struct lib_progress *progress, uint64_t done, uint64_t total)
+{
+	if (progress->report)
+		progress->report(progress->context, done, total);
+}
+
 int lib_fail_wait(struct wisp_error *error, int r)
 {
 	if (r == -ECANCELED)
@@ -100,6 +112,35 @@ int lib_write_all(int fd, const void *data, size_t length)
 		length -= (size_t)n;
 	}
 	return 0;
+}
+
+int lib_pwrite_all(int fd, const void *data, size_t length, off_t offset)
+{
+	const char *at = data;
+	while (length > 0) {
+		ssize_t n = pwrite(fd, at, length, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		offset += n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+int lib_rename_new(int dir_fd, const char *from, const char *to)
+{
+	struct stat st;
+	if (renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	/* The file system lacks the flag. */
+	if (fstatat(dir_fd, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return renameat(dir_fd, from, dir_fd, to) < 0 ? -errno : 0;
 }
 
 ssize_t lib_pread(int fd, void *to, size_t size, off_t offset)

@@ -4,9 +4,10 @@
  *
  *	config      what it was created with; begins with SANDBOX_FILES_MAGIC (library)
  *	lock        held with flock by the monitor as long as it lives; a record lock tells its pid (both)
- *	state       "ready", or "exit REASON TEXT"; missing while it boots (monitor)
+ *	state       "ready", "paused", "template", or "exit REASON TEXT"; missing while it boots (monitor)
  *	vsock.sock  a socket for connections to the guest; vsock.sock_PORT for those that the guest makes (monitor)
  *	monitor.sock  a socket for requests to the monitor: manage.h (monitor)
+ *	disk1.img and so on, copies of disks that only this sandbox has (library)
  *	vmm.log, console.log, exec.log, each with an older part in NAME.1; trace (monitor)
  *
  * A directory without the magic line is not a sandbox's: it is not listed, claimed or removed.

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fake monitor's socket for requests: pauses nothing, saves a pattern, and forks itself. */
+#ifndef WISP_TEST_MANAGE_H
+#define WISP_TEST_MANAGE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/shared/manage.h"
+#include "vmm/shared/sandbox_files.h"
+
+#define FAKE_CONNECTIONS 16
+#define FAKE_STATE 5000u
+#define FAKE_MEMORY (3u * SNAPSHOT_CHUNK - 2 * SNAPSHOT_PAGE) /* the last chunk is not whole */
+
+struct fake_manage {
+	int listener;
+	int fds[FAKE_CONNECTIONS];
+	size_t count;
+	int holder; /* the connection that holds the pause, or -1 */
+	bool paused, template;
+	void (*changed)(const void *owner); /* called when `paused` changes, before that is answered */
+	const void *owner;
+};
+
+static inline int fake_listen(const char *dir)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/" SANDBOX_FILES_MONITOR, dir);
+	unlink(address.sun_path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 64) < 0)
+		abort();
+	return fd;
+}
+
+/* Reads a request and the descriptor that came with it, or -1. False at the end of the connection. */
+static inline bool fake_receive(int fd, struct manage_request *request, int *file)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec io = {.iov_base = request, .iov_len = sizeof(*request)};
+	struct msghdr message = {
+	        .msg_iov = &io, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	*file = -1;
+	if (recvmsg(fd, &message, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*request))
+		return false;
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	if (head)
+		memcpy(file, CMSG_DATA(head), sizeof(*file));
+	return request->magic == MANAGE_MAGIC && request->version == MANAGE_VERSION;
+}
+
+static inline void fake_reply(int fd, int error, const struct snapshot_layout *layout)
+{
+	struct manage_reply reply = {
+	        .magic = MANAGE_MAGIC, .version = MANAGE_VERSION, .error = error, .paused_us = 1234};
+	if (layout)
+		reply.layout = *layout;
+	if (error)
+		snprintf(reply.text, sizeof(reply.text), "%s", strerror(-error));
+	if (send(fd, &reply, sizeof(reply), MSG_NOSIGNAL) < 0)
+		return;
+}
+
+/* What a monitor writes. Memory is a pattern that depends on the page. */
+static inline int fake_save(int file, struct snapshot_layout *layout)
+{
+	*layout = (struct snapshot_layout){.state_size = FAKE_STATE,
+	        .extents_offset = SNAPSHOT_HEAD_SIZE + 2 * SNAPSHOT_PAGE,
+	        .extent_count = 2,
+	        .data_offset = SNAPSHOT_HEAD_SIZE + 3 * SNAPSHOT_PAGE,
+	        .data_size = FAKE_MEMORY};
+	const struct snapshot_extent extents[2] = {
+	        {0, SNAPSHOT_CHUNK}, {2 * SNAPSHOT_CHUNK, FAKE_MEMORY - SNAPSHOT_CHUNK}};
+	uint8_t page[SNAPSHOT_PAGE];
+	memset(page, 's', sizeof(page));
+	for (unsigned at = 0; at < FAKE_STATE; at += sizeof(page)) {
+		size_t n = FAKE_STATE - at < sizeof(page) ? FAKE_STATE - at : sizeof(page);
+		if (pwrite(file, page, n, SNAPSHOT_HEAD_SIZE + at) != (ssize_t)n)
+			return errno ? -errno : -EIO;
+	}
+	if (pwrite(file, extents, sizeof(extents), (off_t)layout->extents_offset) != (ssize_t)sizeof(extents))
+		return errno ? -errno : -EIO;
+	for (unsigned at = 0; at < FAKE_MEMORY; at += sizeof(page)) {
+		for (size_t i = 0; i < sizeof(page); i++)
+			page[i] = (uint8_t)((at / sizeof(page)) * 7 + (i & 15));
+		if (pwrite(file, page, sizeof(page), (off_t)(layout->data_offset + at)) != (ssize_t)sizeof(page))
+			return errno ? -errno : -EIO;
+	}
+	return 0;
+}
+
+static inline void fake_pause(struct fake_manage *m, bool paused)
+{
+	m->paused = paused;
+	m->changed(m->owner);
+}
+
+static inline void fake_drop(struct fake_manage *m, size_t i)
+{
+	if (m->holder == m->fds[i]) {
+		m->holder = -1;
+		fake_pause(m, false);
+	}
+	close(m->fds[i]);
+	m->fds[i] = m->fds[--m->count];
+}
+
+/* Answers a request that came in. Returns 1 if the connection asked for a fork, which the caller does. */
+static inline int fake_answer(struct fake_manage *m, size_t i)
+{
+	struct manage_request request;
+	struct snapshot_layout layout;
+	int fd = m->fds[i], file, error = 0;
+	if (!fake_receive(fd, &request, &file)) {
+		fake_drop(m, i);
+		return 0;
+	}
+	switch (request.op) {
+	case MANAGE_PAUSE:
+		error = m->paused ? -EALREADY : 0;
+		if (!error && request.flags & MANAGE_HOLD)
+			m->holder = fd;
+		if (!error)
+			fake_pause(m, true);
+		break;
+	case MANAGE_RESUME:
+		error = m->template ? -EPERM : m->paused ? 0 : -EALREADY;
+		if (!error)
+			fake_pause(m, false);
+		break;
+	case MANAGE_SNAPSHOT:
+		error = file < 0 ? -EINVAL : fake_save(file, &layout);
+		if (file >= 0)
+			close(file);
+		fake_reply(fd, error, &layout);
+		return 0;
+	case MANAGE_FORK: return 1;
+	default: error = -ENOSYS;
+	}
+	fake_reply(fd, error, NULL);
+	return 0;
+}
+
+#endif
