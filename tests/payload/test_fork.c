@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pause, snapshot, restore and fork through the library, with a real wisp-vmm on any /dev/kvm. The guest counts, so its
+ * console.log tells where a clone went on, and whether anything of it changed (tests/payload/payload.c).
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+#include "wisp.h"
+
+#define HANG_MS 60000
+#define LINE_SIZE 19u /* "n=0000000000000001\n" */
+#define LOG_MAX (1u << 20)
+
+static char libdir[PATH_MAX], payload[PATH_MAX];
+static char root[] = "/tmp/wisp-test-XXXXXX";
+static char file[PATH_MAX];
+
+static void pause_ms(int ms)
+{
+	struct timespec pause = {.tv_nsec = ms * 1000000L};
+	nanosleep(&pause, NULL);
+}
+
+static size_t read_log(const char *name, char *to)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s/console.log", root, name);
+	FILE *log = fopen(path, "re");
+	size_t length = log ? fread(to, 1, LOG_MAX, log) : 0;
+	if (log)
+		fclose(log);
+	return length;
+}
+
+static size_t log_length(const char *name)
+{
+	static char text[LOG_MAX];
+	return read_log(name, text);
+}
+
+/* Waits until the sandbox has counted on by some lines. */
+static bool counts_on(const char *name)
+{
+	size_t before = log_length(name);
+	for (int i = 0; i < HANG_MS / 5; i++) {
+		if (log_length(name) >= before + 5 * LINE_SIZE)
+			return true;
+		pause_ms(5);
+	}
+	return false;
+}
+
+/*
+ * Whether a log is a count without a gap. `*first` is the number in which it begins; the rest of that line may have
+ * been printed by the source.
+ */
+static bool is_count(const char *name, uint64_t *first)
+{
+	static char text[LOG_MAX];
+	size_t length = read_log(name, text), at = 0;
+	const char *newline = memchr(text, '\n', length);
+	if (!newline || length < 2 * LINE_SIZE)
+		return false;
+	at = (size_t)(newline - text) + 1;
+	/* A line that begins in the source is incomplete here: the next one says which it was. */
+	uint64_t n = strtoull(text + at + 2, NULL, 16);
+	*first = n - 1;
+	for (; at + LINE_SIZE <= length; at += LINE_SIZE, n++) {
+		char line[32];
+		snprintf(line, sizeof(line), "n=%016llx\n", (unsigned long long)n);
+		if (memcmp(text + at, line, LINE_SIZE) != 0) {
+			printf("# %s: expected %.18s, found %.18s\n", name, line, text + at);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool exists(const char *name)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	return stat(path, &st) == 0;
+}
+
+static struct wisp_create_options options_for(const char *name)
+{
+	return (struct wisp_create_options){
+	        .size = sizeof(struct wisp_create_options), .state_root = root, .name = name, .libdir = libdir};
+}
+
+static struct wisp_sandbox *start_counting(const char *name)
+{
+	struct wisp_create_options options = options_for(name);
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_error error;
+	options.kernel = payload;
+	options.kernel_args = "payload=count fill=4";
+	options.memory_mib = 64;
+	options.bare = options.no_wait = true;
+	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	if (sandbox && !counts_on(name))
+		printf("# %s does not count\n", name);
+	return sandbox;
+}
+
+static struct wisp_sandbox *restore_as(const char *name, bool template)
+{
+	struct wisp_create_options options = options_for(name);
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_error error;
+	options.from = file;
+	options.is_template = options.detach = template;
+	options.no_wait = true;
+	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	if (sandbox && wisp_wait_ready(sandbox, HANG_MS, &error) < 0)
+		printf("# %s\n", error.message);
+	return sandbox;
+}
+
+static bool stop(struct wisp_sandbox *sandbox)
+{
+	struct wisp_error error;
+	int r = wisp_stop_sandbox(sandbox, 0, &error);
+	if (r < 0)
+		printf("# %s\n", error.message);
+	wisp_close_sandbox(sandbox);
+	return r == 0;
+}
+
+static int save(struct wisp_sandbox *sandbox, bool compress, bool end)
+{
+	struct wisp_snapshot_options options = {
+	        .size = sizeof(options), .compress = compress, .stop = end, .replace = true};
+	struct wisp_error error;
+	int r = wisp_snapshot_sandbox(sandbox, file, &options, &error);
+	if (r < 0)
+		printf("# %s\n", error.message);
+	return r;
+}
+
+static int fork_into(struct wisp_sandbox *source, size_t count, const char *name, struct wisp_sandbox **clones)
+{
+	struct wisp_fork_options options = {.size = sizeof(options), .name = name};
+	struct wisp_error error;
+	int r = wisp_fork_sandbox(source, count, &options, clones, &error);
+	if (r < 0)
+		printf("# %s\n", error.message);
+	return r;
+}
+
+static void a_paused_sandbox_stands_still(void)
+{
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	uint64_t first;
+	struct wisp_sandbox *box = start_counting("box");
+	REQUIRE(box);
+	CHECK_EQ(wisp_pause_sandbox(box, &error), 0);
+	size_t length = log_length("box");
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
+	CHECK_EQ(info->state, WISP_SANDBOX_PAUSED);
+	wisp_free_sandbox_info(info);
+	CHECK_EQ(wisp_pause_sandbox(box, &error), 0);
+	pause_ms(100);
+	CHECK_EQ(log_length("box"), length);
+	CHECK_EQ(wisp_resume_sandbox(box, &error), 0);
+	CHECK_EQ(wisp_resume_sandbox(box, &error), 0);
+	CHECK(counts_on("box"));
+	CHECK(is_count("box", &first));
+	CHECK_EQ(wisp_pause_sandbox(box, &error), 0);
+	CHECK(stop(box)); /* a paused one, too */
+	CHECK(!exists("box"));
+}
+
+static void clones_count_on_and_so_does_their_source(void)
+{
+	static const char *const names[] = {"box", "new-1", "new-2", "new-3"};
+	struct wisp_sandbox *box = start_counting("box"), *clone[3];
+	uint64_t first[4];
+	REQUIRE(box);
+	REQUIRE(fork_into(box, 3, "new", clone) == 0);
+	for (int i = 0; i < 4; i++) {
+		CHECK(counts_on(names[i]));
+		CHECK(is_count(names[i], &first[i]));
+	}
+	/* One pause for all: they go on with the same number. */
+	CHECK(first[1] > 1 && first[1] == first[2] && first[2] == first[3]);
+	CHECK(wisp_get_pause_us(box) > 0);
+	/* A clone of a clone, whose sources end before it. */
+	struct wisp_sandbox *second;
+	uint64_t its_first;
+	REQUIRE(fork_into(clone[0], 1, "again", &second) == 0);
+	for (int i = 0; i < 3; i++)
+		CHECK(stop(clone[i]));
+	CHECK(stop(box));
+	CHECK(counts_on("again"));
+	CHECK(is_count("again", &its_first));
+	CHECK(its_first >= first[1]);
+	CHECK(stop(second));
+	CHECK(!exists("box") && !exists("new-1") && !exists("again"));
+}
+
+static void snapshots_start_any_number(void)
+{
+	struct wisp_sandbox *box = start_counting("box"), *one, *two;
+	struct wisp_error error;
+	uint64_t first[2], own;
+	struct stat st;
+	for (int compress = 0; compress < 1; compress++) {
+		REQUIRE(box);
+		REQUIRE(save(box, compress, false) == 0);
+		REQUIRE(stat(file, &st) == 0);
+		CHECK_EQ(st.st_mode & 07777, 0600);
+		CHECK_EQ(wisp_verify_snapshot(file, NULL, &error), 0);
+		one = restore_as("one", false);
+		two = restore_as("two", false);
+		REQUIRE(one && two);
+		CHECK(counts_on("box") && counts_on("one") && counts_on("two"));
+		CHECK(is_count("box", &own) && is_count("one", &first[0]) && is_count("two", &first[1]));
+		CHECK(first[0] > 1 && first[0] == first[1]);
+		CHECK(stop(one));
+		CHECK(stop(two));
+	}
+	REQUIRE(save(box, false, true) == 0);
+	CHECK_EQ(wisp_wait_sandbox(box, HANG_MS, NULL, &error), 0);
+	wisp_close_sandbox(box);
+	one = restore_as("one", false);
+	REQUIRE(one);
+	CHECK(counts_on("one"));
+	CHECK(stop(one));
+	unlink(file);
+}
+
+static void a_template_is_only_forked(void)
+{
+	struct wisp_sandbox *box = start_counting("box"), *template, *clone[5];
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	uint64_t first[5];
+	char name[16];
+	REQUIRE(box && save(box, false, true) == 0);
+	wisp_close_sandbox(box);
+	template = restore_as("template", true);
+	REQUIRE(template);
+	unlink(file); /* it keeps what it needs */
+	REQUIRE(wisp_inspect_sandbox(root, "template", &info, &error) == 0);
+	CHECK_EQ(info->state, WISP_SANDBOX_TEMPLATE);
+	wisp_free_sandbox_info(info);
+	CHECK(wisp_resume_sandbox(template, &error) < 0);
+	REQUIRE(fork_into(template, 5, "new", clone) == 0);
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "new-%d", i + 1);
+		CHECK(counts_on(name));
+		CHECK(is_count(name, &first[i]));
+		CHECK_EQ(first[i], first[0]);
+	}
+	CHECK_EQ(log_length("template"), 0);
+	CHECK(stop(template));
+	for (int i = 0; i < 5; i++)
+		CHECK(stop(clone[i]));
+}
+
+static void bad_numbers_and_names_are_refused(void)
+{
+	struct wisp_sandbox *box = start_counting("box"), *other = start_counting("other"), *clone[2];
+	REQUIRE(box && other);
+	CHECK_EQ(fork_into(box, 0, "new", clone), -EINVAL);
+	CHECK_EQ(fork_into(box, WISP_CLONES_MAX + 1, "new", clone), -EINVAL);
+	CHECK(fork_into(box, 1, "other", clone) < 0 && !clone[0]);
+	CHECK(fork_into(box, 1, "../x", clone) < 0);
+	/* The second name is taken: the first clone goes, too. */
+	CHECK(stop(other));
+	other = start_counting("new-2");
+	REQUIRE(other);
+	CHECK(fork_into(box, 2, "new", clone) < 0);
+	CHECK(!exists("new-1"));
+	CHECK(counts_on("box"));
+	CHECK(stop(other));
+	CHECK(stop(box));
+}
+
+/* The library dies between its request and the clone's description: the clone's process goes, the source lives. */
+static void a_fork_whose_caller_dies_leaves_nothing(void)
+{
+	struct wisp_sandbox *box = start_counting("box");
+	REQUIRE(box);
+	for (int i = 0; i < 10; i++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			struct wisp_sandbox *clone[3];
+			fork_into(box, 3, "new", clone);
+			_exit(0);
+		}
+		pause_ms(i * 2);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	CHECK(counts_on("box"));
+	for (int i = 0; i < HANG_MS / 10 && (exists("new-1") || exists("new-2") || exists("new-3")); i++) {
+		struct wisp_error error;
+		/* What was claimed and never had a monitor is stale. */
+		wisp_remove_sandbox(root, "new-1", &error);
+		wisp_remove_sandbox(root, "new-2", &error);
+		wisp_remove_sandbox(root, "new-3", &error);
+		pause_ms(10);
+	}
+	CHECK(!exists("new-1") && !exists("new-2") && !exists("new-3"));
+	CHECK(stop(box));
+}
+
+static void a_full_disk_leaves_no_file(void)
+{
+	char dir[PATH_MAX], kept[PATH_MAX];
+	struct wisp_sandbox *box = start_counting("box");
+	struct wisp_snapshot_options options = {.size = sizeof(options)};
+	struct wisp_error error;
+	REQUIRE(box);
+	snprintf(dir, sizeof(dir), "%s/small", root);
+	snprintf(kept, sizeof(kept), "%s/small/snapshot", root);
+	mkdir(dir, 0700);
+	if (mount("tmpfs", dir, "tmpfs", 0, "size=1M") < 0) {
+		rmdir(dir);
+		CHECK(stop(box));
+		SKIP("it takes a mount, which only root can make");
+	}
+	CHECK_EQ(wisp_snapshot_sandbox(box, kept, &options, &error), -ENOSPC);
+	DIR *list = opendir(dir);
+	struct dirent *entry;
+	while (list && (entry = readdir(list)))
+		CHECK(entry->d_name[0] == '.');
+	if (list)
+		closedir(list);
+	CHECK(counts_on("box"));
+	CHECK(stop(box));
+	umount(dir);
+	rmdir(dir);
+}
+
+static int count_entries(const char *path)
+{
+	DIR *list = opendir(path);
+	int count = 0;
+	while (list && readdir(list))
+		count++;
+	if (list)
+		closedir(list);
+	return count;
+}
+
+static void cycles_leave_nothing_behind(void)
+{
+	struct wisp_sandbox *box = start_counting("box"), *clone;
+	struct wisp_sandbox_info *info;
+	char fds[64];
+	struct wisp_error error;
+	REQUIRE(box && save(box, false, false) == 0);
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
+	snprintf(fds, sizeof(fds), "/proc/%d/fd", info->pid);
+	wisp_free_sandbox_info(info);
+	int own = count_entries("/proc/self/fd"), its = count_entries(fds), names = count_entries(root);
+	for (int i = 0; i < 25; i++) {
+		REQUIRE(fork_into(box, 1, "new", &clone) == 0);
+		CHECK(counts_on("new"));
+		CHECK(stop(clone));
+		clone = restore_as("new", false);
+		REQUIRE(clone);
+		CHECK(stop(clone));
+	}
+	CHECK_EQ(count_entries("/proc/self/fd"), own);
+	CHECK(count_entries(fds) <= its); /* it may have had the connection of the snapshot then */
+	CHECK_EQ(count_entries(root), names);
+	CHECK(stop(box));
+	unlink(file);
+	/* No child is left either, of this process or of the monitor. */
+	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+	        {"a_paused_sandbox_stands_still", a_paused_sandbox_stands_still},
+	        {"clones_count_on_and_so_does_their_source", clones_count_on_and_so_does_their_source},
+	        {"snapshots_start_any_number", snapshots_start_any_number},
+	        {"a_template_is_only_forked", a_template_is_only_forked},
+	        {"bad_numbers_and_names_are_refused", bad_numbers_and_names_are_refused},
+	        {"a_fork_whose_caller_dies_leaves_nothing", a_fork_whose_caller_dies_leaves_nothing},
+	        {"a_full_disk_leaves_no_file", a_full_disk_leaves_no_file},
+	        {"cycles_leave_nothing_behind", cycles_leave_nothing_behind},
+	};
+	const char *path = getenv("PAYLOAD");
+	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
+		perror("payload.elf");
+		return 1;
+	}
+	/* <build>/tests/payload/test_fork */
+	if (!realpath("/proc/self/exe", libdir))
+		return 1;
+	for (int i = 0; i < 3; i++)
+		*strrchr(libdir, '/') = '\0';
+	strncat(libdir, "/lib/wisp", sizeof(libdir) - strlen(libdir) - 1);
+	if (access("/dev/kvm", R_OK | W_OK) != 0) {
+		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+			printf("skip fork/%s: no /dev/kvm\n", cases[i].name);
+		return 0;
+	}
+	if (!mkdtemp(root))
+		return 1;
+	snprintf(file, sizeof(file), "%s.snapshot", root);
+	int code = test_main("fork", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+	unlink(file);
+	rmdir(root);
+	return code;
+}
