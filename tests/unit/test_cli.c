@@ -232,6 +232,12 @@ static void help_is_everywhere(void)
 	sh(&c, "wisp --help | awk '/^  [a-z]/ { print $1 }' | while read v; do wisp $v --help | grep -q -- --help || "
 	       "echo $v; done");
 	CHECK_STR(c.out, "");
+	/* An option that a verb would only refuse is listed nowhere. */
+	expect(&c,
+	        "for v in run exec; do wisp $v --help; wisp completion bash | grep \"$v) flags=\"; done | grep -c "
+	        "-- '--detach '",
+	        0, "2\n");
+	expect_error(&c, "wisp run -d -- true", 125, "wisp exec --detach");
 	expect(&c, "wisp version | cut -d' ' -f1; wisp --version >/dev/null", 0, "wisp\n");
 	expect(&c, "wisp --help >/dev/full; echo $?", 0, "125\n");
 	end(&c);

@@ -59,7 +59,7 @@ void cli_free_places(struct cli_places *places);
 struct cli_option {
 	const char *name;  /* without the dashes */
 	const char *value; /* what --help calls the value; NULL: the option is a flag */
-	const char *help;
+	const char *help;  /* NULL: it is not listed anywhere, and the verb refuses it with an explanation */
 	/* Stores the value at `to`, the field at `offset`. False, with the reason in `why`, if it refuses the value. */
 	bool (*take)(const struct cli_option *option, const char *text, void *to, char *why);
 	size_t offset;
@@ -140,7 +140,7 @@ extern const struct cli_option cli_help_options[];
 int cli_parse(int argc, char **argv, struct cli_call *call);
 /* Frees what cli_parse allocated, also in the options, but not the options themselves. */
 void cli_free_call(struct cli_call *call);
-/* Calls `visit` for each option of the verb, --help included. */
+/* Calls `visit` for each option of the verb that has a help text, --help included. */
 void cli_each_option(const struct cli_verb *verb,
         void (*visit)(const struct cli_verb *verb, const struct cli_option *option, void *context), void *context);
 /*

@@ -28,6 +28,10 @@ static const struct cli_option own_options[] = {
                 .letter = 'n',
                 CLI_FLAG(struct options, execution.no_stdin),
                 .help = "do not read standard input; use it in scripts and loops that read it themselves"},
+        {.name = "detach",
+                .letter = 'd',
+                CLI_FLAG(struct options, execution.detach),
+                .help = "start the command, print its session number, and return"},
         {0},
 };
 

@@ -106,10 +106,6 @@ const struct cli_option cli_execution_options[] = {
                 CLI_TEXT(struct cli_execution, detach_keys),
                 .help = "the keys that detach from the terminal and leave the command running (with run, they end the "
                         "sandbox); default ctrl-]"},
-        {.name = "detach",
-                .letter = 'd',
-                CLI_FLAG(struct cli_execution, detach),
-                .help = "start the command, print its session number, and return; only with exec"},
         {0},
 };
 

@@ -14,8 +14,10 @@ void cli_each_option(const struct cli_verb *verb,
         void (*visit)(const struct cli_verb *verb, const struct cli_option *option, void *context), void *context)
 {
 	for (const struct cli_group *group = verb->groups; group && group->options; group++) {
-		for (const struct cli_option *option = group->options; option->name; option++)
-			visit(verb, option, context);
+		for (const struct cli_option *option = group->options; option->name; option++) {
+			if (option->help)
+				visit(verb, option, context);
+		}
 	}
 	visit(verb, cli_help_options, context);
 }

@@ -78,6 +78,8 @@ static const struct cli_option own_options[] = {
         {.name = "console",
                 CLI_FLAG(struct options, console),
                 .help = "print the guest kernel's messages to standard error"},
+        /* Known only to be explained: docker's run has it. */
+        {.name = "detach", .letter = 'd', CLI_FLAG(struct options, execution.detach)},
         {0},
 };
 
