@@ -133,6 +133,23 @@ static void dead_sandboxes_are_pruned(void)
 	end(&c);
 }
 
+static void the_cache_is_pruned(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect(&c, "wisp prune --cache | sed s,$DIR,,", 0, "0 packed directories deleted from /cache/wisp/images\n");
+	expect(&c,
+	        "images=$XDG_CACHE_HOME/wisp/images; mkdir -p -m 700 $images; for i in 1 2; do "
+	        "echo image >$images/000000000000000$i-0000000000000000000000000000000$i.squashfs; done; "
+	        "touch -d '1 hour ago' $images/*1.squashfs; wisp prune --cache | sed s,$DIR,,; ls $images",
+	        0,
+	        "1 packed directory deleted from /cache/wisp/images\n"
+	        "0000000000000002-00000000000000000000000000000002.squashfs\n");
+	expect_error(&c, "wisp prune --cache --dry-run", 125, "cannot be combined");
+	end(&c);
+}
+
 static void guests_do_not_control_terminals(void)
 {
 	static struct cli c;
@@ -209,6 +226,7 @@ int main(int argc, char **argv)
 	        {"standard_input_is_chosen", standard_input_is_chosen},
 	        {"sessions_are_killed", sessions_are_killed},
 	        {"dead_sandboxes_are_pruned", dead_sandboxes_are_pruned},
+	        {"the_cache_is_pruned", the_cache_is_pruned},
 	        {"guests_do_not_control_terminals", guests_do_not_control_terminals},
 	        {"only_new_records", only_new_records},
 	        {"a_terminal_is_for_terminals", a_terminal_is_for_terminals},
