@@ -406,7 +406,9 @@ WISP_API int wisp_get_sandbox_fd(const struct wisp_sandbox *sandbox);
 /*
  * Shuts the sandbox down: the guest's programs get SIGTERM, its file systems are synced and unmounted, and the machine
  * powers off. If that takes longer than grace_ms, the sandbox is killed. A grace_ms of 0 is the sandbox's own
- * stop_grace_ms; a negative one is an error. Returns when the sandbox has ended; 0 if it had already.
+ * stop_grace_ms; a negative one is an error. Returns when the sandbox has ended; 0 if it had already. A call that is
+ * cancelled leaves the shutdown under way. Call again to go on waiting: the guest is not told again, and the sandbox is
+ * killed if it still runs after the new call's grace_ms.
  */
 WISP_API int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error);
 

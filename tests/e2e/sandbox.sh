@@ -74,6 +74,22 @@ END
 	[ $(($(date +%s) - clock)) -le 60 ] || fail "the guest's clock says $clock"
 }
 
+# Somebody who gives up waiting for a stop, and then waits again, does not take the guest's time from it.
+t_stop_can_be_repeated() {
+	check create wisp create -q -n box
+	wisp exec -d box -- sh -c 'trap "echo told; sleep 3; echo saved; exit" TERM; echo up; while :; do sleep 0.1; done' >/dev/null
+	check "the program runs" wait_until sh -c 'wisp logs box | grep -q up'
+	wisp stop box &
+	local pid=$!
+	check "the program is told" wait_until sh -c 'wisp logs box | grep -q told'
+	kill $pid
+	wait $pid 2>/dev/null
+	check "stop again" wisp stop box
+	equal "what the program said" "$(wisp logs box | tr '\n' ' ')" "up told saved "
+	check "it was not killed" sh -c 'wisp ls | grep -q "stopped (poweroff)"'
+	check rm wisp rm box
+}
+
 # What a libc might do in another way: names, users, regular expressions, numbers, time zones, UTF-8.
 t_default_image() {
 	busybox --list-full | sort >applets # Debian's own, here

@@ -221,8 +221,9 @@ static void read_signal(struct vmm *v)
 }
 
 /*
- * SIGUSR1: disks have changed their size. Of the others the first asks the guest to stop in order, within the sender's
- * grace; a second does not wait.
+ * SIGUSR1: disks have changed their size. Of the others, the first asks the guest to stop in order, within the sender's
+ * grace. After that, the library's signal comes from a caller who waits again after a cancelled stop, and who kills the
+ * monitor when the grace is over; any other ends the sandbox at once.
  */
 static void on_signal(struct loop_op *op, int res, uint32_t flags)
 {
@@ -241,6 +242,10 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 	manage_resume(v->manage);
 	/* The library says for how long it will wait; kill(1) does not. */
 	uint32_t grace_ms = v->signal.ssi_code == SI_QUEUE && v->signal.ssi_int > 0 ? (uint32_t)v->signal.ssi_int : 0;
+	if (v->stop_asked && grace_ms > 0) {
+		read_signal(v);
+		return;
+	}
 	if (v->stop_asked || !v->ready || control_poweroff(v->control, grace_ms) < 0) {
 		finish(v, WISP_END_KILLED, "stopped hard");
 		return;
