@@ -320,8 +320,9 @@ struct wisp_create_options {
 	bool console; /* write the kernel's messages to console.log from the first on; this slows the boot down */
 	bool no_wait; /* return as soon as the monitor is started (a directory is packed before): then call
 	                 wisp_wait_ready */
-	const int
-	        *console_fd; /* with console: the monitor also writes the messages to this descriptor; NULL: to none */
+	const int *console_fd; /* with console: the monitor also writes the messages to this descriptor, without waiting
+	                          for its reader: messages are dropped, and a line says so, while it is more than 256
+	                          KiB behind; NULL: to none */
 	const char *kernel_args; /* further parameters for the guest's kernel, separated by spaces; NULL: none */
 	/*
 	 * For measurements. The monitor notes when it reaches each stage of the sandbox's life. At the end it writes

@@ -116,6 +116,35 @@ static void the_last_words_are_kept(void)
 	CHECK_EQ(wisp_remove_sandbox(root, "box", &error), 0);
 }
 
+/* The owner's copy of the console. One that is full, because nobody reads it, does not stop the guest or its end. */
+static void the_console_is_copied(void)
+{
+	struct wisp_create_options options = options_for("payload=print");
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	static char text[1 << 17];
+	int ends[2];
+	for (int full = 0; full < 2; full++) {
+		enum wisp_end end = WISP_END_UNKNOWN;
+		REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+		if (full)
+			CHECK_EQ(write(ends[1], text, (size_t)fcntl(ends[1], F_GETPIPE_SZ)), 65536);
+		options.console = true;
+		options.console_fd = &ends[1];
+		REQUIRE(wisp_create_sandbox(&options, &sandbox, &error) == 0);
+		CHECK_EQ(wisp_wait_sandbox(sandbox, HANG_MS, &end, &error), 0);
+		CHECK_EQ(end, WISP_END_POWEROFF);
+		CHECK_EQ(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+		wisp_close_sandbox(sandbox);
+		ssize_t n = read(ends[0], text, sizeof(text) - 1);
+		text[n > 0 ? n : 0] = '\0';
+		CHECK(full ? n == 65536 : strstr(text, "hello from CPL 0") != NULL);
+		close(ends[0]);
+		close(ends[1]);
+		memset(text, 0, sizeof(text));
+	}
+}
+
 /* A boot that takes too long says where the processor is. */
 static void a_boot_timeout_says_where_it_is(void)
 {
@@ -214,6 +243,7 @@ int main(int argc, char **argv)
 	        {"ends_are_told", ends_are_told},
 	        {"what_is_kept_stays", what_is_kept_stays},
 	        {"the_last_words_are_kept", the_last_words_are_kept},
+	        {"the_console_is_copied", the_console_is_copied},
 	        {"a_boot_timeout_says_where_it_is", a_boot_timeout_says_where_it_is},
 	        {"closing_the_handle_ends_it", closing_the_handle_ends_it},
 	        {"the_owners_death_ends_it", the_owners_death_ends_it},

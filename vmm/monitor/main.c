@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "vmm/monitor/control.h"
+#include "vmm/monitor/echo.h"
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/last_words.h"
 #include "vmm/monitor/logfile.h"
@@ -43,6 +44,7 @@
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
 #define TEMPLATE_ENTRIES 16u
+#define ECHO_PATIENCE_MS 1000 /* how long the end waits for whoever reads the console */
 
 enum { EXIT_SET_UP = 125 };
 
@@ -52,6 +54,7 @@ struct vmm {
 	struct loop *loop;
 	struct log log;
 	struct logfile vmm_log, console_log, exec_log;
+	struct echo *echo; /* of the console; NULL: nobody wants one */
 	struct control *control;
 	struct machine *machine;
 	struct manage *manage;
@@ -131,8 +134,8 @@ static void on_console(void *context, const void *data, size_t len)
 	logfile_write(&v->console_log, data, len);
 	if (!__atomic_load_n(&v->ready, __ATOMIC_RELAXED))
 		last_words_keep(&v->last_words, data, len);
-	if (has(v, DESCRIPTION_ECHO))
-		(void)!write(STDERR_FILENO, data, len);
+	if (v->echo)
+		echo_write(v->echo, data, len);
 }
 
 static void on_machine_end(void *context, enum wisp_end end, const char *text)
@@ -483,7 +486,10 @@ static int run(struct vmm *v, struct err *err)
 	prepare_logs(v);
 	if (has(v, DESCRIPTION_TEMPLATE))
 		return run_template(v, err);
-	ret = create_machine(v, err);
+	if (has(v, DESCRIPTION_ECHO))
+		ret = echo_create(&v->echo, STDERR_FILENO, err);
+	if (ret == 0)
+		ret = create_machine(v, err);
 	return ret < 0 ? ret : machine_run(v->machine, err);
 }
 
@@ -543,6 +549,7 @@ static int live(struct vmm *v, const struct snapshot_origin *origin)
 		ret = run(v, &err);
 	manage_close(v->manage);
 	machine_destroy(v->machine);
+	echo_destroy(v->echo, ECHO_PATIENCE_MS);
 	control_destroy(v->control);
 	manage_destroy(v->manage);
 	loop_destroy(v->loop);
