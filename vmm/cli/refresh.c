@@ -17,9 +17,12 @@ const struct cli_verb cli_refresh = {
         .name = "refresh",
         .synopsis = "NAME",
         .summary = "Tell a sandbox that its disks have grown",
-        .details = "The guest reads the size of each disk again, a moment after this command has returned. It does not "
-                   "grow the file systems on them: run resize2fs in the guest, once /sys/block/vdb/size has the new "
-                   "size. The default image has no resize2fs.",
+        .details = "This command hands the request to the sandbox's monitor and does not wait for the guest: its "
+                   "kernel reads the size of each disk a moment later. Before you use the room, wait until "
+                   "/sys/block/vdb/size has the new size, in units of 512 bytes. wisp does not grow the file system on "
+                   "the disk: run resize2fs in the guest, which the default image does not have.\n\n"
+                   "  truncate -s 2G data.img && wisp refresh box\n"
+                   "  wisp exec box -- sh -c 'until [ $(cat /sys/block/vdb/size) = 4194304 ]; do sleep 0.1; done'",
         .operands = {CLI_SANDBOX},
         .least = 1,
         .most = 1,
