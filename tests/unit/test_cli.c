@@ -363,8 +363,16 @@ static void doctor_says_it(void)
 	CHECK(strstr(c.out, "make guest"));
 	sh(&c, "WISP_STATE=/run/user/0/wisp wisp doctor");
 	CHECK(strstr(c.out, "deleted when you log out") || strstr(c.out, "not writable"));
+	/* Even root cannot keep sandboxes everywhere. */
+	sh(&c, "WISP_STATE=/proc/state wisp doctor");
+	CHECK(c.code == 1 && strstr(c.out, "bad      state      wisp cannot create directories in /proc: "));
+	expect(&c, "wisp doctor | grep -c 'ok       state      sandboxes are kept in'; ls -A $DIR", 0,
+	        "1\nerr\nlib\nout\n");
 	sh(&c, "unshare -m true && chmod 755 $DIR");
 	if (c.code == 0) {
+		sh(&c, "mkdir small; unshare -m sh -c 'mount -t tmpfs -o size=1M x small && WISP_STATE=small/state "
+		       "\"$WISP\" doctor'");
+		CHECK(strstr(c.out, "warning  state      small has 1 MiB left"));
 		sh(&c, "printf '[Login]\\n#KillUserProcesses=no\\nKillUserProcesses=yes\\n' >logind.conf; unshare -m "
 		       "sh -c '"
 		       "mount -t tmpfs x /etc/systemd && cp logind.conf /etc/systemd && HOME=/ USER=nobody setpriv "

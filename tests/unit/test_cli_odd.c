@@ -169,6 +169,31 @@ static void streams_that_do_not_block(void)
 	end(&c);
 }
 
+/* An ordinary user for whom nothing says where sandboxes could be. */
+static void a_place_is_asked_for(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, USER_NEEDS " && ! [ -e /run/wisp ]");
+	if (c.code == 0) {
+		expect_error(&c,
+		        "for v in create 'run -- true'; do env -u WISP_STATE -u XDG_STATE_HOME -u HOME " USER
+		        " \"$WISP\" $v; code=$?; done 2>both; sort -u both >&2; exit $code",
+		        125,
+		        "sandboxes cannot be kept in /run/wisp: /run is not writable: Permission denied: set HOME, "
+		        "XDG_STATE_HOME or WISP_STATE");
+		expect_error(&c, "env -u WISP_STATE -u XDG_STATE_HOME HOME=/no/home " USER " \"$WISP\" create", 125,
+		        "kept in /no/home/.local/state/wisp: / is not writable");
+		/* Another reason keeps its own words. */
+		expect_error(&c, "chmod 777 .; WISP_STATE=$DIR/s " USER " \"$WISP\" create --kernel /no/kernel", 125,
+		        "/no/kernel");
+	} else {
+		test_skipped = "no ordinary user can be made";
+	}
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -185,6 +210,7 @@ int main(int argc, char **argv)
 	setenv("ODD", self, 1);
 	static const struct test_case cases[] = {
 	        {"every_environment", every_environment},
+	        {"a_place_is_asked_for", a_place_is_asked_for},
 	        {"streams_that_do_not_block", streams_that_do_not_block},
 	};
 	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

@@ -10,6 +10,7 @@
 #ifndef WISP_CLI_COMMAND_H
 #define WISP_CLI_COMMAND_H
 
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,6 +51,13 @@ struct cli_places {
 /* The default libdir is `below` in the directory that is `up` levels above the program's own file. False: no memory. */
 bool cli_find_places(struct cli_places *places, unsigned up, const char *below);
 void cli_free_places(struct cli_places *places);
+/* What to do if sandboxes cannot be kept in state_root. */
+#define CLI_PLACE_ADVICE "set HOME, XDG_STATE_HOME or WISP_STATE to a directory that you own"
+/*
+ * Stores the state directory, or the nearest directory above it that exists, in which the library creates the others.
+ * Returns whether this process may create files in it; errno if not.
+ */
+bool cli_may_keep_state(const char *state_root, char existing[PATH_MAX]);
 
 /* ---- Options and verbs ---- */
 

@@ -15,6 +15,16 @@ struct options {
 	struct cli_process process;
 };
 
+/* The library does not know where its directory's path comes from. */
+static int fail_launch(const struct wisp_create_options *options, const struct wisp_error *error)
+{
+	char existing[PATH_MAX];
+	if (error->status != WISP_ERR_SYSTEM || cli_may_keep_state(options->state_root, existing))
+		return cli_fail_error(error);
+	return cli_fail("sandboxes cannot be kept in %s: %s is not writable: %s: %s", options->state_root, existing,
+	        strerror(errno), CLI_PLACE_ADVICE);
+}
+
 struct wisp_sandbox *cli_launch(const struct wisp_create_options *options, int *exit_code)
 {
 	struct wisp_sandbox *sandbox;
@@ -31,7 +41,7 @@ struct wisp_sandbox *cli_launch(const struct wisp_create_options *options, int *
 	close(signal_fd);
 	if (r == 0)
 		return sandbox;
-	*exit_code = r > 0 ? CLI_EXIT_SIGNAL + r : cli_fail_error(&error);
+	*exit_code = r > 0 ? CLI_EXIT_SIGNAL + r : fail_launch(options, &error);
 	wisp_close_sandbox(sandbox);
 	return NULL;
 }

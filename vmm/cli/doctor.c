@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prints what each check found, and what to do about a bad result. */
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/cli/json.h"
 #include "vmm/cli/verbs.h"
+
+#define LOGS_MIB 36 /* exec.log, console.log and vmm.log, and the one before each */
 
 enum verdict { GOOD, WARNING, BAD };
 
@@ -117,24 +124,73 @@ static void check_file(struct report *report, const char *libdir, const char *na
 	free(path);
 }
 
-/* Looks at the nearest directory above that exists: the library creates the others. */
+/* What the library does in a sandbox's directory. Returns what fails, with errno, or NULL. */
+static const char *try_directory(int dir)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int file = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	const char *failed = file < 0 ? "create files" : NULL;
+	if (!failed && (flock(file, LOCK_EX | LOCK_NB) < 0 || fcntl(file, F_SETLK, &lock) < 0))
+		failed = "lock files";
+	int server = failed ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/socket", dir);
+	if (server >= 0 && bind(server, (struct sockaddr *)&address, sizeof(address)) < 0)
+		failed = "create Unix sockets";
+	int errnum = errno;
+	if (server >= 0)
+		close(server);
+	if (file >= 0)
+		close(file);
+	unlinkat(dir, "socket", 0);
+	unlinkat(dir, "lock", 0);
+	errno = errnum;
+	return failed;
+}
+
+/* Some file systems, such as those of shared folders, lack what a sandbox needs. */
+static const char *try_file_system(const char *existing)
+{
+	char path[PATH_MAX + 16];
+	snprintf(path, sizeof(path), "%s/.wisp-XXXXXX", existing);
+	if (!mkdtemp(path))
+		return "create directories";
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *failed = dir < 0 ? "open directories" : try_directory(dir);
+	int errnum = errno;
+	if (dir >= 0)
+		close(dir);
+	rmdir(path);
+	errno = errnum;
+	return failed;
+}
+
 static void check_state(struct report *report, const char *state_root)
 {
-	char path[4096], found[4200];
-	snprintf(path, sizeof(path), "%s", state_root);
-	while (access(path, F_OK) < 0 && errno == ENOENT) {
-		char *slash = strrchr(path, '/');
-		if (!slash)
-			break;
-		slash[slash == path] = '\0';
+	char existing[PATH_MAX], found[PATH_MAX + 200];
+	struct statvfs fs;
+	if (!cli_may_keep_state(state_root, existing)) {
+		snprintf(found, sizeof(found), "%s is not writable: %s", existing, strerror(errno));
+		tell(report, "state", BAD, found, CLI_PLACE_ADVICE);
+		return;
 	}
-	if (access(path, W_OK | X_OK) < 0) {
-		snprintf(found, sizeof(found), "%s is not writable: %s", path, strerror(errno));
-		tell(report, "state", BAD, found, "set HOME, XDG_STATE_HOME or WISP_STATE to a directory that you own");
-	} else if (strncmp(state_root, "/run/user/", strlen("/run/user/")) == 0) {
+	const char *failed = try_file_system(existing);
+	uint64_t free_mib = UINT64_MAX;
+	if (failed) {
+		snprintf(found, sizeof(found), "wisp cannot %s in %s: %s", failed, existing, strerror(errno));
+		tell(report, "state", BAD, found, "set WISP_STATE to a directory on a local disk or a tmpfs");
+		return;
+	}
+	if (statvfs(existing, &fs) == 0)
+		free_mib = (uint64_t)fs.f_bavail * fs.f_frsize >> 20;
+	if (strncmp(state_root, "/run/user/", strlen("/run/user/")) == 0) {
 		snprintf(found, sizeof(found), "sandboxes are kept in %s, which is deleted when you log out",
 		        state_root);
 		tell(report, "state", WARNING, found, "set WISP_STATE to a directory that stays");
+	} else if (free_mib < LOGS_MIB) {
+		snprintf(found, sizeof(found), "%s has %llu MiB left, and a sandbox's logs take up to %d MiB", existing,
+		        (unsigned long long)free_mib, LOGS_MIB);
+		tell(report, "state", WARNING, found, "free some space, or set WISP_STATE to another directory");
 	} else {
 		snprintf(found, sizeof(found), "sandboxes are kept in %s", state_root);
 		tell(report, "state", GOOD, found, "");

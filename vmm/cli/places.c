@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,19 @@ bool cli_find_places(struct cli_places *places, unsigned up, const char *below)
 	free(state);
 	free(cache);
 	return places->state_root && places->libdir && places->cache_dir;
+}
+
+bool cli_may_keep_state(const char *state_root, char existing[PATH_MAX])
+{
+	snprintf(existing, PATH_MAX, "%s", state_root);
+	while (access(existing, F_OK) < 0 && errno == ENOENT) {
+		char *slash = strrchr(existing, '/');
+		if (!slash)
+			snprintf(existing, PATH_MAX, ".");
+		else
+			slash[slash == existing] = '\0';
+	}
+	return access(existing, W_OK | X_OK) == 0;
 }
 
 void cli_free_places(struct cli_places *places)
