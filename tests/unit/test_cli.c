@@ -472,60 +472,29 @@ static void logs_are_printed(void)
 
 /* ---- On a terminal ---- */
 
-static bool see(int fd, char *seen, size_t size, const char *wanted)
-{
-	int64_t deadline = now_ms() + 10000;
-	size_t length = strlen(seen);
-	while (!strstr(seen, wanted) && now_ms() < deadline && length + 1 < size) {
-		struct pollfd pfd = {.fd = fd, .events = POLLIN};
-		ssize_t n = poll(&pfd, 1, 100) > 0 ? read(fd, seen + length, size - 1 - length) : 0;
-		length += n > 0 ? (size_t)n : 0;
-		seen[length] = '\0';
-	}
-	bool found = strstr(seen, wanted);
-	if (!found)
-		printf("# no \"%s\" in \"%s\"\n", wanted, seen);
-	seen[0] = '\0';
-	return found;
-}
-
 /* `wisp exec -t box ...` on a terminal of its own, ended by a signal to wisp: the terminal is as before. */
 static void terminal_after(int number, const char *keys, int code)
 {
-	int keyboard, tty;
-	char seen[8192] = "";
+	static struct cli_terminal t;
 	struct termios before, after;
-	struct winsize size = {.ws_row = 25, .ws_col = 90};
-	REQUIRE(openpty(&keyboard, &tty, NULL, NULL, &size) == 0);
-	REQUIRE(tcgetattr(tty, &before) == 0);
-	pid_t pid = fork();
-	if (pid == 0) {
-		close(keyboard);
-		login_tty(tty);
-		const char *wisp = getenv("WISP");
-		/* An interrupt counts wherever the shell is: bash forgets one that comes as stty ends. */
-		execl(wisp, wisp, "exec", "-t", "box", "--", "sh", "-c",
-		        "trap 'exit 130' INT; stty size; while :; do sleep 0.02; done", (char *)NULL);
-		_exit(99);
-	}
-	CHECK(see(keyboard, seen, sizeof(seen), "25 90"));
-	REQUIRE(tcgetattr(tty, &after) == 0);
+	/* An interrupt counts wherever the shell is: bash forgets one that comes as stty ends. */
+	REQUIRE(terminal_start(
+	        &t, "exec -t box -- sh -c \"trap 'exit 130' INT; stty size; while :; do sleep 0.02; done\"", &before));
+	CHECK(terminal_shows(&t, "25 90"));
+	REQUIRE(tcgetattr(t.keyboard, &after) == 0);
 	CHECK(after.c_lflag != before.c_lflag);
 	if (keys)
-		CHECK_EQ(write(keyboard, keys, strlen(keys)), (long long)strlen(keys));
+		terminal_type(&t, keys);
 	if (number)
-		kill(pid, number);
-	int status;
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	CHECK_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), code);
+		kill(t.pid, number);
+	CHECK_EQ(terminal_wait(&t), code);
 	/* SIGKILL leaves it to the guard. */
-	for (int i = 0; i < 100 && tcgetattr(tty, &after) == 0 && after.c_lflag != before.c_lflag; i++)
+	for (int i = 0; i < 100 && tcgetattr(t.keyboard, &after) == 0 && after.c_lflag != before.c_lflag; i++)
 		sleep_ms(20);
 	CHECK_EQ(after.c_lflag, before.c_lflag);
 	CHECK_EQ(after.c_iflag, before.c_iflag);
 	CHECK_EQ(after.c_oflag, before.c_oflag);
-	close(keyboard);
-	close(tty);
+	terminal_close(&t);
 }
 
 static void the_terminal_is_set_back(void)

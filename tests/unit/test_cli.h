@@ -84,6 +84,75 @@ static inline void expect(struct cli *c, const char *script, int code, const cha
 		show(c, script);
 }
 
+/* ---- wisp on a terminal of its own ---- */
+
+struct cli_terminal {
+	int keyboard, tty; /* the test's end; the command's, so that it stays open */
+	pid_t pid;
+	char seen[16384];
+	size_t length;
+};
+
+/* Starts `wisp` with words of a shell, on a terminal of 25 lines of 90 columns, whose modes go to *before. */
+static inline bool terminal_start(struct cli_terminal *t, const char *words, struct termios *before)
+{
+	struct winsize size = {.ws_row = 25, .ws_col = 90};
+	char command[1024];
+	*t = (struct cli_terminal){.pid = -1};
+	if (openpty(&t->keyboard, &t->tty, NULL, NULL, &size) < 0 || (before && tcgetattr(t->tty, before) < 0))
+		return false;
+	snprintf(command, sizeof(command), "exec \"$WISP\" %s", words);
+	t->pid = fork();
+	if (t->pid == 0) {
+		close(t->keyboard);
+		login_tty(t->tty);
+		execlp("sh", "sh", "-c", command, (char *)NULL);
+		_exit(99);
+	}
+	return t->pid > 0;
+}
+
+/* Reads until the text is on the screen. What follows it is for the next call. */
+static inline bool terminal_shows(struct cli_terminal *t, const char *wanted)
+{
+	int64_t deadline = now_ms() + 10000;
+	char *found;
+	while (!(found = strstr(t->seen, wanted)) && now_ms() < deadline && t->length + 1 < sizeof(t->seen)) {
+		struct pollfd pfd = {.fd = t->keyboard, .events = POLLIN};
+		size_t room = sizeof(t->seen) - 1 - t->length;
+		ssize_t n = poll(&pfd, 1, 100) > 0 ? read(t->keyboard, t->seen + t->length, room) : 0;
+		t->length += n > 0 ? (size_t)n : 0;
+		t->seen[t->length] = '\0';
+	}
+	if (!found) {
+		printf("# no \"%s\" in \"%s\"\n", wanted, t->seen);
+		return false;
+	}
+	char *rest = found + strlen(wanted);
+	t->length = strlen(rest);
+	memmove(t->seen, rest, t->length + 1);
+	return true;
+}
+
+static inline void terminal_type(struct cli_terminal *t, const char *keys)
+{
+	CHECK_EQ(write(t->keyboard, keys, strlen(keys)), (long long)strlen(keys));
+}
+
+/* The exit code, or 128 and the signal that ended it. */
+static inline int terminal_wait(struct cli_terminal *t)
+{
+	int status = 0;
+	CHECK_EQ(waitpid(t->pid, &status, 0), t->pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static inline void terminal_close(struct cli_terminal *t)
+{
+	close(t->keyboard);
+	close(t->tty);
+}
+
 /* One line on standard error with these words in it, and nothing on standard output. */
 static inline void expect_error(struct cli *c, const char *script, int code, const char *words)
 {

@@ -216,6 +216,109 @@ static void a_terminal_is_for_terminals(void)
 	end(&c);
 }
 
+/* What attach does on a terminal: a watcher sees everything and changes nothing. */
+static void watching_on_a_terminal(void)
+{
+	static struct cli c;
+	static struct cli_terminal watcher, writer;
+	if (!begin(&c))
+		return;
+	expect(&c,
+	        "create -q -n box; wisp exec -d -t box -- sh -c 'printf \"\\033[?1049hup\"; while read -r line; do "
+	        "echo "
+	        "\"<$line>\"; done'",
+	        0, "1\n");
+	/* What the watcher types goes nowhere, ^C included, but for the keys that detach. */
+	REQUIRE(terminal_start(&watcher, "attach --watch box 1", NULL));
+	CHECK(terminal_shows(&watcher, "up"));
+	terminal_type(&watcher, "typed\r\x03\x04\x1d");
+	CHECK(terminal_shows(&watcher, "\033[?1049l"));
+	CHECK(terminal_shows(&watcher, "wisp: detached from session 1"));
+	CHECK_EQ(terminal_wait(&watcher), 0);
+	terminal_close(&watcher);
+	/* Signals end the watcher alone. */
+	static const int signals[] = {SIGTERM, SIGHUP, SIGINT};
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		REQUIRE(terminal_start(&watcher, "attach --watch box 1", NULL));
+		CHECK(terminal_shows(&watcher, "up"));
+		kill(watcher.pid, signals[i]);
+		CHECK_EQ(terminal_wait(&watcher), 128 + signals[i]);
+		terminal_close(&watcher);
+	}
+	/* A second client watches, and says so. */
+	REQUIRE(terminal_start(&writer, "attach box 1", NULL));
+	CHECK(terminal_shows(&writer, "up"));
+	REQUIRE(terminal_start(&watcher, "attach box 1", NULL));
+	CHECK(terminal_shows(&watcher, "wisp: another client writes to session 1; only watching it"));
+	CHECK(terminal_shows(&watcher, "up"));
+	terminal_type(&watcher, "typed\r");
+	terminal_type(&writer, "real\r");
+	CHECK(terminal_shows(&writer, "real\r\n<real>"));
+	CHECK(terminal_shows(&watcher, "real\r\n<real>"));
+	terminal_type(&writer, "\x04");
+	CHECK_EQ(terminal_wait(&writer), 0);
+	CHECK_EQ(terminal_wait(&watcher), 0);
+	terminal_close(&writer);
+	terminal_close(&watcher);
+	/* Nothing else was ever typed. */
+	REQUIRE(terminal_start(&watcher, "attach --watch box 1", NULL));
+	CHECK(terminal_shows(&watcher, "upreal\r\n<real>\r\n"));
+	CHECK_EQ(terminal_wait(&watcher), 0);
+	terminal_close(&watcher);
+	sh(&c, "wisp rm -f box");
+	end(&c);
+}
+
+/* Whether the process has blocked the signal: wisp does so once it reads signals from a descriptor. */
+static bool blocks(pid_t pid, int number)
+{
+	char path[64], text[4096];
+	unsigned long long mask = 0;
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	read_text(path, "status", text, sizeof(text));
+	const char *line = strstr(text, "SigBlk:");
+	return line && sscanf(line, "SigBlk: %llx", &mask) == 1 && mask >> (number - 1) & 1;
+}
+
+/* A guest that does not answer: before it has started the command, ^C ends wisp; afterwards, the detach keys do. */
+static void a_guest_that_hangs(void)
+{
+	static struct cli c;
+	static struct cli_terminal t;
+	struct termios before, after;
+	if (!begin(&c))
+		return;
+	sh(&c, "create -q -n box; cat /proc/$(wisp inspect box | grep -o '\"pid\":[0-9]*' | cut -d: "
+	       "-f2)/task/*/children");
+	pid_t agent = atoi(c.out);
+	REQUIRE(agent > 0);
+	for (int by_key = 0; by_key < 2; by_key++) {
+		kill(agent, SIGSTOP);
+		REQUIRE(terminal_start(&t, "exec -t box -- true", &before));
+		for (int i = 0; i < 1000 && !blocks(t.pid, SIGINT); i++)
+			sleep_ms(10);
+		if (by_key)
+			terminal_type(&t, "\x03");
+		else
+			kill(t.pid, SIGTERM);
+		CHECK_EQ(terminal_wait(&t), by_key ? 130 : 143);
+		REQUIRE(tcgetattr(t.tty, &after) == 0);
+		CHECK_EQ(after.c_lflag, before.c_lflag);
+		terminal_close(&t);
+		kill(agent, SIGCONT);
+	}
+	REQUIRE(terminal_start(&t, "exec -t box -- sh -c 'echo up; exec sleep 1000'", NULL));
+	CHECK(terminal_shows(&t, "up"));
+	kill(agent, SIGSTOP);
+	terminal_type(&t, "\x03\x1d");
+	CHECK(terminal_shows(&t, "detached from session"));
+	CHECK_EQ(terminal_wait(&t), 0);
+	terminal_close(&t);
+	kill(agent, SIGCONT);
+	sh(&c, "wisp rm -f box");
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -230,6 +333,8 @@ int main(int argc, char **argv)
 	        {"guests_do_not_control_terminals", guests_do_not_control_terminals},
 	        {"only_new_records", only_new_records},
 	        {"a_terminal_is_for_terminals", a_terminal_is_for_terminals},
+	        {"watching_on_a_terminal", watching_on_a_terminal},
+	        {"a_guest_that_hangs", a_guest_that_hangs},
 	};
 	return test_main("cli_sessions", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

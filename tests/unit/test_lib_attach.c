@@ -80,6 +80,7 @@ struct job {
 	int output_fd;
 	int64_t timeout_ms;
 	uint64_t reattach;
+	bool watch;
 	uint64_t id;
 	int result;
 	struct wisp_exit_status status;
@@ -98,7 +99,7 @@ static void *attach(void *context)
 	        .cancel_fd = &job->t->cancel};
 	struct wisp_exec_options exec = {.size = sizeof(exec), .timeout_ms = job->timeout_ms};
 	if (job->reattach) {
-		struct wisp_open_options open = {.size = sizeof(open), .write = true};
+		struct wisp_open_options open = {.size = sizeof(open), .write = !job->watch};
 		struct wisp_session *session;
 		job->result = wisp_open_session(job->f->sandbox, job->reattach, &open, &session, &job->error);
 		if (job->result == 0) {
@@ -274,6 +275,57 @@ static void cancel_ends_it(void)
 	END(f, t);
 }
 
+/* Before the program has started, and while it runs. */
+static void a_guest_that_hangs(void)
+{
+	BEGIN(f, t);
+	kill(f.agent, SIGSTOP);
+	CHECK_EQ(eventfd_write(t.cancel, 1), 0);
+	REQUIRE(start(&job));
+	pthread_join(job.thread, NULL);
+	CHECK_EQ(job.result, -ECANCELED);
+	CHECK_EQ(job.error.status, WISP_ERR_CANCELLED);
+	kill(f.agent, SIGCONT);
+	eventfd_t value;
+	CHECK_EQ(eventfd_read(t.cancel, &value), 0);
+	job.script = "echo up; sleep 1000";
+	REQUIRE(start(&job));
+	CHECK(see(&t, "up"));
+	kill(f.agent, SIGSTOP);
+	type(&t, "x");
+	CHECK_EQ(eventfd_write(t.cancel, 1), 0);
+	pthread_join(job.thread, NULL);
+	CHECK_EQ(job.result, -ECANCELED);
+	kill(f.agent, SIGCONT);
+	END(f, t);
+}
+
+static void a_watcher_types_nothing(void)
+{
+	BEGIN(f, t);
+	struct terminal screen;
+	struct job watcher = {.f = &f, .t = &screen, .watch = true};
+	REQUIRE(open_terminal(&screen, 40, 120));
+	job.script = "echo up; read line; echo \"<$line>\"; stty size";
+	REQUIRE(start(&job));
+	CHECK(see(&t, "up\r\n"));
+	struct wisp_session_info **list;
+	REQUIRE(wisp_list_sessions(f.sandbox, &list, &watcher.error) == 1);
+	watcher.reattach = list[0]->id;
+	wisp_free_session_list(list);
+	REQUIRE(start(&watcher));
+	CHECK(see(&screen, "up\r\n"));
+	type(&screen, "no\r\x03\x1d");
+	pthread_join(watcher.thread, NULL);
+	CHECK_EQ(watcher.result, 1);
+	type(&t, "yes\r");
+	CHECK(see(&t, "yes\r\n<yes>\r\n30 100\r\n"));
+	pthread_join(job.thread, NULL);
+	CHECK_EQ(job.status.code, 0);
+	close_terminal(&screen);
+	END(f, t);
+}
+
 static void a_timeout_holds(void)
 {
 	BEGIN(f, t);
@@ -399,6 +451,7 @@ TEST_MAIN("lib_attach", {"keys_and_screen", keys_and_screen}, {"the_default_shel
         {"control_keys_are_the_guests", control_keys_are_the_guests}, {"the_size_follows", the_size_follows},
         {"detach_and_come_back", detach_and_come_back}, {"queries_are_not_replayed", queries_are_not_replayed},
         {"detach_from_a_deaf_program", detach_from_a_deaf_program}, {"cancel_ends_it", cancel_ends_it},
+        {"a_guest_that_hangs", a_guest_that_hangs}, {"a_watcher_types_nothing", a_watcher_types_nothing},
         {"a_timeout_holds", a_timeout_holds}, {"failures_leave_the_terminal_alone", failures_leave_the_terminal_alone},
         {"a_session_without_terminal_is_refused", a_session_without_terminal_is_refused},
         {"hang_up_detaches", hang_up_detaches}, {"output_that_hangs_up_detaches", output_that_hangs_up_detaches},
