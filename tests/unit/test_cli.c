@@ -414,6 +414,25 @@ static void signals_are_passed_on(void)
 	end(&c);
 }
 
+/* A directory that takes long to pack. */
+static void packing_is_interrupted(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "command -v mksquashfs pgrep");
+	if (c.code == 0)
+		expect(&c,
+		        "mkdir tree; truncate -s 1T tree/large; \"$WISP\" run --kernel $READY ./tree -- true & pid=$!; "
+		        "until "
+		        "packer=$(pgrep -P $pid mksquashfs); do sleep 0.02; done; kill -TERM $pid; wait $pid; echo $?; "
+		        "kill -0 $packer; ls -A $XDG_CACHE_HOME/wisp/images",
+		        0, "143\n");
+	else
+		test_skipped = "no mksquashfs or pgrep";
+	end(&c);
+}
+
 static void sigkill_leaves_nothing(void)
 {
 	static struct cli c;
@@ -530,6 +549,7 @@ int main(int argc, char **argv)
 	        {"completions_are_scripts", completions_are_scripts},
 	        {"doctor_says_it", doctor_says_it},
 	        {"signals_are_passed_on", signals_are_passed_on},
+	        {"packing_is_interrupted", packing_is_interrupted},
 	        {"sigkill_leaves_nothing", sigkill_leaves_nothing},
 	        {"logs_are_printed", logs_are_printed},
 	        {"the_terminal_is_set_back", the_terminal_is_set_back},

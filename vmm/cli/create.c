@@ -2,6 +2,7 @@
 /* wisp create, and the boot that it shares with wisp run. */
 #include <errno.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "vmm/cli/execution.h"
@@ -25,23 +26,29 @@ static int fail_launch(const struct wisp_create_options *options, const struct w
 	        strerror(errno), CLI_PLACE_ADVICE);
 }
 
-struct wisp_sandbox *cli_launch(const struct wisp_create_options *options, int *exit_code)
+struct wisp_sandbox *cli_launch(const struct wisp_create_options *given, int *exit_code)
 {
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
+	struct signalfd_siginfo info;
 	/* From here on, signals are handled where the sandbox can be cleaned up. */
 	int signal_fd = cli_open_signals();
 	if (signal_fd < 0) {
 		*exit_code = cli_fail("cannot make a signalfd: %s", strerror(errno));
 		return NULL;
 	}
-	int r = wisp_create_sandbox(options, &sandbox, &error);
-	if (r == 0)
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &signal_fd};
+	struct wisp_create_options options = *given;
+	options.cancel = &cancel; /* packing a directory may take long */
+	int r = wisp_create_sandbox(&options, &sandbox, &error);
+	if (r == 0 && (r = wisp_set_cancel(sandbox, NULL, &error)) == 0)
 		r = cli_wait_ready(sandbox, signal_fd, &error);
+	else if (r == -ECANCELED && read(signal_fd, &info, sizeof(info)) == sizeof(info))
+		r = (int)info.ssi_signo;
 	close(signal_fd);
 	if (r == 0)
 		return sandbox;
-	*exit_code = r > 0 ? CLI_EXIT_SIGNAL + r : fail_launch(options, &error);
+	*exit_code = r > 0 ? CLI_EXIT_SIGNAL + r : fail_launch(given, &error);
 	wisp_close_sandbox(sandbox);
 	return NULL;
 }
