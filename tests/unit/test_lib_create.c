@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include "tests/unit/test_place.h"
+#include "vmm/lib/pack.h"
 
 static void create_exec_close(void)
 {
@@ -481,6 +482,36 @@ static void directories_are_packed(void)
 	end_place(&p, 0);
 }
 
+/* mksquashfs is ended, and what it has written so far is gone. */
+static void packing_is_cancelled(void)
+{
+	struct place p;
+	char tree[80], cache[80], large[112];
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &fd};
+	if (!pack_find())
+		SKIP("no mksquashfs");
+	REQUIRE(make_place(&p));
+	snprintf(tree, sizeof(tree), "%s/tree", p.dir);
+	snprintf(cache, sizeof(cache), "%s/cache", p.dir);
+	snprintf(large, sizeof(large), "%s/large", tree);
+	CHECK_EQ(mkdir(tree, 0755), 0);
+	write_file(tree, "large", "");
+	CHECK_EQ(truncate(large, 1ll << 40), 0); /* keeps it busy */
+	p.options.image = tree;
+	p.options.cache_dir = cache;
+	p.options.cancel = &cancel;
+	p.options.no_wait = true;
+	CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -ECANCELED);
+	CHECK_EQ(error.status, WISP_ERR_CANCELLED);
+	CHECK(!sandbox);
+	CHECK_EQ(count_entries(cache), 0);
+	close(fd);
+	end_place(&p, 0);
+}
+
 static void many_at_once(void)
 {
 	struct place p;
@@ -544,6 +575,7 @@ int main(int argc, char **argv)
 	        {"a_kernel_that_was_not_built", a_kernel_that_was_not_built},
 	        {"images_are_checked", images_are_checked},
 	        {"directories_are_packed", directories_are_packed},
+	        {"packing_is_cancelled", packing_is_cancelled},
 	        {"many_at_once", many_at_once},
 	        {"no_state_root_holds_none", no_state_root_holds_none},
 	        {"sigchld_ignored", sigchld_ignored},

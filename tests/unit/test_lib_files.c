@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What libwisp reads and writes: text, configurations, logs, detach keys. */
 #include <stdarg.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "tests/unit/test_lib.h"
@@ -304,6 +305,31 @@ static void logs_are_followed(void)
 	fixture_end(&f);
 }
 
+/* Whoever follows a log can stop, and go on. */
+static void following_is_cancelled(void)
+{
+	struct fixture f;
+	struct wisp_logs *logs;
+	struct wisp_error error;
+	const struct wisp_log_record *record;
+	char text[512] = "";
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &fd};
+	struct wisp_logs_options options = {.size = sizeof(options), .follow = true, .cancel = &cancel};
+	eventfd_t value;
+	REQUIRE(fixture_dir(&f, "cpus=1\n"));
+	REQUIRE(wisp_open_logs(f.root, "box", &options, &logs, &error) == 0);
+	CHECK_EQ(wisp_recv_log(logs, -1, &record, &error), -ECANCELED);
+	CHECK_EQ(error.status, WISP_ERR_CANCELLED);
+	CHECK_EQ(eventfd_read(fd, &value), 0);
+	add_line(text, sizeof(text), 1, "stdout");
+	write_file(f.dir, "exec.log", text);
+	CHECK_EQ(wisp_recv_log(logs, -1, &record, &error), 1);
+	wisp_close_logs(logs);
+	close(fd);
+	fixture_end(&f);
+}
+
 /* ---- Rotations while a log is opened ---- */
 
 /* What the monitor does at the opens of the reader. The library's calls of openat come here. */
@@ -449,5 +475,5 @@ static void end_reasons(void)
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
         {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
         {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
-        {"rotations_while_opening", rotations_while_opening}, {"names_of_numbers", names_of_numbers},
-        {"version", version}, {"end_reasons", end_reasons})
+        {"following_is_cancelled", following_is_cancelled}, {"rotations_while_opening", rotations_while_opening},
+        {"names_of_numbers", names_of_numbers}, {"version", version}, {"end_reasons", end_reasons})
