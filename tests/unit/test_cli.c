@@ -104,6 +104,15 @@ static void what_users_get_wrong(void)
 		return;
 	expect_error(&c, "wisp frob", 125, "no verb 'frob'");
 	expect_error(&c, "wisp exce", 125, "did you mean exec");
+	expect_error(&c, "wisp creaet", 125, "did you mean create");
+	expect_error(&c, "wisp pull", 125, "'pull'; see wisp --help");
+	expect_error(&c, "wisp -v", 125, "wisp has no option -v");
+	expect_error(&c, "run --rm -- true", 125, "always removed");
+	expect_error(&c, "run -d", 125, "wisp exec --detach");
+	expect_error(&c, "run --rx -- true", 125, "no option --rx; see wisp run --help");
+	expect_error(&c, "wisp version x", 125, "usage: wisp version [OPTION...]\n");
+	expect_error(&c, "create box", 125, "'box' to boot from; use -n to name the sandbox");
+	expect_error(&c, "run ubuntu -- true", 125, "no file or directory 'ubuntu'");
 	expect_error(&c, "run --memroy 1 -- true", 125, "did you mean --memory");
 	expect_error(&c, "run --frobnicate -- true", 125, "--frobnicate");
 	expect_error(&c, "run -Z -- true", 125, "-Z");

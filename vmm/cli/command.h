@@ -152,11 +152,10 @@ void cli_free_call(struct cli_call *call);
 void cli_each_option(const struct cli_verb *verb,
         void (*visit)(const struct cli_verb *verb, const struct cli_option *option, void *context), void *context);
 /*
- * Finds the name that a mistyped one means: call it for each candidate, with the previous result as `best`. Begin with
- * NULL and *distance at CLI_SLIPS_MAX + 1; with more slips it is a different word.
+ * Finds the name that a mistyped one means: call it for each candidate, with the previous result as `best`, NULL at
+ * first. *slips belongs to `best`.
  */
-#define CLI_SLIPS_MAX 2
-const char *cli_suggest(const char *text, const char *best, size_t *distance, const char *candidate);
+const char *cli_suggest(const char *text, const char *best, size_t *slips, const char *candidate);
 
 /* ---- values.c: false, with the reason in `why` (CLI_WHY_SIZE), if the text is refused ---- */
 

@@ -16,10 +16,13 @@ struct options {
 	struct cli_process process;
 };
 
-/* The library does not know where its directory's path comes from. */
+/* The library does not know what the user meant by IMAGE, nor where the path of the state directory comes from. */
 static int fail_launch(const struct wisp_create_options *options, const struct wisp_error *error)
 {
 	char existing[PATH_MAX];
+	const char *image = options->image;
+	if (error->status == WISP_ERR_IMAGE && image && !strchr(image, '/') && access(image, F_OK) < 0)
+		return cli_fail("there is no file or directory '%s' to boot from; use -n to name the sandbox", image);
 	if (error->status != WISP_ERR_SYSTEM || cli_may_keep_state(options->state_root, existing))
 		return cli_fail_error(error);
 	return cli_fail("sandboxes cannot be kept in %s: %s is not writable: %s: %s", options->state_root, existing,

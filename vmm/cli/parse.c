@@ -24,52 +24,55 @@ void cli_each_option(const struct cli_verb *verb,
 
 /* ---- What was meant by a mistyped word ---- */
 
-/* The Levenshtein distance of two words. */
-static size_t distance_of(const char *a, const char *b)
+/* How many letters are missing, additional, wrong, or swapped with their neighbour. */
+static size_t count_slips(const char *a, const char *b)
 {
-	size_t row[64], n = strlen(b);
-	if (n >= sizeof(row) / sizeof(row[0]) || strlen(a) >= 64)
-		return 64;
-	for (size_t j = 0; j <= n; j++)
-		row[j] = j;
-	for (size_t i = 1; a[i - 1]; i++) {
-		size_t corner = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= n; j++) {
-			size_t change = corner + (a[i - 1] != b[j - 1]);
-			size_t step = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-			corner = row[j];
-			row[j] = change < step ? change : step;
+	size_t rows[3][64], m = strlen(a), n = strlen(b);
+	if (m >= 64 || n >= 64)
+		return SIZE_MAX;
+	for (size_t i = 0; i <= m; i++) {
+		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *higher = rows[(i + 1) % 3];
+		for (size_t j = 0; j <= n; j++) {
+			if (i == 0 || j == 0) {
+				row[j] = i + j;
+				continue;
+			}
+			size_t gap = (row[j - 1] < above[j] ? row[j - 1] : above[j]) + 1;
+			row[j] = above[j - 1] + (a[i - 1] != b[j - 1]);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && higher[j - 2] < row[j])
+				row[j] = higher[j - 2] + 1;
+			row[j] = gap < row[j] ? gap : row[j];
 		}
 	}
-	return row[n];
+	return rows[m % 3][n];
 }
 
-const char *cli_suggest(const char *text, const char *best, size_t *distance, const char *candidate)
+const char *cli_suggest(const char *text, const char *best, size_t *slips, const char *candidate)
 {
-	size_t d = distance_of(text, candidate);
-	if (d >= *distance || d >= strlen(candidate))
+	/* With more slips, it is another word: "pull" is not "kill", "rm" not "rw". */
+	size_t length = strlen(text), most = length > 5 ? 2 : length > 2 ? 1 : 0, count = count_slips(text, candidate);
+	if (count > most || (best && count >= *slips))
 		return best;
-	*distance = d;
+	*slips = count;
 	return candidate;
 }
 
 struct suggestion {
 	const char *given, *best;
-	size_t distance;
+	size_t slips;
 };
 
 static void compare(const struct cli_verb *verb, const struct cli_option *option, void *context)
 {
 	struct suggestion *suggestion = context;
 	(void)verb;
-	suggestion->best = cli_suggest(suggestion->given, suggestion->best, &suggestion->distance, option->name);
+	suggestion->best = cli_suggest(suggestion->given, suggestion->best, &suggestion->slips, option->name);
 }
 
 static int fail_unknown(const struct cli_verb *verb, const char *given)
 {
 	char word[64];
-	struct suggestion suggestion = {.given = word, .distance = CLI_SLIPS_MAX + 1};
+	struct suggestion suggestion = {.given = word};
 	if (strncmp(given, "--", 2) == 0) {
 		snprintf(word, sizeof(word), "%.*s", (int)strcspn(given + 2, "="), given + 2);
 		cli_each_option(verb, compare, &suggestion);
@@ -160,8 +163,8 @@ static int check_counts(const struct cli_call *call)
 		return cli_fail("%s: unexpected operand '%s'; write the command after --: wisp %s %s", verb->name,
 		        call->operands[verb->most], verb->name, verb->synopsis);
 	if (call->operand_count > verb->most)
-		return cli_fail("%s: unexpected operand '%s'; usage: wisp %s [OPTION...] %s", verb->name,
-		        call->operands[verb->most], verb->name, verb->synopsis);
+		return cli_fail("%s: unexpected operand '%s'; usage: wisp %s [OPTION...]%s%s", verb->name,
+		        call->operands[verb->most], verb->name, verb->synopsis[0] ? " " : "", verb->synopsis);
 	if (!verb->takes_command && call->command && call->command[0])
 		return cli_fail("%s takes no command", verb->name);
 	if (call->command && call->command[0] && !call->command[0][0])

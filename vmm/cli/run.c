@@ -8,7 +8,7 @@
 struct options {
 	struct cli_machine machine;
 	const char *name;
-	bool console;
+	bool console, remove;
 	struct cli_execution execution;
 };
 
@@ -45,12 +45,14 @@ static int run(const struct cli_call *call)
 	const struct options *options = call->options;
 	struct wisp_create_options create;
 	struct wisp_error error;
-	int code = cli_check_execution(call, &options->execution);
-	if (code != 0)
-		return code;
 	if (options->execution.detach)
 		return cli_fail("run: --detach would end the command together with the sandbox; use wisp create and "
 		                "wisp exec --detach");
+	if (options->remove)
+		return cli_fail("run: omit --rm; the sandbox of wisp run is always removed");
+	int code = cli_check_execution(call, &options->execution);
+	if (code != 0)
+		return code;
 	cli_fill_machine(&options->machine, call->places, call->operands[0], &create);
 	create.name = options->name;
 	create.console = options->console;
@@ -78,8 +80,9 @@ static const struct cli_option own_options[] = {
         {.name = "console",
                 CLI_FLAG(struct options, console),
                 .help = "print the guest kernel's messages to standard error"},
-        /* Known only to be explained: docker's run has it. */
+        /* Known only to be explained: docker's run has them. */
         {.name = "detach", .letter = 'd', CLI_FLAG(struct options, execution.detach)},
+        {.name = "rm", CLI_FLAG(struct options, remove)},
         {0},
 };
 

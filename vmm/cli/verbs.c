@@ -45,9 +45,11 @@ const struct cli_verb *cli_find_verb(const char *name)
 int cli_fail_verb(const char *given)
 {
 	const char *best = NULL;
-	size_t distance = CLI_SLIPS_MAX + 1;
+	if (given[0] == '-')
+		return cli_fail("wisp has no option %s; options follow a verb; see wisp --help", given);
+	size_t slips = 0;
 	for (const struct cli_verb *const *verb = cli_verbs; *verb; verb++)
-		best = cli_suggest(given, best, &distance, (*verb)->name);
+		best = cli_suggest(given, best, &slips, (*verb)->name);
 	if (best)
 		return cli_fail("there is no verb '%s'; did you mean %s?", given, best);
 	return cli_fail("there is no verb '%s'; see wisp --help", given);
