@@ -87,6 +87,14 @@ static void cp_writes_through(void)
 	expect_error(&c, "wisp cp box:$DIR/l d", 125, "d is not a regular file");
 	expect_error(&c, "wisp cp box:$DIR/s o", 125, "s/x exists and is not a file");
 	expect_error(&c, "wisp cp s box:$DIR/d", 125, "not a directory");
+	/* A directory takes the place of no file, nor a file that of a directory. */
+	expect_error(
+	        &c, "echo old >p; wisp cp s box:$DIR/p", 125, "p is not a directory in the sandbox; remove it first");
+	expect_error(&c, "wisp cp box:$DIR/s p", 125, "cannot create the directory p: File exists");
+	expect_error(
+	        &c, "mkdir q q/f; wisp cp f box:$DIR/q", 125, "q/f is a directory in the sandbox; remove it first");
+	expect_error(&c, "wisp cp box:$DIR/f q", 125, "f exists and is not a file");
+	expect(&c, "cat p; stat -c %F q/f", 0, "old\ndirectory\n");
 	expect(&c, "stat -c %F d o/s/x; ls -A o/s", 0, "character special file\ncharacter special file\nx\n");
 	/* In a tree, a link is replaced, and what it leads to stays. */
 	expect(&c, "rm o/s/x; ln -s ../../t o/s/x; echo t >t; wisp cp box:$DIR/s o && cat t o/s/x", 0, "t\nx\n");

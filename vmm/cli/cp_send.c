@@ -325,7 +325,10 @@ static int send_archive(struct send *send, const char *source, const char *dir, 
 	return code ? code : close_dirs(send, dir);
 }
 
-/* Whether the target in the guest is not a plain file and so must be written to in place, as on the host. */
+/*
+ * Whether the target in the guest is not a plain file and so must be written to in place, as on the host. The guest's
+ * tar would replace a file by a directory, and an empty directory by a file; cp(1) refuses both.
+ */
 static int check_target(struct copy *copy, const char *dir, const char *name, bool is_file, bool *through)
 {
 	char *path;
@@ -337,8 +340,10 @@ static int check_target(struct copy *copy, const char *dir, const char *name, bo
 		code = -kind;
 	else if (kind == 'x')
 		code = cli_fail("%s is a link that leads nowhere; remove it first", path);
-	else if (*through && !is_file)
+	else if (!is_file && (*through || kind == 'f'))
 		code = cli_fail("%s is not a directory in the sandbox; remove it first", path);
+	else if (is_file && kind == 'd')
+		code = cli_fail("%s is a directory in the sandbox; remove it first", path);
 	free(path);
 	return code;
 }
