@@ -206,5 +206,10 @@ void cli_fill_forwarded(sigset_t *set);
  * has gone is an error of write(2).
  */
 int cli_open_signals(void);
+/*
+ * For a call that failed and that the signalfd cancels. Returns the exit code: that of a signal which has arrived, or
+ * the error's after a message.
+ */
+int cli_fail_cancelled(int signal_fd, const struct wisp_error *error);
 
 #endif

@@ -39,9 +39,8 @@ void progress_begin(struct progress *progress, bool quiet, uint64_t total)
 	progress->shown_ns = progress->began_ns;
 }
 
-void progress_add(struct progress *progress, uint64_t bytes)
+static void show(struct progress *progress)
 {
-	progress->done += bytes;
 	if (!progress->on)
 		return;
 	int64_t now = now_ns();
@@ -49,6 +48,20 @@ void progress_add(struct progress *progress, uint64_t bytes)
 		return;
 	progress->shown_ns = now;
 	draw(progress, now);
+}
+
+void progress_add(struct progress *progress, uint64_t bytes)
+{
+	progress->done += bytes;
+	show(progress);
+}
+
+void progress_report(void *context, uint64_t done, uint64_t total)
+{
+	struct progress *progress = context;
+	progress->done = done;
+	progress->total = total;
+	show(progress);
 }
 
 void progress_end(struct progress *progress)

@@ -14,6 +14,8 @@ struct progress {
 
 void progress_begin(struct progress *progress, bool quiet, uint64_t total);
 void progress_add(struct progress *progress, uint64_t bytes);
+/* The same, for struct wisp_progress, whose context is the progress. */
+void progress_report(void *progress, uint64_t done, uint64_t total);
 /* Clears the line. */
 void progress_end(struct progress *progress);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "vmm/cli/command.h"
 
@@ -36,4 +37,12 @@ int cli_open_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+int cli_fail_cancelled(int signal_fd, const struct wisp_error *error)
+{
+	struct signalfd_siginfo info;
+	if (error->status == WISP_ERR_CANCELLED && read(signal_fd, &info, sizeof(info)) == sizeof(info))
+		return CLI_EXIT_SIGNAL + (int)info.ssi_signo;
+	return cli_fail_error(error);
 }
