@@ -151,6 +151,9 @@ $(B)/examples/%: docs/examples/%.c $(B)/lib/libwisp.a include/wisp.h
 	$(call step,LD)
 	$(CC) -std=gnu11 -Wall -Wextra -Werror -Iinclude $(CFLAGS) $(ALL_LDFLAGS) $< $(B)/lib/libwisp.a -o $@
 
+# It runs in the guest, whose image may have no libraries.
+$(B)/examples/reseed: ALL_LDFLAGS += $(STATIC)
+
 # --- the guest's side: the agent, static and alone in its initramfs; the kernels; the default image ---
 
 $(B)/agent/init: agent/main.c $(agent_src) $(wildcard agent/*.h vmm/shared/*.h)
