@@ -35,3 +35,20 @@ t_example_attach() {
 	expect_screen '^code 6'
 	no_terminal
 }
+
+# Clones of a program with a random generator of its own never print the same number after the fork.
+t_example_reseed() {
+	wisp create -q -n box
+	wisp cp "$area/examples/reseed" box:/tmp/reseed
+	wisp exec -d box -- /tmp/reseed >/dev/null
+	wait_until sh -c 'wisp logs box | grep -q .'
+	equal "the clones" "$(wisp fork box -n clone --count 2)" "$(printf 'clone-1\nclone-2')"
+	for name in clone-1 clone-2; do
+		wait_until sh -c "wisp logs $name | awk 'seen; /^reseeded/ { seen = 1 }' | grep -q ." || fail "$name printed no number"
+		wisp logs $name | awk 'seen; /^reseeded/ { seen = 1 }' >$name
+	done
+	equal "numbers that both printed" "$(sort clone-1 clone-2 | uniq -d)" ""
+	check "the source is not told" sh -c '! wisp logs box | grep -q reseeded'
+	wisp stop clone-1 clone-2 box
+	wisp rm box
+}

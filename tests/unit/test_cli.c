@@ -230,7 +230,8 @@ static void help_is_everywhere(void)
 	static struct cli c;
 	if (!begin(&c))
 		return;
-	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp kill stop rm prune doctor bench "
+	sh(&c, "for v in run create exec attach sessions ps ls inspect logs cp kill pause resume snapshot fork stop rm "
+	       "prune doctor bench "
 	       "completion version "
 	       "help; "
 	       "do wisp $v "
@@ -325,7 +326,7 @@ static void bench_is_a_program(void)
 	expect_error(&c, "rm $WISP_LIBDIR/wisp-bench; wisp bench floor", 125, "/wisp-bench: No such file");
 	expect_error(&c, "wisp help bench", 125, "install wisp again");
 	/* Completions are then those of the other verbs. */
-	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "18\n");
+	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "22\n");
 	expect(&c,
 	        "printf '#!/bin/sh\necho \"$@\"; exit 3' >$WISP_LIBDIR/wisp-bench; chmod +x $WISP_LIBDIR/wisp-bench; "
 	        "wisp bench --json 'a b' -x",

@@ -21,8 +21,9 @@
 
 /* ---- Messages and exit codes: messages.c ---- */
 
-/* Exit codes of wisp's own, the same as docker's. Any other code is the command's. */
+/* Exit codes of wisp's own; those from 124 on are docker's too. Any other code is the command's. */
 enum {
+	CLI_EXIT_PAUSED = 123,
 	CLI_EXIT_TIMEOUT = 124,
 	CLI_EXIT_FAILED = 125,
 	CLI_EXIT_NOT_EXECUTABLE = 126,

@@ -6,13 +6,15 @@
 #include <unistd.h>
 
 #include "vmm/cli/execution.h"
-#include "vmm/cli/machine.h"
+#include "vmm/cli/from.h"
+#include "vmm/cli/progress.h"
 #include "vmm/cli/verbs.h"
 
 struct options {
 	struct cli_machine machine;
+	struct cli_from from;
 	const char *name;
-	bool console, remove, quiet;
+	bool console, remove, quiet, template;
 	struct cli_process process;
 };
 
@@ -34,6 +36,8 @@ struct wisp_sandbox *cli_launch(const struct wisp_create_options *given, int *ex
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
 	struct signalfd_siginfo info;
+	struct progress bar;
+	struct wisp_progress progress = {.size = sizeof(progress), .report = progress_report, .context = &bar};
 	/* From here on, signals are handled where the sandbox can be cleaned up. */
 	int signal_fd = cli_open_signals();
 	if (signal_fd < 0) {
@@ -42,8 +46,11 @@ struct wisp_sandbox *cli_launch(const struct wisp_create_options *given, int *ex
 	}
 	struct wisp_cancel cancel = {.size = sizeof(cancel), .fd = &signal_fd};
 	struct wisp_create_options options = *given;
-	options.cancel = &cancel; /* packing a directory may take long */
+	options.cancel = &cancel; /* packing a directory may take long, and so may expanding a compressed snapshot */
+	options.progress = options.from ? &progress : NULL;
+	progress_begin(&bar, false, 0);
 	int r = wisp_create_sandbox(&options, &sandbox, &error);
+	progress_end(&bar);
 	if (r == 0 && (r = wisp_set_cancel(sandbox, NULL, &error)) == 0)
 		r = cli_wait_ready(sandbox, signal_fd, &error);
 	else if (r == -ECANCELED && read(signal_fd, &info, sizeof(info)) == sizeof(info))
@@ -60,8 +67,14 @@ static int create(const struct cli_call *call)
 {
 	const struct options *options = call->options;
 	struct wisp_create_options create;
-	int code = 0;
+	int code = cli_check_from(call, &options->from, &options->machine, options->console);
+	if (code != 0)
+		return code;
+	if (options->template && !options->from.file)
+		return cli_fail("create: --template requires --from; save a sandbox first: wisp snapshot NAME FILE");
 	cli_fill_machine(&options->machine, call->places, call->operands[0], &create);
+	cli_fill_from(&options->from, &create);
+	create.is_template = options->template;
 	create.name = options->name;
 	create.env = options->process.env;
 	create.workdir = options->process.workdir;
@@ -95,12 +108,16 @@ static const struct cli_option own_options[] = {
         {.name = "rm",
                 CLI_FLAG(struct options, remove),
                 .help = "delete the sandbox's directory, with its logs, when the sandbox stops"},
+        {.name = "template",
+                CLI_FLAG(struct options, template),
+                .help = "with --from, keep the sandbox paused for ever, for wisp fork"},
         {.name = "quiet", .letter = 'q', CLI_FLAG(struct options, quiet), .help = "do not print the name"},
         {0},
 };
 
 static const struct cli_group groups[] = {
         CLI_MACHINE_GROUP(struct options, machine),
+        CLI_FROM_GROUP(struct options, from),
         {.options = own_options},
         CLI_PROCESS_GROUP(struct options, process),
         {0},
@@ -111,7 +128,8 @@ const struct cli_verb cli_create = {
         .synopsis = "[IMAGE]",
         .summary = "Boot a sandbox that keeps running, and print its name",
         .details =
-                CLI_IMAGE_DETAILS "\n\nThe options -e, -w and -u set the defaults of every command in the sandbox.\n\n"
+                CLI_IMAGE_DETAILS "\n\n" CLI_FROM_DETAILS " A template is never run; wisp fork makes clones of it.\n\n"
+                                  "The options -e, -w and -u set the defaults of every command in the sandbox.\n\n"
                                   "  wisp create -n box -m 512\n"
                                   "  wisp exec box -- ps\n"
                                   "  wisp stop box && wisp rm box",

@@ -4,10 +4,11 @@
 
 static int refresh(const struct cli_call *call)
 {
-	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
-	if (wisp_open_sandbox(call->places->state_root, call->operands[0], &sandbox, &error) < 0)
-		return cli_fail_error(&error);
+	int code = 0;
+	struct wisp_sandbox *sandbox = cli_open(call, call->operands[0], &code);
+	if (!sandbox)
+		return code;
 	int r = wisp_refresh_disks(sandbox, &error);
 	wisp_close_sandbox(sandbox);
 	return r < 0 ? cli_fail_error(&error) : 0;

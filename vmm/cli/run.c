@@ -2,11 +2,12 @@
 #include <unistd.h>
 
 #include "vmm/cli/execution.h"
-#include "vmm/cli/machine.h"
+#include "vmm/cli/from.h"
 #include "vmm/cli/verbs.h"
 
 struct options {
 	struct cli_machine machine;
+	struct cli_from from;
 	const char *name;
 	bool console, remove;
 	struct cli_execution execution;
@@ -32,9 +33,10 @@ static int fail_lost(struct wisp_sandbox *sandbox, const struct wisp_error *erro
 }
 
 /* Data that outlives the sandbox must be written before the sandbox ends. */
-static bool writes_to_disks(const struct cli_machine *machine)
+static bool writes_to_disks(const struct cli_machine *machine, const struct cli_from *from)
 {
-	bool writes = machine->writable || machine->overlay;
+	/* Which disks a snapshot's guest writes to is not known here. */
+	bool writes = machine->writable || machine->overlay || (from->file && !from->copy_disks);
 	for (size_t i = 0; i < machine->disk_count; i++)
 		writes |= !machine->disks[i].read_only;
 	return writes;
@@ -51,9 +53,12 @@ static int run(const struct cli_call *call)
 	if (options->remove)
 		return cli_fail("run: omit --rm; the sandbox of wisp run is always removed");
 	int code = cli_check_execution(call, &options->execution);
+	if (code == 0)
+		code = cli_check_from(call, &options->from, &options->machine, options->console);
 	if (code != 0)
 		return code;
 	cli_fill_machine(&options->machine, call->places, call->operands[0], &create);
+	cli_fill_from(&options->from, &create);
 	create.name = options->name;
 	create.console = options->console;
 	static const int console_fd = STDERR_FILENO;
@@ -64,7 +69,7 @@ static int run(const struct cli_call *call)
 	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
 	if (code < 0)
 		code = fail_lost(sandbox, &error);
-	else if (writes_to_disks(&options->machine) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
+	else if (writes_to_disks(&options->machine, &options->from) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
 		code = cli_fail_error(&error);
 	wisp_close_sandbox(sandbox);
 	return code;
@@ -88,6 +93,7 @@ static const struct cli_option own_options[] = {
 
 static const struct cli_group groups[] = {
         CLI_MACHINE_GROUP(struct options, machine),
+        CLI_FROM_GROUP(struct options, from),
         {.options = own_options},
         CLI_EXECUTION_GROUPS(struct options, execution),
         {0},
@@ -98,6 +104,7 @@ const struct cli_verb cli_run = {
         .synopsis = "[IMAGE] [-- COMMAND [ARG...]]",
         .summary = "Boot a sandbox, run a command in it, and exit with its exit code",
         .details = CLI_IMAGE_DETAILS
+        "\n\n" CLI_FROM_DETAILS
         "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
         "is "
         "a pipe, a file or a socket, so that pipes work without an option, as with ssh; --no-stdin prevents that. -i "
@@ -110,7 +117,8 @@ const struct cli_verb cli_run = {
         "The sandbox is removed when the command exits, or when wisp itself exits for any reason.\n\n"
         "  wisp run -- uname -a\n"
         "  wisp run -m 1G -c 2 ./debian.img -- python3 -c 'print(6 * 7)'\n"
-        "  tar c . | wisp run -- sh -c 'tar x && make'",
+        "  tar c . | wisp run -- sh -c 'tar x && make'\n"
+        "  wisp run --from box.snap -- ps",
         .groups = groups,
         .options_size = sizeof(struct options),
         .operands = {CLI_FILE},

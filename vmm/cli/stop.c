@@ -13,13 +13,25 @@ struct rm_options {
 	bool force;
 };
 
+/* A paused sandbox has to run in order to shut down. A template never runs, and has nothing to shut down. */
+static int shut_down(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
+{
+	enum wisp_sandbox_state state;
+	int r = wisp_get_sandbox_state(sandbox, &state, error);
+	if (r == 0 && state == WISP_SANDBOX_TEMPLATE)
+		return wisp_kill_sandbox(sandbox, error);
+	if (r == 0 && state == WISP_SANDBOX_PAUSED)
+		r = wisp_resume_sandbox(sandbox, error);
+	return r < 0 ? r : wisp_stop_sandbox(sandbox, grace_ms, error);
+}
+
 static int end(const char *state_root, const char *name, int64_t grace_ms, bool force, struct wisp_error *error)
 {
 	struct wisp_sandbox *sandbox;
 	int r = wisp_open_sandbox(state_root, name, &sandbox, error);
 	if (r < 0)
 		return r;
-	r = force ? wisp_kill_sandbox(sandbox, error) : wisp_stop_sandbox(sandbox, grace_ms, error);
+	r = force ? wisp_kill_sandbox(sandbox, error) : shut_down(sandbox, grace_ms, error);
 	wisp_close_sandbox(sandbox);
 	return r;
 }
@@ -87,7 +99,7 @@ const struct cli_verb cli_stop = {
         .synopsis = "NAME...",
         .summary = "Shut sandboxes down",
         .details = "The guest terminates its programs, writes and unmounts its file systems, and powers off. The "
-                   "sandbox's directory, with its logs, stays until wisp rm.",
+                   "sandbox's directory, with its logs, stays until wisp rm. A paused sandbox is resumed first.",
         .groups = stop_groups,
         .options_size = sizeof(struct stop_options),
         .operands = {CLI_SANDBOX, CLI_SANDBOX, CLI_SANDBOX},

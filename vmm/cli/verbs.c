@@ -14,6 +14,10 @@ const struct cli_verb *const cli_verbs[] = {
         &cli_logs,
         &cli_cp,
         &cli_kill,
+        &cli_snapshot,
+        &cli_fork,
+        &cli_pause,
+        &cli_resume,
         &cli_stop,
         &cli_refresh,
         &cli_rm,
@@ -55,12 +59,42 @@ int cli_fail_verb(const char *given)
 	return cli_fail("there is no verb '%s'; see wisp --help", given);
 }
 
-struct wisp_sandbox *cli_open(const struct cli_call *call, const char *name, int *exit_code)
+struct wisp_sandbox *cli_open_any(const struct cli_call *call, const char *name, int *exit_code)
 {
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error;
 	if (wisp_open_sandbox(call->places->state_root, name, &sandbox, &error) == 0)
 		return sandbox;
 	*exit_code = cli_fail_error(&error);
+	return NULL;
+}
+
+int cli_check_state(struct wisp_sandbox *sandbox, bool running)
+{
+	enum wisp_sandbox_state state;
+	struct wisp_error error;
+	const char *name = wisp_get_sandbox_name(sandbox);
+	if (wisp_get_sandbox_state(sandbox, &state, &error) < 0)
+		return cli_fail_error(&error);
+	if (state == WISP_SANDBOX_TEMPLATE)
+		cli_fail("the sandbox '%s' is a template, which never runs: use a clone of it: wisp fork %s", name,
+		        name);
+	else if (state == WISP_SANDBOX_PAUSED && running)
+		cli_fail("the sandbox '%s' is paused: resume it first: wisp resume %s", name, name);
+	else
+		return 0;
+	return CLI_EXIT_PAUSED;
+}
+
+struct wisp_sandbox *cli_open(const struct cli_call *call, const char *name, int *exit_code)
+{
+	struct wisp_sandbox *sandbox = cli_open_any(call, name, exit_code);
+	if (!sandbox)
+		return NULL;
+	/* A guest that does not run would keep its client waiting. */
+	*exit_code = cli_check_state(sandbox, true);
+	if (*exit_code == 0)
+		return sandbox;
+	wisp_close_sandbox(sandbox);
 	return NULL;
 }

@@ -5,17 +5,21 @@
 
 #include "vmm/cli/command.h"
 
-extern const struct cli_verb cli_attach, cli_bench, cli_completion, cli_cp, cli_create, cli_doctor, cli_exec, cli_help,
-        cli_inspect, cli_kill, cli_logs, cli_ls, cli_prune, cli_refresh, cli_rm, cli_run, cli_sessions, cli_stop,
-        cli_version;
+extern const struct cli_verb cli_attach, cli_bench, cli_completion, cli_cp, cli_create, cli_doctor, cli_exec, cli_fork,
+        cli_help, cli_inspect, cli_kill, cli_logs, cli_ls, cli_pause, cli_prune, cli_refresh, cli_resume, cli_rm,
+        cli_run, cli_sessions, cli_snapshot, cli_stop, cli_version;
 
 /* verbs.c: all of them, in the order of the usage message; ended by NULL. */
 extern const struct cli_verb *const cli_verbs[];
 const struct cli_verb *cli_find_verb(const char *name);
 /* Prints that there is no such verb, and which one may have been meant. Returns CLI_EXIT_FAILED. */
 int cli_fail_verb(const char *given);
-/* A running sandbox. NULL, with *exit_code set, after a message. */
+/* A sandbox that takes commands. NULL, with *exit_code set, after a message. */
 struct wisp_sandbox *cli_open(const struct cli_call *call, const char *name, int *exit_code);
+/* The same, also if it is paused or a template. */
+struct wisp_sandbox *cli_open_any(const struct cli_call *call, const char *name, int *exit_code);
+/* 0; or an exit code after a message, if it is a template or, with `running`, if it is paused. */
+int cli_check_state(struct wisp_sandbox *sandbox, bool running);
 
 /* help.c */
 void cli_print_usage(FILE *to);
