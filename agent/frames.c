@@ -145,21 +145,21 @@ static void exec(struct agent_client *client, const uint8_t *payload, size_t len
 	struct agent *agent = client->agent;
 	struct agent_failure failure;
 	const char *why = "";
-	struct agent_spawn *spawn = agent_spawn_new();
+	struct agent_spawn *spawn = agent_spawn_new(&agent->spawn_spare);
 	int error = spawn ? agent_request_parse(&spawn->request, payload, length, &why) : -ENOMEM;
 	if (error == -EPROTO) {
-		agent_spawn_free(spawn);
+		agent_spawn_free(spawn, &agent->spawn_spare);
 		protocol_error(client, why);
 		return;
 	}
 	uint64_t id = agent->next_session++;
 	if (error) {
-		agent_spawn_free(spawn);
+		agent_spawn_free(spawn, &agent->spawn_spare);
 		fail_without_memory(client, id);
 		return;
 	}
 	if (agent->stopping) {
-		agent_spawn_free(spawn);
+		agent_spawn_free(spawn, &agent->spawn_spare);
 		agent_fail(&failure, PROTO_FAILURE_OTHER, PROTO_STAGE_REQUEST, ESHUTDOWN, "the guest is being stopped");
 		agent_client_failed(agent, client, id, &failure);
 		return;

@@ -14,6 +14,7 @@ int poller_init(struct poller *poller)
 {
 	poller->stop = false;
 	poller->batch_count = 0;
+	poller->copies = 0;
 	list_init(&poller->timers);
 	list_init(&poller->tasks);
 	poller->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -125,8 +126,9 @@ void poller_close(struct poller *poller, struct poller_watch *watch)
 	if (watch->fd < 0)
 		return;
 	forget(poller, watch);
-	/* Closing alone does not remove it from the epoll set while a child that is being started has a copy. */
-	control(poller, EPOLL_CTL_DEL, watch, 0);
+	/* Closing it removes it from the epoll set, unless a child has a copy. */
+	if (poller->copies)
+		control(poller, EPOLL_CTL_DEL, watch, 0);
 	close(watch->fd);
 	watch->fd = -1;
 }

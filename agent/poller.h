@@ -43,6 +43,7 @@ struct poller {
 	struct list tasks;
 	struct epoll_event batch[POLLER_BATCH];
 	int batch_count;
+	unsigned int copies; /* children that may still hold copies of what is watched */
 };
 
 /* 0 or -errno. */

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -239,6 +240,8 @@ void agent_destroy(struct agent *agent)
 	for (int i = 0; i < 4; i++)
 		while (!list_empty(sessions[i]))
 			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
+	free(agent->spawn_spare);
+	agent->spawn_spare = NULL;
 	agent_cgroups_destroy(&agent->cgroups);
 	poller_close(&agent->poller, &agent->listener);
 	poller_close(&agent->poller, &agent->signals);

@@ -19,9 +19,7 @@ void agent_session_free(struct agent_session *session)
 	list_remove(&session->mirror_node);
 	poller_disarm(&session->timeout);
 	poller_disarm(&session->grace);
-	poller_disarm(&session->start_timer);
-	poller_close(&session->agent->poller, &session->start);
-	agent_spawn_free(session->spawn);
+	agent_start_free(session);
 	agent_cgroup_disown(session->cgroup);
 	agent_stdin_close(session);
 	agent_output_close(session);

@@ -150,6 +150,8 @@ void agent_session_check_exit(struct agent_session *session);
 
 /* start.c */
 void agent_start_init(struct agent_session *session);
+/* Frees what is left of the start; kills a child that has not executed the program. */
+void agent_start_free(struct agent_session *session);
 /* The child has executed the program, or has ended. False when the session is gone, since its program did not start. */
 bool agent_start_end(struct agent_session *session);
 

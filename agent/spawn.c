@@ -305,6 +305,16 @@ static int open_pipe(struct pipe *pipe, bool we_read)
 	return fcntl(pipe->ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+/* Nobody writes to it: theirs need not block. */
+static int open_status(struct pipe *pipe)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	*pipe = (struct pipe){.ours = ends[0], .theirs = ends[1]};
+	return 0;
+}
+
 /* The pipes or the terminal. 0, or -1 with *failure; the caller closes what was opened either way. */
 static int open_streams(const struct agent_request *request, const struct agent_user *user, struct pipe streams[3],
         struct agent_failure *failure)
@@ -356,7 +366,7 @@ int agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct ag
 	bool tty = spawn->request.exec.flags & PROTO_EXEC_TTY;
 	struct pipe streams[3] = {{-1, -1}, {-1, -1}, {-1, -1}}, status = {-1, -1};
 	int result = open_streams(&spawn->request, &spawn->user, streams, failure);
-	if (!result && (result = open_pipe(&status, true)))
+	if (!result && (result = open_status(&status)))
 		agent_fail(failure, system_failure(-result), PROTO_STAGE_PIPE, -result, "cannot open a pipe");
 	if (!result) {
 		spawn->path_variable = agent_request_getenv(&spawn->request, "PATH");
@@ -392,15 +402,20 @@ int agent_spawn_result(struct agent_spawn *spawn, struct agent_failure *failure)
 	return -1;
 }
 
-struct agent_spawn *agent_spawn_new(void)
+struct agent_spawn *agent_spawn_new(struct agent_spawn **spare)
 {
-	struct agent_spawn *spawn = malloc(sizeof(*spawn));
-	if (spawn)
-		memset(spawn, 0, offsetof(struct agent_spawn, path) + 1);
+	struct agent_spawn *spawn = *spare ? *spare : malloc(sizeof(*spawn));
+	*spare = NULL;
+	if (!spawn)
+		return NULL;
+	/* Not what is large: agent_user_resolve() writes the user. */
+	memset(spawn, 0, offsetof(struct agent_spawn, user));
+	spawn->user.groups = NULL;
+	spawn->path[0] = '\0';
 	return spawn;
 }
 
-void agent_spawn_free(struct agent_spawn *spawn)
+void agent_spawn_free(struct agent_spawn *spawn, struct agent_spawn **spare)
 {
 	if (!spawn)
 		return;
@@ -411,5 +426,8 @@ void agent_spawn_free(struct agent_spawn *spawn)
 	}
 	agent_request_free(&spawn->request);
 	agent_user_free(&spawn->user);
-	free(spawn);
+	if (*spare)
+		free(spawn);
+	else
+		*spare = spawn;
 }

@@ -28,7 +28,6 @@ struct agent_failure {
  */
 struct agent_spawn {
 	struct agent_request request;
-	struct agent_user user;
 	pid_t pid; /* 0: no child uses this */
 
 	/* Where the child begins: */
@@ -37,10 +36,12 @@ struct agent_spawn {
 	const char *path_variable;
 
 	/* What it answers: */
-	int failed;                  /* errno, 0: the program runs, or something killed the child before */
-	uint8_t stage;               /* enum proto_stage */
-	uint32_t rlimit;             /* index of the one that is set */
-	uint64_t limits[2];          /* of that */
+	int failed;         /* errno, 0: the program runs, or something killed the child before */
+	uint8_t stage;      /* enum proto_stage */
+	uint32_t rlimit;    /* index of the one that is set */
+	uint64_t limits[2]; /* of that */
+
+	struct agent_user user;
 	char path[SPAWN_PATH_BYTES]; /* the file that is tried */
 	_Alignas(16) uint8_t stack[SPAWN_STACK_BYTES];
 };
@@ -52,11 +53,14 @@ struct agent_spawned {
 	int status;    /* hangs up once the child needs its struct agent_spawn no more */
 };
 
-/* All empty. NULL without memory. */
-struct agent_spawn *agent_spawn_new(void);
+/* All empty; takes *spare if there is one. NULL without memory. */
+struct agent_spawn *agent_spawn_new(struct agent_spawn **spare);
 
-/* Frees it, with its request. Kills a child that may still use it, and waits for that. */
-void agent_spawn_free(struct agent_spawn *spawn);
+/*
+ * Frees it, with its request, or keeps its memory in *spare: malloc() would map it anew for each program, and each page
+ * of it would fault. Kills a child that may still use it, and waits for that.
+ */
+void agent_spawn_free(struct agent_spawn *spawn, struct agent_spawn **spare);
 
 /*
  * Creates the child, which becomes the leader of a new session (and process group) and executes spawn's request as

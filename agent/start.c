@@ -31,6 +31,18 @@ static void fail(struct agent_session *session, const struct agent_failure *fail
 	agent_session_free(session);
 }
 
+void agent_start_free(struct agent_session *session)
+{
+	struct agent *agent = session->agent;
+	if (session->spawn) {
+		agent_spawn_free(session->spawn, &agent->spawn_spare);
+		agent->poller.copies--; /* the child has executed the program, or is dead */
+	}
+	session->spawn = NULL;
+	poller_disarm(&session->start_timer);
+	poller_close(&agent->poller, &session->start);
+}
+
 /* 0, or -1 with *failure. */
 static int outcome(struct agent_session *session, struct agent_failure *failure)
 {
@@ -46,8 +58,7 @@ static int outcome(struct agent_session *session, struct agent_failure *failure)
 		        "cannot watch the program");
 		result = -1;
 	}
-	agent_spawn_free(session->spawn);
-	session->spawn = NULL;
+	agent_start_free(session);
 	return result;
 }
 
@@ -55,8 +66,6 @@ bool agent_start_end(struct agent_session *session)
 {
 	struct agent *agent = session->agent;
 	struct agent_failure failure;
-	poller_disarm(&session->start_timer);
-	poller_close(&agent->poller, &session->start);
 	if (outcome(session, &failure)) {
 		fail(session, &failure);
 		return false;
@@ -123,6 +132,7 @@ static void adopt(struct agent_session *session, struct agent_spawn *spawn, cons
 {
 	struct agent *agent = session->agent;
 	session->spawn = spawn;
+	agent->poller.copies++;
 	session->pid = spawn->pid;
 	session->start.fd = spawned->status;
 	if (!session->tty)
@@ -161,6 +171,6 @@ struct agent_session *agent_session_start(
 	}
 	if (session)
 		agent_session_free(session);
-	agent_spawn_free(spawn);
+	agent_spawn_free(spawn, &agent->spawn_spare);
 	return NULL;
 }

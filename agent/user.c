@@ -210,7 +210,13 @@ static int scan_groups(const char *wanted, gid_t *gid, struct agent_user *user)
 
 int agent_user_resolve(const char *spec, struct agent_user *user, char *why, size_t why_size)
 {
-	*user = (struct agent_user){.name = "root", .home = "/root"};
+	/* Without clearing the names' large arrays, for each program. */
+	user->change = false;
+	user->uid = user->gid = 0;
+	user->group_count = 0;
+	user->groups = NULL;
+	strcpy(user->name, "root");
+	strcpy(user->home, "/root");
 	if (!*spec)
 		return 0;
 
