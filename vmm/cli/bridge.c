@@ -27,7 +27,8 @@ static void *forward_signals(void *context)
 	cli_fill_ending(&ending);
 	for (int count = 0;;) {
 		int number;
-		if (sigwait(&forwarder->set, &number) != 0)
+		/* Asked now, not when the set is made: that would be a system call for each of forty signals. */
+		if (sigwait(&forwarder->set, &number) != 0 || cli_ignores(number))
 			continue;
 		if (!sigismember(&ending, number) || count == 0)
 			wisp_signal_control(forwarder->control, number, NULL);
@@ -177,8 +178,8 @@ int cli_bridge_exec(struct wisp_sandbox *sandbox, const char *const *command, co
 	struct wisp_session *session;
 	sigset_t set;
 	/* Until there is a command to forward them to, signals end wisp, even if the guest does not answer. */
-	cli_fill_forwarded(&set);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	sigemptyset(&set);
+	sigprocmask(SIG_SETMASK, &set, NULL);
 	if (execution->tty && !execution->detach)
 		return cli_bridge_terminal(sandbox, command, execution, error);
 	cli_fill_execution(execution, &options);

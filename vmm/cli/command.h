@@ -196,15 +196,21 @@ void cli_begin(void);
 ssize_t cli_read(int fd, void *buffer, size_t size);
 bool cli_write(int fd, const void *data, size_t length);
 
-/* ---- signals.c: none of the sets has a signal that this process ignores ---- */
+/* ---- signals.c ---- */
+
+/*
+ * Does this process ignore the signal, because of nohup or a script's "&"? It must go on ignoring it. While the signal
+ * is blocked, the kernel keeps it for sigwait() nevertheless.
+ */
+bool cli_ignores(int number);
 
 /* The signals that end wisp: SIGINT, SIGTERM, SIGHUP, SIGQUIT. */
 void cli_fill_ending(sigset_t *set);
 /* The signals that are forwarded to a command: those, and others that mean nothing to wisp itself. */
 void cli_fill_forwarded(sigset_t *set);
 /*
- * Blocks the signals that end wisp, and returns a signalfd of them, or -1 with errno. Ignores SIGPIPE: a reader that
- * has gone is an error of write(2).
+ * Blocks the signals that end wisp and are not ignored, and returns a signalfd of them, or -1 with errno. Ignores
+ * SIGPIPE: a reader that has gone is an error of write(2).
  */
 int cli_open_signals(void);
 /*

@@ -4,20 +4,19 @@
 
 #include "vmm/cli/command.h"
 
-/* A signal that is ignored, by nohup or a script's "&", stays ignored; a blocked one would be kept for sigwait. */
-static void add(sigset_t *set, int number)
+static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+bool cli_ignores(int number)
 {
 	struct sigaction action;
-	if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN)
-		sigaddset(set, number);
+	return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 void cli_fill_ending(sigset_t *set)
 {
-	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		add(set, numbers[i]);
+	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
+		sigaddset(set, ending[i]);
 }
 
 void cli_fill_forwarded(sigset_t *set)
@@ -25,15 +24,18 @@ void cli_fill_forwarded(sigset_t *set)
 	static const int numbers[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR};
 	cli_fill_ending(set);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		add(set, numbers[i]);
+		sigaddset(set, numbers[i]);
 	for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
-		add(set, number);
+		sigaddset(set, number);
 }
 
 int cli_open_signals(void)
 {
 	sigset_t set;
 	cli_fill_ending(&set);
+	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
+		if (cli_ignores(ending[i]))
+			sigdelset(&set, ending[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
