@@ -16,6 +16,10 @@ static void files_are_copied(void)
 	expect(&c, "[ guest/src/a -ef guest/src/h ] && stat -c '%a' guest/src/a && stat -c %Y guest/src/sub/big", 0,
 	        "751\n978307200\n");
 	expect(&c, "[ $(du -k guest/src/sparse | cut -f1) -lt 100 ] && echo sparse", 0, "sparse\n");
+	expect(&c,
+	        "ln -s src/sparse hole; wisp cp hole box:$DIR/guest && cmp src/sparse guest/hole && stat -c %F "
+	        "guest/hole && rm guest/hole",
+	        0, "regular file\n");
 	expect(&c, "wisp cp box:$DIR/guest/src back && diff -r --no-dereference src back/src && echo same", 0,
 	        "same\n");
 	expect(&c, "[ back/src/a -ef back/src/h ] && stat -c '%a' back/src/a && stat -c %Y back/src/sub/big", 0,
@@ -147,6 +151,48 @@ static void cp_sets_folder_modes_last(void)
 	end(&c);
 }
 
+/*
+ * A file that shrinks or grows while it is read. The guest's tar, or dd for a file with holes, changes it before it
+ * takes the data, of which more is left than anything on the way can hold.
+ */
+static void cp_notices_changes(void)
+{
+	static struct cli c;
+	static const struct {
+		const char *change, *how;
+		bool sparse;
+	} cases[] = {
+	        {"truncate -s 1000000 f", "shrank", false},
+	        {"echo more >>f", "grew", false},
+	        {"truncate -s 1000000 f", "shrank", true},
+	        {"echo more >>f", "grew", true},
+	};
+	if (!begin(&c))
+		return;
+	sh(&c, "mkdir bin to; head -c 2000000 /dev/urandom >data; echo other >other;"
+	       "printf 'cd $DIR; [ -e holes ] || { dd bs=1 count=512 of=head 2>/dev/null; sh ./change; : >change; }\n"
+	       "cat head - | %s \"$@\"\n' $(command -v tar) >bin/tar;"
+	       "printf 'cd $DIR; [ ! -e holes ] || { sh ./change; : >change; }\nexec %s \"$@\"\n' $(command -v dd) "
+	       ">bin/dd;"
+	       "sed -i '1i#!/bin/sh' bin/*; chmod +x bin/*; create -q -n box -e PATH=$DIR/bin:$PATH -e DIR=$DIR");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char script[512], words[64];
+		snprintf(script, sizeof(script),
+		        "rm -rf to/* holes; cat data >f; : >head; %s; echo '%s' >change; wisp cp f other box:$DIR/to",
+		        cases[i].sparse ? "truncate -s 64M f; : >holes" : ":", cases[i].change);
+		snprintf(words, sizeof(words), "wisp: f %s while it was copied; copy it again", cases[i].how);
+		expect_error(&c, script, 125, words);
+		/* The copy has the size that the file had, with zeros for what is gone; the next file follows. */
+		int kept = cases[i].how[0] == 's' ? 1000000 : 2000000;
+		snprintf(script, sizeof(script),
+		        "stat -c %%s to/f; cat to/other; cmp -n %d to/f data; tail -c +%d to/f | tr -d '\\0' | wc -c",
+		        kept, kept + 1);
+		expect(&c, script, 0, cases[i].sparse ? "67108864\nother\n0\n" : "2000000\nother\n0\n");
+	}
+	sh(&c, "wisp rm -f box");
+	end(&c);
+}
+
 /* Interrupted, cp ends its program in the guest, and leaves no part of a file. */
 static void cp_is_interrupted(void)
 {
@@ -217,6 +263,7 @@ int main(int argc, char **argv)
 	        {"cp_writes_through", cp_writes_through},
 	        {"cp_trusts_no_size", cp_trusts_no_size},
 	        {"cp_sets_folder_modes_last", cp_sets_folder_modes_last},
+	        {"cp_notices_changes", cp_notices_changes},
 	        {"cp_is_interrupted", cp_is_interrupted},
 	        {"hostile_archives", hostile_archives},
 	};

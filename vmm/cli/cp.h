@@ -31,6 +31,8 @@ int cp_receive(struct copy *copy, const char *guest_path, const char *destinatio
  * /proc or /sys, is read into memory first. `follow`: it may be a link. -1 with an exit code in *code after a message.
  */
 int cp_open_source(struct copy *copy, const char *source, bool follow, uint64_t *size, int *code);
+/* Says that a file shrank or grew (`how`) while it was copied: the copy goes on, and wisp fails at its end. */
+void cp_report_change(struct copy *copy, const char *source, const char *how);
 
 /* cp_stream.c: the bytes of one file, from standard input or another descriptor, or to standard output. */
 
@@ -40,7 +42,7 @@ int cp_stream_out(struct copy *copy, const char *guest_path);
 /* cp_sparse.c */
 
 bool cp_is_sparse(const struct stat *st);
-/* Sends the data of a file with holes to `path` of the guest. 0, or an exit code after a message. */
-int cp_send_sparse(struct copy *copy, const char *source, const char *path);
+/* Sends the data of a file with holes to `path` of the guest. `follow` as above. 0, or an exit code after a message. */
+int cp_send_sparse(struct copy *copy, const char *source, bool follow, const char *path);
 
 #endif

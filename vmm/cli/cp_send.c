@@ -22,6 +22,7 @@ struct seen {
 
 struct sparse {
 	char *source, *name;
+	bool follow; /* the source may be a link */
 };
 
 struct closed { /* a directory that its owner may not write into */
@@ -48,13 +49,13 @@ static int put(struct send *send, const void *data, size_t length)
 	return 0;
 }
 
-static int remember_sparse(struct send *send, const char *source, const char *name)
+static int remember_sparse(struct send *send, const char *source, const char *name, bool follow)
 {
 	struct sparse *grown = reallocarray(send->sparse, send->sparse_count + 1, sizeof(*grown));
 	if (!grown)
 		return cli_fail("out of memory");
 	send->sparse = grown;
-	grown[send->sparse_count] = (struct sparse){strdup(source), strdup(name)};
+	grown[send->sparse_count] = (struct sparse){strdup(source), strdup(name), follow};
 	send->sparse_count++;
 	return grown[send->sparse_count - 1].source && grown[send->sparse_count - 1].name ? 0
 	                                                                                  : cli_fail("out of memory");
@@ -90,12 +91,6 @@ static int put_header(struct send *send, const struct tar_entry *entry)
 	return 0;
 }
 
-static void changed(struct send *send, const char *source, const char *how)
-{
-	send->copy->changed = true;
-	cli_fail("%s %s while it was copied; copy it again", source, how);
-}
-
 /* Sends exactly as many bytes as the header says: the archive stays whole even if the file changes meanwhile. */
 static int put_data(struct send *send, int fd, const char *source, uint64_t size)
 {
@@ -110,7 +105,7 @@ static int put_data(struct send *send, int fd, const char *source, uint64_t size
 		if (n < 0)
 			return cli_fail("cannot read %s: %s", source, strerror(errno));
 		if (n == 0 && !shrank) {
-			changed(send, source, "shrank");
+			cp_report_change(send->copy, source, "shrank");
 			shrank = true;
 		}
 		if (shrank) {
@@ -122,7 +117,7 @@ static int put_data(struct send *send, int fd, const char *source, uint64_t size
 		left -= (uint64_t)n;
 	}
 	if (!shrank && !send->broken && read(fd, buffer, 1) == 1)
-		changed(send, source, "grew");
+		cp_report_change(send->copy, source, "grew");
 	memset(buffer, 0, TAR_BLOCK);
 	return put(send, buffer, (size_t)(-size % TAR_BLOCK));
 }
@@ -141,7 +136,7 @@ static int put_file(struct send *send, const char *source, const struct stat *st
 	if (code != 0)
 		return code;
 	if (cp_is_sparse(st)) {
-		code = remember_sparse(send, source, entry->name);
+		code = remember_sparse(send, source, entry->name, follow);
 		return code ? code : put_header(send, entry);
 	}
 	uint64_t size;
@@ -319,7 +314,7 @@ static int send_archive(struct send *send, const char *source, const char *dir, 
 		char *path;
 		if (asprintf(&path, "%s/%s", dir, send->sparse[i].name) < 0)
 			return cli_fail("out of memory");
-		code = cp_send_sparse(send->copy, send->sparse[i].source, path);
+		code = cp_send_sparse(send->copy, send->sparse[i].source, send->sparse[i].follow, path);
 		free(path);
 	}
 	return code ? code : close_dirs(send, dir);

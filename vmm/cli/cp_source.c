@@ -14,6 +14,12 @@
 
 #define SPOOL_MAX (64u << 20)
 
+void cp_report_change(struct copy *copy, const char *source, const char *how)
+{
+	copy->changed = true;
+	cli_fail("%s %s while it was copied; copy it again", source, how);
+}
+
 static bool has_true_size(int fd, const struct stat *st)
 {
 	struct statfs fs;

@@ -63,6 +63,8 @@ static int put_pieces(struct sparse *sparse, int fd, const char *source, off_t s
 	for (off_t from = 0; code == 0 && !sparse->broken;) {
 		from = lseek(fd, from, SEEK_DATA);
 		off_t to = from < 0 ? -1 : lseek(fd, from, SEEK_HOLE);
+		if (to < 0 && errno != ENXIO)
+			return cli_fail("cannot read %s: %s", source, strerror(errno));
 		if (to < 0 || from >= size)
 			break;
 		code = put_piece(sparse, fd, source, from, to < size ? to : size);
@@ -71,12 +73,19 @@ static int put_pieces(struct sparse *sparse, int fd, const char *source, off_t s
 	return code;
 }
 
-int cp_send_sparse(struct copy *copy, const char *source, const char *path)
+static void check_size(struct copy *copy, int fd, const char *source, off_t size)
+{
+	struct stat st;
+	if (fstat(fd, &st) == 0 && st.st_size != size)
+		cp_report_change(copy, source, st.st_size < size ? "shrank" : "grew");
+}
+
+int cp_send_sparse(struct copy *copy, const char *source, bool follow, const char *path)
 {
 	struct sparse sparse = {.copy = copy};
 	struct stat st;
 	char size[24], mtime[24];
-	int fd = open(source, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (follow ? 0 : O_NOFOLLOW));
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		int code = cli_fail("cannot open %s: %s", source, strerror(errno));
 		if (fd >= 0)
@@ -89,6 +98,8 @@ int cp_send_sparse(struct copy *copy, const char *source, const char *path)
 	int code = CLI_EXIT_FAILED;
 	if (guest_start(&sparse.guest, copy, argv, true)) {
 		code = put_pieces(&sparse, fd, source, st.st_size);
+		if (code == 0 && !sparse.broken)
+			check_size(copy, fd, source, st.st_size);
 		if (code == 0)
 			code = guest_finish(&sparse.guest, path);
 		else
