@@ -131,20 +131,21 @@ static void cp_trusts_no_size(void)
 	end(&c);
 }
 
-/* A user of the guest could not write into a directory that is read-only already. */
+/* A user of the guest could not write into a directory, or a file with holes, that is read-only already. */
 static void cp_sets_folder_modes_last(void)
 {
 	static struct cli c;
 	if (!begin(&c))
 		return;
-	sh(&c, "mkdir -p bin src/a/b guest back; echo f >src/a/b/f; touch -d @978307200 src/a/b src/a; chmod 555 "
-	       "src/a/b src/a;"
+	sh(&c, "mkdir -p bin src/a/b guest back; echo f >src/a/b/f; truncate -s 2M src/a/b/holes; chmod 444 src/a/b/*; "
+	       "touch -d @978307200 src/a/b src/a; "
+	       "chmod 555 src/a/b src/a;"
 	       "ln -s $(command -v busybox || command -v tar) bin/tar; chmod 711 .; chmod 777 guest; create -q -n box "
 	       "-e PATH=$DIR/bin:$PATH");
 	expect(&c,
 	        "wisp cp $([ $(id -u) != 0 ] || echo -u nobody) src box:$DIR/guest; echo $?; cat guest/src/a/b/f; stat "
-	        "-c '%a %Y' guest/src/a guest/src/a/b",
-	        0, "0\nf\n555 978307200\n555 978307200\n");
+	        "-c '%a %Y' guest/src/a guest/src/a/b; stat -c '%a %s' guest/src/a/b/*",
+	        0, "0\nf\n555 978307200\n555 978307200\n444 2\n444 2097152\n");
 	expect(&c, "wisp cp box:$DIR/guest/src back; echo $?; stat -c '%a %Y' back/src/a back/src/a/b", 0,
 	        "0\n555 978307200\n555 978307200\n");
 	sh(&c, "chmod -R u+w .; wisp rm -f box");

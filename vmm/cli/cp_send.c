@@ -136,6 +136,7 @@ static int put_file(struct send *send, const char *source, const struct stat *st
 	if (code != 0)
 		return code;
 	if (cp_is_sparse(st)) {
+		entry->mode |= 0200; /* cp_send_sparse sets the file's own */
 		code = remember_sparse(send, source, entry->name, follow);
 		return code ? code : put_header(send, entry);
 	}

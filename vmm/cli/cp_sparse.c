@@ -19,13 +19,15 @@ struct sparse {
 	bool broken; /* the guest takes no more; guest_finish reports why */
 };
 
-/* A piece is a line, with its first unit and its number of units, and its data. The last piece is padded, and truncate
- * cuts the padding off. */
+/*
+ * The archive created the file, writable for its owner. A piece is a line, with its first unit and its number of units,
+ * and its data. The last piece is padded, and truncate cuts the padding off.
+ */
 static const char script[] = "while read -r seek count; do\n"
                              "  dd of=\"$1\" bs=4096 seek=$seek count=$count conv=notrunc iflag=fullblock "
                              "2>/dev/null || { echo \"cannot write $1\" >&2; exit 1; }\n"
                              "done\n"
-                             "truncate -s \"$2\" \"$1\" && touch -d \"@$3\" \"$1\"\n";
+                             "truncate -s \"$2\" \"$1\" && touch -d \"@$3\" \"$1\" && chmod \"$4\" \"$1\"\n";
 
 bool cp_is_sparse(const struct stat *st)
 {
@@ -84,7 +86,7 @@ int cp_send_sparse(struct copy *copy, const char *source, bool follow, const cha
 {
 	struct sparse sparse = {.copy = copy};
 	struct stat st;
-	char size[24], mtime[24];
+	char size[24], mtime[24], mode[8];
 	int fd = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (follow ? 0 : O_NOFOLLOW));
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		int code = cli_fail("cannot open %s: %s", source, strerror(errno));
@@ -94,7 +96,8 @@ int cp_send_sparse(struct copy *copy, const char *source, bool follow, const cha
 	}
 	snprintf(size, sizeof(size), "%lld", (long long)st.st_size);
 	snprintf(mtime, sizeof(mtime), "%lld", (long long)st.st_mtime);
-	const char *argv[] = {"sh", "-c", script, "sh", path, size, mtime, NULL};
+	snprintf(mode, sizeof(mode), "%o", st.st_mode & 07777);
+	const char *argv[] = {"sh", "-c", script, "sh", path, size, mtime, mode, NULL};
 	int code = CLI_EXIT_FAILED;
 	if (guest_start(&sparse.guest, copy, argv, true)) {
 		code = put_pieces(&sparse, fd, source, st.st_size);
