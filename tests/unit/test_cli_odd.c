@@ -194,6 +194,28 @@ static void a_place_is_asked_for(void)
 	end(&c);
 }
 
+/* An ordinary user's sandboxes are not where they vanish at logout. */
+static void state_outlives_the_login(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, USER_NEEDS);
+	if (c.code != 0) {
+		test_skipped = "no other user may run wisp here";
+		end(&c);
+		return;
+	}
+	expect(&c,
+	        "mkdir home run xdg; chown 65534:65534 home run xdg; unset WISP_STATE; export HOME=$DIR/home "
+	        "XDG_RUNTIME_DIR=$DIR/run; for x in '' $DIR/xdg relative; do XDG_STATE_HOME=$x " USER " sh -c "
+	        "'\"$WISP\" create -q -n box --kernel \"$READY\"; ls -d $DIR/*/wisp/box "
+	        "$DIR/home/.local/state/wisp/box; "
+	        "\"$WISP\" rm -f box' 2>/dev/null | sed \"s,$DIR/,,\"; done",
+	        0, "home/.local/state/wisp/box\nxdg/wisp/box\nhome/.local/state/wisp/box\n");
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -211,6 +233,7 @@ int main(int argc, char **argv)
 	static const struct test_case cases[] = {
 	        {"every_environment", every_environment},
 	        {"a_place_is_asked_for", a_place_is_asked_for},
+	        {"state_outlives_the_login", state_outlives_the_login},
 	        {"streams_that_do_not_block", streams_that_do_not_block},
 	};
 	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

@@ -63,18 +63,22 @@ static void looking_changes_nothing(void)
 	        "for w in --watch ''; do { wisp attach $w box 1 </dev/null; echo $? >code; } | head -n 1; cat code; "
 	        "done",
 	        0, "up\n141\nup\n141\n");
-	/* Signals to a watcher, and HUP to a writer, end only them. */
+	/* Signals to a watcher, even if its parent blocked them, and HUP to a writer, end only them. */
 	expect(&c,
-	        UP "for s in HUP TERM USR1; do rm -f o; up \"$WISP\" attach --watch box 1; kill -$s $pid; wait "
+	        UP "for s in HUP TERM USR1; do rm -f o; up env --block-signal \"$WISP\" attach --watch box 1; kill -$s "
+	           "$pid; wait "
 	           "$pid; echo "
 	           "$?; done 2>/dev/null; rm o; up \"$WISP\" attach box 1; kill -HUP $pid; wait $pid; echo $?",
 	        0, "129\n143\n138\n129\n");
 	expect(&c, "touch go; wisp attach box 1 | tail -n 1; wisp attach box 1 >o", 7, "up\n");
-	/* No input is not the end of the session's input. */
+	/* No input is not the end of the session's input, which a client that died has left open. */
 	expect(&c,
-	        "wisp exec -d -t box -- sh -c 'cat >got'; wisp attach box 2 </dev/null; wisp "
-	        "sessions box | grep -c running",
-	        0, "2\n1\n");
+	        UP
+	        "mkfifo in; sleep 1000 >in & holder=$!; \"$WISP\" exec box -- sh -c 'echo up; cat >'$DIR/got <in >o & "
+	        "pid=$!; until grep -q up o; do sleep 0.02; done; kill -KILL $pid; wait $pid; kill $holder;"
+	        "rm o; up \"$WISP\" attach box 2; kill -HUP $pid; wait $pid; echo $?;"
+	        "echo in | wisp attach box 2; cat got",
+	        0, "129\nup\nin\n");
 	sh(&c, "wisp rm -f box");
 	end(&c);
 }

@@ -71,11 +71,28 @@ static void foreign_entries_are_left_alone(void)
 	p.options.name = "box";
 	p.options.detach = p.options.keep = true;
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	/* Nor is a directory, or a config, that others may read, whatever it says; nor one that says nothing. */
+	static const struct {
+		const char *name, *text;
+		mode_t dir, config;
+	} copies[] = {{"readable", SANDBOX_FILES_MAGIC, 0700, 0644}, {"open", SANDBOX_FILES_MAGIC, 0755, 0600},
+	        {"unsigned", "cpus=1\nmemory_mib=64\n", 0700, 0600}, {"theirs", SANDBOX_FILES_MAGIC, 0700, 0600}};
+	const size_t copy_count = geteuid() == 0 ? 4 : 3; /* only root can give one away */
+	for (size_t i = 0; i < copy_count; i++) {
+		snprintf(path, sizeof(path), "%s/%s", p.root, copies[i].name);
+		REQUIRE(mkdir(path, 0700) == 0);
+		write_file(path, "config", copies[i].text);
+		chmod(path, copies[i].dir);
+		REQUIRE(i < 3 || chown(path, 65534, 65534) == 0);
+		strcat(path, "/config");
+		chmod(path, copies[i].config);
+	}
 	CHECK_EQ(wisp_list_sandboxes(p.root, &list, &error), 1);
 	wisp_free_sandbox_list(list);
 	CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
-	static const char *const names[] = {"music", "docs", "nginx", "config", "link", "file"};
-	for (size_t i = 0; i < 6; i++) {
+	static const char *const names[] = {
+	        "music", "docs", "nginx", "config", "link", "file", "readable", "open", "unsigned", "theirs"};
+	for (size_t i = 0; i < 6 + copy_count; i++) {
 		struct wisp_sandbox *other;
 		p.options.name = names[i];
 		CHECK_EQ(wisp_create_sandbox(&p.options, &other, &error), -EEXIST);
@@ -96,7 +113,7 @@ static void foreign_entries_are_left_alone(void)
 	CHECK_EQ(wisp_list_sandboxes(p.root, &list, &error), -EPERM);
 	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), -EPERM);
 	chmod(p.root, 0700);
-	end_place(&p, 8);
+	end_place(&p, 8 + (int)copy_count);
 }
 
 /* What a process that died left half made or half removed goes with prune. */
