@@ -212,21 +212,24 @@ static void remove_files(void)
 }
 
 static char place[256];
+static int place_fd, home_fd;
 
-static void leave(void)
+static void remove_place(void)
 {
-	if (chdir("/") == 0)
-		rmdir(place);
+	rmdir(place);
 }
 
-/* Works in a directory of its own, in TMPDIR. */
-static void enter(void)
+/* A directory of its own, in TMPDIR. Each input works in it, and libFuzzer, whose paths may be relative, does not. */
+static void make_place(void)
 {
 	const char *parent = getenv("TMPDIR");
 	if (place[0])
 		return;
 	snprintf(place, sizeof(place), "%s/wisp-fuzz-tar-XXXXXX", parent ? parent : "/tmp");
-	MUST(mkdtemp(place) && chdir(place) == 0 && atexit(leave) == 0);
+	MUST(mkdtemp(place) && atexit(remove_place) == 0);
+	home_fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	place_fd = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	MUST(home_fd >= 0 && place_fd >= 0);
 }
 
 /* ---- The copy ---- */
@@ -276,10 +279,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		add_entry(&in, bytes, sources[how / 2 % 8].from);
 	add(bytes, in.at, in.left);
 	answer.names_temporaries = memmem(bytes->data, bytes->length, ".wisp-cp-", 9);
-	enter();
+	make_place();
+	MUST(fchdir(place_fd) == 0);
 	make_files();
 	receive(sources[how / 2 % 8].path, &destinations[how / 16 % 8]);
 	remove_files();
+	MUST(fchdir(home_fd) == 0);
 	free(bytes->data);
 	return 0;
 }
