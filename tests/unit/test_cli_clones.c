@@ -21,8 +21,10 @@ static void a_file_is_a_sandbox(void)
 	expect_error(&c, "wisp create --from a.snap -n two", 125, "'two' is running");
 	expect(&c,
 	        "wisp rm -f two; wisp snapshot --compress box z.snap; wisp snapshot --verify z.snap; wisp run --from "
-	        "z.snap -- echo expanded </dev/null",
-	        0, "expanded\n");
+	        "z.snap -- echo expanded </dev/null; images=$XDG_CACHE_HOME/wisp/images; ls $images | grep -c "
+	        "snapshot; touch "
+	        "-d '1 hour ago' $images/*; wisp prune --cache | cut -d' ' -f1,2; ls $images | grep -c snapshot",
+	        1, "expanded\n1\n1 file\n0\n");
 	/* A byte of memory, a file of another kind, half a file. */
 	expect_error(&c,
 	        "cp a.snap bad; printf x | dd of=bad bs=1 seek=$(($(stat -c %s bad) - 100000)) conv=notrunc "

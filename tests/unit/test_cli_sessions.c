@@ -142,13 +142,13 @@ static void the_cache_is_pruned(void)
 	static struct cli c;
 	if (!begin(&c))
 		return;
-	expect(&c, "wisp prune --cache | sed s,$DIR,,", 0, "0 packed directories deleted from /cache/wisp/images\n");
+	expect(&c, "wisp prune --cache | sed s,$DIR,,", 0, "0 files deleted from /cache/wisp/images\n");
 	expect(&c,
 	        "images=$XDG_CACHE_HOME/wisp/images; mkdir -p -m 700 $images; for i in 1 2; do "
 	        "echo image >$images/000000000000000$i-0000000000000000000000000000000$i.squashfs; done; "
 	        "touch -d '1 hour ago' $images/*1.squashfs; wisp prune --cache | sed s,$DIR,,; ls $images",
 	        0,
-	        "1 packed directory deleted from /cache/wisp/images\n"
+	        "1 file deleted from /cache/wisp/images\n"
 	        "0000000000000002-00000000000000000000000000000002.squashfs\n");
 	expect_error(&c, "wisp prune --cache --dry-run", 125, "cannot be combined");
 	end(&c);
