@@ -13,15 +13,13 @@ struct rm_options {
 	bool force;
 };
 
-/* A paused sandbox has to run in order to shut down. A template never runs, and has nothing to shut down. */
+/* A template never runs, and has nothing to shut down. */
 static int shut_down(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
 {
 	enum wisp_sandbox_state state;
 	int r = wisp_get_sandbox_state(sandbox, &state, error);
 	if (r == 0 && state == WISP_SANDBOX_TEMPLATE)
 		return wisp_kill_sandbox(sandbox, error);
-	if (r == 0 && state == WISP_SANDBOX_PAUSED)
-		r = wisp_resume_sandbox(sandbox, error);
 	return r < 0 ? r : wisp_stop_sandbox(sandbox, grace_ms, error);
 }
 
