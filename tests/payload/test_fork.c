@@ -133,11 +133,14 @@ static struct wisp_sandbox *restore_as(const char *name, bool template)
 static bool stop(struct wisp_sandbox *sandbox)
 {
 	struct wisp_error error;
+	enum wisp_end end = WISP_END_UNKNOWN;
 	int r = wisp_stop_sandbox(sandbox, 0, &error);
+	if (r == 0)
+		r = wisp_wait_sandbox(sandbox, HANG_MS, &end, &error);
 	if (r < 0)
 		printf("# %s\n", error.message);
 	wisp_close_sandbox(sandbox);
-	return r == 0;
+	return r == 0 && end == WISP_END_KILLED;
 }
 
 static int save(struct wisp_sandbox *sandbox, bool compress, bool end)

@@ -237,7 +237,8 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 		return;
 	}
 	if (v->signal.ssi_signo == SIGUSR1) {
-		machine_refresh_disks(v->machine);
+		if (v->machine)
+			machine_refresh_disks(v->machine);
 		read_signal(v);
 		return;
 	}
@@ -249,7 +250,8 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 		read_signal(v);
 		return;
 	}
-	if (v->stop_asked || !v->ready || control_poweroff(v->control, grace_ms) < 0) {
+	/* A payload and a template have no agent to ask. */
+	if (v->stop_asked || !v->ready || !v->control || control_poweroff(v->control, grace_ms) < 0) {
 		finish(v, WISP_END_KILLED, "stopped hard");
 		return;
 	}
@@ -341,6 +343,9 @@ static int make_identity(const struct vmm *v, struct proto_thaw *thaw, struct er
 	if (getrandom(thaw->seed, sizeof(thaw->seed), 0) != sizeof(thaw->seed) ||
 	        getrandom(thaw->generation, sizeof(thaw->generation), 0) != sizeof(thaw->generation))
 		return err_set(err, errno, "the host has no random numbers for the clone: %s", strerror(errno));
+	/* A random UUID, version 4: RFC 9562, section 5.4. */
+	thaw->generation[6] = (uint8_t)((thaw->generation[6] & 0x0f) | 0x40);
+	thaw->generation[8] = (uint8_t)((thaw->generation[8] & 0x3f) | 0x80);
 	description_set(thaw->hostname, sizeof(thaw->hostname), v->description.hostname);
 	return 0;
 }

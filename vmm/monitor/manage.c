@@ -113,7 +113,7 @@ static void on_thawed(void *context, int error);
 static void go_on(struct manage *m)
 {
 	machine_resume(m->o.machine);
-	if (m->paused)
+	if (m->paused && !m->held)
 		m->o.paused(m->o.context, false);
 	m->paused = m->held = false;
 	m->thawing = m->o.control && control_thaw(m->o.control, on_thawed, m) == 0;
@@ -185,7 +185,9 @@ static bool carry_out(struct manage *m, struct client *c, int ret, struct err *e
 	if (ret == 0 && op == MANAGE_PAUSE) {
 		m->paused = true;
 		m->held = c->holds = c->request.flags & MANAGE_HOLD;
-		m->o.paused(m->o.context, true);
+		/* One that is held is short, and no state that others should see. */
+		if (!m->held)
+			m->o.paused(m->o.context, true);
 	}
 	struct manage_reply r = make_reply(err);
 	r.paused_us = (uint32_t)((loop_now_ns() - m->begun_ns) / 1000);
