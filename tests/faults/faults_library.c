@@ -92,10 +92,40 @@ static void detached(struct fault_run *run)
 		fault_violation(run, "it cannot be removed afterwards: %s", error.message);
 }
 
+/* A snapshot, a sandbox from it, and a clone of that. */
+static void saved(struct fault_run *run)
+{
+	char libdir[PATH_MAX], file[PATH_MAX], cache[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin(run, &create), *restored, *clone;
+	struct wisp_snapshot_options options = {.size = sizeof(options), .compress = true};
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	snprintf(file, sizeof(file), "%s/file", run->dir);
+	snprintf(cache, sizeof(cache), "%s/cache", run->dir);
+	int r = wisp_snapshot_sandbox(sandbox, file, &options, &error);
+	bool there = access(file, F_OK) == 0;
+	fault_check(run, "snapshot", r, &error);
+	if (there != (r == 0))
+		fault_violation(run, "the snapshot %s", there ? "was left behind" : "is missing");
+	if (there)
+		fault_check(run, "verify", wisp_verify_snapshot(file, NULL, &error), &error);
+	create.name = "new";
+	create.from = file;
+	create.cache_dir = cache;
+	if (there && fault_check(run, "restore", wisp_create_sandbox(&create, &restored, &error), &error)) {
+		if (fault_check(run, "fork", wisp_fork_sandbox(restored, 1, NULL, &clone, &error), &error))
+			wisp_close_sandbox(clone);
+		wisp_close_sandbox(restored);
+	}
+	wisp_close_sandbox(sandbox);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct fault_scenario scenarios[] = {
-	        {"collect", collect}, {"stream", stream}, {"terminal", terminal}, {"detached", detached}, {0}};
+	static const struct fault_scenario scenarios[] = {{"collect", collect}, {"stream", stream},
+	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {0}};
 	char self[PATH_MAX];
 	fake_vmm_main(argc, argv);
 	if (!realpath("/proc/self/exe", self))

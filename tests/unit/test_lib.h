@@ -181,7 +181,8 @@ UNUSED static bool fixture_start(struct fixture *f, const char *config)
 
 /*
  * Obeys wisp-vmm's contract. What becomes of the guest is in the name of the kernel's file: fake-ready (the agent
- * serves), fake-hang, fake-panic, fake-error, fake-die (says nothing), fake-stubborn (ready, and deaf to SIGTERM).
+ * serves), fake-hang, fake-panic, fake-error, fake-die (says nothing), fake-stubborn (ready, and deaf to SIGTERM),
+ * fake-unsaved (ready, and dies of a snapshot).
  */
 struct fake_vmm {
 	struct description description;
@@ -307,6 +308,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGXFSZ, SIG_IGN);
 	int signals = signalfd(-1, &set, SFD_CLOEXEC);
 	if (fcntl(vmm->fds.lock, F_SETLK, &lock) < 0)
 		_exit(1);
@@ -322,6 +324,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	        .paused = template,
 	        .template = template,
 	        .changed = fake_note_pause,
+	        .unsaved = kernel_is(vmm, "fake-unsaved"),
 	        .owner = vmm};
 	if (template)
 		fake_say(vmm, "template\n");
@@ -384,7 +387,7 @@ UNUSED static bool make_libdir(const char *dir)
 {
 	char self[PATH_MAX], path[PATH_MAX];
 	static const char *const kernels[] = {"vmlinux-up", "vmlinux-smp", "fake-ready", "fake-hang", "fake-panic",
-	        "fake-error", "fake-die", "fake-stubborn", "initramfs.cpio"};
+	        "fake-error", "fake-die", "fake-stubborn", "fake-unsaved", "initramfs.cpio"};
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	if (length <= 0 || mkdir(dir, 0700) < 0)
 		return false;

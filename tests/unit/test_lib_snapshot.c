@@ -3,99 +3,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
-#include "tests/unit/test_place.h"
-#include "vmm/shared/snapshot.h"
-
-struct saved {
-	struct place place;
-	struct wisp_sandbox *sandbox;
-	char file[112], cache[112];
-	struct wisp_disk disks[2];
-	char paths[2][112];
-};
-
-/* A sandbox with `disks` further disks, of which the second is read-only. */
-static bool start(struct saved *s, size_t disks)
-{
-	struct wisp_error error;
-	memset(s, 0, sizeof(*s));
-	if (!make_place(&s->place))
-		return false;
-	snprintf(s->file, sizeof(s->file), "%s/file", s->place.dir);
-	snprintf(s->cache, sizeof(s->cache), "%s/cache", s->place.dir);
-	for (size_t i = 0; i < 2; i++) {
-		snprintf(s->paths[i], sizeof(s->paths[i]), "%s/d%zu", s->place.dir, i);
-		write_file(s->place.dir, i ? "d1" : "d0", i ? "read" : "written");
-		s->disks[i] = (struct wisp_disk){.path = s->paths[i], .read_only = i == 1};
-	}
-	s->place.options.disks = disks == 1 ? s->disks + 1 : s->disks;
-	s->place.options.disk_count = disks;
-	s->place.options.cache_dir = s->cache;
-	if (wisp_create_sandbox(&s->place.options, &s->sandbox, &error) == 0)
-		return true;
-	printf("# %s\n", error.message);
-	return false;
-}
-
-static void end(struct saved *s)
-{
-	wisp_close_sandbox(s->sandbox);
-	end_place(&s->place, 0);
-}
-
-/* The options of a sandbox that comes from the file. */
-static struct wisp_create_options from(const struct saved *s)
-{
-	struct wisp_create_options options = {.size = sizeof(options),
-	        .state_root = s->place.root,
-	        .libdir = s->place.lib,
-	        .name = "new",
-	        .from = s->file,
-	        .cache_dir = s->cache,
-	        .disk_size = sizeof(struct wisp_disk)};
-	return options;
-}
-
-static void expect(int got, int wanted, const struct wisp_error *error, const char *word)
-{
-	if (got != wanted || (wanted < 0 && !strstr(error->message, word)))
-		printf("# %d: %s\n", got, got < 0 ? error->message : "");
-	CHECK_EQ(got, wanted);
-	CHECK(wanted == 0 || strstr(error->message, word));
-	CHECK(wanted == 0 || !strchr(error->message, '\n'));
-}
-
-static void refuse(const struct wisp_create_options *options, int wanted, const char *word)
-{
-	struct wisp_sandbox *sandbox;
-	struct wisp_error error = {0};
-	expect(wisp_create_sandbox(options, &sandbox, &error), wanted, &error, word);
-	CHECK(!sandbox);
-}
-
-static bool read_description(const struct wisp_sandbox *sandbox, struct description *d)
-{
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/description", wisp_get_sandbox_dir(sandbox));
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd >= 0 ? read(fd, d, sizeof(*d)) : -1;
-	if (fd >= 0)
-		close(fd);
-	return n == (ssize_t)sizeof(*d);
-}
-
-static mode_t mode_of(const char *path)
-{
-	struct stat st;
-	return stat(path, &st) == 0 ? st.st_mode & 07777 : 0;
-}
-
-static enum wisp_sandbox_state state_of(struct wisp_sandbox *sandbox)
-{
-	enum wisp_sandbox_state state = 0;
-	CHECK_EQ(wisp_get_sandbox_state(sandbox, &state, NULL), 0);
-	return state;
-}
+#include "tests/unit/test_saved.h"
 
 static void pause_and_resume(void)
 {
@@ -108,7 +16,10 @@ static void pause_and_resume(void)
 	CHECK_EQ(wisp_pause_sandbox(s.sandbox, &error), 0);
 	/* A paused one can be opened, also by another process. */
 	REQUIRE(wisp_open_sandbox(s.place.root, "box", &other, &error) == 0);
+	expect(wisp_ping_sandbox(other, NULL, &error), -EAGAIN, &error, "is paused: resume it");
+	CHECK_EQ(error.status, WISP_ERR_NOT_RUNNING);
 	CHECK_EQ(wisp_resume_sandbox(other, &error), 0);
+	CHECK_EQ(wisp_ping_sandbox(other, NULL, &error), 0);
 	CHECK_EQ(state_of(s.sandbox), WISP_SANDBOX_RUNNING);
 	CHECK_EQ(wisp_resume_sandbox(other, &error), 0);
 	CHECK_EQ(wisp_stop_sandbox(s.sandbox, 0, &error), 0);
@@ -336,132 +247,6 @@ static void compressed(void)
 	end(&s);
 }
 
-static void read_only_disks(void)
-{
-	struct saved s;
-	struct wisp_error error;
-	struct wisp_sandbox *sandbox;
-	char moved[128];
-	struct stat st;
-	REQUIRE(start(&s, 1));
-	expect(wisp_snapshot_sandbox(s.sandbox, s.file, NULL, &error), 0, &error, "");
-	struct wisp_create_options options = from(&s);
-	REQUIRE(stat(s.paths[1], &st) == 0);
-	struct timespec times[2] = {st.st_atim, st.st_mtim}, other[2] = {st.st_atim, {.tv_sec = 5}};
-	REQUIRE(utimensat(AT_FDCWD, s.paths[1], other, 0) == 0);
-	refuse(&options, -ESTALE, "was written to after the snapshot");
-	REQUIRE(truncate(s.paths[1], 3) == 0);
-	refuse(&options, -ESTALE, "it has 3 bytes, and the guest knows one of 4");
-	/* A copy with the same time will do, when it is named. */
-	snprintf(moved, sizeof(moved), "%s/moved", s.place.dir);
-	write_file(s.place.dir, "moved", "read");
-	REQUIRE(utimensat(AT_FDCWD, moved, times, 0) == 0);
-	struct wisp_disk disk = {.path = moved, .read_only = true};
-	options.disks = &disk;
-	options.disk_count = 1;
-	expect(wisp_create_sandbox(&options, &sandbox, &error), 0, &error, "");
-	wisp_close_sandbox(sandbox);
-	disk.read_only = false;
-	refuse(&options, -EINVAL, "only reads");
-	struct wisp_disk two[2] = {disk, disk};
-	options.disks = two;
-	options.disk_count = 2;
-	refuse(&options, -EINVAL, "name as many");
-	options.disk_count = 0;
-	unlink(s.paths[1]);
-	refuse(&options, -ENOENT, s.paths[1]);
-	end(&s);
-}
-
-/* Nobody has a disk that another writes to. */
-static void written_disks(void)
-{
-	struct saved s;
-	struct wisp_error error;
-	struct wisp_sandbox *sandbox, *second;
-	struct description d;
-	struct wisp_snapshot_options save = {.size = sizeof(save)};
-	char copy[128], text[32];
-	REQUIRE(start(&s, 2));
-	expect(wisp_snapshot_sandbox(s.sandbox, s.file, &save, &error), -EBUSY, &error, "go on writing");
-	CHECK_EQ(access(s.file, F_OK), -1);
-	save.copy_disks = true;
-	expect(wisp_snapshot_sandbox(s.sandbox, s.file, &save, &error), 0, &error, "");
-	CHECK_EQ(state_of(s.sandbox), WISP_SANDBOX_RUNNING);
-	snprintf(copy, sizeof(copy), "%s.disk0", s.file);
-	CHECK_EQ(mode_of(copy), 0600);
-	read_text(s.place.dir, "file.disk0", text, sizeof(text));
-	CHECK_STR(text, "written");
-	/* Writing to the original changes nothing. */
-	write_file(s.place.dir, "d0", "changed since");
-	struct wisp_create_options options = from(&s);
-	refuse(&options, -EINVAL, "belongs to the snapshot");
-	options.copy_disks = true;
-	expect(wisp_create_sandbox(&options, &sandbox, &error), 0, &error, "");
-	REQUIRE(sandbox && read_description(sandbox, &d));
-	CHECK_EQ(d.disk_count, 3);
-	CHECK(d.disk[0].read_only && !d.disk[1].read_only && d.disk[2].read_only);
-	read_text(wisp_get_sandbox_dir(sandbox), "disk1.img", text, sizeof(text));
-	CHECK_STR(text, "written");
-	options.name = "second";
-	expect(wisp_create_sandbox(&options, &second, &error), 0, &error, "");
-	/* Its own disks go with it, so a snapshot that ends it needs copies. */
-	struct wisp_snapshot_options stop = {.size = sizeof(stop), .stop = true};
-	char other[128];
-	snprintf(other, sizeof(other), "%s/other", s.place.dir);
-	expect(wisp_snapshot_sandbox(second, other, &stop, &error), -EBUSY, &error, "removed with it");
-	stop.copy_disks = true;
-	expect(wisp_snapshot_sandbox(second, other, &stop, &error), 0, &error, "");
-	wisp_close_sandbox(second);
-	wisp_close_sandbox(sandbox);
-	/* Another disk in its place. */
-	struct wisp_disk disks[2] = {{.path = copy}, {.path = s.paths[1], .read_only = true}};
-	options.disks = disks;
-	options.disk_count = 2;
-	options.copy_disks = false;
-	expect(wisp_create_sandbox(&options, &sandbox, &error), 0, &error, "");
-	options.name = "third";
-	refuse(&options, -EBUSY, copy);
-	wisp_close_sandbox(sandbox);
-	/* The copies are not replaced unasked. */
-	unlink(s.file);
-	expect(wisp_snapshot_sandbox(s.sandbox, s.file, &save, &error), -EEXIST, &error, "file.disk0 exists");
-	CHECK_EQ(access(s.file, F_OK), -1);
-	save.replace = true;
-	expect(wisp_snapshot_sandbox(s.sandbox, s.file, &save, &error), 0, &error, "");
-	end(&s);
-}
-
-static void stopped_with_the_snapshot(void)
-{
-	struct saved s;
-	struct wisp_error error;
-	struct wisp_sandbox *sandbox;
-	struct wisp_snapshot_options save = {.size = sizeof(save), .stop = true};
-	enum wisp_end why = WISP_END_UNKNOWN;
-	REQUIRE(start(&s, 2));
-	wisp_close_sandbox(s.sandbox);
-	s.place.options.keep = true;
-	REQUIRE(wisp_create_sandbox(&s.place.options, &s.sandbox, &error) == 0);
-	expect(wisp_snapshot_sandbox(s.sandbox, s.file, &save, &error), 0, &error, "");
-	CHECK_EQ(state_of(s.sandbox), WISP_SANDBOX_STOPPED);
-	CHECK_EQ(wisp_wait_sandbox(s.sandbox, 0, &why, &error), 0);
-	CHECK_EQ(why, WISP_END_POWEROFF);
-	CHECK_EQ(wisp_remove_sandbox(s.place.root, "box", &error), 0);
-	/* Its disk is free, and used in place, by one. */
-	struct wisp_create_options options = from(&s);
-	expect(wisp_create_sandbox(&options, &sandbox, &error), 0, &error, "");
-	options.name = "second";
-	refuse(&options, -EBUSY, s.paths[0]);
-	options.copy_disks = true;
-	refuse(&options, -EBUSY, s.paths[0]);
-	wisp_close_sandbox(sandbox);
-	options.copy_disks = false;
-	write_file(s.place.dir, "d0", "writtes");
-	refuse(&options, -ESTALE, "was written to after the snapshot");
-	end(&s);
-}
-
 /* A full disk, a caller that gives up: the sandbox goes on, and no file is left. */
 static void failures_leave_nothing(void)
 {
@@ -501,6 +286,73 @@ static void failures_leave_nothing(void)
 	end(&s);
 }
 
+/* What the monitor cannot write, and a monitor that dies of it. */
+static void the_monitor_fails(void)
+{
+	struct saved s;
+	struct wisp_error error;
+	struct wisp_sandbox *sandbox;
+	struct rlimit limit, old;
+	REQUIRE(start(&s, 0));
+	wisp_close_sandbox(s.sandbox);
+	REQUIRE(getrlimit(RLIMIT_FSIZE, &old) == 0);
+	limit = (struct rlimit){.rlim_cur = 1 << 20, .rlim_max = old.rlim_max};
+	REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	int r = wisp_create_sandbox(&s.place.options, &s.sandbox, &error);
+	REQUIRE(setrlimit(RLIMIT_FSIZE, &old) == 0);
+	expect(r, 0, &error, "");
+	int entries = count_entries(s.place.dir);
+	expect(wisp_snapshot_sandbox(s.sandbox, s.file, NULL, &error), -EFBIG, &error,
+	        "cannot save the sandbox 'box': File too large");
+	CHECK_EQ(count_entries(s.place.dir), entries);
+	CHECK_EQ(state_of(s.sandbox), WISP_SANDBOX_RUNNING);
+	set_kernel(&s.place, "fake-unsaved");
+	s.place.options.name = "other";
+	REQUIRE(wisp_create_sandbox(&s.place.options, &sandbox, &error) == 0);
+	expect(wisp_snapshot_sandbox(sandbox, s.file, NULL, &error), -ECONNRESET, &error, "hung up");
+	CHECK_EQ(count_entries(s.place.dir), entries);
+	wisp_close_sandbox(sandbox);
+	end(&s);
+}
+
+static void die(void *context, uint64_t done, uint64_t total)
+{
+	(void)context;
+	(void)done;
+	(void)total;
+	kill(getpid(), SIGKILL);
+}
+
+/* The process that saves it is killed while it reads back what the monitor wrote, or compresses it. */
+static void a_killed_process_leaves_nothing(void)
+{
+	struct saved s;
+	struct wisp_progress progress = {.size = sizeof(progress), .report = die};
+	struct wisp_snapshot_options save = {.size = sizeof(save), .progress = &progress, .copy_disks = true};
+	REQUIRE(start(&s, 2));
+	int entries = count_entries(s.place.dir);
+	for (int i = 0; i < 4; i++) {
+		save.compress = i & 1;
+		save.stop = i & 2;
+		pid_t pid = fork();
+		if (pid == 0) {
+			struct wisp_sandbox *sandbox;
+			if (wisp_open_sandbox(s.place.root, "box", &sandbox, NULL) == 0)
+				wisp_snapshot_sandbox(sandbox, s.file, &save, NULL);
+			_exit(1);
+		}
+		int status;
+		REQUIRE(waitpid(pid, &status, 0) == pid);
+		CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		CHECK_EQ(count_entries(s.place.dir), entries);
+		/* One that was to be stopped is held by the process that died. */
+		for (int tries = 0; tries < 500 && state_of(s.sandbox) != WISP_SANDBOX_RUNNING; tries++)
+			sleep_ms(10);
+		CHECK_EQ(state_of(s.sandbox), WISP_SANDBOX_RUNNING);
+	}
+	end(&s);
+}
+
 static void templates(void)
 {
 	struct saved s;
@@ -522,6 +374,12 @@ static void templates(void)
 	wisp_free_sandbox_info(info);
 	REQUIRE(wisp_open_sandbox(s.place.root, "new", &sandbox, &error) == 0);
 	expect(wisp_resume_sandbox(sandbox, &error), -EPERM, &error, "cannot resume");
+	expect(wisp_ping_sandbox(sandbox, NULL, &error), -EAGAIN, &error, "a template, which never runs");
+	struct wisp_sandbox *clone;
+	expect(wisp_fork_sandbox(sandbox, 1, NULL, &clone, &error), 0, &error, "");
+	CHECK_EQ(wisp_ping_sandbox(clone, NULL, &error), 0);
+	CHECK_EQ(state_of(sandbox), WISP_SANDBOX_TEMPLATE);
+	wisp_close_sandbox(clone);
 	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
 	wisp_close_sandbox(sandbox);
 	end(&s);
@@ -535,10 +393,9 @@ int main(int argc, char **argv)
 	        {"nothing_else_is_replaced", nothing_else_is_replaced},
 	        {"altered_files_are_refused", altered_files_are_refused},
 	        {"compressed", compressed},
-	        {"read_only_disks", read_only_disks},
-	        {"written_disks", written_disks},
-	        {"stopped_with_the_snapshot", stopped_with_the_snapshot},
 	        {"failures_leave_nothing", failures_leave_nothing},
+	        {"the_monitor_fails", the_monitor_fails},
+	        {"a_killed_process_leaves_nothing", a_killed_process_leaves_nothing},
 	        {"templates", templates},
 	};
 	fake_vmm_main(argc, argv);

@@ -27,7 +27,7 @@ struct fake_manage {
 	int fds[FAKE_CONNECTIONS];
 	size_t count;
 	int holder; /* the connection that holds the pause, or -1 */
-	bool paused, template;
+	bool paused, template, unsaved;
 	void (*changed)(const void *owner); /* called when `paused` changes, before that is answered */
 	const void *owner;
 };
@@ -142,6 +142,8 @@ static inline int fake_answer(struct fake_manage *m, size_t i)
 			fake_pause(m, false);
 		break;
 	case MANAGE_SNAPSHOT:
+		if (m->unsaved)
+			_exit(9);
 		error = file < 0 ? -EINVAL : fake_save(file, &layout);
 		if (file >= 0)
 			close(file);

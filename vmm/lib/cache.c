@@ -40,7 +40,13 @@ int cache_open(const char *cache_dir, int *fd, struct wisp_error *error)
 	*fd = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (*fd < 0)
 		return lib_fail_errno(error, errno, "cannot open the cache %s", cache_dir);
-	if (fstat(*fd, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0) && !(st.st_mode & 022))
+	if (fstat(*fd, &st) < 0) {
+		int r = lib_fail_errno(error, errno, "cannot stat the cache %s", cache_dir);
+		close(*fd);
+		*fd = -1;
+		return r;
+	}
+	if ((st.st_uid == geteuid() || st.st_uid == 0) && !(st.st_mode & 022))
 		return 0;
 	close(*fd);
 	*fd = -1;

@@ -67,12 +67,15 @@ int diskcopy(int from, int to, const struct lib_cancel *cancel)
 	if (ioctl(to, FICLONE, from) == 0)
 		return 0;
 	off_t size = lseek(from, 0, SEEK_END);
-	if (size < 0 || ftruncate(to, size) < 0)
+	if (size < 0)
 		return -errno;
+	int r = lib_truncate(to, size);
+	if (r < 0)
+		return r;
 	uint8_t *buffer = malloc(PIECE);
 	if (!buffer)
 		return -ENOMEM;
-	int r = copy_data(from, to, size, buffer, cancel);
+	r = copy_data(from, to, size, buffer, cancel);
 	free(buffer);
 	return r;
 }

@@ -99,7 +99,12 @@ int creation_open_disk(
 		        path);
 	if (fd < 0)
 		return lib_fail_errno(error, errno, "cannot use %s as a %sdisk", path, read_only ? "read-only " : "");
-	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))) {
+	if (fstat(fd, &st) < 0) {
+		int r = lib_fail_errno(error, errno, "cannot stat the disk %s", path);
+		close(fd);
+		return r;
+	}
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
 		close(fd);
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "%s cannot be a disk: it is not a regular file or a block device", path);

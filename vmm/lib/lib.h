@@ -102,6 +102,7 @@ int lib_poll_ms(int64_t deadline_ns);
 bool lib_is_utf8(const void *data, size_t length, size_t *valid_length);
 /* Writes all of it to a file, or returns -errno. */
 int lib_write_all(int fd, const void *data, size_t length);
+int lib_truncate(int fd, off_t size);
 int lib_pwrite_all(int fd, const void *data, size_t length, off_t offset);
 /* Renames within a directory. Never replaces anything, not even an empty directory. */
 int lib_rename_new(int dir_fd, const char *from, const char *to);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -77,6 +78,13 @@ int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct
         int64_t deadline_ns, int *out, struct wisp_error *error)
 {
 	struct sockaddr_un address;
+	struct state state;
+	state_read(sandbox->dir_fd, &state);
+	free(state.text);
+	/* A guest that does not run does not answer either. */
+	if (strcmp(file, SANDBOX_FILES_VSOCK) == 0 && (state.kind == STATE_PAUSED || state.kind == STATE_TEMPLATE))
+		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is %s", sandbox->name,
+		        state.kind == STATE_PAUSED ? "paused: resume it" : "a template, which never runs: fork it");
 	int r = make_address(sandbox, file, &address, error);
 	if (r < 0)
 		return r;

@@ -32,7 +32,7 @@ struct wisp_sandbox {
 	bool setup_failed; /* the last line was "error", or there was none */
 	enum wisp_end end;
 	char *end_text;
-	int64_t pause_us; /* of the last snapshot or fork */
+	_Atomic int64_t pause_us; /* of the last snapshot or fork */
 };
 
 /* A handle of nothing yet, which takes over root_fd, even if it fails; NULL if out of memory. */

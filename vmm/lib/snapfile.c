@@ -288,10 +288,11 @@ int snapfile_finish(int fd, const char *path, struct snapshot_head *head, const 
 	head->sums_count = snapshot_count_sums(head->layout.data_size);
 	head->sums_offset = head->layout.data_offset + head->layout.data_size;
 	/* What is behind is not the monitor's to add. */
-	if (ftruncate(fd, (off_t)head->sums_offset) < 0)
-		return lib_fail_errno(error, errno, "cannot write the snapshot %s", path);
+	int r = lib_truncate(fd, (off_t)head->sums_offset);
+	if (r < 0)
+		return lib_fail_errno(error, -r, "cannot write the snapshot %s", path);
 	file.head = *head;
-	int r = add_sums(&file, cancel, progress, error);
+	r = add_sums(&file, cancel, progress, error);
 	*head = file.head;
 	return r < 0 ? r : write_head(fd, path, head, config, error);
 }

@@ -38,14 +38,17 @@ int64_t wisp_get_pause_us(const struct wisp_sandbox *sandbox)
 /* Nothing but a snapshot is replaced, and that only if it is wanted. */
 static int check_target(const char *path, bool replace, struct wisp_error *error)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-	if (fd < 0 && errno == ENOENT)
-		return 0;
+	struct stat st;
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : lib_fail_errno(error, errno, "cannot stat %s", path);
+	if (!replace)
+		return lib_fail(error, WISP_ERR_INVALID, EEXIST, "%s exists: choose another name, or replace it", path);
+	int fd = S_ISREG(st.st_mode) ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW) : -1;
+	if (fd < 0 && S_ISREG(st.st_mode))
+		return lib_fail_errno(error, errno, "cannot open %s to replace it", path);
 	bool is_one = fd >= 0 && snapfile_is_one(fd);
 	if (fd >= 0)
 		close(fd);
-	if (!replace)
-		return lib_fail(error, WISP_ERR_INVALID, EEXIST, "%s exists: choose another name, or replace it", path);
 	if (!is_one)
 		return lib_fail(error, WISP_ERR_INVALID, EEXIST,
 		        "%s is not a snapshot: it is not replaced: choose another name", path);

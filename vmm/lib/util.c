@@ -114,6 +114,15 @@ int lib_write_all(int fd, const void *data, size_t length)
 	return 0;
 }
 
+int lib_truncate(int fd, off_t size)
+{
+	int r;
+	do
+		r = ftruncate(fd, size);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
 int lib_pwrite_all(int fd, const void *data, size_t length, off_t offset)
 {
 	const char *at = data;

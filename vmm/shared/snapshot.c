@@ -184,7 +184,7 @@ int snapshot_decode_head(
 		return -EBADMSG;
 	}
 	if (!is_string(h->arch, sizeof(h->arch)) || strcmp(h->arch, SNAPSHOT_ARCH) != 0) {
-		snprintf(why, why_size, "it is of another kind of processor than this host's, " SNAPSHOT_ARCH);
+		snprintf(why, why_size, "it is of another kind of processor than this host's, %s", SNAPSHOT_ARCH);
 		return -EPROTO;
 	}
 	const char *what = check_fields(h, bytes);
