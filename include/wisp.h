@@ -415,9 +415,9 @@ WISP_API int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, s
 
 /*
  * Asks the monitor to measure the disks again and to tell the guest of those whose size has changed: call it after a
- * disk's file has grown. Nobody answers. When the call returns, the monitor has the request, but neither it nor the
- * guest need have acted on it; a size that cannot be read is a warning in vmm.log alone. To know, run a command that
- * reads /sys/block/vdX/size until it is the new one. The guest uses the room as it likes (resize2fs, say).
+ * disk's file has grown. When the call returns, the guest is told, but need not have acted on it; a size that cannot be
+ * read is a warning in vmm.log alone. To know, run a command that reads /sys/block/vdX/size until it is the new one.
+ * The guest uses the room as it likes (resize2fs, say).
  */
 WISP_API int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error);
 

@@ -22,7 +22,7 @@
 
 static char libdir[PATH_MAX], payload[PATH_MAX];
 static char root[] = "/tmp/wisp-test-XXXXXX";
-static char file[PATH_MAX];
+static char file[PATH_MAX], cache[PATH_MAX];
 
 static void pause_ms(int ms)
 {
@@ -121,6 +121,7 @@ static struct wisp_sandbox *restore_as(const char *name, bool template)
 	struct wisp_sandbox *sandbox = NULL;
 	struct wisp_error error;
 	options.from = file;
+	options.cache_dir = cache;
 	options.is_template = options.detach = template;
 	options.no_wait = true;
 	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
@@ -222,7 +223,7 @@ static void snapshots_start_any_number(void)
 	struct wisp_error error;
 	uint64_t first[2], own;
 	struct stat st;
-	for (int compress = 0; compress < 1; compress++) {
+	for (int compress = 0; compress < 2; compress++) {
 		REQUIRE(box);
 		REQUIRE(save(box, compress, false) == 0);
 		REQUIRE(stat(file, &st) == 0);
@@ -391,6 +392,16 @@ static void cycles_leave_nothing_behind(void)
 	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }
 
+static void empty(const char *path)
+{
+	struct dirent *entry;
+	DIR *list = opendir(path);
+	while (list && (entry = readdir(list)))
+		unlinkat(dirfd(list), entry->d_name, 0);
+	if (list)
+		closedir(list);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -422,8 +433,11 @@ int main(int argc, char **argv)
 	if (!mkdtemp(root))
 		return 1;
 	snprintf(file, sizeof(file), "%s.snapshot", root);
+	snprintf(cache, sizeof(cache), "%s.cache", root);
 	int code = test_main("fork", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 	unlink(file);
 	rmdir(root);
+	empty(cache);
+	rmdir(cache);
 	return code;
 }

@@ -150,7 +150,12 @@ static void all_or_none(void)
 		for (size_t i = 0; i < 4; i++)
 			CHECK(!clones[i]);
 		CHECK_EQ(count_entries(p.root), 2);
-		CHECK_EQ(wisp_get_sandbox_state(source, &state, &error), 0);
+		for (int tries = 0; tries < 1000; tries++) {
+			CHECK_EQ(wisp_get_sandbox_state(source, &state, &error), 0);
+			if (state == WISP_SANDBOX_RUNNING)
+				break;
+			sleep_ms(10);
+		}
 		CHECK_EQ(state, WISP_SANDBOX_RUNNING);
 	}
 	wisp_close_sandbox(taken);

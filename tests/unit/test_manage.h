@@ -149,6 +149,7 @@ static inline int fake_answer(struct fake_manage *m, size_t i)
 			close(file);
 		fake_reply(fd, error, &layout);
 		return 0;
+	case MANAGE_REFRESH_DISKS: break;
 	case MANAGE_FORK: return 1;
 	default: error = -ENOSYS;
 	}

@@ -56,6 +56,17 @@ UNUSED static struct wisp_create_options from(const struct saved *s)
 	return options;
 }
 
+UNUSED static bool runs_soon(struct wisp_sandbox *sandbox)
+{
+	enum wisp_sandbox_state state;
+	for (int i = 0; i < 1000; i++) {
+		if (wisp_get_sandbox_state(sandbox, &state, NULL) == 0 && state == WISP_SANDBOX_RUNNING)
+			return true;
+		sleep_ms(10);
+	}
+	return false;
+}
+
 UNUSED static void expect(int got, int wanted, const struct wisp_error *error, const char *word)
 {
 	if (got != wanted || (wanted < 0 && !strstr(error->message, word)))

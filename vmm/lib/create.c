@@ -94,8 +94,9 @@ static int start(struct creation *creation, struct wisp_sandbox *sandbox, struct
 	sandbox->child = pid;
 	sandbox->owner = !options->detach;
 	sandbox->phase = SANDBOX_BOOTING;
-	sandbox->was_ready = options->bare; /* it never says so, and its records are kept all the same */
-	sandbox->boot_deadline_ns = lib_deadline_ns(options->bare ? -1 : options->boot_timeout_ms + 2000);
+	/* A bare one that boots never says that it is ready, and its records are kept all the same. */
+	sandbox->was_ready = options->bare && !options->from;
+	sandbox->boot_deadline_ns = lib_deadline_ns(sandbox->was_ready ? -1 : options->boot_timeout_ms + 2000);
 	/* A detached one's is another process, known when it is ready. */
 	if (sandbox->owner)
 		sandbox->pidfd = pidfd_open(pid, 0);

@@ -18,7 +18,7 @@ struct forking {
 	struct wisp_sandbox **clones;
 	size_t count;
 	bool copies; /* some disks are copied for each clone */
-	int hold;    /* the connection that keeps the source paused, or -1 */
+	struct manage_hold hold;
 };
 
 /* ---- What is refused before anything happens ---- */
@@ -141,14 +141,12 @@ static int start(
 		close(fd);
 		return r;
 	}
-	if (f->hold < 0)
+	if (f->hold.fd < 0)
 		f->source->pause_us = ask.reply.paused_us;
 	clone->status_fd = fd;
 	clone->owner = !f->options.detach;
 	clone->phase = SANDBOX_BOOTING;
-	clone->was_ready = creation->options.bare; /* it never says so */
-	clone->boot_deadline_ns =
-	        lib_deadline_ns(creation->options.bare ? -1 : creation->options.boot_timeout_ms + 2000);
+	clone->boot_deadline_ns = lib_deadline_ns(creation->options.boot_timeout_ms + 2000);
 	return 0;
 }
 
@@ -208,13 +206,12 @@ static int make_clones(struct forking *f, const char *root, struct wisp_error *e
 			r = make_clone(f, i, root, name, error);
 		free(name);
 	}
-	if (f->hold >= 0) {
-		close(f->hold);
+	if (f->hold.fd >= 0) {
+		manage_release(f->source, &f->hold, r == 0);
 		f->source->pause_us = (lib_now_ns() - began) / 1000;
 	}
 	for (size_t i = 0; i < f->count && r == 0; i++)
-		if (!f->source->config.bare)
-			r = wisp_wait_ready(f->clones[i], -1, error);
+		r = wisp_wait_ready(f->clones[i], -1, error);
 	return r;
 }
 
@@ -228,7 +225,7 @@ static char *find_root(const struct wisp_sandbox *source)
 int wisp_fork_sandbox(struct wisp_sandbox *sandbox, size_t count, const struct wisp_fork_options *options,
         struct wisp_sandbox **clones, struct wisp_error *error)
 {
-	struct forking f = {.source = sandbox, .clones = clones, .count = count, .hold = -1};
+	struct forking f = {.source = sandbox, .clones = clones, .count = count, .hold = {.fd = -1}};
 	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(clones, "clones", error))
 		return -EINVAL;
 	int r = lib_copy_options(&f.options, sizeof(f.options), options, "struct wisp_fork_options", error);

@@ -179,18 +179,33 @@ int manage_once(const struct wisp_sandbox *sandbox, const struct lib_cancel *can
 	return r;
 }
 
-int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int *fd, struct wisp_error *error)
+int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct manage_hold *hold,
+        struct wisp_error *error)
 {
 	struct manage_ask ask = {.op = MANAGE_PAUSE, .flags = MANAGE_HOLD, .file = -1};
-	int r = manage_connect(sandbox, cancel, fd, error);
+	int fd;
+	int r = manage_connect(sandbox, cancel, &fd, error);
 	if (r < 0)
 		return r;
-	r = manage_request(sandbox, *fd, cancel, &ask, error);
+	*hold = (struct manage_hold){.fd = fd};
+	r = manage_request(sandbox, fd, cancel, &ask, error);
+	hold->taken = r == 0;
 	if (r == 0 || r == -EALREADY)
 		return 0;
-	close(*fd);
-	*fd = -1;
+	manage_release(sandbox, hold, false);
 	return r;
+}
+
+void manage_release(const struct wisp_sandbox *sandbox, struct manage_hold *hold, bool wait)
+{
+	struct manage_ask ask = {.op = MANAGE_RESUME, .file = -1};
+	if (hold->fd < 0)
+		return;
+	/* If it fails, the end of the connection does the same. */
+	if (wait && hold->taken)
+		manage_request(sandbox, hold->fd, NULL, &ask, NULL);
+	close(hold->fd);
+	*hold = (struct manage_hold){.fd = -1};
 }
 
 /* What the caller wants is so already. */

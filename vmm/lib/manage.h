@@ -29,10 +29,16 @@ int manage_request(const struct wisp_sandbox *sandbox, int fd, const struct lib_
 int manage_once(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct manage_ask *ask,
         struct wisp_error *error);
 
-/*
- * Pauses the sandbox until *fd, which the caller closes, is closed. One that is paused already, as a template is, stays
- * so.
- */
-int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int *fd, struct wisp_error *error);
+/* A pause that ends with its connection. */
+struct manage_hold {
+	int fd;     /* -1: there is none */
+	bool taken; /* the sandbox was not paused before */
+};
+
+/* Pauses the sandbox until manage_release. One that is paused already, as a template is, stays so. */
+int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct manage_hold *hold,
+        struct wisp_error *error);
+/* With `wait`, after requests that succeeded, the sandbox has resumed when this returns; else soon after. */
+void manage_release(const struct wisp_sandbox *sandbox, struct manage_hold *hold, bool wait);
 
 #endif

@@ -95,10 +95,6 @@ static int inherit_machine(struct creation *creation, struct wisp_error *error)
 	options->cpus = head->cpus;
 	options->memory_mib = head->memory_mib;
 	options->bare = head->flags & SNAPSHOT_BARE;
-	if (options->bare && !options->no_wait)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "the snapshot %s is of a bare payload, which never becomes ready: it requires no_wait",
-		        options->from);
 	return 0;
 }
 

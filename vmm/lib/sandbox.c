@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/launch.h"
+#include "vmm/lib/manage.h"
 #include "vmm/lib/sandbox.h"
 #include "vmm/shared/end.h"
 
@@ -284,9 +285,8 @@ int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
-	if (state_probe(sandbox->dir_fd) != STATE_HELD)
-		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running", sandbox->name);
-	return sandbox_signal(sandbox, SIGUSR1, 0, error);
+	struct manage_ask ask = {.op = MANAGE_REFRESH_DISKS, .file = -1};
+	return manage_once(sandbox, &sandbox->cancel, &ask, error);
 }
 
 int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)

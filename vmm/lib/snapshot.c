@@ -25,7 +25,7 @@ struct saving {
 	struct newfile copies[SNAPSHOT_DISKS_MAX]; /* of the disks that are written to */
 	size_t copy_count, published;
 	char *disks[SNAPSHOT_DISKS_MAX + 1]; /* for the config in the head */
-	int hold;                            /* the connection that keeps the machine paused, or -1 */
+	struct manage_hold hold;
 };
 
 int64_t wisp_get_pause_us(const struct wisp_sandbox *sandbox)
@@ -83,13 +83,6 @@ static int check_disks(const struct saving *s, struct wisp_error *error)
 }
 
 /* ---- While the machine is paused ---- */
-
-static void release(struct saving *s)
-{
-	if (s->hold >= 0)
-		close(s->hold);
-	s->hold = -1;
-}
 
 /* Opens the file that the sandbox has as a disk: its path may be another's by now. */
 static int open_disk(const struct wisp_sandbox *sandbox, size_t i, struct stat *st, struct wisp_error *error)
@@ -172,8 +165,8 @@ static int note_disk(struct saving *s, size_t i, struct wisp_error *error)
 static int save_machine(struct saving *s, struct wisp_error *error)
 {
 	struct manage_ask ask = {.op = MANAGE_SNAPSHOT, .file = s->file.fd};
-	int r = s->hold >= 0 ? manage_request(s->sandbox, s->hold, &s->cancel, &ask, error)
-	                     : manage_once(s->sandbox, &s->cancel, &ask, error);
+	int r = s->hold.fd >= 0 ? manage_request(s->sandbox, s->hold.fd, &s->cancel, &ask, error)
+	                        : manage_once(s->sandbox, &s->cancel, &ask, error);
 	s->head.layout = ask.reply.layout;
 	s->sandbox->pause_us = r == 0 ? ask.reply.paused_us : 0;
 	return r;
@@ -191,8 +184,8 @@ static int save_paused(struct saving *s, struct wisp_error *error)
 		r = note_disk(s, i, error);
 	if (r == 0)
 		r = save_machine(s, error);
-	if (!s->options.stop && s->hold >= 0) {
-		release(s);
+	if (!s->options.stop && s->hold.fd >= 0) {
+		manage_release(s->sandbox, &s->hold, r == 0);
 		s->sandbox->pause_us = (lib_now_ns() - began) / 1000;
 	}
 	return r;
@@ -301,7 +294,7 @@ static int save(struct saving *s, struct wisp_error *error)
 int wisp_snapshot_sandbox(struct wisp_sandbox *sandbox, const char *file, const struct wisp_snapshot_options *options,
         struct wisp_error *error)
 {
-	struct saving s = {.sandbox = sandbox, .hold = -1};
+	struct saving s = {.sandbox = sandbox, .hold = {.fd = -1}};
 	if (lib_is_null(sandbox, "sandbox", error) || lib_is_null(file, "file", error))
 		return -EINVAL;
 	int r = lib_copy_options(&s.options, sizeof(s.options), options, "struct wisp_snapshot_options", error);
@@ -318,7 +311,7 @@ int wisp_snapshot_sandbox(struct wisp_sandbox *sandbox, const char *file, const 
 	if (r < 0)
 		return r;
 	r = save(&s, error);
-	release(&s);
+	manage_release(sandbox, &s.hold, false);
 	for (size_t i = 0; i < s.copy_count; i++)
 		newfile_close(&s.copies[i]);
 	for (size_t i = 0; i < SNAPSHOT_DISKS_MAX; i++)
