@@ -23,6 +23,22 @@ struct forking {
 
 /* ---- What is refused before anything happens ---- */
 
+/* The name of clone `i`, or NULL for a random one. The caller frees it. */
+static int make_name(const struct forking *f, size_t i, char **name, struct wisp_error *error)
+{
+	const struct wisp_fork_options *options = &f->options;
+	*name = NULL;
+	if (!options->name && !options->names)
+		return 0;
+	if (options->names)
+		*name = strdup(options->names[i]);
+	else if (f->count == 1)
+		*name = strdup(options->name);
+	else if (asprintf(name, "%s-%zu", options->name, i + 1) < 0)
+		*name = NULL;
+	return *name ? lib_check_name(*name, error) : lib_no_memory(error);
+}
+
 static int check_names(const struct forking *f, struct wisp_error *error)
 {
 	const struct wisp_fork_options *options = &f->options;
@@ -33,7 +49,11 @@ static int check_names(const struct forking *f, struct wisp_error *error)
 		if (r < 0)
 			return r;
 	}
-	return options->name ? lib_check_name(options->name, error) : 0;
+	/* With its number, the last one is the longest. */
+	char *last;
+	int r = make_name(f, f->count - 1, &last, error);
+	free(last);
+	return r;
 }
 
 static int check(struct forking *f, struct wisp_error *error)
@@ -178,22 +198,6 @@ static int make_clone(struct forking *f, size_t i, const char *root, const char 
 }
 
 /* ---- All of them ---- */
-
-/* The name of clone `i`, or NULL for a random one. The caller frees it. */
-static int make_name(const struct forking *f, size_t i, char **name, struct wisp_error *error)
-{
-	const struct wisp_fork_options *options = &f->options;
-	*name = NULL;
-	if (!options->name && !options->names)
-		return 0;
-	if (options->names)
-		*name = strdup(options->names[i]);
-	else if (f->count == 1)
-		*name = strdup(options->name);
-	else if (asprintf(name, "%s-%zu", options->name, i + 1) < 0)
-		*name = NULL;
-	return *name ? lib_check_name(*name, error) : lib_no_memory(error);
-}
 
 static int make_clones(struct forking *f, const char *root, struct wisp_error *error)
 {
