@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* guestclock monotonic|realtime: prints that clock, in nanoseconds or milliseconds. For the guest, whose date has seconds. */
+/* guestclock monotonic|realtime: prints that clock, in nanoseconds or milliseconds. For the guest, whose date has
+ * seconds. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
