@@ -3,6 +3,7 @@
 # make            build the programs and the agent               make run      install what is missing, boot, run a command
 # make guest      build both kernels and the default image       make check    build everything, run every test
 # make check-programs  run programs of others in a guest
+# make soak            hours of snapshots, restores and forks in the emulated host
 # make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
 #                                                                make install  PREFIX=/usr/local
 #
@@ -264,7 +265,7 @@ $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
-$(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock: $(B)/tests/%: tests/e2e/%.c
+$(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck: $(B)/tests/%: tests/e2e/%.c
 	@mkdir -p $(@D)
 	$(call step,CC)
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
@@ -277,7 +278,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/exec_load $(FAULTS) \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
@@ -289,10 +290,16 @@ check: deps
 	tests/run
 
 # Programs of others in a guest: an image of 500 MB, and ten minutes in the emulated host. So not part of `make check`.
-.PHONY: check-programs
+.PHONY: check-programs soak
 check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
+
+# Hours: SOAK_CYCLES (1000) forks and restores, and SOAK_GENERATIONS (50) of one guest under load.
+soak: deps
+	$(MAKE) --no-print-directory $(parallel) all guest tests
+	tests/emuhost/on-kvm --mem 2304 --wipe --timeout 14400 --env SOAK_CYCLES=$${SOAK_CYCLES:-1000} \
+	    --env SOAK_GENERATIONS=$${SOAK_GENERATIONS:-50} tests/e2e/run $(B) --soak
 
 quick: all tests
 	tests/run lint unit

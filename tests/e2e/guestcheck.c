@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guestcheck: runs until something is not as it must be, and then says what, with exit code 1. For guests that are
+ * paused, saved, restored and cloned meanwhile: vector registers keep their values, sleeps last as long as they were
+ * asked to, and time never goes back. It appends a dot to standard output for every second or so.
+ */
+#include <immintrin.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t now_ns(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+static _Noreturn void fail(const char *what)
+{
+	printf("guestcheck: %s\n", what);
+	fflush(stdout);
+	_exit(1);
+}
+
+/* All of it in one block of instructions: the compiler may use these registers anywhere else. */
+static int sse_keeps(uint64_t seed)
+{
+	uint64_t from[2] = {seed, ~seed}, to[2], other[2];
+	__asm__ volatile("movdqu %2, %%xmm3\n\tmovdqu %2, %%xmm13\n\t"
+	                 "mov $200000, %%ecx\n1:\tpause\n\tdec %%ecx\n\tjnz 1b\n\t"
+	                 "movdqu %%xmm3, %0\n\tmovdqu %%xmm13, %1"
+	                 : "=m"(to), "=m"(other)
+	                 : "m"(from)
+	                 : "ecx", "xmm3", "xmm13");
+	return memcmp(from, to, sizeof(to)) == 0 && memcmp(from, other, sizeof(other)) == 0;
+}
+
+__attribute__((target("avx"))) static int avx_keeps(uint64_t seed)
+{
+	uint64_t from[4] = {seed, ~seed, seed * 3, seed ^ 0x5555}, to[4];
+	__asm__ volatile("vmovdqu %1, %%ymm5\n\t"
+	                 "mov $200000, %%ecx\n1:\tpause\n\tdec %%ecx\n\tjnz 1b\n\t"
+	                 "vmovdqu %%ymm5, %0"
+	                 : "=m"(to)
+	                 : "m"(from)
+	                 : "ecx", "xmm5");
+	return memcmp(from, to, sizeof(to)) == 0;
+}
+
+static void *check_registers(void *seed)
+{
+	int avx = __builtin_cpu_supports("avx");
+	for (uint64_t n = (uintptr_t)seed;; n += 0x9e3779b97f4a7c15u) {
+		if (!sse_keeps(n) || (avx && !avx_keeps(n)))
+			fail("a vector register has changed");
+	}
+}
+
+/* A sleep never ends early by the monotonic clock. */
+static void *check_sleeps(void *unused)
+{
+	const struct timespec pause = {.tv_nsec = 5000000};
+	(void)unused;
+	for (;;) {
+		int64_t before = now_ns(CLOCK_MONOTONIC);
+		nanosleep(&pause, NULL);
+		if (now_ns(CLOCK_MONOTONIC) - before < pause.tv_nsec)
+			fail("a sleep was too short");
+	}
+}
+
+static void *check_time(void *unused)
+{
+	int64_t last = 0;
+	(void)unused;
+	for (;;) {
+		int64_t now = now_ns(CLOCK_MONOTONIC);
+		if (now < last)
+			fail("the monotonic clock went back");
+		last = now;
+		sched_yield();
+	}
+}
+
+int main(void)
+{
+	pthread_t thread[4];
+	pthread_create(&thread[0], NULL, check_registers, (void *)(uintptr_t)1);
+	pthread_create(&thread[1], NULL, check_registers, (void *)(uintptr_t)2);
+	pthread_create(&thread[2], NULL, check_sleeps, NULL);
+	pthread_create(&thread[3], NULL, check_time, NULL);
+	for (;;) {
+		sleep(1);
+		putchar('.');
+		fflush(stdout);
+	}
+}
