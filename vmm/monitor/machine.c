@@ -413,7 +413,10 @@ static int create_arch(struct machine *m, const struct machine_options *o, struc
 /* The first vCPU's thread begins with KVM's half as soon as it is there. */
 static int begin(struct machine *m, const struct machine_options *o, struct err *err)
 {
+	bool is_clone = o->origin && o->origin->source;
 	int ret = create_arch(m, o, err);
+	if (ret == 0 && is_clone)
+		ret = arch_inherit_host(m->arch, o->origin->source, err);
 	init_vcpus(m);
 	if (ret == 0)
 		ret = kvm_open(&m->kvm, err);
@@ -431,7 +434,8 @@ static int begin(struct machine *m, const struct machine_options *o, struct err 
 	advance(m, MEMORY_MAPPED);
 	if (!__atomic_load_n(&m->kvm_begun, __ATOMIC_RELAXED))
 		vcpu_send_away(&m->vcpu[0]);
-	ret = arch_read_host(m->arch, &m->kvm, err);
+	if (!is_clone)
+		ret = arch_read_host(m->arch, &m->kvm, err);
 	if (ret == 0)
 		advance(m, HOST_READ);
 	return ret;

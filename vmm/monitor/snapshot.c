@@ -92,7 +92,7 @@ int snapshot_save(const struct snapshot_parts *p, struct snapshot_origin *origin
 		free(state);
 		return ret;
 	}
-	*origin = (struct snapshot_origin){.state = state, .state_size = size, .gmem = *p->gmem};
+	*origin = (struct snapshot_origin){.state = state, .state_size = size, .gmem = *p->gmem, .source = p->arch};
 	return 0;
 }
 

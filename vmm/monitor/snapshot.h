@@ -39,6 +39,7 @@ struct snapshot_origin {
 	size_t state_size;
 	struct gmem gmem;
 };
+	const struct arch *source; /* of a clone: the machine's that was saved, of which it is a copy. Else NULL */
 
 /*
  * Reads the parts' state: no vCPU runs, no device is busy. 0 or -errno with `err`. The caller frees origin->state;

@@ -120,11 +120,19 @@ int arch_read_host(struct arch *arch, const struct kvm *kvm, struct err *err)
 	return processor_read_cpuid(kvm->dev_fd, &arch->cpuid, err);
 }
 
+int arch_inherit_host(struct arch *arch, const struct arch *source, struct err *err)
+{
+	memcpy(arch->processor.brand, source->processor.brand, sizeof(arch->processor.brand));
+	arch->cpuid = processor_copy_cpuid(source->cpuid);
+	return arch->cpuid ? 0 : err_set(err, ENOMEM, "out of memory for the vCPUs' CPUID");
+}
+
 int arch_furnish_vm(struct arch *arch, const struct kvm *kvm, struct err *err)
 {
 	arch->vm_fd = kvm->vm_fd;
 	/* Slow in a nested host. This thread waits for arch_read_host anyway. */
-	processor_read_brand(arch->processor.brand);
+	if (arch->processor.brand[0] == '\0')
+		processor_read_brand(arch->processor.brand);
 	return processor_set_up_vm(kvm->vm_fd, err);
 }
 

@@ -41,9 +41,14 @@ int ioapic_restore(struct ioapic *a, const struct ioapic_state *state)
 	pthread_mutex_lock(&a->lock);
 	a->id = state->id & 0x0f;
 	a->selected = state->selected;
-	for (unsigned i = 0; i < a->pins; i++)
+	uint64_t masked = IOAPIC_MASKED;
+	for (unsigned i = 0; i < a->pins; i++) {
 		a->entry[i] = state->entry[i] & (LOW_WRITABLE | HIGH_WRITABLE << 32);
-	a->route(a->context, a->entry, a->pins);
+		masked &= a->entry[i];
+	}
+	/* KVM begins without routes. To set them takes it up to a millisecond. */
+	if (!masked)
+		a->route(a->context, a->entry, a->pins);
 	pthread_mutex_unlock(&a->lock);
 	return 0;
 }

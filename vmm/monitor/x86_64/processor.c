@@ -83,6 +83,15 @@ int processor_route(int vm_fd, const uint64_t *entry, unsigned pins)
 	return ioctl(vm_fd, KVM_SET_GSI_ROUTING, &routes) < 0 ? -errno : 0;
 }
 
+struct kvm_cpuid2 *processor_copy_cpuid(const struct kvm_cpuid2 *cpuid)
+{
+	size_t size = sizeof(*cpuid) + cpuid->nent * sizeof(cpuid->entries[0]);
+	struct kvm_cpuid2 *copy = malloc(size);
+	if (copy)
+		memcpy(copy, cpuid, size);
+	return copy;
+}
+
 int processor_read_cpuid(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES_MAX * sizeof(cpuid->entries[0]));

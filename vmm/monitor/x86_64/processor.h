@@ -27,6 +27,9 @@ struct processor_entry {
 	uint64_t gdt;
 };
 
+/* To be freed with free(); NULL without memory. */
+struct kvm_cpuid2 *processor_copy_cpuid(const struct kvm_cpuid2 *cpuid);
+
 /* What KVM supports on this host, to be freed with free(). Needs no VM. 0, or -errno with `err`. */
 int processor_read_cpuid(int kvm_fd, struct kvm_cpuid2 **cpuid, struct err *err);
 
