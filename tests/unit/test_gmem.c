@@ -90,6 +90,30 @@ static void impossible_sizes_say_so(void)
 	CHECK_EQ(g.count, 0);
 }
 
+/* Blocks of anonymous memory and of a file, and one without contents, which stays shared with nobody. */
+static void prefetched_blocks_keep_their_contents(void)
+{
+	struct gmem g = make();
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+	uint8_t page[4096];
+	memset(page, 0x5a, sizeof(page));
+	for (unsigned i = 0; i < 256; i++)
+		CHECK_EQ(write(fd, page, sizeof(page)), (long)sizeof(page));
+	CHECK_EQ(gmem_map_file(&g, gpa(4 * MIB), MIB, fd, 0), 0);
+	memset(gmem_ptr(&g, gpa(2 * MIB), MIB), 0x77, MIB);
+	CHECK_EQ(gmem_write(&g, gpa(16 * MIB), "a", 1), 0); /* too little to copy */
+	gmem_prefetch(&g);
+	/* The block is not the file's any more. */
+	CHECK_EQ(ftruncate(fd, 0), 0);
+	const uint8_t *file = gmem_ptr(&g, gpa(4 * MIB), 2 * MIB), *own = gmem_ptr(&g, gpa(2 * MIB), 2 * MIB);
+	CHECK(file[0] == 0x5a && file[MIB - 1] == 0x5a && file[MIB] == 0);
+	CHECK(own[0] == 0x77 && own[MIB - 1] == 0x77 && own[MIB] == 0);
+	CHECK_EQ(*(const char *)gmem_ptr(&g, gpa(16 * MIB), 1), 'a');
+	CHECK_EQ(*(const uint8_t *)gmem_ptr(&g, gpa(6 * MIB), 1), 0);
+	close(fd);
+	gmem_destroy(&g);
+}
+
 static const char *hint_for(const char *setting)
 {
 	char path[32];
@@ -112,5 +136,6 @@ static void a_strict_host_is_explained(void)
 TEST_MAIN("gmem", {"layout_goes_round_the_hole", layout_goes_round_the_hole},
         {"ranges_are_whole_or_refused", ranges_are_whole_or_refused},
         {"copies_arrive_or_nothing_does", copies_arrive_or_nothing_does},
+        {"prefetched_blocks_keep_their_contents", prefetched_blocks_keep_their_contents},
         {"impossible_sizes_say_so", impossible_sizes_say_so},
         {"a_strict_host_is_explained", a_strict_host_is_explained})

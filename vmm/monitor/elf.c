@@ -80,7 +80,10 @@ static uint64_t map_text(int fd, const Elf64_Phdr *p, const struct gmem *gmem)
 		return 0;
 	if (fstat(fd, &st) < 0 || p->p_offset > (uint64_t)st.st_size || len > (uint64_t)st.st_size - p->p_offset)
 		return 0; /* reading reports the error */
-	return gmem_map_file(gmem, gpa(p->p_paddr), len, fd, p->p_offset) == 0 ? len : 0;
+	if (gmem_map_file(gmem, gpa(p->p_paddr), len, fd, p->p_offset) < 0)
+		return 0;
+	gmem_populate(gmem, gpa(p->p_paddr), len); /* a boot runs through most of it */
+	return len;
 }
 
 static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const struct elf_limits *limits,

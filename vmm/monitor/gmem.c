@@ -3,11 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define HUGE_PAGE (2ull << 20)
+#define PAGE_SIZE 4096u
+
+/* A block with fewer pages stays as it is: as many faults cost less than 2 MiB of memory. */
+#define PREFETCH_PAGES_MIN 16u
 
 #ifndef MADV_POPULATE_READ /* musl 1.2.3 */
 #define MADV_POPULATE_READ 22
@@ -91,9 +96,62 @@ int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uin
 		munmap(pages, len);
 		return ret;
 	}
-	/* Fills the host's page table at once instead of fault by fault. A hint: Linux 5.14. */
-	madvise(host, len, MADV_POPULATE_READ);
 	return 0;
+}
+
+void gmem_populate(const struct gmem *gmem, gpa_t addr, uint64_t len)
+{
+	void *host = gmem_ptr(gmem, addr, len);
+	if (host)
+		madvise(host, len, MADV_POPULATE_READ); /* Linux 5.14 */
+}
+
+static bool is_zero(const uint8_t *block)
+{
+	return block[0] == 0 && memcmp(block, block + 1, HUGE_PAGE - 1) == 0;
+}
+
+/*
+ * Whether enough of a block's pages exist to be worth a copy. mincore(2) does not know pages that are swapped out, and
+ * knows those of a file that nobody has touched, and the zero page: it decides only which blocks stay as they are.
+ */
+static bool is_populated(uint8_t *block)
+{
+	unsigned char resident[HUGE_PAGE / PAGE_SIZE];
+	unsigned pages = 0;
+	if (mincore(block, HUGE_PAGE, resident) < 0)
+		return false;
+	for (unsigned i = 0; i < HUGE_PAGE / PAGE_SIZE; i++)
+		pages += resident[i] & 1;
+	return pages >= PREFETCH_PAGES_MIN && !is_zero(block);
+}
+
+/* Replaces the blocks by copies. They are copied elsewhere first: if there is no memory, they stay. */
+static bool make_own(uint8_t *blocks, uint64_t size)
+{
+	uint8_t *own = reserve(size);
+	if (!own)
+		return false;
+	madvise(own, size, MADV_HUGEPAGE);
+	madvise(own, size, MADV_DONTDUMP);
+	memcpy(own, blocks, size);
+	if (mremap(own, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, blocks) != MAP_FAILED)
+		return true;
+	munmap(own, size);
+	return false;
+}
+
+void gmem_prefetch(const struct gmem *gmem)
+{
+	bool good = true;
+	for (unsigned i = 0; i < gmem->count; i++) {
+		const struct gmem_region *r = &gmem->region[i];
+		for (uint64_t at = 0, run; at + HUGE_PAGE <= r->size && good; at += run ? run : HUGE_PAGE) {
+			for (run = 0; at + run + HUGE_PAGE <= r->size && is_populated(r->host + at + run);)
+				run += HUGE_PAGE;
+			good = run == 0 || make_own(r->host + at, run);
+		}
+	}
 }
 
 void gmem_destroy(struct gmem *gmem)

@@ -51,6 +51,17 @@ int gmem_create(struct gmem *gmem, uint64_t size, uint64_t hole_start, uint64_t 
  */
 int gmem_map_file(const struct gmem *gmem, gpa_t addr, uint64_t len, int fd, uint64_t offset);
 
+/* Fills the host's page table with a mapped file's pages at once instead of fault by fault. A hint. */
+void gmem_populate(const struct gmem *gmem, gpa_t addr, uint64_t len);
+
+/*
+ * Copies the blocks of 2 MiB that have contents into huge pages of this process's own, where they are shared with
+ * another process or with a file's pages. The guest then takes one fault for a block instead of one for each page, and
+ * none that copies. The contents stay as they are. Before KVM knows the memory. A hint: what cannot be copied stays
+ * shared.
+ */
+void gmem_prefetch(const struct gmem *gmem);
+
 /* What to do about a refused reservation, as the file `overcommit` tells. For gmem_create, and for its test. */
 #define GMEM_OVERCOMMIT "/proc/sys/vm/overcommit_memory"
 const char *gmem_refusal_hint(const char *overcommit);
