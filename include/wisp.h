@@ -355,6 +355,11 @@ struct wisp_create_options {
 	bool copy_disks;  /* with from: give the sandbox copies of the disks it writes to, which vanish with it */
 	bool is_template; /* with from and detach: stay paused for ever, for wisp_fork_sandbox */
 	const struct wisp_progress *progress; /* with from: of the expansion of a compressed snapshot; NULL: none */
+	/*
+	 * With from: read the saved memory before the guest runs, instead of mapping the file. The sandbox needs more
+	 * memory of its own, takes longer to start, and then hardly waits for memory; it no longer needs the file.
+	 */
+	bool prefetch;
 };
 
 /*
@@ -592,6 +597,8 @@ struct wisp_fork_options {
 	bool copy_disks;          /* give each clone copies of the disks it writes to; else a sandbox that writes to
 	                             disks cannot be forked */
 	const struct wisp_cancel *cancel; /* ends this call, and later ones on the clones; NULL: the sandbox's */
+	bool trace;                       /* with keep: record when each stage of the start is reached */
+	bool prefetch; /* copy the source's memory for each clone before it runs, instead of page by page */
 };
 
 /*

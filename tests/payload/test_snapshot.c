@@ -213,13 +213,18 @@ static void a_machine_goes_on_after_a_snapshot(void)
 	close(file);
 }
 
-static int restore(struct snapshot_origin *origin, int file, const struct snapshot_layout *layout)
+static int restore_with(bool prefetch, struct snapshot_origin *origin, int file, const struct snapshot_layout *layout)
 {
 	struct err err = {0};
-	int ret = snapshot_read(file, layout, 64u << 20, origin, &err);
+	int ret = snapshot_read(file, layout, 64u << 20, prefetch, origin, &err);
 	if (ret < 0)
 		printf("# %s\n", err.text);
 	return ret;
+}
+
+static int restore(struct snapshot_origin *origin, int file, const struct snapshot_layout *layout)
+{
+	return restore_with(false, origin, file, layout);
 }
 
 /* Two clones of one snapshot: each goes on with the same number, and neither changes the file. */
@@ -235,6 +240,21 @@ static void clones_go_on_where_the_snapshot_was(void)
 		CHECK(goes_on(source.console, source.length_at_snapshot, &copy));
 		snapshot_destroy(&origin);
 	}
+	close(file);
+}
+
+/* Once it is read, the file no longer matters. */
+static void prefetched_memory_is_the_machines_own(void)
+{
+	struct snapshot_origin origin;
+	int file = memfd_create("snapshot", MFD_CLOEXEC);
+	REQUIRE(run(&source, "payload=count fill=8", NULL, file) == 0 && source.result == 0);
+	REQUIRE(restore_with(true, &origin, file, &source.layout) == 0);
+	CHECK_EQ(ftruncate(file, 0), 0);
+	CHECK_EQ(run(&copy, "", &origin, -1), 0);
+	CHECK(copy.stopped);
+	CHECK(goes_on(source.console, source.length_at_snapshot, &copy));
+	snapshot_destroy(&origin);
 	close(file);
 }
 
@@ -264,7 +284,7 @@ static void expect_refusal(int file, const struct snapshot_layout *layout, uint6
 {
 	struct snapshot_origin origin;
 	struct err err = {0};
-	int ret = snapshot_read(file, layout, memory, &origin, &err);
+	int ret = snapshot_read(file, layout, memory, false, &origin, &err);
 	if (ret == 0) {
 		ret = run(&copy, "", &origin, -1);
 		err = copy.err;
@@ -346,6 +366,7 @@ int main(int argc, char **argv)
 	static const struct test_case cases[] = {
 	        {"a_machine_goes_on_after_a_snapshot", a_machine_goes_on_after_a_snapshot},
 	        {"clones_go_on_where_the_snapshot_was", clones_go_on_where_the_snapshot_was},
+	        {"prefetched_memory_is_the_machines_own", prefetched_memory_is_the_machines_own},
 	        {"ten_generations_count_without_a_gap", ten_generations_count_without_a_gap},
 	        {"a_damaged_snapshot_is_refused", a_damaged_snapshot_is_refused},
 	        {"an_altered_state_harms_nobody", an_altered_state_harms_nobody},

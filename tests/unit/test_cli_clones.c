@@ -16,6 +16,8 @@ static void a_file_is_a_sandbox(void)
 	expect_error(&c, "echo mine >file; wisp snapshot --replace box file", 125, "not a snapshot");
 	expect_error(&c, "wisp snapshot box /no/dir/file", 125, "/no/dir");
 	expect(&c, "wisp run --from a.snap -- sh -c 'echo $A; exit 7' </dev/null", 7, "b\n");
+	expect_error(&c, "wisp run --prefetch -- true", 125, "requires --from");
+	expect(&c, "wisp run --from a.snap --prefetch -- echo read </dev/null", 0, "read\n");
 	expect(&c, "wisp create --from a.snap -n two -e C=d; wisp exec two -- sh -c 'echo $A $C' </dev/null", 0,
 	        "two\nb d\n");
 	expect_error(&c, "wisp create --from a.snap -n two", 125, "'two' is running");
@@ -67,7 +69,7 @@ static void clones_are_sandboxes(void)
 	expect(&c, "create -q -n box -e A=b; wisp fork box -n f --count 3; wisp exec f-3 -- sh -c 'echo $A' </dev/null",
 	        0, "f-1\nf-2\nf-3\nb\n");
 	expect_error(&c, "wisp fork box -n f-2", 125, "'f-2' is running");
-	expect(&c, "wisp fork f-1 -n g --keep; wisp stop f-1 f-2 f-3 g box; wisp ls -q; wisp rm g box", 0,
+	expect(&c, "wisp fork f-1 -n g --keep --prefetch; wisp stop f-1 f-2 f-3 g box; wisp ls -q; wisp rm g box", 0,
 	        "g\nbox\ng\n");
 	end(&c);
 }

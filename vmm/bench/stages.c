@@ -9,6 +9,8 @@ const struct bench_stage_info bench_stages[BENCH_STAGES] = {
         [BENCH_CREATE] = {"create", "wisp_create_sandbox is called", BENCH_LIBRARY},
         [BENCH_SPAWN] = {"spawn", "options and files checked, directory claimed", BENCH_LIBRARY},
         [BENCH_MAIN] = {"main", "posix_spawn, exec() of wisp-vmm", BENCH_MONITOR},
+        [BENCH_MEMORY_RESTORED] = {"memory_restored", "description received, saved memory mapped or copied",
+                BENCH_MONITOR},
         [BENCH_MEMORY_MAPPED] = {"memory_mapped", "/dev/kvm, the other thread; guest memory mapped", BENCH_MONITOR},
         [BENCH_DEVICES_CREATED] = {"devices_created", "CPUID, device models", BENCH_MONITOR},
         [BENCH_KERNEL_LOADED] = {"kernel_loaded", "kernel and initramfs read into guest memory", BENCH_MONITOR},

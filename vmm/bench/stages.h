@@ -14,6 +14,7 @@ enum bench_stage {
 	BENCH_CREATE,
 	BENCH_SPAWN,
 	BENCH_MAIN,
+	BENCH_MEMORY_RESTORED, /* of a sandbox from a snapshot, or a clone */
 	BENCH_MEMORY_MAPPED,
 	BENCH_DEVICES_CREATED,
 	BENCH_KERNEL_LOADED,

@@ -11,7 +11,7 @@
 struct options {
 	const char *name;
 	uint64_t count; /* 0: 1 */
-	bool copy_disks, keep;
+	bool copy_disks, keep, prefetch;
 };
 
 /* A clone's handle has several descriptors: the usual soft limit is too low for hundreds of clones. */
@@ -62,6 +62,7 @@ static int make_clones(const struct cli_call *call, struct wisp_sandbox **clones
 		        .detach = true,
 		        .keep = options->keep,
 		        .copy_disks = options->copy_disks,
+		        .prefetch = options->prefetch,
 		        .cancel = &cancel,
 		};
 		if (wisp_fork_sandbox(sandbox, count, &how, clones, &error) < 0)
@@ -107,6 +108,9 @@ static const struct cli_option own_options[] = {
         {.name = "copy-disks",
                 CLI_FLAG(struct options, copy_disks),
                 .help = "give each clone copies of the disks that the guest writes to, which vanish with it"},
+        {.name = "prefetch",
+                CLI_FLAG(struct options, prefetch),
+                .help = "copy the memory for each clone before it runs: slower to start, then faster"},
         {.name = "keep",
                 CLI_FLAG(struct options, keep),
                 .help = "keep a clone's directory, with its logs, when the clone stops"},

@@ -9,6 +9,9 @@ const struct cli_option cli_from_options[] = {
         {.name = "copy-disks",
                 CLI_FLAG(struct cli_from, copy_disks),
                 .help = "with --from, give the sandbox copies of the disks it writes to, which vanish with it"},
+        {.name = "prefetch",
+                CLI_FLAG(struct cli_from, prefetch),
+                .help = "with --from, read all saved memory before the guest runs: slower to start, then faster"},
         {0},
 };
 
@@ -27,6 +30,8 @@ int cli_check_from(
 	        {machine->initramfs, "initramfs"},
 	        {console, "console"},
 	};
+	if (!from->file && from->prefetch)
+		return cli_fail("%s: --prefetch requires --from", call->verb->name);
 	if (!from->file)
 		return from->copy_disks ? cli_fail("%s: --copy-disks requires --from", call->verb->name) : 0;
 	if (call->operand_count > 0)
@@ -44,4 +49,5 @@ void cli_fill_from(const struct cli_from *from, struct wisp_create_options *opti
 {
 	options->from = from->file;
 	options->copy_disks = from->copy_disks;
+	options->prefetch = from->prefetch;
 }

@@ -7,7 +7,7 @@
 
 struct cli_from {
 	const char *file; /* NULL: boot */
-	bool copy_disks;
+	bool copy_disks, prefetch;
 };
 
 extern const struct cli_option cli_from_options[];

@@ -52,9 +52,9 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 	if (options->writable && options->overlay)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "an image that is written to needs no overlay: omit one of the two");
-	if (!options->from && (options->copy_disks || options->is_template))
+	if (!options->from && (options->copy_disks || options->is_template || options->prefetch))
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
-		        "copies of disks and templates are for sandboxes from a snapshot: set from");
+		        "copies of disks, templates and prefetched memory are for sandboxes from a snapshot: set from");
 	if (!options->from && options->bare &&
 	        (!options->no_wait || !options->kernel || options->image || options->writable || options->overlay ||
 	                options->disk_count > 0 || options->initramfs))

@@ -101,6 +101,8 @@ static void set_options(struct creation *creation, const struct forking *f, cons
 	        .stop_grace_ms = config->stop_grace_ms,
 	        .detach = f->options.detach,
 	        .keep = f->options.keep,
+	        .trace = f->options.trace,
+	        .prefetch = f->options.prefetch,
 	        .bare = config->bare};
 }
 

@@ -451,22 +451,10 @@ static int run_template(struct vmm *v, struct err *err)
 	return ret;
 }
 
-/* A clone writes to its source's log until then. */
-static int take_over_log(struct vmm *v, struct err *err)
-{
-	int fd =
-	        openat(v->fds.dir, SANDBOX_FILES_VMM_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return err_set(err, errno, "cannot create %s: %s", SANDBOX_FILES_VMM_LOG, strerror(errno));
-	dup2(fd, STDERR_FILENO);
-	close(fd);
-	return 0;
-}
-
 static int restore(struct vmm *v, struct err *err)
 {
-	int ret = snapshot_read(
-	        v->fds.snapshot, &v->description.layout, (uint64_t)v->description.memory_mib << 20, &v->origin, err);
+	int ret = snapshot_read(v->fds.snapshot, &v->description.layout, (uint64_t)v->description.memory_mib << 20,
+	        has(v, DESCRIPTION_PREFETCH), &v->origin, err);
 	close(v->fds.snapshot);
 	v->fds.snapshot = -1;
 	return ret;
@@ -483,11 +471,15 @@ static int run(struct vmm *v, struct err *err)
 	if (ret == 0)
 		ret = sandbox_dir_show_pid(v->fds.lock, err);
 	if (ret == 0 && clone)
-		ret = take_over_log(v, err);
+		ret = sandbox_dir_take_over_log(v->fds.dir, err);
 	if (ret == 0 && has(v, DESCRIPTION_RESTORE))
 		ret = restore(v, err);
 	if (ret < 0)
 		return ret;
+	if (clone && has(v, DESCRIPTION_PREFETCH))
+		gmem_prefetch(&v->origin.gmem);
+	if (v->origin.state)
+		trace_mark_uncounted(&v->trace, "memory_restored");
 	prepare_logs(v);
 	if (has(v, DESCRIPTION_TEMPLATE))
 		return run_template(v, err);

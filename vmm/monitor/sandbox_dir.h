@@ -14,4 +14,7 @@
  */
 int sandbox_dir_show_pid(int lock_fd, struct err *err);
 
+/* Makes vmm.log standard error. A clone writes to its source's log until then. 0 or -errno with `err`. */
+int sandbox_dir_take_over_log(int dir_fd, struct err *err);
+
 #endif

@@ -223,7 +223,27 @@ static int read_all(int fd, void *to, uint64_t size, uint64_t offset)
 	return 0;
 }
 
-static int map_memory(int fd, const struct snapshot_layout *layout, struct gmem *gmem, struct err *err)
+/* NULL, or why the guest's memory does not get this extent. */
+static const char *take_extent(
+        const struct snapshot_extent *e, int fd, uint64_t offset, bool prefetch, const struct gmem *gmem)
+{
+	int ret;
+	if (prefetch) {
+		void *to = gmem_ptr(gmem, gpa(e->start), e->size);
+		ret = to ? read_all(fd, to, e->size, offset) : -EFAULT;
+	} else {
+		ret = gmem_map_file(gmem, gpa(e->start), e->size, fd, offset);
+	}
+	switch (ret) {
+	case 0: return NULL;
+	case -EFAULT: return "an extent outside the guest's memory";
+	case -ENOMEM: return "too many mappings, or too little memory";
+	default: return strerror(-ret);
+	}
+}
+
+static int take_memory(
+        int fd, const struct snapshot_layout *layout, bool prefetch, const struct gmem *gmem, struct err *err)
 {
 	uint64_t size = layout->extent_count * sizeof(struct snapshot_extent), offset = layout->data_offset;
 	struct snapshot_extent *list = malloc(size ? size : 1);
@@ -235,17 +255,15 @@ static int map_memory(int fd, const struct snapshot_layout *layout, struct gmem 
 	                            : snapshot_check_extents(
 	                                      list, layout->extent_count, layout->data_size, last->start + last->size);
 	for (uint64_t i = 0; i < layout->extent_count && !wrong; i++) {
-		if (gmem_map_file(gmem, gpa(list[i].start), list[i].size, fd, offset) < 0)
-			wrong = errno == ENOMEM ? "too many mappings, or too little memory"
-			                        : "an extent outside the guest's memory";
+		wrong = take_extent(&list[i], fd, offset, prefetch, gmem);
 		offset += list[i].size;
 	}
 	free(list);
-	return wrong ? err_set(err, EINVAL, "the snapshot cannot be mapped: %s", wrong) : 0;
+	return wrong ? err_set(err, EINVAL, "the snapshot's memory cannot be used: %s", wrong) : 0;
 }
 
-int snapshot_read(
-        int fd, const struct snapshot_layout *layout, uint64_t memory, struct snapshot_origin *origin, struct err *err)
+int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory, bool prefetch,
+        struct snapshot_origin *origin, struct err *err)
 {
 	struct stat status;
 	*origin = (struct snapshot_origin){0};
@@ -264,7 +282,7 @@ int snapshot_read(
 	if (ret == 0)
 		ret = arch_create_memory(&origin->gmem, memory, err);
 	if (ret == 0)
-		ret = map_memory(fd, layout, &origin->gmem, err);
+		ret = take_memory(fd, layout, prefetch, &origin->gmem, err);
 	if (ret < 0)
 		snapshot_destroy(origin);
 	return ret;

@@ -8,6 +8,7 @@
 #ifndef WISP_MONITOR_SNAPSHOT_H
 #define WISP_MONITOR_SNAPSHOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,8 +39,8 @@ struct snapshot_origin {
 	void *state; /* from malloc */
 	size_t state_size;
 	struct gmem gmem;
-};
 	const struct arch *source; /* of a clone: the machine's that was saved, of which it is a copy. Else NULL */
+};
 
 /*
  * Reads the parts' state: no vCPU runs, no device is busy. 0 or -errno with `err`. The caller frees origin->state;
@@ -51,11 +52,12 @@ int snapshot_save(const struct snapshot_parts *parts, struct snapshot_origin *or
 int snapshot_write(int fd, const struct snapshot_origin *origin, struct snapshot_layout *layout, struct err *err);
 
 /*
- * Reads the state out of a snapshot file, and maps the memory of a machine of `memory` bytes. The pages are those of
- * the host's page cache until the guest writes to them; writes do not reach the file. 0, or -errno with `err`.
+ * Reads the state out of a snapshot file, and the memory of a machine of `memory` bytes: with `prefetch` into memory of
+ * its own, else it is mapped, and the pages are those of the host's page cache until the guest writes to them. Writes
+ * do not reach the file. 0, or -errno with `err`.
  */
-int snapshot_read(
-        int fd, const struct snapshot_layout *layout, uint64_t memory, struct snapshot_origin *origin, struct err *err);
+int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory, bool prefetch,
+        struct snapshot_origin *origin, struct err *err);
 
 /* Releases both. Takes a zeroed object. */
 void snapshot_destroy(struct snapshot_origin *origin);

@@ -97,6 +97,8 @@ static const char *contradiction(const struct description *d)
 		return "a snapshot for a fork";
 	if ((restore || fork) && (d->flags & (DESCRIPTION_INITRAMFS | DESCRIPTION_CONSOLE) || d->breakpoint_count > 0))
 		return "a restored machine that is to boot";
+	if ((d->flags & DESCRIPTION_PREFETCH) && !restore && !fork)
+		return "memory to prefetch for a machine that boots";
 	if ((d->flags & DESCRIPTION_TEMPLATE) && (!restore || !(d->flags & DESCRIPTION_DETACH)))
 		return "a template without a snapshot, or with an owner";
 	if (overlay && !image)

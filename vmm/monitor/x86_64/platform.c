@@ -33,6 +33,12 @@ static void power_access(void *context, uint64_t offset, void *data, unsigned le
 		p->event(p->event_context, PLATFORM_BOOT_FAILED);
 }
 
+static void mark_once(struct platform *p, bool *marked, const char *name)
+{
+	if (!__atomic_exchange_n(marked, true, __ATOMIC_RELAXED))
+		trace_mark(p->trace, name);
+}
+
 static void stamp_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
 {
 	struct platform *p = context;
@@ -40,9 +46,9 @@ static void stamp_access(void *context, uint64_t offset, void *data, unsigned le
 	if (!is_write)
 		memset(data, 0, len);
 	else if (*(const uint8_t *)data == PLATFORM_STAMP_INIT)
-		trace_mark(p->trace, "init_entered");
+		mark_once(p, &p->entered, "init_entered");
 	else if (*(const uint8_t *)data == PLATFORM_STAMP_READY)
-		trace_mark(p->trace, "agent_serves");
+		mark_once(p, &p->serves, "agent_serves");
 }
 
 int platform_init(struct platform *p, struct bus *ports, bool serial,

@@ -20,7 +20,8 @@ struct platform {
 	/* Set by the caller before platform_init. Called on a vCPU's thread, as often as the guest likes. */
 	void (*event)(void *context, enum platform_event event);
 	void *event_context;
-	struct trace *trace; /* records the agent's stages; may be NULL */
+	struct trace *trace;  /* records the agent's stages, each once; may be NULL */
+	bool entered, serves; /* atomic: the stages that are recorded */
 	struct serial serial;
 };
 
