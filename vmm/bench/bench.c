@@ -14,6 +14,8 @@ static const struct bench_kind kinds[] = {
         {"compare", bench_run_boot, 20, 1, true, true, false, false},
         {"floor", bench_run_floor, 100, 3, true, false, true, false},
         {"exec", bench_run_exec, 100, 3, false, false, false, false},
+        {"fork", bench_run_fork, 20, 2, false, false, false, false},
+        {"restore", bench_run_restore, 20, 2, false, false, false, false},
         {"density", bench_run_density, 8, 1, false, false, false, false},
         {"blk", bench_run_blk, 10, 1, false, false, true, true},
         {"vsock", bench_run_vsock, 10, 1, false, false, true, true},
@@ -63,8 +65,12 @@ struct bench_metric *bench_add_metric(
 		free(values);
 		return NULL;
 	}
-	*metric = (struct bench_metric){
-	        .unit = unit, .what = what, .per = "", .values = values, .peer = peer ? values + count : NULL};
+	*metric = (struct bench_metric){.unit = unit,
+	        .room = count,
+	        .what = what,
+	        .per = "",
+	        .values = values,
+	        .peer = peer ? values + count : NULL};
 	snprintf(metric->name, sizeof(metric->name), "%s", name);
 	bench->metric_count++;
 	return metric;
@@ -120,8 +126,8 @@ int bench_run(const struct cli_call *call)
 	struct bench_options *options = call->options;
 	const struct bench_kind *kind = find_kind(call->operands[0]);
 	if (!kind)
-		return cli_fail("bench: there is no benchmark '%s'; write boot, compare, floor, exec, density, blk or "
-		                "vsock",
+		return cli_fail("bench: there is no benchmark '%s'; write boot, compare, floor, exec, fork, restore, "
+		                "density, blk or vsock",
 		        call->operands[0]);
 	struct bench *bench = calloc(1, sizeof(*bench));
 	if (!bench)

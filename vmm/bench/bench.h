@@ -10,6 +10,7 @@
  *	peer.c                  boot --peer: the boot of a sandbox and that of another monitor's guest
  *	floor.c                 floor: the monitor alone, with a payload of a few instructions
  *	exec.c, stream.c        exec: round trips, and the throughput of output
+ *	clone.c, payload.c      fork, restore: of a guest, and with --bare of a payload
  *	density.c, blk.c, vsock.c
  *	side.c, lines.c, results.c    for those with a peer: a sandbox and a peer, measured alike (side.h)
  *	count.c                 exits and system calls of a monitor (counts.h)
@@ -47,7 +48,7 @@ struct bench_options {
 	struct bench_warmup warmup;
 	uint64_t runs, parallel, peer_cid, cycles; /* 0: the default */
 	uint32_t stream_mib;
-	bool cold, overwrite;
+	bool cold, overwrite, bare, small_pages, prefetch, idle;
 	const char *json, *csv, *svg, *perfetto, *payload, *sweep, *a, *b, *peer;
 };
 
@@ -77,13 +78,13 @@ struct bench_metric {
 	char name[32];
 	const char *unit, *what; /* unit: "ns", "KiB", "kB/s", "1/ks" (per 1000 s), "milli" (thousandths) */
 	const char *per;         /* what `what` is counted per: "request"; or "" */
-	int64_t *values;
-	int64_t *peer; /* with --peer: the values of the peer, else NULL */
-	size_t count, peer_count;
+	int64_t *values;         /* room for `room` */
+	int64_t *peer;           /* with --peer: the values of the peer, else NULL */
+	size_t count, peer_count, room;
 	const struct bench_metric *reference; /* what it is compared with in the same sandbox, or NULL */
 };
 
-#define BENCH_METRICS_MAX 30u
+#define BENCH_METRICS_MAX 40u
 #define BENCH_CONFIGS_MAX 16u
 
 struct bench {
@@ -125,12 +126,30 @@ struct bench_kind {
 int bench_run_boot(struct bench *bench);
 int bench_run_boot_peer(struct bench *bench);
 int bench_run_floor(struct bench *bench);
+int bench_run_fork(struct bench *bench);
+int bench_run_restore(struct bench *bench);
+/* With --bare. */
+int bench_run_payload(struct bench *bench, const char *dir, bool from_file);
 int bench_run_exec(struct bench *bench);
 int bench_run_density(struct bench *bench);
 int bench_run_blk(struct bench *bench);
 int bench_run_vsock(struct bench *bench);
 /* Of exec: `runs` of each stream, `mib` long. */
 int bench_run_streams(struct bench *bench, struct wisp_sandbox *sandbox, size_t runs, uint32_t mib);
+
+/* ---- floor.c ---- */
+
+/*
+ * Writes a payload that fills `pages` pages of 4 KiB from BENCH_FILL_START on, and then sends the signal again and
+ * again. 0, or an exit code after a message.
+ */
+#define BENCH_FILL_START_MIB 16u
+#define BENCH_FILL_MIB_MAX 1008u /* where the boot's page tables end */
+int bench_write_filler(const char *path, uint32_t pages);
+
+/* Creates a directory of a benchmark's own, and removes it. `dir` has room for PATH_MAX. */
+int bench_make_dir(char *dir);
+void bench_remove_dir(const char *dir);
 
 /* ---- configs.c ---- */
 

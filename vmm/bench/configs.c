@@ -113,13 +113,23 @@ static int check_options(const struct bench_options *options, const struct bench
 {
 	bool boot = strcmp(kind->name, "boot") == 0, exec = strcmp(kind->name, "exec") == 0;
 	bool vsock = strcmp(kind->name, "vsock") == 0;
+	bool clones = strcmp(kind->name, "fork") == 0 || strcmp(kind->name, "restore") == 0;
+	if ((options->bare || options->small_pages || options->prefetch || options->idle) && !clones)
+		return cli_fail(
+		        "bench %s: only wisp bench fork and restore have the options --bare, --idle, --prefetch "
+		        "and --small-pages",
+		        kind->name);
+	if ((options->prefetch || options->idle) && !options->bare)
+		return cli_fail("bench %s: --idle and --prefetch require --bare", kind->name);
 	if (kind->configs && !options->a && !options->b)
 		return cli_fail("bench compare: give the options that differ with --a or --b or both, as in "
 		                "--a '-m 128' --b '-m 1G'");
 	if (!kind->configs && (options->a || options->b))
 		return cli_fail("bench %s: only wisp bench compare has the options --a and --b", kind->name);
-	if (options->sweep && !boot)
-		return cli_fail("bench %s: only wisp bench boot has the option --sweep", kind->name);
+	if (options->sweep && !boot && !options->bare)
+		return cli_fail(
+		        "bench %s: only wisp bench boot, and fork and restore with --bare, have the option --sweep",
+		        kind->name);
 	if (options->stream_mib && !exec)
 		return cli_fail("bench %s: only wisp bench exec has the option --stream", kind->name);
 	if (options->cycles && !vsock)
@@ -133,7 +143,7 @@ static int check_options(const struct bench_options *options, const struct bench
 	if (options->peer && (options->sweep || options->setup.untraced || options->setup.symbols))
 		return cli_fail(
 		        "bench %s: --peer cannot be combined with --sweep, --untraced and --symbols", kind->name);
-	if (options->cold && kind->devices)
+	if (options->cold && (kind->devices || clones))
 		return cli_fail("bench %s: the sandbox runs before the measurement begins; omit --cold", kind->name);
 	return 0;
 }

@@ -34,10 +34,12 @@ struct payload {
 		char name[4];
 		uint32_t entry;
 	} pvh;
-	uint8_t say[17], code[20];
+	/* `fill`, for clones: touches pages from FILL_ADDR on, and then signals again and again. */
+	uint8_t say[17], code[20], fill[33];
 	char line[sizeof(LINE)];
 };
 
+#define FILL_ADDR 0x1000000
 #define ADDR_OF(member) (PAYLOAD_ADDR + offsetof(struct payload, member))
 #define BYTES(number) (number) & 0xff, (number) >> 8 & 0xff, (number) >> 16 & 0xff, (number) >> 24
 
@@ -97,19 +99,46 @@ static const struct payload payload = {
                         0xf4,                   /* 1: hlt */
                         0xeb, 0xfd,             /*    jmp 1b */
                 },
+        .fill =
+                {
+                        0xb9, BYTES(0),          /*    mov $pages, %ecx */
+                        0xbf, BYTES(FILL_ADDR),  /*    mov $address, %edi */
+                        0xe3, 0x0c,              /*    jrcxz 2f */
+                        0x89, 0x0f,              /* 1: mov %ecx, (%rdi) */
+                        0x81, 0xc7, BYTES(4096), /*    add $4096, %edi */
+                        0xff, 0xc9,              /*    dec %ecx */
+                        0x75, 0xf4,              /*    jnz 1b */
+                        0x66, 0xba, 0x04, 0x06,  /* 2: mov $0x604, %dx */
+                        0xb0, 0x20,              /*    mov $0x20, %al */
+                        0xee,                    /* 3: out %al, %dx */
+                        0xeb, 0xfd,              /*    jmp 3b */
+                },
         .line = LINE,
 };
+
+static int write_image(const char *path, const struct payload *image)
+{
+	FILE *file = fopen(path, "we");
+	bool written = file && fwrite(image, sizeof(*image), 1, file) == 1;
+	if (file)
+		written &= fclose(file) == 0;
+	return written ? 0 : cli_fail("bench: cannot write to %s: %s", path, strerror(errno));
+}
 
 static int write_payload(const char *path, bool says)
 {
 	struct payload image = payload;
 	if (!says)
 		image.header.e_entry = ADDR_OF(code);
-	FILE *file = fopen(path, "we");
-	bool written = file && fwrite(&image, sizeof(image), 1, file) == 1;
-	if (file)
-		written &= fclose(file) == 0;
-	return written ? 0 : cli_fail("bench: cannot write to %s: %s", path, strerror(errno));
+	return write_image(path, &image);
+}
+
+int bench_write_filler(const char *path, uint32_t pages)
+{
+	struct payload image = payload;
+	image.header.e_entry = ADDR_OF(fill);
+	memcpy(image.fill + 1, &pages, sizeof(pages));
+	return write_image(path, &image);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -127,7 +156,7 @@ static int start(const struct bench *bench, const char *dir, int console_fd, str
         struct wisp_error *error)
 {
 	const struct cli_machine *machine = &bench->config[0].setup.machine;
-	char kernel[PATH_MAX];
+	char kernel[PATH_MAX + 16];
 	snprintf(kernel, sizeof(kernel), "%s/payload", dir);
 	struct wisp_create_options options = {.size = sizeof(options),
 	        .state_root = dir,
@@ -269,22 +298,33 @@ static int run_with_peer(struct bench *bench, const char *dir)
 	return code;
 }
 
+int bench_make_dir(char *dir)
+{
+	const char *tmp = getenv("TMPDIR");
+	snprintf(dir, PATH_MAX - 32, "%s/wisp-bench-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+	return mkdtemp(dir) ? 0 : cli_fail("bench: cannot create the directory %s: %s", dir, strerror(errno));
+}
+
+void bench_remove_dir(const char *dir)
+{
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 int bench_run_floor(struct bench *bench)
 {
-	char dir[PATH_MAX - 16], path[PATH_MAX];
+	char dir[PATH_MAX], path[PATH_MAX + 16];
 	bool peer = bench->options->peer;
-	const char *tmp = getenv("TMPDIR");
 	if (bench->options->cold)
 		return cli_fail("bench floor: it measures the warm case; omit --cold");
-	snprintf(dir, sizeof(dir), "%s/wisp-floor-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
-	if (!mkdtemp(dir))
-		return cli_fail("bench: cannot create the directory %s: %s", dir, strerror(errno));
+	int code = bench_make_dir(dir);
+	if (code)
+		return code;
 	snprintf(path, sizeof(path), "%s/payload", dir);
-	int code = write_payload(path, peer);
+	code = write_payload(path, peer);
 	if (code == 0 && bench->options->payload)
 		code = write_payload(bench->options->payload, true);
 	if (code == 0)
 		code = peer ? run_with_peer(bench, dir) : run_all(bench, dir);
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	bench_remove_dir(dir);
 	return code;
 }
