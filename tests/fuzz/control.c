@@ -80,7 +80,7 @@ static void freeze(struct control *control, int fd, unsigned what)
 	struct proto_frozen frozen = {.error = what & 1 ? 16 : 0};
 	switch (what / 2 % 4) {
 	case 0: begin(control_freeze(control, what & 1 ? 1 : 100000, done, NULL)); break;
-	case 1: begin(control_thaw(control, done, NULL)); break;
+	case 1: begin(control_thaw(control, 100000, done, NULL)); break;
 	case 2: send_frame(fd, PROTO_FROZEN, &frozen, sizeof(frozen)); break;
 	default: send_frame(fd, PROTO_THAWED, NULL, 0); break;
 	}
@@ -127,7 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(logfile_create(&log, &err) == 0);
 	static const struct proto_thaw clone = {.hostname = "clone"};
 	struct control_events events = {
-	        .ready = ready, .event = event, .context = &log, .clone = size % 4 ? NULL : &clone};
+	        .ready = ready, .event = event, .lost = ready, .context = &log, .clone = size % 4 ? NULL : &clone};
 	awaited = false;
 	MUST(control_create(&control, address.sun_path, &events, the_loop(), NULL, &err) == 0);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

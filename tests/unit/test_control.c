@@ -12,7 +12,7 @@
 static struct loop *loop;
 static struct control *control;
 static char path[64];
-static int ready_count;
+static int ready_count, lost_count;
 static uint64_t event_bytes;
 static const struct proto_thaw *restored; /* of the control that is created next */
 
@@ -32,6 +32,12 @@ static void on_ready(void *context)
 	ready_count++;
 }
 
+static void on_lost(void *context)
+{
+	(void)context;
+	lost_count++;
+}
+
 static void on_event(void *context, uint64_t session, uint64_t ns, uint8_t type, const uint8_t *payload, size_t len)
 {
 	(void)context, (void)session, (void)ns, (void)type, (void)payload;
@@ -41,9 +47,9 @@ static void on_event(void *context, uint64_t session, uint64_t ns, uint8_t type,
 /* A VMM's side, and an agent that is connected to it (-1: not). */
 static int set_up(void)
 {
-	struct control_events events = {.ready = on_ready, .event = on_event, .clone = restored};
+	struct control_events events = {.ready = on_ready, .event = on_event, .lost = on_lost, .clone = restored};
 	struct err err = {0};
-	ready_count = 0;
+	ready_count = lost_count = 0;
 	event_bytes = 0;
 	snprintf(path, sizeof(path), "/tmp/wisp-control-%d", (int)getpid());
 	unlink(path);
@@ -209,7 +215,7 @@ static int begin_freeze(uint32_t timeout_ms)
 static int begin_thaw(void)
 {
 	outcome = 1;
-	return control_thaw(control, on_done, &calls);
+	return control_thaw(control, 60000, on_done, &calls);
 }
 
 static void send_to_monitor(int fd, uint8_t type, const void *payload, uint32_t len)
@@ -313,8 +319,80 @@ static void a_freeze_that_fails(void)
 	shutdown(fd, SHUT_WR);
 	steps(3);
 	CHECK_EQ(outcome, -ECONNRESET);
+	CHECK_EQ(lost_count, 1);
 	CHECK_EQ(begin_freeze(100000), -ENOTCONN);
 	CHECK_EQ(calls, 2);
+	tear_down(fd);
+}
+
+static bool freezes_again;
+
+static void on_done_again(void *context, int error)
+{
+	on_done(context, error);
+	if (freezes_again)
+		CHECK_EQ(begin_freeze(1), 0);
+	freezes_again = false;
+}
+
+/* The timer of the first freeze is still being cancelled when the second begins, which has its own time. */
+static void a_freeze_follows_another_at_once(void)
+{
+	int fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	freezes_again = true;
+	outcome = 1;
+	CHECK_EQ(control_freeze(control, 100000, on_done_again, &calls), 0);
+	send_frozen(fd, EBUSY);
+	while (calls < 2 && loop_step(loop, 1000) > 0)
+		;
+	CHECK_EQ(calls, 2);
+	CHECK_EQ(outcome, -ETIMEDOUT);
+	tear_down(fd);
+}
+
+/* Who is frozen when the connection ends can never be thawed; a guest that powers off has no need. */
+static void a_connection_that_ends_in_a_freeze(void)
+{
+	enum { RUNS, FREEZES, FROZEN_NOW, THAWS, ENDS, CASES };
+	for (int when = 0; when < CASES; when++) {
+		int fd = set_up_ready();
+		REQUIRE(fd >= 0);
+		if (when != RUNS)
+			CHECK_EQ(begin_freeze(100000), 0);
+		if (when > FREEZES)
+			send_frozen(fd, 0);
+		steps(3);
+		if (when == THAWS)
+			CHECK_EQ(begin_thaw(), 0);
+		if (when == ENDS)
+			CHECK_EQ(control_poweroff(control, 0), 0);
+		shutdown(fd, SHUT_WR);
+		steps(3);
+		CHECK_EQ(lost_count, when != RUNS && when != ENDS);
+		CHECK_EQ(begin_thaw(), -ENOTCONN);
+		tear_down(fd);
+	}
+}
+
+/* Nor does a thaw that is not answered keep its caller waiting. The answer may come yet. */
+static void a_late_thaw_counts(void)
+{
+	int fd = set_up_ready();
+	REQUIRE(fd >= 0);
+	CHECK_EQ(begin_freeze(100000), 0);
+	send_frozen(fd, 0);
+	steps(3);
+	outcome = 1;
+	CHECK_EQ(control_thaw(control, 1, on_done, &calls), 0);
+	while (outcome == 1 && loop_step(loop, 1000) >= 0)
+		;
+	CHECK_EQ(outcome, -ETIMEDOUT);
+	CHECK_EQ(begin_freeze(1), -EBUSY);
+	send_to_monitor(fd, PROTO_THAWED, NULL, 0);
+	steps(2);
+	CHECK_EQ(lost_count, 0);
+	CHECK_EQ(begin_freeze(100000), 0);
 	tear_down(fd);
 }
 
@@ -427,6 +505,8 @@ TEST_MAIN("control", {"a_hello_is_readiness_and_poweroff_follows", a_hello_is_re
         {"a_flood_is_taken_at_a_bounded_rate", a_flood_is_taken_at_a_bounded_rate},
         {"nothing_sent_is_left_at_the_end", nothing_sent_is_left_at_the_end},
         {"a_guest_freezes_and_thaws", a_guest_freezes_and_thaws}, {"a_freeze_that_fails", a_freeze_that_fails},
-        {"a_late_freeze_is_undone", a_late_freeze_is_undone}, {"poweroff_comes_first", poweroff_comes_first},
-        {"a_clone_is_thawed_first", a_clone_is_thawed_first},
+        {"a_freeze_follows_another_at_once", a_freeze_follows_another_at_once},
+        {"a_connection_that_ends_in_a_freeze", a_connection_that_ends_in_a_freeze},
+        {"a_late_thaw_counts", a_late_thaw_counts}, {"a_late_freeze_is_undone", a_late_freeze_is_undone},
+        {"poweroff_comes_first", poweroff_comes_first}, {"a_clone_is_thawed_first", a_clone_is_thawed_first},
         {"answers_that_were_not_asked_for", answers_that_were_not_asked_for})

@@ -320,7 +320,6 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 	if (kernel_is(vmm, "fake-die"))
 		_exit(3);
 	vmm->manage = (struct fake_manage){.listener = fake_listen(vmm->dir),
-	        .holder = -1,
 	        .paused = template,
 	        .template = template,
 	        .changed = fake_note_pause,

@@ -26,8 +26,9 @@ struct fake_manage {
 	int listener;
 	int fds[FAKE_CONNECTIONS];
 	size_t count;
-	int holder; /* the connection that holds the pause, or -1 */
-	bool paused, template, unsaved;
+	bool holds[FAKE_CONNECTIONS];
+	bool paused; /* by a request; who holds it is not seen */
+	bool template, unsaved;
 	void (*changed)(const void *owner); /* called when `paused` changes, before that is answered */
 	const void *owner;
 };
@@ -110,12 +111,11 @@ static inline void fake_pause(struct fake_manage *m, bool paused)
 
 static inline void fake_drop(struct fake_manage *m, size_t i)
 {
-	if (m->holder == m->fds[i]) {
-		m->holder = -1;
-		fake_pause(m, false);
-	}
 	close(m->fds[i]);
-	m->fds[i] = m->fds[--m->count];
+	m->count--;
+	m->fds[i] = m->fds[m->count];
+	m->holds[i] = m->holds[m->count];
+	m->holds[m->count] = false;
 }
 
 /* Answers a request that came in. Returns 1 if the connection asked for a fork, which the caller does. */
@@ -130,16 +130,17 @@ static inline int fake_answer(struct fake_manage *m, size_t i)
 	}
 	switch (request.op) {
 	case MANAGE_PAUSE:
-		error = m->paused ? -EALREADY : 0;
-		if (!error && request.flags & MANAGE_HOLD)
-			m->holder = fd;
-		if (!error)
+		error = m->paused && !request.flags ? -EALREADY : 0;
+		if (request.flags & MANAGE_HOLD)
+			m->holds[i] = true;
+		else if (!error)
 			fake_pause(m, true);
 		break;
 	case MANAGE_RESUME:
-		error = m->template ? -EPERM : m->paused ? 0 : -EALREADY;
-		if (!error)
+		error = m->template ? -EPERM : m->paused || m->holds[i] ? 0 : -EALREADY;
+		if (!error && !m->holds[i])
 			fake_pause(m, false);
+		m->holds[i] = false;
 		break;
 	case MANAGE_SNAPSHOT:
 		if (m->unsaved)

@@ -189,10 +189,8 @@ int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *can
 		return r;
 	*hold = (struct manage_hold){.fd = fd};
 	r = manage_request(sandbox, fd, cancel, &ask, error);
-	hold->taken = r == 0;
-	if (r == 0 || r == -EALREADY)
-		return 0;
-	manage_release(sandbox, hold, false);
+	if (r < 0)
+		manage_release(sandbox, hold, false);
 	return r;
 }
 
@@ -202,7 +200,7 @@ void manage_release(const struct wisp_sandbox *sandbox, struct manage_hold *hold
 	if (hold->fd < 0)
 		return;
 	/* If it fails, the end of the connection does the same. */
-	if (wait && hold->taken)
+	if (wait)
 		manage_request(sandbox, hold->fd, NULL, &ask, NULL);
 	close(hold->fd);
 	*hold = (struct manage_hold){.fd = -1};

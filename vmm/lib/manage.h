@@ -31,11 +31,10 @@ int manage_once(const struct wisp_sandbox *sandbox, const struct lib_cancel *can
 
 /* A pause that ends with its connection. */
 struct manage_hold {
-	int fd;     /* -1: there is none */
-	bool taken; /* the sandbox was not paused before */
+	int fd; /* -1: there is none */
 };
 
-/* Pauses the sandbox until manage_release. One that is paused already, as a template is, stays so. */
+/* Keeps the sandbox from running until manage_release, whoever else pauses or resumes it. */
 int manage_hold(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, struct manage_hold *hold,
         struct wisp_error *error);
 /* With `wait`, after requests that succeeded, the sandbox has resumed when this returns; else soon after. */

@@ -47,7 +47,9 @@ struct control {
 	struct loop_op accept_op, receive_op, pause_op, time_op;
 	struct __kernel_timespec pause, time;
 	enum phase phase;
-	control_done *done; /* to be called when the phase ends, or NULL */
+	uint32_t timeout_ms; /* of the phase */
+	bool rearm;          /* the timer in flight is of an earlier phase: its completion starts the next */
+	control_done *done;  /* to be called when the phase ends, or NULL */
 	void *done_context;
 	bool restored;
 	struct proto_thaw clone; /* if it is */
@@ -71,8 +73,12 @@ static void give_up(struct control *c, const char *why)
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
+	/* Frozen programs go on only when the agent is told so, and nobody can tell it any more. */
+	bool lost = (c->phase != RUNNING || (c->restored && !c->ready)) && !c->ending;
 	c->phase = RUNNING;
 	finish(c, -ECONNRESET);
+	if (lost)
+		c->events.lost(c->events.context);
 }
 
 static uint64_t realtime_ns(void)
@@ -121,6 +127,13 @@ static int handle_hello(struct control *c, const uint8_t *payload)
 	return 0;
 }
 
+static void end_phase(struct control *c, int error)
+{
+	if (c->timing)
+		loop_cancel(c->loop, &c->time_op);
+	finish(c, error);
+}
+
 static int handle_frozen(struct control *c, const uint8_t *payload)
 {
 	struct proto_frozen frozen;
@@ -131,9 +144,7 @@ static int handle_frozen(struct control *c, const uint8_t *payload)
 	/* Too late: nobody else would thaw it. */
 	if (c->phase == FROZEN && !c->done)
 		return send_thaw(c, (struct proto_thaw){0});
-	if (c->timing)
-		loop_cancel(c->loop, &c->time_op);
-	finish(c, -(int)frozen.error);
+	end_phase(c, -(int)frozen.error);
 	return 0;
 }
 
@@ -143,7 +154,7 @@ static int handle_thawed(struct control *c)
 		return -EPROTO;
 	c->phase = RUNNING;
 	if (c->ready) {
-		finish(c, 0);
+		end_phase(c, 0);
 		return 0;
 	}
 	c->ready = true;
@@ -299,12 +310,29 @@ static void accepted(struct loop_op *op, int res, uint32_t flags)
 		receive_in_turn(c);
 }
 
+/* For the phase that has begun. */
+static void start_timer(struct control *c)
+{
+	c->rearm = c->timing;
+	if (c->timing)
+		return;
+	c->time = (struct __kernel_timespec){.tv_sec = c->timeout_ms / 1000, .tv_nsec = c->timeout_ms % 1000 * 1000000};
+	struct io_uring_sqe *sqe = loop_sqe(c->loop);
+	io_uring_prep_timeout(sqe, &c->time, 0, 0);
+	loop_start(c->loop, sqe, &c->time_op);
+	c->timing = true;
+}
+
 static void timed(struct loop_op *op, int res, uint32_t flags)
 {
 	struct control *c = container_of(op, struct control, time_op);
 	(void)flags;
 	c->timing = false;
-	if (res == -ETIME && !c->closing && c->phase == FREEZING)
+	if (c->closing || !c->done)
+		return;
+	if (c->rearm)
+		start_timer(c);
+	else if (res != -ECANCELED)
 		finish(c, -ETIMEDOUT);
 }
 
@@ -370,32 +398,32 @@ int control_freeze(struct control *c, uint32_t timeout_ms, control_done *done, v
 {
 	if (c->fd < 0 || !c->ready)
 		return -ENOTCONN;
-	if (c->phase != RUNNING || c->timing)
+	if (c->phase != RUNNING)
 		return -EBUSY;
 	if (send_frame(c, PROTO_FREEZE, NULL, 0) < 0)
 		return -ENOTCONN;
 	c->phase = FREEZING;
 	c->done = done;
 	c->done_context = context;
-	c->time = (struct __kernel_timespec){.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000};
-	struct io_uring_sqe *sqe = loop_sqe(c->loop);
-	io_uring_prep_timeout(sqe, &c->time, 0, 0);
-	loop_start(c->loop, sqe, &c->time_op);
-	c->timing = true;
+	c->timeout_ms = timeout_ms;
+	start_timer(c);
 	return 0;
 }
 
-int control_thaw(struct control *c, control_done *done, void *context)
+int control_thaw(struct control *c, uint32_t timeout_ms, control_done *done, void *context)
 {
 	if (c->fd < 0)
 		return -ENOTCONN;
 	if (c->phase != FROZEN)
 		return c->phase == RUNNING ? -EINVAL : -EBUSY;
-	int ret = send_thaw(c, (struct proto_thaw){0});
-	if (ret < 0)
-		return ret;
+	if (send_thaw(c, (struct proto_thaw){0}) < 0) {
+		give_up(c, "the guest does not read");
+		return -ENOTCONN;
+	}
 	c->done = done;
 	c->done_context = context;
+	c->timeout_ms = timeout_ms;
+	start_timer(c);
 	return 0;
 }
 

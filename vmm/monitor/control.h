@@ -29,6 +29,8 @@ struct control_events {
 	void (*ready)(void *context); /* the agent serves; once. After a restore: its programs run again */
 	void (*event)(void *context, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload,
 	        size_t len);
+	/* The connection has ended while the guest's programs were frozen: they can never go on. */
+	void (*lost)(void *context);
 	void *context;
 	/*
 	 * Of a restored machine: what its agent is to do before the programs run again. Its realtime_ns is filled in
@@ -64,10 +66,10 @@ int control_poweroff(struct control *control, uint32_t grace_ms);
 int control_freeze(struct control *control, uint32_t timeout_ms, control_done *done, void *context);
 
 /*
- * Ends that: the agent steps the clock, and the programs go on. `done` is called with 0 when they do, or -ECONNRESET.
- * Returns as above; -EINVAL if the guest is not frozen.
+ * Ends that: the agent steps the clock, and the programs go on. `done` is called with 0 when they do, or -ECONNRESET;
+ * or with -ETIMEDOUT, and then they may yet. Returns as above; -EINVAL if the guest is not frozen.
  */
-int control_thaw(struct control *control, control_done *done, void *context);
+int control_thaw(struct control *control, uint32_t timeout_ms, control_done *done, void *context);
 
 /*
  * Closes, and removes the socket. Steps the loop until nothing is in flight, so it must not be called in a completion.

@@ -499,7 +499,7 @@ int machine_run(struct machine *m, struct err *err)
 
 void machine_refresh_disks(struct machine *m)
 {
-	for (unsigned i = 0; i < m->disks; i++) {
+	for (unsigned i = 0; m && i < m->disks; i++) {
 		struct err err = {0};
 		if (blk_resized(m->device[i], &err) < 0)
 			log_line(m->env.log, LOG_WARN, "disk %u: %s", i, err.text);

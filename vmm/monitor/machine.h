@@ -67,7 +67,7 @@ void machine_resume(struct machine *machine);
 /* As snapshot_save. The machine is paused, and nothing has run on the loop since. */
 int machine_save(struct machine *machine, struct snapshot_origin *origin, struct err *err);
 
-/* Tells the guest of disks whose size has changed. What fails is logged. The loop's thread. */
+/* Tells the guest of disks whose size has changed. What fails is logged. The loop's thread. Takes NULL. */
 void machine_refresh_disks(struct machine *machine);
 
 /* Writes where the first vCPU is, for a message. Any thread, between machine_create and machine_destroy; one at a time.

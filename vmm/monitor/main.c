@@ -107,10 +107,8 @@ static void log_progress(struct vmm *v, const char *what)
 static void say(const char *line)
 {
 	char text[1024];
-	int n = snprintf(text, sizeof(text), "%s\n", line);
-	if (n >= (int)sizeof(text))
-		n = (int)sizeof(text) - 1;
-	(void)!send(DESCRIPTION_SOCKET_FD, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	snprintf(text, sizeof(text), "%s\n", line);
+	(void)!send(DESCRIPTION_SOCKET_FD, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void finish(struct vmm *v, enum wisp_end end, const char *text)
@@ -157,6 +155,11 @@ static void on_ready(void *context)
 	trace_mark(&v->trace, "ready");
 	write_ready(v);
 	say("ready");
+}
+
+static void on_agent_lost(void *context)
+{
+	finish(context, WISP_END_INTERNAL, "the control connection ended while the guest's sessions were frozen");
 }
 
 static void on_event(
@@ -224,9 +227,8 @@ static void read_signal(struct vmm *v)
 }
 
 /*
- * SIGUSR1: disks have changed their size. Of the others, the first asks the guest to stop in order, within the sender's
- * grace. After that, the library's signal comes from a caller who waits again after a cancelled stop, and who kills the
- * monitor when the grace is over; any other ends the sandbox at once.
+ * SIGUSR1: disks have changed their size. Of the others, the first asks the guest to stop within the sender's grace.
+ * After that, the library's is of a caller who waits again, and kills the monitor in time; any other is the end.
  */
 static void on_signal(struct loop_op *op, int res, uint32_t flags)
 {
@@ -237,13 +239,12 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 		return;
 	}
 	if (v->signal.ssi_signo == SIGUSR1) {
-		if (v->machine)
-			machine_refresh_disks(v->machine);
+		machine_refresh_disks(v->machine);
 		read_signal(v);
 		return;
 	}
 	/* Paused, it could not stop in order. */
-	manage_resume(v->manage);
+	manage_stop(v->manage);
 	/* The library says for how long it will wait; kill(1) does not. */
 	uint32_t grace_ms = v->signal.ssi_code == SI_QUEUE && v->signal.ssi_int > 0 ? (uint32_t)v->signal.ssi_int : 0;
 	if (v->stop_asked && grace_ms > 0) {
@@ -352,7 +353,7 @@ static int make_identity(const struct vmm *v, struct proto_thaw *thaw, struct er
 
 static int start_control(struct vmm *v, struct err *err)
 {
-	struct control_events events = {.ready = on_ready, .event = on_event, .context = v};
+	struct control_events events = {.ready = on_ready, .event = on_event, .lost = on_agent_lost, .context = v};
 	struct proto_thaw thaw;
 	if (v->origin.state) {
 		int ret = make_identity(v, &thaw, err);
@@ -535,9 +536,9 @@ static int live(struct vmm *v, const struct snapshot_origin *origin)
 	last_words_init(&v->last_words);
 	if (receive_description(v) < 0)
 		return EXIT_SET_UP;
-	int ret = 0;
-	if (has(v, DESCRIPTION_FORK) != (origin != NULL))
-		ret = err_set(&err, EPROTO, "a description for another process");
+	int ret = has(v, DESCRIPTION_FORK) == (origin != NULL)
+	                  ? 0
+	                  : err_set(&err, EPROTO, "a description for another process");
 	if (origin)
 		v->origin = *origin;
 	trace_mark_at(&v->trace, "spawn", v->description.started_ns);

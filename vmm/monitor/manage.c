@@ -45,9 +45,11 @@ struct manage {
 	struct __kernel_timespec rest;
 	struct client client[CLIENTS_MAX];
 	struct client *current; /* whose request is carried out; it may have gone */
-	bool paused;
-	bool held;    /* by a client, and only as long as that is there */
-	bool thawing; /* the guest's sessions do not run yet: the next request waits */
+	bool paused;            /* by a request, until another resumes it */
+	bool stands;            /* the vCPUs were stopped, and nothing has let them run since */
+	bool told;              /* what o.paused heard last */
+	bool stopping;          /* the guest is to power off: nothing pauses it any more */
+	bool thawing;           /* the guest's sessions do not run yet: the next request waits */
 	uint64_t begun_ns;
 	struct loop_task task;
 };
@@ -57,13 +59,19 @@ static void accept_clients(struct manage *m);
 
 /* --- connections --- */
 
-static void close_client(struct client *c)
+static void close_file(struct client *c)
 {
 	if (c->file >= 0)
 		close(c->file);
+	c->file = -1;
+}
+
+static void close_client(struct client *c)
+{
+	close_file(c);
 	if (c->fd >= 0)
 		close(c->fd);
-	c->file = c->fd = -1;
+	c->fd = -1;
 	c->waiting = c->holds = false;
 }
 
@@ -74,7 +82,7 @@ static void receive(struct client *c)
 	c->message = (struct msghdr){.msg_iov = &c->io,
 	        .msg_iovlen = 1,
 	        .msg_control = c->control.bytes,
-	        .msg_controllen = sizeof(c->control.bytes)};
+	        .msg_controllen = CMSG_LEN(sizeof(int))}; /* CMSG_SPACE has room for two descriptors */
 	struct io_uring_sqe *sqe = loop_sqe(loop);
 	io_uring_prep_recvmsg(sqe, c->fd, &c->message, MSG_CMSG_CLOEXEC);
 	c->receiving = true;
@@ -84,6 +92,7 @@ static void receive(struct client *c)
 /* Answers the request. The connection goes on, unless the answer cannot be sent. */
 static void reply(struct client *c, const struct manage_reply *reply)
 {
+	close_file(c);
 	if (c->fd < 0)
 		return;
 	if (send(c->fd, reply, sizeof(*reply), MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(*reply))
@@ -112,11 +121,9 @@ static void on_thawed(void *context, int error);
 /* Lets the guest run on. */
 static void go_on(struct manage *m)
 {
+	m->stands = false;
 	machine_resume(m->o.machine);
-	if (m->paused && !m->held)
-		m->o.paused(m->o.context, false);
-	m->paused = m->held = false;
-	m->thawing = m->o.control && control_thaw(m->o.control, on_thawed, m) == 0;
+	m->thawing = m->o.control && control_thaw(m->o.control, MANAGE_THAW_MS, on_thawed, m) == 0;
 }
 
 static bool is_held(const struct manage *m)
@@ -127,13 +134,26 @@ static bool is_held(const struct manage *m)
 	return held;
 }
 
+/* The machine stands still as long as it is paused, or any client holds it. */
+static void settle(struct manage *m)
+{
+	bool still = !m->stopping && (m->paused || is_held(m));
+	if (!m->o.machine)
+		return;
+	if (m->stands && !still)
+		go_on(m);
+	/* One that is held is short, and no state that others should see. */
+	if (m->told != m->paused)
+		m->o.paused(m->o.context, m->paused);
+	m->told = m->paused;
+}
+
 /* After whatever may allow the next request, or end a pause. */
 static void move_on(struct manage *m)
 {
 	if (m->current || m->closing)
 		return;
-	if (m->paused && m->held && !is_held(m))
-		go_on(m);
+	settle(m);
 	next_request(m);
 }
 
@@ -141,6 +161,7 @@ static void finish(struct manage *m)
 {
 	m->current = NULL;
 	move_on(m);
+	accept_clients(m);
 }
 
 static void on_thawed(void *context, int error)
@@ -172,6 +193,11 @@ static int write_snapshot(struct manage *m, struct client *c, struct snapshot_la
 	return ret;
 }
 
+static int fail_stopping(struct err *err)
+{
+	return err_set(err, ECANCELED, "the sandbox is being stopped");
+}
+
 /* With the machine paused, if `ret` is 0. Answers. Returns false if the machine is to end. */
 static bool carry_out(struct manage *m, struct client *c, int ret, struct err *err)
 {
@@ -183,11 +209,8 @@ static bool carry_out(struct manage *m, struct client *c, int ret, struct err *e
 	else if (ret == 0 && op == MANAGE_FORK)
 		ret = make_clone(m, c, err);
 	if (ret == 0 && op == MANAGE_PAUSE) {
-		m->paused = true;
-		m->held = c->holds = c->request.flags & MANAGE_HOLD;
-		/* One that is held is short, and no state that others should see. */
-		if (!m->held)
-			m->o.paused(m->o.context, true);
+		*(c->request.flags & MANAGE_HOLD ? &c->holds : &m->paused) = true;
+		settle(m);
 	}
 	struct manage_reply r = make_reply(err);
 	r.paused_us = (uint32_t)((loop_now_ns() - m->begun_ns) / 1000);
@@ -210,15 +233,18 @@ static void run_request(struct loop_task *task)
 	struct manage *m = container_of(task, struct manage, task);
 	struct client *c = m->current;
 	struct err err = {0};
-	bool was_paused = m->paused || !m->o.machine;
+	int ret = 0;
 	if (m->closing)
 		return;
 	/* Of one that is paused, too: its devices may have been served since. */
-	int ret = m->o.machine ? machine_pause(m->o.machine, &err) : 0;
+	if (m->o.machine) {
+		m->stands = true;
+		ret = machine_pause(m->o.machine, &err);
+	}
+	if (ret == 0 && m->stopping)
+		ret = fail_stopping(&err);
 	if (!carry_out(m, c, ret, &err) || ret == -ESHUTDOWN)
 		return; /* it ends, and carries out nothing more */
-	if (!was_paused && !m->paused)
-		go_on(m);
 	finish(m);
 }
 
@@ -232,6 +258,12 @@ static void on_frozen(void *context, int error)
 	}
 	if (error == -ETIMEDOUT)
 		err_set(&err, ETIMEDOUT, "the guest did not freeze its sessions within %u s", MANAGE_FREEZE_MS / 1000);
+	else if (error == -ENOTCONN)
+		err_set(&err, ENOTCONN, "the guest is not ready, or its agent has closed the control connection");
+	else if (error == -EBUSY)
+		err_set(&err, EBUSY, "the guest has not answered an earlier request to freeze or thaw its sessions");
+	else if (m->stopping)
+		fail_stopping(&err);
 	else
 		err_set(&err, -error, "the guest cannot freeze its sessions: %s", strerror(-error));
 	answer(m->current, &err);
@@ -250,15 +282,19 @@ static int check_request(const struct manage *m, const struct client *c, struct 
 		        "started by another wisp");
 	if (r->op < MANAGE_PAUSE || r->op > MANAGE_REFRESH_DISKS || r->flags & ~allowed || r->zero)
 		return err_set(err, EPROTO, "the monitor does not know this request");
+	if (c->message.msg_flags & MSG_CTRUNC)
+		return err_set(err, EMFILE,
+		        "the monitor could not take the request's descriptor: it is short of descriptors, or there "
+		        "were several");
 	if ((r->op == MANAGE_SNAPSHOT) != (c->file >= 0))
 		return err_set(err, EPROTO, "a request for a snapshot without a file, or another with one");
 	if (!m->o.machine && r->op != MANAGE_FORK && r->op != MANAGE_PAUSE)
 		return err_set(err, EOPNOTSUPP, "the sandbox is a template: it never runs, and can only be forked");
-	if (r->op == MANAGE_PAUSE && (m->paused || !m->o.machine))
+	if (r->op == MANAGE_PAUSE && !r->flags && (m->paused || !m->o.machine))
 		return err_set(err, EALREADY, "the sandbox is paused already");
-	if (r->op == MANAGE_RESUME && !m->paused)
+	if (r->op == MANAGE_RESUME && !m->paused && !c->holds)
 		return err_set(err, EALREADY, "the sandbox is not paused");
-	return 0;
+	return m->stopping && r->op != MANAGE_REFRESH_DISKS ? fail_stopping(err) : 0;
 }
 
 static void begin(struct manage *m, struct client *c)
@@ -268,8 +304,10 @@ static void begin(struct manage *m, struct client *c)
 	c->waiting = false;
 	m->begun_ns = loop_now_ns();
 	int ret = check_request(m, c, &err);
-	if (ret == 0 && c->request.op == MANAGE_RESUME)
-		go_on(m);
+	if (ret == 0 && c->request.op == MANAGE_RESUME) {
+		*(c->holds ? &c->holds : &m->paused) = false;
+		settle(m);
+	}
 	if (ret == 0 && c->request.op == MANAGE_REFRESH_DISKS)
 		machine_refresh_disks(m->o.machine);
 	if (ret < 0 || c->request.op == MANAGE_REFRESH_DISKS || c->request.op == MANAGE_RESUME) {
@@ -277,7 +315,7 @@ static void begin(struct manage *m, struct client *c)
 		finish(m);
 		return;
 	}
-	if (!m->o.control || m->paused) {
+	if (!m->o.control || m->stands) {
 		loop_defer(m->o.loop, &m->task);
 		return;
 	}
@@ -319,11 +357,8 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 	struct manage *m = c->manage;
 	(void)flags;
 	c->receiving = false;
-	if (res > 0) {
-		if (c->file >= 0)
-			close(c->file);
+	if (res > 0)
 		c->file = take_file(c);
-	}
 	if (m->closing)
 		return;
 	if (res == -EINTR || res == -EAGAIN) {
@@ -360,7 +395,7 @@ static struct client *free_client(struct manage *m)
 
 static void accept_clients(struct manage *m)
 {
-	if (m->accepting || m->resting || !free_client(m))
+	if (m->closing || m->accepting || m->resting || !free_client(m))
 		return;
 	struct io_uring_sqe *sqe = loop_sqe(m->o.loop);
 	io_uring_prep_accept(sqe, m->listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -373,8 +408,7 @@ static void rested(struct loop_op *op, int res, uint32_t flags)
 	struct manage *m = container_of(op, struct manage, rest_op);
 	(void)res, (void)flags;
 	m->resting = false;
-	if (!m->closing)
-		accept_clients(m);
+	accept_clients(m);
 }
 
 static void accepted(struct loop_op *op, int res, uint32_t flags)
@@ -436,10 +470,14 @@ int manage_create(struct manage **out, const struct manage_options *options, str
 	return 0;
 }
 
-void manage_resume(struct manage *m)
+void manage_stop(struct manage *m)
 {
-	if (m && m->paused && !m->current && m->o.machine)
-		go_on(m);
+	if (!m)
+		return;
+	m->stopping = true;
+	m->paused = false;
+	if (!m->current)
+		settle(m);
 }
 
 static bool in_flight(const struct manage *m)

@@ -41,8 +41,11 @@ struct manage;
 /* Listens. On the loop's thread, once it has a ring. 0, or -errno with `err`. */
 int manage_create(struct manage **manage, const struct manage_options *options, struct err *err);
 
-/* Resumes a machine that is paused: it is to be stopped in order. The loop's thread. Takes NULL. */
-void manage_resume(struct manage *manage);
+/*
+ * The guest is about to be asked to power off: resumes the machine, also if it is held, and pauses it no more. The
+ * loop's thread. Takes NULL.
+ */
+void manage_stop(struct manage *manage);
 
 /* Carries out nothing more. Takes NULL. The loop's thread. */
 void manage_close(struct manage *manage);

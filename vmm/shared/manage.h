@@ -19,14 +19,23 @@
 
 /* How long the guest may take to freeze its sessions, in milliseconds. */
 #define MANAGE_FREEZE_MS 10000u
+/* The same for thawing them. Requests wait until then. */
+#define MANAGE_THAW_MS 10000u
 
 enum manage_op {
 	/*
-	 * Freezes the guest's sessions, then stops its vCPUs. The machine stays paused until RESUME, or with
-	 * MANAGE_HOLD until this connection ends. -EALREADY if it is paused.
+	 * Freezes the guest's sessions, then stops its vCPUs. The machine stays paused until RESUME. -EALREADY if it is
+	 * paused.
+	 *
+	 * With MANAGE_HOLD, the machine stands still until this connection ends or resumes it, whether it is paused or
+	 * not, and whoever else pauses, resumes or holds it. Only the end of the sandbox breaks that.
 	 */
 	MANAGE_PAUSE = 1,
-	MANAGE_RESUME = 2, /* -EALREADY if it runs */
+	/*
+	 * Ends the hold of this connection if there is one, else the pause; -EALREADY if there is neither. The machine
+	 * goes on when nobody holds it any more.
+	 */
+	MANAGE_RESUME = 2,
 	/*
 	 * Writes the monitor's parts of a snapshot into the file whose descriptor comes with the request. A machine
 	 * that runs is paused for it. With MANAGE_STOP it ends afterwards, as if it had been powered off.
