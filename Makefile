@@ -71,7 +71,7 @@ $(B)/obj/%.o: %.c
 
 -include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src))
 -include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(bench_src) $(agent_src) $(unit_src) $(fuzz_src) \
-  tests/payload/test_machine.c tests/payload/test_snapshot.c tests/payload/test_monitor.c tests/payload/test_fork.c $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
+  tests/payload/test_machine.c tests/payload/test_snapshot.c tests/payload/test_monitor.c tests/payload/test_fork.c tests/payload/test_kills.c $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 	rm -f $@ && ar rcs $@ $^
@@ -228,7 +228,7 @@ $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot: $(B)/tests/pay
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
-$(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork: $(B)/tests/payload/%: $(B)/obj/tests/payload/%.o $(B)/lib/libwisp.a $(W)/wisp-vmm
+$(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills: $(B)/tests/payload/%: $(B)/obj/tests/payload/%.o $(B)/lib/libwisp.a $(W)/wisp-vmm
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $(filter-out %/wisp-vmm,$^) -o $@
@@ -278,9 +278,9 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/exec_load $(FAULTS) \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
-tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
+tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills
 
 check: deps
 	echo "make check: building everything, with two kernels on the first run, then all tests"

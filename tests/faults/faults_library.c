@@ -122,10 +122,129 @@ static void saved(struct fault_run *run)
 	wisp_close_sandbox(sandbox);
 }
 
+/* ---- Pausing, saving, forking ---- */
+
+/* A sandbox that is there before the faults begin. */
+static struct wisp_sandbox *begin_without_faults(struct fault_run *run, struct wisp_create_options *options)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	if (wisp_create_sandbox(options, &sandbox, &error) == 0)
+		return sandbox;
+	fault_violation(run, "without a fault: %s", error.message);
+	return NULL;
+}
+
+/* Its source has lost nothing. */
+static void still_runs(struct fault_run *run, struct wisp_sandbox *sandbox)
+{
+	enum wisp_sandbox_state state = WISP_SANDBOX_PAUSED;
+	struct wisp_error error = {0};
+	fault_use(NULL);
+	for (int i = 0; i < 1000 && state == WISP_SANDBOX_PAUSED; i++) {
+		usleep(i > 0 ? 2000 : 0);
+		if (wisp_get_sandbox_state(sandbox, &state, &error) < 0)
+			break;
+	}
+	if (state != WISP_SANDBOX_RUNNING)
+		fault_violation(run, "the source does not run: state %d (%s)", (int)state, run->error);
+	wisp_close_sandbox(sandbox);
+}
+
+static void pausing(struct fault_run *run)
+{
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin_without_faults(run, &create);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	fault_use(run->plan);
+	if (fault_check(run, "pause", wisp_pause_sandbox(sandbox, &error), &error))
+		fault_check(run, "resume", wisp_resume_sandbox(sandbox, &error), &error);
+	fault_use(NULL);
+	wisp_resume_sandbox(sandbox, &error);
+	still_runs(run, sandbox);
+}
+
+/* Whatever happened, the file is whole or not there, and no other is left next to it. */
+static void check_file(struct fault_run *run, const char *file)
+{
+	struct wisp_error error = {0};
+	DIR *dir = opendir(run->dir);
+	struct dirent *entry;
+	while (dir && (entry = readdir(dir)))
+		if (strncmp(entry->d_name, ".wisp-", 6) == 0)
+			fault_violation(run, "%s is left: %s", entry->d_name, run->error);
+	if (dir)
+		closedir(dir);
+	if (access(file, F_OK) != 0)
+		return;
+	if (wisp_verify_snapshot(file, NULL, &error) < 0)
+		fault_violation(run, "the snapshot is not whole: %s", error.message);
+	unlink(file);
+}
+
+static void saving(struct fault_run *run)
+{
+	char libdir[PATH_MAX], file[96];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin_without_faults(run, &create);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	snprintf(file, sizeof(file), "%s/snapshot", run->dir);
+	fault_use(run->plan);
+	if (fault_check(run, "save", wisp_snapshot_sandbox(sandbox, file, NULL, &error), &error))
+		fault_check(run, "verify", wisp_verify_snapshot(file, NULL, &error), &error);
+	fault_use(NULL);
+	check_file(run, file);
+	still_runs(run, sandbox);
+}
+
+static void restoring(struct fault_run *run)
+{
+	char libdir[PATH_MAX], file[96];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_snapshot_options options = {.size = sizeof(options), .stop = true};
+	struct wisp_sandbox *sandbox = begin_without_faults(run, &create);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	snprintf(file, sizeof(file), "%s/snapshot", run->dir);
+	if (wisp_snapshot_sandbox(sandbox, file, &options, &error) < 0)
+		fault_violation(run, "without a fault: %s", error.message);
+	wisp_close_sandbox(sandbox);
+	create = (struct wisp_create_options){
+	        .size = sizeof(create), .state_root = run->root, .name = "box", .libdir = libdir, .from = file};
+	sandbox = begin(run, &create);
+	if (!sandbox)
+		return;
+	collect_output(run, sandbox);
+	wisp_close_sandbox(sandbox);
+}
+
+static void forking(struct fault_run *run)
+{
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_fork_options options = {.size = sizeof(options), .name = "clone"};
+	struct wisp_sandbox *sandbox = begin_without_faults(run, &create), *clones[2];
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	fault_use(run->plan);
+	if (fault_check(run, "fork", wisp_fork_sandbox(sandbox, 2, &options, clones, &error), &error))
+		for (int i = 0; i < 2; i++)
+			wisp_close_sandbox(clones[i]);
+	still_runs(run, sandbox);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fault_scenario scenarios[] = {{"collect", collect}, {"stream", stream},
-	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {0}};
+	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {"pausing", pausing},
+	        {"saving", saving}, {"restoring", restoring}, {"forking", forking}, {0}};
 	char self[PATH_MAX];
 	fake_vmm_main(argc, argv);
 	if (!realpath("/proc/self/exe", self))

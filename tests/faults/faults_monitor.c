@@ -18,6 +18,7 @@
 #define WAIT_MS 9000
 
 static char payload[PATH_MAX], monitor[PATH_MAX];
+static char saved[] = "/tmp/wisp-faults-XXXXXX"; /* a snapshot, made without faults */
 
 /* The monitor looks for its plan where it is started from. */
 static void put_monitor(struct fault_run *run, char helper[PATH_MAX])
@@ -51,10 +52,12 @@ static struct wisp_sandbox *begin(struct fault_run *run, struct wisp_create_opti
 	options->state_root = run->root;
 	options->helper = helper;
 	options->libdir = run->dir;
-	options->kernel = payload;
-	options->memory_mib = WISP_MEMORY_MIB_MIN;
 	options->no_wait = true;
-	if (!options->bare) {
+	if (!options->from) {
+		options->kernel = payload;
+		options->memory_mib = WISP_MEMORY_MIB_MIN;
+	}
+	if (!options->from && !options->bare) {
 		write_image(image, true);
 		write_image(disk, false);
 		write_image(initramfs, true);
@@ -81,7 +84,7 @@ static void end_of(struct fault_run *run, struct wisp_sandbox *sandbox, enum wis
 			fault_violation(run, "the monitor does not say how it ended: %s", run->error);
 	}
 	if (error.status == WISP_ERR_AGAIN)
-		fault_violation(run, "it does not end: %s", error.message);
+		fault_violation(run, "it does not end: %s (%s)", error.message, run->error);
 	wisp_close_sandbox(sandbox);
 }
 
@@ -200,11 +203,186 @@ static void boot_timeout(struct fault_run *run)
 		end_of(run, sandbox, WISP_END_BOOT_TIMEOUT);
 }
 
+/* ---- Pausing, saving, forking ---- */
+
+/* Until the monitor can be asked for something, or has ended: a payload is never ready. */
+static void await_monitor(struct wisp_sandbox *sandbox)
+{
+	static const struct timespec pause = {.tv_nsec = 2000000};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/monitor.sock", wisp_get_sandbox_dir(sandbox));
+	for (int i = 0; i < WAIT_MS / 2; i++) {
+		if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 ||
+		        wisp_wait_sandbox(sandbox, 0, NULL, NULL) == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	close(fd);
+}
+
+static struct wisp_sandbox *begin_spinning(struct fault_run *run)
+{
+	struct wisp_create_options options = {.name = "box", .bare = true, .cpus = 2, .kernel_args = "payload=spin"};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	if (sandbox)
+		await_monitor(sandbox);
+	return sandbox;
+}
+
+static bool goes_on(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	enum wisp_sandbox_state state;
+	return wisp_pause_sandbox(sandbox, error) == 0 && wisp_resume_sandbox(sandbox, error) == 0 &&
+	       wisp_get_sandbox_state(sandbox, &state, error) == 0 && state == WISP_SANDBOX_RUNNING;
+}
+
+/*
+ * Whatever became of a request, its sandbox goes on as before, or it ends and says why. The fault may yet come in one
+ * of these requests, but not in both.
+ */
+static void lives_on(struct fault_run *run, struct wisp_sandbox *sandbox)
+{
+	struct wisp_error error = {0};
+	if (goes_on(sandbox, &error) || goes_on(sandbox, &error)) {
+		wisp_close_sandbox(sandbox);
+		return;
+	}
+	fault_report(run, "the sandbox does not go on: %s", error.message);
+	end_of(run, sandbox, WISP_END_UNKNOWN);
+}
+
+static void pause_and_resume(struct fault_run *run)
+{
+	struct wisp_sandbox *sandbox = begin_spinning(run);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	if (fault_check(run, "pause", wisp_pause_sandbox(sandbox, &error), &error))
+		fault_check(run, "resume", wisp_resume_sandbox(sandbox, &error), &error);
+	lives_on(run, sandbox);
+}
+
+static void stop_while_paused(struct fault_run *run)
+{
+	struct wisp_sandbox *sandbox = begin_spinning(run);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	fault_check(run, "pause", wisp_pause_sandbox(sandbox, &error), &error);
+	fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+	end_of(run, sandbox, WISP_END_KILLED);
+}
+
+static void snapshot(struct fault_run *run)
+{
+	struct wisp_sandbox *sandbox = begin_spinning(run);
+	char file[96];
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	snprintf(file, sizeof(file), "%s/snapshot", run->dir);
+	fault_check(run, "save", wisp_snapshot_sandbox(sandbox, file, NULL, &error), &error);
+	if (access(file, F_OK) == 0 && wisp_verify_snapshot(file, NULL, &error) < 0)
+		fault_violation(run, "the snapshot is not whole: %s", error.message);
+	if (access(file, F_OK) == 0 && run->error[0])
+		fault_violation(run, "a file is left: %s", run->error);
+	lives_on(run, sandbox);
+}
+
+static void restore(struct fault_run *run)
+{
+	struct wisp_create_options options = {.from = saved};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	if (fault_check(run, "ready", wisp_wait_ready(sandbox, WAIT_MS, &error), &error))
+		lives_on(run, sandbox);
+	else
+		wisp_close_sandbox(sandbox);
+}
+
+static bool fork_clones(struct fault_run *run, struct wisp_sandbox *sandbox)
+{
+	struct wisp_fork_options options = {.size = sizeof(options), .name = "clone"};
+	struct wisp_sandbox *clones[2];
+	struct wisp_error error = {0};
+	if (!fault_check(run, "fork", wisp_fork_sandbox(sandbox, 2, &options, clones, &error), &error))
+		return false;
+	for (int i = 0; i < 2; i++) {
+		await_monitor(clones[i]);
+		lives_on(run, clones[i]);
+	}
+	return true;
+}
+
+static void fork_two(struct fault_run *run)
+{
+	struct wisp_sandbox *sandbox = begin_spinning(run);
+	if (!sandbox)
+		return;
+	fork_clones(run, sandbox);
+	lives_on(run, sandbox);
+}
+
+static void fork_template(struct fault_run *run)
+{
+	struct wisp_create_options options = {.from = saved, .is_template = true, .detach = true};
+	struct wisp_sandbox *sandbox = begin(run, &options);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	if (fault_check(run, "ready", wisp_wait_ready(sandbox, WAIT_MS, &error), &error) && !fork_clones(run, sandbox))
+		fork_clones(run, sandbox); /* once more, without a fault */
+	fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+	wisp_close_sandbox(sandbox);
+}
+
+/* With the monitor under test, but outside of any run: it finds no plan. */
+static bool save_one(void)
+{
+	char dir[sizeof(saved) + 8];
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	if (!mkdtemp(saved))
+		return false;
+	snprintf(dir, sizeof(dir), "%s/state", saved);
+	struct wisp_create_options options = {.size = sizeof(options),
+	        .state_root = dir,
+	        .name = "box",
+	        .helper = monitor,
+	        .libdir = dir,
+	        .kernel = payload,
+	        .kernel_args = "payload=spin",
+	        .memory_mib = WISP_MEMORY_MIB_MIN,
+	        .cpus = 2,
+	        .bare = true,
+	        .no_wait = true};
+	if (wisp_create_sandbox(&options, &sandbox, &error) < 0) {
+		printf("# %s\n", error.message);
+		return false;
+	}
+	await_monitor(sandbox);
+	char file[sizeof(saved) + 12];
+	snprintf(file, sizeof(file), "%s.snapshot", saved);
+	int r = wisp_snapshot_sandbox(sandbox, file, NULL, &error);
+	if (r < 0)
+		printf("# %s\n", error.message);
+	wisp_close_sandbox(sandbox);
+	rmdir(dir);
+	rmdir(saved);
+	return r == 0 && rename(file, saved) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct fault_scenario scenarios[] = {{"bare_poweroff", bare_poweroff},
 	        {"two_vcpus_traced", two_vcpus_traced}, {"stop_while_booting", stop_while_booting},
-	        {"devices", devices}, {"guest_is_ready", guest_is_ready}, {"boot_timeout", boot_timeout}, {0}};
+	        {"devices", devices}, {"guest_is_ready", guest_is_ready}, {"boot_timeout", boot_timeout},
+	        {"pause_and_resume", pause_and_resume}, {"stop_while_paused", stop_while_paused},
+	        {"snapshot", snapshot}, {"restore", restore}, {"fork_two", fork_two}, {"fork_template", fork_template},
+	        {0}};
 	const char *path = getenv("PAYLOAD");
 	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
 		perror("payload.elf");
@@ -218,5 +396,9 @@ int main(int argc, char **argv)
 		printf("skip faults-monitor: no /dev/kvm\n");
 		return 0;
 	}
-	return fault_main("monitor", monitor, scenarios, argc, argv);
+	if (!save_one())
+		return 1;
+	int code = fault_main("monitor", monitor, scenarios, argc, argv);
+	unlink(saved);
+	return code;
 }

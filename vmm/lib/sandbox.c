@@ -235,8 +235,11 @@ static void tidy(struct wisp_sandbox *sandbox)
 	free(state.text);
 	if (state.kind == STATE_EXIT)
 		return;
-	char line[64];
-	snprintf(line, sizeof(line), "exit %s its monitor was killed", end_name(WISP_END_KILLED));
+	/* The monitor may have said why it dies, without the time to write it down. */
+	bool known = sandbox->end != WISP_END_UNKNOWN && sandbox->end_text;
+	char line[sizeof(sandbox->line)];
+	snprintf(line, sizeof(line), "exit %s %s", end_name(known ? sandbox->end : WISP_END_KILLED),
+	        known ? sandbox->end_text : "its monitor was killed");
 	sandbox_files_write_state(sandbox->dir_fd, line);
 }
 

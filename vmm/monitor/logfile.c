@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 void logfile_init(struct logfile *file, int dir_fd, const char *name, uint64_t limit)
@@ -96,6 +97,19 @@ void logfile_write(struct logfile *file, const void *data, size_t len)
 		append(file, true, data, len);
 	}
 	pthread_mutex_unlock(&file->lock);
+}
+
+void logfile_write_line(void *file, enum log_level level, const char *text)
+{
+	static const char *const names[] = {"error", "warning", "info"};
+	char line[1024];
+	struct timespec now;
+	struct tm tm;
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
+	n += (size_t)snprintf(line + n, sizeof(line) - n, ".%06ldZ %s: %s\n", now.tv_nsec / 1000, names[level], text);
+	logfile_write(file, line, n < sizeof(line) ? n : sizeof(line) - 1);
 }
 
 void logfile_continue(struct logfile *file, const void *data, size_t len)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "vmm/monitor/err.h"
+#include "vmm/monitor/log.h"
 
 struct logfile {
 	pthread_mutex_t lock; /* guards what follows */
@@ -40,6 +41,9 @@ int logfile_create(struct logfile *file, struct err *err);
  * that fits begins on a new line.
  */
 void logfile_write(struct logfile *file, const void *data, size_t len);
+
+/* For a struct log whose context is a logfile: appends a line with the time and the level. */
+void logfile_write_line(void *file, enum log_level level, const char *text);
 
 /* Appends a further piece of the entry that logfile_write began. It stays in the same file, whatever the limit. */
 void logfile_continue(struct logfile *file, const void *data, size_t len);

@@ -21,7 +21,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/monitor/control.h"
@@ -44,7 +43,10 @@
 #define VMM_LOG_MAX (1u << 20)
 #define EXEC_LOG_MAX (16u << 20)
 #define TEMPLATE_ENTRIES 16u
-#define ECHO_PATIENCE_MS 1000 /* how long the end waits for whoever reads the console */
+#define BACKING_FD (DESCRIPTION_SOCKET_FD + 1) /* a clone's */
+#define ECHO_PATIENCE_MS 1000                  /* how long the end waits for whoever reads the console */
+
+_Static_assert(SIGBUS_OWNER_FD == DESCRIPTION_SOCKET_FD, "the owner of the sandbox");
 
 enum { EXIT_SET_UP = 125 };
 
@@ -59,6 +61,7 @@ struct vmm {
 	struct machine *machine;
 	struct manage *manage;
 	struct snapshot_origin origin; /* of a restored machine, or a clone */
+	struct backing backing;        /* of its memory */
 	struct trace trace;
 	bool ready; /* atomic: set on the loop's thread, read on those of vCPUs */
 	bool stop_asked;
@@ -83,20 +86,6 @@ static bool has(const struct vmm *v, enum description_flags flag)
 }
 
 /* --- what is said, and to whom --- */
-
-static void write_log(void *context, enum log_level level, const char *text)
-{
-	static const char *const names[] = {"error", "warning", "info"};
-	struct vmm *v = context;
-	char line[1024];
-	struct timespec now;
-	struct tm tm;
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(line + n, sizeof(line) - n, ".%06ldZ %s: %s\n", now.tv_nsec / 1000, names[level], text);
-	logfile_write(&v->vmm_log, line, n < sizeof(line) ? n : sizeof(line) - 1);
-}
 
 static void log_progress(struct vmm *v, const char *what)
 {
@@ -291,7 +280,7 @@ static void prepare_logs(struct vmm *v)
 	logfile_init(&v->vmm_log, v->fds.dir, SANDBOX_FILES_VMM_LOG, VMM_LOG_MAX);
 	logfile_init(&v->console_log, v->fds.dir, SANDBOX_FILES_CONSOLE_LOG, CONSOLE_LOG_MAX);
 	logfile_init(&v->exec_log, v->fds.dir, SANDBOX_FILES_EXEC_LOG, EXEC_LOG_MAX);
-	v->log = (struct log){.write = write_log, .context = v};
+	v->log = (struct log){.write = logfile_write_line, .context = &v->vmm_log};
 }
 
 static int create_logs(struct vmm *v, struct err *err)
@@ -456,8 +445,8 @@ static int restore(struct vmm *v, struct err *err)
 {
 	int ret = snapshot_read(v->fds.snapshot, &v->description.layout, (uint64_t)v->description.memory_mib << 20,
 	        has(v, DESCRIPTION_PREFETCH), &v->origin, err);
-	close(v->fds.snapshot);
-	v->fds.snapshot = -1;
+	v->backing = (struct backing){
+	        .fd = v->fds.snapshot, .size = v->description.layout.data_offset + v->description.layout.data_size};
 	return ret;
 }
 
@@ -494,8 +483,9 @@ static int run(struct vmm *v, struct err *err)
 static void describe_end(struct vmm *v, char *line, size_t size)
 {
 	const char *words = v->ready || v->end == WISP_END_KILLED ? "" : last_words_line(&v->last_words);
-	snprintf(line, size, "exit %s %s%s%s%s", end_name(v->end), v->end_text,
-	        *words ? "; its last words were \"" : "", words, *words ? "\"" : "");
+	snprintf(line, size, "exit %s %s%s%s%s%s", end_name(v->end), v->end_text,
+	        *words ? "; its last words were \"" : "", words, *words ? "\"" : "",
+	        backing_is_cut(&v->backing) ? "; the snapshot file that its memory comes from was truncated" : "");
 }
 
 /* The last report: for the owner, and, where the directory stays, for everyone else. */
@@ -567,12 +557,13 @@ static int live(struct vmm *v, const struct snapshot_origin *origin)
 static struct vmm vmm; /* large, and one per process by nature */
 
 /*
- * The clone's process has this one's memory, and nothing else of it: no descriptor, no thread, no object. What the heap
- * holds of the source is left as it is.
+ * The clone's process has this one's memory with its file, and nothing else of it: no other descriptor, no thread, no
+ * object. What the heap holds of the source is left as it is.
  */
 static int fork_clone(void *context, int fd, struct snapshot_origin *origin, struct err *err)
 {
 	struct snapshot_origin own = *origin; /* it may be part of what is cleared below */
+	struct backing backing = vmm.backing;
 	(void)context;
 	pid_t pid = fork();
 	if (pid < 0)
@@ -581,8 +572,11 @@ static int fork_clone(void *context, int fd, struct snapshot_origin *origin, str
 		return 0;
 	setsid();
 	dup2(fd, DESCRIPTION_SOCKET_FD);
-	syscall(SYS_close_range, DESCRIPTION_SOCKET_FD + 1, UINT_MAX, 0);
+	if (backing.size > 0)
+		backing.fd = dup2(backing.fd, BACKING_FD);
+	syscall(SYS_close_range, backing.size > 0 ? BACKING_FD + 1 : BACKING_FD, UINT_MAX, 0);
 	memset(&vmm, 0, sizeof(vmm));
+	vmm.backing = backing;
 	_exit(live(&vmm, &own));
 }
 

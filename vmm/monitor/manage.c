@@ -216,8 +216,9 @@ static bool carry_out(struct manage *m, struct client *c, int ret, struct err *e
 	r.paused_us = (uint32_t)((loop_now_ns() - m->begun_ns) / 1000);
 	r.layout = layout;
 	if (ret == 0 && op == MANAGE_FORK) {
-		/* The clone has the connection, and reads from it. */
-		(void)!send(c->fd, &r, sizeof(r), MSG_NOSIGNAL | MSG_DONTWAIT);
+		/* The clone has the connection, and reads from it. Without the answer, neither side would go on. */
+		if (send(c->fd, &r, sizeof(r), MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(r))
+			shutdown(c->fd, SHUT_RDWR);
 		close_client(c);
 	} else {
 		reply(c, &r);

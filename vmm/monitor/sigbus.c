@@ -2,21 +2,31 @@
 #include "vmm/monitor/sigbus.h"
 
 #include <signal.h>
-#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* Async-signal-safe: no memory, no stdio. */
+#define TRUNCATED                                                                                                  \
+	"guest memory lost its backing: a file that is mapped into it, the kernel or the snapshot, was truncated " \
+	"while the sandbox ran. Replace files by rename(2), which leaves running sandboxes alone."
+#define BROKEN "the host's memory reported a hardware error (SIGBUS)"
+
+/* Async-signal-safe: no memory, no stdio. The owner gets the monitor's last line (main.c). */
+static void say(const char *log, size_t log_size, const char *line, size_t line_size)
+{
+	(void)!write(STDERR_FILENO, log, log_size);
+	(void)!send(SIGBUS_OWNER_FD, line, line_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
-	static const char truncated[] =
-	        "wisp-vmm: guest memory lost its backing: a file that is mapped into it, such as the kernel, was "
-	        "truncated while the sandbox ran. Replace files by rename(2), which leaves running sandboxes alone.\n";
-	static const char broken[] = "wisp-vmm: the host's memory reported a hardware error (SIGBUS)\n";
+	static const char cut_log[] = "wisp-vmm: " TRUNCATED "\n", cut_line[] = "exit internal " TRUNCATED "\n";
+	static const char broken_log[] = "wisp-vmm: " BROKEN "\n", broken_line[] = "exit internal " BROKEN "\n";
 	(void)number, (void)context;
-	bool hardware = info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO;
-	ssize_t n = write(
-	        STDERR_FILENO, hardware ? broken : truncated, hardware ? sizeof(broken) - 1 : sizeof(truncated) - 1);
-	(void)n;
+	if (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO)
+		say(broken_log, sizeof(broken_log) - 1, broken_line, sizeof(broken_line) - 1);
+	else
+		say(cut_log, sizeof(cut_log) - 1, cut_line, sizeof(cut_line) - 1);
 	_exit(SIGBUS_STATUS);
 }
 
@@ -25,4 +35,10 @@ void sigbus_report(void)
 	struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGBUS, &action, NULL);
+}
+
+bool backing_is_cut(const struct backing *backing)
+{
+	struct stat st;
+	return backing->size > 0 && (fstat(backing->fd, &st) < 0 || (uint64_t)st.st_size < backing->size);
 }

@@ -117,9 +117,8 @@ static bool handle_failure(struct vcpu *vcpu, int error, unsigned tries)
 		fail(vcpu, "KVM cannot run the guest: the host lacks a resource, such as a thread for KVM; check the "
 		           "limits of processes and memory (pids.max, memory.max, ulimit -u)");
 	else if (error == EFAULT)
-		fail(vcpu,
-		        "KVM cannot reach the guest's memory: a file that is mapped into it, such as the kernel, was "
-		        "truncated, or the host is out of memory");
+		fail(vcpu, "KVM cannot reach the guest's memory: a file that is mapped into it, the kernel or the "
+		           "snapshot, was truncated, or the host is out of memory");
 	else
 		fail(vcpu, "KVM cannot run the guest: %s", strerror(error));
 	return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/x86_64/kernel_args.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +14,10 @@ bool tsc_is_stable(unsigned cpus, const char *clocksource)
 	int fd = open(clocksource, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	ssize_t n = read(fd, name, sizeof(name));
+	ssize_t n;
+	do
+		n = read(fd, name, sizeof(name));
+	while (n < 0 && errno == EINTR);
 	close(fd);
 	return n == 4 && memcmp(name, "tsc\n", 4) == 0;
 }
