@@ -2,8 +2,11 @@
 /* A snapshot's format: checksums, layout, extents and head, with every lie that a file can tell. */
 #include <errno.h>
 #include <stddef.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/unit/test.h"
+#include "vmm/monitor/snapshot.h"
 #include "vmm/shared/checksum.h"
 #include "vmm/shared/snapshot.h"
 
@@ -192,4 +195,77 @@ static void heads(void)
 	}
 }
 
-TEST_MAIN("snapshot", {"checksums", checksums}, {"layouts", layouts}, {"extents", extents}, {"heads", heads})
+#define HOLE 0xc0000000ull /* of the devices, up to 4 GiB */
+#define LARGE (4ull << 30)
+
+/* NULL, or why the snapshot of these extents cannot be mapped. The data of each page is its number. */
+static const char *map(const struct snapshot_extent *list, uint64_t count, struct snapshot_origin *origin)
+{
+	static struct err err;
+	int file = memfd_create("snapshot", MFD_CLOEXEC);
+	struct snapshot_layout layout = {.state_size = 8,
+	        .extents_offset = SNAPSHOT_HEAD_SIZE + SNAPSHOT_PAGE,
+	        .extent_count = count,
+	        .data_offset = SNAPSHOT_HEAD_SIZE + SNAPSHOT_PAGE + SNAPSHOT_EXTENTS_MAX * sizeof(*list)};
+	for (uint64_t i = 0; i < count; i++)
+		layout.data_size += list[i].size;
+	CHECK_EQ(ftruncate(file, (off_t)(layout.data_offset + layout.data_size)), 0);
+	CHECK_EQ(pwrite(file, list, count * sizeof(*list), (off_t)layout.extents_offset), count * sizeof(*list));
+	for (uint64_t i = 0; i < layout.data_size / SNAPSHOT_PAGE; i++)
+		CHECK_EQ(pwrite(file, &i, sizeof(i), (off_t)(layout.data_offset + i * SNAPSHOT_PAGE)), sizeof(i));
+	err = (struct err){0};
+	errno = ENOMEM; /* of another call */
+	int ret = snapshot_read(file, &layout, LARGE, origin, &err);
+	close(file);
+	CHECK_EQ(ret < 0, err.errnum != 0);
+	return ret < 0 ? err.text : NULL;
+}
+
+static uint64_t first_word(const struct snapshot_origin *origin, uint64_t addr)
+{
+	const uint64_t *word = gmem_ptr(&origin->gmem, gpa(addr), sizeof(*word));
+	return word ? *word : UINT64_MAX;
+}
+
+/* The check of the extents knows where memory ends; that it has a hole, the mapping knows. */
+static void extents_are_mapped_into_memory_only(void)
+{
+	const uint64_t page = SNAPSHOT_PAGE;
+	const struct snapshot_extent good[] = {{0, page}, {HOLE - page, page}, {LARGE, 2 * page}};
+	const struct snapshot_extent bad[] = {{HOLE, page}, {LARGE - page, page}, {HOLE - page, 2 * page},
+	        {LARGE - page, 2 * page}, {HOLE - page, LARGE - HOLE + 2 * page}};
+	struct snapshot_origin origin;
+	REQUIRE(!map(good, 3, &origin));
+	CHECK_EQ(first_word(&origin, 0), 0);
+	CHECK_EQ(first_word(&origin, HOLE - page), 1);
+	CHECK_EQ(first_word(&origin, LARGE + page), 3);
+	CHECK_EQ(first_word(&origin, 2 * page), 0);
+	snapshot_destroy(&origin);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const char *why = map(&bad[i], 1, &origin);
+		CHECK(why && strstr(why, "outside the guest's memory"));
+		if (why && !strstr(why, "outside"))
+			printf("# %zu: %s\n", i, why);
+		CHECK(!origin.state && origin.gmem.count == 0);
+	}
+}
+
+/* As many as a snapshot may have, each on its own: within what the kernel lets a process map. */
+static void scattered_memory_can_be_mapped(void)
+{
+	static struct snapshot_extent list[SNAPSHOT_EXTENTS_MAX];
+	struct snapshot_origin origin;
+	const uint64_t step = HOLE / SNAPSHOT_EXTENTS_MAX / SNAPSHOT_PAGE * SNAPSHOT_PAGE;
+	for (uint64_t i = 0; i < SNAPSHOT_EXTENTS_MAX; i++)
+		list[i] = (struct snapshot_extent){i * step, SNAPSHOT_PAGE};
+	const char *why = map(list, SNAPSHOT_EXTENTS_MAX, &origin);
+	if (why)
+		printf("# %s\n", why);
+	REQUIRE(!why);
+	CHECK_EQ(first_word(&origin, (SNAPSHOT_EXTENTS_MAX - 1) * step), SNAPSHOT_EXTENTS_MAX - 1);
+	snapshot_destroy(&origin);
+}
+
+TEST_MAIN("snapshot", {"checksums", checksums}, {"layouts", layouts}, {"extents", extents}, {"heads", heads},
+        {"extents_are_mapped_into_memory_only", extents_are_mapped_into_memory_only},
+        {"scattered_memory_can_be_mapped", scattered_memory_can_be_mapped})

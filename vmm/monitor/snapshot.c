@@ -138,7 +138,8 @@ static int add_page(struct extents *e, uint64_t start, uint64_t addr)
 static int list_region(struct extents *e, const struct gmem_region *r)
 {
 	int ret = 0;
-	for (uint64_t at = 0; at < r->size && ret == 0; at += SNAPSHOT_PAGE) {
+	/* Too many are known to be too many before all are there. */
+	for (uint64_t at = 0; at < r->size && ret == 0 && e->count <= SNAPSHOT_EXTENTS_MAX; at += SNAPSHOT_PAGE) {
 		if (!is_zero(r->host + at))
 			ret = add_page(e, r->start, r->start + at);
 	}

@@ -21,7 +21,8 @@
 #define SNAPSHOT_PAGE 4096u
 #define SNAPSHOT_HEAD_SIZE (64u << 10)
 #define SNAPSHOT_STATE_MAX (1u << 20)
-#define SNAPSHOT_EXTENTS_MAX 65536u
+/* Each takes two mappings, with the memory behind it, and Linux allows a process 65530 (vm.max_map_count). */
+#define SNAPSHOT_EXTENTS_MAX 16384u
 #define SNAPSHOT_CHUNK (1u << 20) /* bytes of memory that share a checksum */
 
 /* Guest memory that the file has. What no extent covers is zero. */
