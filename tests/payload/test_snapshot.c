@@ -6,12 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/test.h"
 #include "virtio/state.h"
+#include "vmm/monitor/bus.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/shared/container_of.h"
 
@@ -351,6 +354,94 @@ static void an_altered_state_harms_nobody(void)
 	close(file);
 }
 
+/* A VM with one vCPU that has its CPUID, as machine.c makes it. */
+struct bare_vcpu {
+	struct kvm kvm;
+	struct gmem gmem;
+	struct arch *arch;
+	struct bus bus;
+	struct vcpu vcpu;
+};
+
+static void on_arch_event(void *context, enum arch_event event)
+{
+	(void)context, (void)event;
+}
+
+static void on_arch_failure(void *context, const char *text)
+{
+	(void)context, (void)text;
+}
+
+static bool make_vcpu(struct bare_vcpu *b, struct err *err)
+{
+	*b = (struct bare_vcpu){0};
+	struct arch_options options = {
+	        .cpus = 1, .memory_bus = &b->bus, .event = on_arch_event, .failed = on_arch_failure};
+	return arch_create(&b->arch, &options, err) == 0 && kvm_open(&b->kvm, err) == 0 &&
+	       kvm_create_vm(&b->kvm, err) == 0 && arch_create_memory(&b->gmem, 64u << 20, err) == 0 &&
+	       kvm_set_memory(&b->kvm, &b->gmem, err) == 0 && arch_furnish_vm(b->arch, &b->kvm, err) == 0 &&
+	       vcpu_create(&b->vcpu, &b->kvm, err) == 0 && arch_read_host(b->arch, &b->kvm, err) == 0 &&
+	       arch_set_processor(b->arch, b->vcpu.fd, 0, err) == 0;
+}
+
+static void destroy_vcpu(struct bare_vcpu *b)
+{
+	vcpu_destroy(&b->vcpu);
+	kvm_destroy(&b->kvm);
+	arch_destroy(b->arch);
+	gmem_destroy(&b->gmem);
+}
+
+struct one_msr {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entry;
+};
+
+static bool access_msr(const struct bare_vcpu *b, unsigned long request, uint32_t index, uint64_t *value)
+{
+	struct one_msr msr = {.head.nmsrs = 1, .entry = {.index = index, .data = *value}};
+	bool done = ioctl(b->vcpu.fd, request, &msr) == 1;
+	*value = msr.entry.data;
+	return done;
+}
+
+/* KVM drops the deadline of an APIC whose timer is not in that mode (yet), and one that is older than its TSC. */
+static void a_tsc_deadline_survives(void)
+{
+	enum { DEADLINE = 0x6e0, SPURIOUS = 0xf0, LVT_TIMER = 0x320, ENABLED = 1 << 8 };
+	const uint32_t deadline_mode = 2u << 17 | 0xec;
+	const uint64_t wanted = UINT64_C(1) << 60;
+	struct bare_vcpu from, to;
+	struct kvm_lapic_state lapic;
+	struct err err = {0};
+	uint64_t value = wanted;
+	uint32_t enabled = ENABLED | 0xff;
+	void *state = calloc(1, arch_vcpu_state_size());
+	REQUIRE(make_vcpu(&from, &err) && make_vcpu(&to, &err));
+	REQUIRE(ioctl(from.vcpu.fd, KVM_GET_LAPIC, &lapic) == 0);
+	memcpy(lapic.regs + SPURIOUS, &enabled, sizeof(enabled));
+	memcpy(lapic.regs + LVT_TIMER, &deadline_mode, sizeof(deadline_mode));
+	REQUIRE(ioctl(from.vcpu.fd, KVM_SET_LAPIC, &lapic) == 0);
+	CHECK(access_msr(&from, KVM_SET_MSRS, DEADLINE, &value));
+	value = 0;
+	CHECK(access_msr(&from, KVM_GET_MSRS, DEADLINE, &value));
+	bool has_deadline = value == wanted;
+	if (!has_deadline) {
+		destroy_vcpu(&from);
+		destroy_vcpu(&to);
+		free(state);
+		SKIP("this processor's APIC has no deadline mode");
+	}
+	CHECK_EQ(arch_save_vcpu(&from.kvm, from.vcpu.fd, state, &err), 0);
+	CHECK_EQ(arch_restore_vcpu(to.vcpu.fd, state, &err), 0);
+	CHECK(access_msr(&to, KVM_GET_MSRS, DEADLINE, &value));
+	CHECK_EQ(value, wanted);
+	free(state);
+	destroy_vcpu(&from);
+	destroy_vcpu(&to);
+}
+
 static void nothing_is_left_behind(void)
 {
 	int before = dup(0);
@@ -370,6 +461,7 @@ int main(int argc, char **argv)
 	        {"ten_generations_count_without_a_gap", ten_generations_count_without_a_gap},
 	        {"a_damaged_snapshot_is_refused", a_damaged_snapshot_is_refused},
 	        {"an_altered_state_harms_nobody", an_altered_state_harms_nobody},
+	        {"a_tsc_deadline_survives", a_tsc_deadline_survives},
 	        {"nothing_is_left_behind", nothing_is_left_behind},
 	};
 	const char *path = getenv("PAYLOAD");
