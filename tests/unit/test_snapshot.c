@@ -215,7 +215,7 @@ static const char *map(const struct snapshot_extent *list, uint64_t count, struc
 		CHECK_EQ(pwrite(file, &i, sizeof(i), (off_t)(layout.data_offset + i * SNAPSHOT_PAGE)), sizeof(i));
 	err = (struct err){0};
 	errno = ENOMEM; /* of another call */
-	int ret = snapshot_read(file, &layout, LARGE, origin, &err);
+	int ret = snapshot_read(file, &layout, LARGE, false, origin, &err);
 	close(file);
 	CHECK_EQ(ret < 0, err.errnum != 0);
 	return ret < 0 ? err.text : NULL;
