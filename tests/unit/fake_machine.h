@@ -41,7 +41,6 @@ static struct loop *loop;
 static struct manage *manage;
 static char path[64];
 static int told, tellings; /* the last that `paused` heard: 0 or 1; and how often */
-static char stopped[64];
 static int forks, fork_result;
 static int fd[CLIENTS]; /* of the clients */
 
@@ -118,12 +117,6 @@ static void on_paused(void *context, bool paused)
 	tellings++;
 }
 
-static void on_stop(void *context, const char *text)
-{
-	(void)context;
-	snprintf(stopped, sizeof(stopped), "%s", text);
-}
-
 static int on_fork(void *context, int client, struct snapshot_origin *origin, struct err *err)
 {
 	(void)context;
@@ -142,12 +135,10 @@ static bool set_up(bool with_guest)
 	        .machine = &machine,
 	        .control = with_guest ? &control : NULL,
 	        .paused = on_paused,
-	        .stop = on_stop,
 	        .fork = on_fork};
 	machine = (struct machine){.runs = true};
 	control = (struct control){.thaws_at_once = true};
 	told = tellings = forks = fork_result = 0;
-	stopped[0] = '\0';
 	for (int i = 0; i < CLIENTS; i++)
 		fd[i] = -1;
 	snprintf(path, sizeof(path), "/tmp/wisp-manage-%d", (int)getpid());

@@ -185,7 +185,7 @@ static void garbage_is_refused(void)
 	bad[2].op = 0;
 	bad[3].op = MANAGE_REFRESH_DISKS + 1;
 	bad[4].op = UINT16_MAX;
-	bad[5].flags = MANAGE_STOP;
+	bad[5].flags = MANAGE_HOLD << 1;
 	bad[6].flags = UINT32_MAX;
 	bad[7].zero = 1;
 	bad[8].op = MANAGE_SNAPSHOT; /* without a file */
@@ -371,30 +371,58 @@ static void a_stop_ends_every_pause(void)
 	}
 }
 
-static void a_machine_is_saved_and_stopped(void)
+/* Waits for the answer to a snapshot, which a process of its own writes. */
+static int await_answer(int i, struct manage_reply *reply)
 {
-	int file = memfd_create("snapshot", MFD_CLOEXEC);
-	struct manage_request save = request(MANAGE_SNAPSHOT, MANAGE_STOP);
+	int got = NO_ANSWER;
+	for (int tries = 0; tries < 10000 && got == NO_ANSWER; tries++) {
+		loop_step(loop, 1);
+		got = answer(i, reply);
+	}
+	return got;
+}
+
+static void a_machine_goes_on_while_it_is_written(void)
+{
+	struct manage_request save = request(MANAGE_SNAPSHOT, 0);
+	struct manage_reply reply;
+	int file = memfd_create("snapshot", MFD_CLOEXEC), full = open("/dev/full", O_WRONLY | O_CLOEXEC);
 	REQUIRE(set_up(false));
 	CHECK(dial(0));
+	/* The guest runs before the answer, and the next request is served. */
 	send_bytes(0, &save, sizeof(save), &file, 1);
-	steps();
+	while (machine.saves == 0)
+		loop_step(loop, 1);
+	CHECK(machine.runs);
+	CHECK_EQ(await_answer(0, &reply), 0);
+	CHECK(reply.layout.state_size == 100 && reply.layout.data_offset > 0);
+	struct stat st;
+	CHECK(fstat(file, &st) == 0 && st.st_size > SNAPSHOT_HEAD_SIZE);
+	/* An error of the process is the request's. */
+	send_bytes(0, &save, sizeof(save), &full, 1);
+	CHECK(await_answer(0, &reply) < 0);
+	CHECK(machine.runs);
+	/* Held, it stands still until it is written. */
+	ask(0, MANAGE_PAUSE, MANAGE_HOLD);
 	CHECK_EQ(answer(0, NULL), 0);
-	CHECK(!machine.runs && stopped[0]);
-	ask(1, MANAGE_RESUME, 0);
-	CHECK_EQ(answer(1, NULL), NO_ANSWER);
+	send_bytes(0, &save, sizeof(save), &file, 1);
+	CHECK_EQ(await_answer(0, &reply), 0);
+	CHECK(!machine.runs);
+	CHECK_EQ(reply.layout.state_size, 100);
 	close(file);
+	close(full);
 	tear_down();
 }
 
 /* It never runs, so whoever wants it to stand still has that. */
 static void a_template_is_forked_only(void)
 {
-	struct snapshot_origin origin = {.state = stopped, .state_size = sizeof(stopped)};
+	static char state[64];
+	struct snapshot_origin origin = {.state = state, .state_size = sizeof(state)};
 	struct err err = {0};
 	REQUIRE(set_up(false));
 	struct manage_options options = {
-	        .path = path, .loop = loop, .origin = &origin, .paused = on_paused, .stop = on_stop, .fork = on_fork};
+	        .path = path, .loop = loop, .origin = &origin, .paused = on_paused, .fork = on_fork};
 	manage_close(manage);
 	manage_destroy(manage);
 	machine.runs = false; /* for on_fork */
@@ -427,5 +455,5 @@ TEST_MAIN("manage", {"pause_and_resume", pause_and_resume},
         {"a_fork_that_fails", a_fork_that_fails}, {"a_machine_that_cannot_be_paused", a_machine_that_cannot_be_paused},
         {"a_machine_that_ends_amid_a_pause", a_machine_that_ends_amid_a_pause},
         {"a_stop_ends_every_pause", a_stop_ends_every_pause},
-        {"a_machine_is_saved_and_stopped", a_machine_is_saved_and_stopped},
+        {"a_machine_goes_on_while_it_is_written", a_machine_goes_on_while_it_is_written},
         {"a_template_is_forked_only", a_template_is_forked_only})

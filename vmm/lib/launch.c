@@ -22,7 +22,6 @@ static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
 	sigaddset(&blocked, SIGTERM);
 	sigaddset(&blocked, SIGINT);
 	sigaddset(&blocked, SIGHUP);
-	sigaddset(&blocked, SIGUSR1);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);

@@ -168,11 +168,6 @@ static void on_paused(void *context, bool paused)
 		write_ready(v);
 }
 
-static void on_saved(void *context, const char *text)
-{
-	finish(context, WISP_END_POWEROFF, text);
-}
-
 /* --- signals, the owner, time --- */
 
 /* One of these operations has failed. Without it, the machine could run on unattended. */
@@ -216,7 +211,7 @@ static void read_signal(struct vmm *v)
 }
 
 /*
- * SIGUSR1: disks have changed their size. Of the others, the first asks the guest to stop within the sender's grace.
+ * The first asks the guest to stop within the sender's grace.
  * After that, the library's is of a caller who waits again, and kills the monitor in time; any other is the end.
  */
 static void on_signal(struct loop_op *op, int res, uint32_t flags)
@@ -225,11 +220,6 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 	(void)flags;
 	if (res < 0) {
 		finish_blind(v, "for signals", res);
-		return;
-	}
-	if (v->signal.ssi_signo == SIGUSR1) {
-		machine_refresh_disks(v->machine);
-		read_signal(v);
 		return;
 	}
 	/* Paused, it could not stop in order. */
@@ -298,7 +288,6 @@ static sigset_t awaited_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
 	return set;
 }
 
@@ -308,6 +297,7 @@ static void block_signals(void)
 	sigset_t set = awaited_signals();
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a snapshot's file may not grow: an error, and no end */
 	signal(SIGCHLD, SIG_IGN); /* clones are reaped by the kernel */
 }
 
@@ -364,7 +354,6 @@ static int start_managing(struct vmm *v, struct err *err)
 	        .control = v->control,
 	        .origin = has(v, DESCRIPTION_TEMPLATE) ? &v->origin : NULL,
 	        .paused = on_paused,
-	        .stop = on_saved,
 	        .fork = fork_clone,
 	        .context = v};
 	return manage_create(&v->manage, &options, err);

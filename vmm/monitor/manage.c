@@ -33,6 +33,8 @@ struct client {
 		struct cmsghdr align;
 	} control;
 	struct loop_op op;
+	struct writer writer; /* of its snapshot */
+	uint32_t paused_us;
 };
 
 struct manage {
@@ -183,14 +185,33 @@ static int make_clone(struct manage *m, struct client *c, struct err *err)
 	return ret;
 }
 
-static int write_snapshot(struct manage *m, struct client *c, struct snapshot_layout *layout, struct err *err)
+static struct manage_reply make_snapshot_reply(const struct client *c, const struct err *err)
+{
+	struct manage_reply r = make_reply(err);
+	r.paused_us = c->paused_us;
+	r.layout = c->writer.result.layout;
+	return r;
+}
+
+static void on_written(struct writer *writer)
+{
+	struct client *c = container_of(writer, struct client, writer);
+	if (c->manage->closing)
+		return;
+	struct manage_reply r = make_snapshot_reply(c, &writer->result.err);
+	reply(c, &r);
+	accept_clients(c->manage);
+}
+
+static void write_snapshot(struct manage *m, struct client *c, struct err *err)
 {
 	struct snapshot_origin origin = {0};
 	int ret = machine_save(m->o.machine, &origin, err);
-	if (ret == 0)
-		ret = snapshot_write(c->file, &origin, layout, err);
+	c->writer.result = (struct writer_result){0};
+	/* One that stays paused can as well be written here. */
+	if (ret == 0 && (m->paused || is_held(m) || writer_start(&c->writer, c->file, &origin) < 0))
+		snapshot_write(c->file, &origin, &c->writer.result.layout, err);
 	free(origin.state);
-	return ret;
 }
 
 static int fail_stopping(struct err *err)
@@ -198,23 +219,24 @@ static int fail_stopping(struct err *err)
 	return err_set(err, ECANCELED, "the sandbox is being stopped");
 }
 
-/* With the machine paused, if `ret` is 0. Answers. Returns false if the machine is to end. */
-static bool carry_out(struct manage *m, struct client *c, int ret, struct err *err)
+/* With the machine paused, if `ret` is 0. Answers, but for a snapshot that a process is writing. */
+static void carry_out(struct manage *m, struct client *c, int ret, struct err *err)
 {
-	struct snapshot_layout layout = {0};
 	uint16_t op = c->request.op;
-	bool stop = ret == 0 && op == MANAGE_SNAPSHOT && c->request.flags & MANAGE_STOP;
 	if (ret == 0 && op == MANAGE_SNAPSHOT)
-		ret = write_snapshot(m, c, &layout, err);
+		write_snapshot(m, c, err);
 	else if (ret == 0 && op == MANAGE_FORK)
 		ret = make_clone(m, c, err);
 	if (ret == 0 && op == MANAGE_PAUSE) {
 		*(c->request.flags & MANAGE_HOLD ? &c->holds : &m->paused) = true;
 		settle(m);
 	}
-	struct manage_reply r = make_reply(err);
-	r.paused_us = (uint32_t)((loop_now_ns() - m->begun_ns) / 1000);
-	r.layout = layout;
+	c->paused_us = (uint32_t)((loop_now_ns() - m->begun_ns) / 1000);
+	if (op != MANAGE_SNAPSHOT)
+		c->writer.result = (struct writer_result){0};
+	if (c->writer.active)
+		return;
+	struct manage_reply r = make_snapshot_reply(c, err);
 	if (ret == 0 && op == MANAGE_FORK) {
 		/* The clone has the connection, and reads from it. Without the answer, neither side would go on. */
 		if (send(c->fd, &r, sizeof(r), MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(r))
@@ -223,9 +245,6 @@ static bool carry_out(struct manage *m, struct client *c, int ret, struct err *e
 	} else {
 		reply(c, &r);
 	}
-	if (stop && ret == 0)
-		m->o.stop(m->o.context, "saved in a snapshot");
-	return !stop || ret < 0;
 }
 
 /* Outside of completions: pausing runs rounds of the loop. */
@@ -244,7 +263,8 @@ static void run_request(struct loop_task *task)
 	}
 	if (ret == 0 && m->stopping)
 		ret = fail_stopping(&err);
-	if (!carry_out(m, c, ret, &err) || ret == -ESHUTDOWN)
+	carry_out(m, c, ret, &err);
+	if (ret == -ESHUTDOWN)
 		return; /* it ends, and carries out nothing more */
 	finish(m);
 }
@@ -276,7 +296,7 @@ static void on_frozen(void *context, int error)
 static int check_request(const struct manage *m, const struct client *c, struct err *err)
 {
 	const struct manage_request *r = &c->request;
-	uint32_t allowed = r->op == MANAGE_PAUSE ? MANAGE_HOLD : r->op == MANAGE_SNAPSHOT ? MANAGE_STOP : 0;
+	uint32_t allowed = r->op == MANAGE_PAUSE ? MANAGE_HOLD : 0;
 	if (r->magic != MANAGE_MAGIC || r->version != MANAGE_VERSION)
 		return err_set(err, EPROTO,
 		        "the monitor and the library are of different versions: the sandbox was "
@@ -388,7 +408,8 @@ static void rest(struct manage *m)
 static struct client *free_client(struct manage *m)
 {
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
-		if (m->client[i].fd < 0 && !m->client[i].receiving && m->current != &m->client[i])
+		if (m->client[i].fd < 0 && !m->client[i].receiving && !m->client[i].writer.active &&
+		        m->current != &m->client[i])
 			return &m->client[i];
 	}
 	return NULL;
@@ -460,6 +481,7 @@ int manage_create(struct manage **out, const struct manage_options *options, str
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		m->client[i] = (struct client){.manage = m, .fd = -1, .file = -1};
 		m->client[i].op.done = received;
+		m->client[i].writer = (struct writer){.loop = options->loop, .done = on_written};
 	}
 	int ret = listen_at(m, options->path, err);
 	if (ret < 0) {
@@ -485,7 +507,7 @@ static bool in_flight(const struct manage *m)
 {
 	bool any = m->accepting || m->resting;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
-		any |= m->client[i].receiving;
+		any |= m->client[i].receiving || m->client[i].writer.active;
 	return any;
 }
 
@@ -507,6 +529,8 @@ void manage_destroy(struct manage *m)
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		if (m->client[i].receiving)
 			loop_cancel(m->o.loop, &m->client[i].op);
+		if (m->client[i].writer.active)
+			writer_cancel(&m->client[i].writer);
 	}
 	bool drained = true;
 	while (drained && (in_flight(m) || m->task.queued))

@@ -18,16 +18,16 @@
 #include "vmm/monitor/loop.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/snapshot.h"
+#include "vmm/monitor/writer.h"
 
 struct manage_options {
 	const char *path; /* of the socket */
 	struct loop *loop;
 	const struct log *log;
-	struct machine *machine;                       /* NULL: a template, which has `origin` instead */
-	struct control *control;                       /* NULL: a payload, which has no sessions */
-	struct snapshot_origin *origin;                /* a template's */
-	void (*paused)(void *context, bool paused);    /* the machine is paused, or runs again, until the next call */
-	void (*stop)(void *context, const char *text); /* the machine is saved, and is to end */
+	struct machine *machine;                    /* NULL: a template, which has `origin` instead */
+	struct control *control;                    /* NULL: a payload, which has no sessions */
+	struct snapshot_origin *origin;             /* a template's */
+	void (*paused)(void *context, bool paused); /* the machine is paused, or runs again, until the next call */
 	/*
 	 * Makes the clone's process. `fd` is the connection, which is the clone's from then on. Returns 0 in this
 	 * process, and in the clone's not at all; or -errno with `err`.

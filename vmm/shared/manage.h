@@ -38,7 +38,7 @@ enum manage_op {
 	MANAGE_RESUME = 2,
 	/*
 	 * Writes the monitor's parts of a snapshot into the file whose descriptor comes with the request. A machine
-	 * that runs is paused for it. With MANAGE_STOP it ends afterwards, as if it had been powered off.
+	 * that runs is paused for it.
 	 */
 	MANAGE_SNAPSHOT = 3,
 	/* Makes a clone of the machine, in a process of its own. A machine that runs is paused for it. */
@@ -48,7 +48,6 @@ enum manage_op {
 
 enum manage_flags {
 	MANAGE_HOLD = 1 << 0,
-	MANAGE_STOP = 1 << 1,
 };
 
 struct manage_request {
