@@ -51,18 +51,28 @@ static int64_t read_rss_kib(int32_t pid)
 	return kib;
 }
 
-/* The payload cannot tell: what it has touched is counted. */
-static int await_fill(const struct rig *rig, uint32_t mib)
+static int32_t find_pid(const struct rig *rig)
 {
 	struct wisp_sandbox_info *info;
-	struct wisp_error error;
-	if (wisp_inspect_sandbox(rig->dir, wisp_get_sandbox_name(rig->source), &info, &error) < 0)
-		return cli_fail_error(&error);
+	int32_t pid = 0;
+	if (wisp_inspect_sandbox(rig->dir, wisp_get_sandbox_name(rig->source), &info, NULL) == 0) {
+		pid = info->pid;
+		wisp_free_sandbox_info(info);
+	}
+	return pid;
+}
+
+/* The payload cannot tell: what it has touched is counted. The kernel's count is approximate. */
+static int await_fill(const struct rig *rig, uint32_t mib)
+{
 	int64_t left = FILL_MS;
-	/* The kernel's count is approximate. */
-	while (read_rss_kib(info->pid) + 2048 < (int64_t)mib << 10 && left > 0 && !bench_poll_signal(rig->bench, 10))
+	int32_t pid = 0;
+	while (left > 0 && !bench_poll_signal(rig->bench, 10)) {
+		pid = pid ? pid : find_pid(rig); /* 0 until the monitor has said */
+		if (pid && read_rss_kib(pid) + 2048 >= (int64_t)mib << 10)
+			break;
 		left -= 10;
-	wisp_free_sandbox_info(info);
+	}
 	pause_ms(20);
 	return left > 0 ? 0 : cli_fail("bench: the payload did not fill its memory in %d s", FILL_MS / 1000);
 }
