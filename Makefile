@@ -280,7 +280,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 .PHONY: tests tests-tsan
 tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
-tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills
+tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
 check: deps
 	echo "make check: building everything, with two kernels on the first run, then all tests"
