@@ -97,7 +97,9 @@ static void say(const char *line)
 {
 	char text[1024];
 	snprintf(text, sizeof(text), "%s\n", line);
-	(void)!send(DESCRIPTION_SOCKET_FD, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+	/* An owner who did not hear it would wait for it in vain. */
+	if (send(DESCRIPTION_SOCKET_FD, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		shutdown(DESCRIPTION_SOCKET_FD, SHUT_RDWR);
 }
 
 static void finish(struct vmm *v, enum wisp_end end, const char *text)
