@@ -308,7 +308,6 @@ static void signals_end_what_has_no_agent(void)
 		const char *name = i == 0 ? "one" : "two";
 		int pid = pid_of(name);
 		CHECK_EQ(wisp_refresh_disks(made[i], &error), i == 0 ? 0 : -EOPNOTSUPP);
-		CHECK_EQ(kill(pid, SIGUSR1), 0);
 		CHECK_EQ(kill(pid, SIGTERM), 0);
 		CHECK_EQ(wisp_wait_sandbox(made[i], HANG_MS, &end, &error), 0);
 		CHECK_EQ(end, WISP_END_KILLED);
