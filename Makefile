@@ -210,7 +210,7 @@ $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 
 # The command is inside, and its calls for snapshots are the test's.
 $(B)/tests/unit/test_cli_snapshot: ALL_LDFLAGS += $(addprefix -Wl$(comma)--wrap=wisp_,create_sandbox snapshot_sandbox \
-  verify_snapshot fork_sandbox pause_sandbox resume_sandbox stop_sandbox get_pause_us)
+  verify_snapshot fork_sandbox pause_sandbox resume_sandbox stop_sandbox get_pause_us writes_disks)
 
 # Fuzz targets: one program for each file. It replays the inputs it is given; `make fuzz` links it with libFuzzer to search.
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(fuzz_src))

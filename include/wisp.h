@@ -404,6 +404,13 @@ WISP_API const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox);
 WISP_API const char *wisp_get_sandbox_dir(const struct wisp_sandbox *sandbox);
 
 /*
+ * Returns whether the guest writes to files of the host that outlive the sandbox: an image or disk that is not
+ * read-only, or an overlay, but not a copy (copy_disks). What the guest has not flushed by the end of the sandbox is
+ * missing in them, so end such a sandbox with wisp_stop_sandbox.
+ */
+WISP_API bool wisp_writes_disks(const struct wisp_sandbox *sandbox);
+
+/*
  * Returns a descriptor that polls readable when wisp_wait_ready (after no_wait) or wisp_wait_sandbox has something to
  * return. It belongs to the handle: do not read from it or close it. -1 if there is none.
  */

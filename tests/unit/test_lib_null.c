@@ -144,6 +144,7 @@ static void getters(void)
 	CHECK_EQ(wisp_get_session_fd(NULL), -1);
 	CHECK(!wisp_session_has_tty(NULL));
 	CHECK_EQ(wisp_get_pause_us(NULL), 0);
+	CHECK(!wisp_writes_disks(NULL));
 	CHECK_EQ(wisp_get_stdin_fd(NULL), -1);
 	CHECK_EQ(wisp_get_logs_fd(NULL), -1);
 	CHECK_EQ(wisp_get_control_id(NULL), 0);

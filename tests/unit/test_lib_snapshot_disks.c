@@ -10,6 +10,7 @@ static void read_only_disks(void)
 	char moved[128];
 	struct stat st;
 	REQUIRE(start(&s, 1));
+	CHECK(!wisp_writes_disks(s.sandbox));
 	expect(wisp_snapshot_sandbox(s.sandbox, s.file, NULL, &error), 0, &error, "");
 	struct wisp_create_options options = from(&s);
 	REQUIRE(stat(s.paths[1], &st) == 0);
@@ -64,6 +65,7 @@ static void written_disks(void)
 	refuse(&options, -EINVAL, "belongs to the snapshot");
 	options.copy_disks = true;
 	expect(wisp_create_sandbox(&options, &sandbox, &error), 0, &error, "");
+	CHECK(wisp_writes_disks(s.sandbox) && !wisp_writes_disks(sandbox)); /* copies vanish */
 	REQUIRE(sandbox && read_description(sandbox, &d));
 	CHECK_EQ(d.disk_count, 3);
 	CHECK(d.disk[0].read_only && !d.disk[1].read_only && d.disk[2].read_only);
@@ -86,6 +88,7 @@ static void written_disks(void)
 	options.disk_count = 2;
 	options.copy_disks = false;
 	expect(wisp_create_sandbox(&options, &sandbox, &error), 0, &error, "");
+	CHECK(wisp_writes_disks(sandbox));
 	options.name = "third";
 	refuse(&options, -EBUSY, copy);
 	wisp_close_sandbox(sandbox);

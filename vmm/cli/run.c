@@ -32,16 +32,6 @@ static int fail_lost(struct wisp_sandbox *sandbox, const struct wisp_error *erro
 	return cli_fail_error(error);
 }
 
-/* Data that outlives the sandbox must be written before the sandbox ends. */
-static bool writes_to_disks(const struct cli_machine *machine, const struct cli_from *from)
-{
-	/* Which disks a snapshot's guest writes to is not known here. */
-	bool writes = machine->writable || machine->overlay || (from->file && !from->copy_disks);
-	for (size_t i = 0; i < machine->disk_count; i++)
-		writes |= !machine->disks[i].read_only;
-	return writes;
-}
-
 static int run(const struct cli_call *call)
 {
 	const struct options *options = call->options;
@@ -67,9 +57,10 @@ static int run(const struct cli_call *call)
 	if (!sandbox)
 		return code;
 	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
+	/* Data that outlives the sandbox must be written before the sandbox ends. */
 	if (code < 0)
 		code = fail_lost(sandbox, &error);
-	else if (writes_to_disks(&options->machine, &options->from) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
+	else if (wisp_writes_disks(sandbox) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
 		code = cli_fail_error(&error);
 	wisp_close_sandbox(sandbox);
 	return code;

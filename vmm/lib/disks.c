@@ -10,6 +10,7 @@
 
 #include "vmm/lib/describe.h"
 #include "vmm/lib/diskcopy.h"
+#include "vmm/lib/sandbox.h"
 
 /* True if the sandbox of this config uses the file, and the two may not use it at once. */
 static bool clashes(const struct config *config, int dir_fd, const struct stat *file, bool read_only)
@@ -200,4 +201,13 @@ int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error
 			return r;
 	}
 	return 0;
+}
+
+/* A copy is in the sandbox's directory: its path is relative. */
+bool wisp_writes_disks(const struct wisp_sandbox *sandbox)
+{
+	bool writes = false;
+	for (size_t i = 0; sandbox && i < sandbox->config.disk_count; i++)
+		writes |= strncmp(sandbox->config.disks[i], "rw /", 4) == 0;
+	return writes;
 }
