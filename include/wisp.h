@@ -307,8 +307,8 @@ struct wisp_create_options {
 	const char *helper;      /* used instead of libdir's wisp-vmm */
 	const char *kernel;      /* used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp */
 	const char *initramfs;   /* used instead of libdir's initramfs.cpio */
-	const char *cache_dir;   /* for packed directories and expanded snapshots; required if image is a directory or
-	                            from a compressed snapshot; created if missing */
+	const char *cache_dir;   /* for packed directories, expanded snapshots and those of warm starts; required if
+	                            image is a directory, from a compressed snapshot, or warm set; created if missing */
 	int64_t boot_timeout_ms; /* 0: WISP_BOOT_TIMEOUT_MS_DEFAULT */
 	int64_t stop_grace_ms;   /* 0: WISP_STOP_GRACE_MS_DEFAULT; see wisp_stop_sandbox */
 	/*
@@ -360,6 +360,15 @@ struct wisp_create_options {
 	 * memory of its own, takes longer to start, and then hardly waits for memory; it no longer needs the file.
 	 */
 	bool prefetch;
+	/*
+	 * Start from a snapshot of the booted machine that wisp_make_warm has left in cache_dir, which is required. The
+	 * sandbox boots if there is none for exactly these files (monitor, kernel, initramfs, image), cpus, memory_mib
+	 * and kernel_args, or if the host cannot use it; one that is damaged or refused is deleted. wisp_is_warm tells
+	 * which it was. A warm start is waited for, even with no_wait. It requires that the whole state of the machine
+	 * is in its memory: from, writable, overlay, disks, console, breakpoints, bare, and an image on a block device
+	 * are errors.
+	 */
+	bool warm;
 };
 
 /*
@@ -368,6 +377,14 @@ struct wisp_create_options {
  */
 WISP_API int wisp_create_sandbox(
         const struct wisp_create_options *options, struct wisp_sandbox **sandbox, struct wisp_error *error);
+
+/*
+ * Boots a sandbox of this configuration under a random name, saves it in cache_dir for wisp_create_options.warm as soon
+ * as it is ready, and ends it. Options that concern a single sandbox (name, env, detach and so on) are ignored, and no
+ * program of yours runs in it. Returns 0 without a boot if the snapshot is there, or if another process is making it.
+ * The call takes a boot and the time to write the file: make it when nobody waits for it.
+ */
+WISP_API int wisp_make_warm(const struct wisp_create_options *options, struct wisp_error *error);
 
 /*
  * Waits for the end of a boot that was started with no_wait. Returns 0 when the sandbox is ready, or -EAGAIN if it is
@@ -402,6 +419,10 @@ WISP_API int wisp_set_cancel(struct wisp_sandbox *sandbox, const struct wisp_can
  */
 WISP_API const char *wisp_get_sandbox_name(const struct wisp_sandbox *sandbox);
 WISP_API const char *wisp_get_sandbox_dir(const struct wisp_sandbox *sandbox);
+
+/* Returns whether wisp_create_sandbox, which returned this handle, started it from the snapshot of its configuration.
+ */
+WISP_API bool wisp_is_warm(const struct wisp_sandbox *sandbox);
 
 /*
  * Returns whether the guest writes to files of the host that outlive the sandbox: an image or disk that is not
@@ -533,11 +554,11 @@ WISP_API int wisp_prune_sandboxes(
         const char *state_root, bool dry_run, struct wisp_sandbox_info ***removed, struct wisp_error *error);
 
 /*
- * Deletes packed directories and expanded snapshots from a cache_dir (see wisp_create_options), those first that were
- * not used for longest, until they take at most max_bytes on the disk, and returns their number. Those that a running
- * sandbox uses are kept, and those that were used in the last minute. Nothing needs to call this: whenever a directory
- * is packed, the cache is held to 32 images, 8 GiB, and 30 days since the last use. A cache that does not exist is
- * empty.
+ * Deletes packed directories, expanded snapshots and those of warm starts from a cache_dir (see wisp_create_options),
+ * those first that were not used for longest, until they take at most max_bytes on the disk, and returns their number.
+ * Those that a running sandbox uses are kept, and those that were used in the last minute. Nothing needs to call this:
+ * whenever something is added, the cache is held to 32 files, 8 GiB, and 30 days since the last use. A cache that does
+ * not exist is empty.
  */
 WISP_API int wisp_prune_cache(const char *cache_dir, uint64_t max_bytes, struct wisp_error *error);
 

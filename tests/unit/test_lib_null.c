@@ -145,6 +145,7 @@ static void getters(void)
 	CHECK(!wisp_session_has_tty(NULL));
 	CHECK_EQ(wisp_get_pause_us(NULL), 0);
 	CHECK(!wisp_writes_disks(NULL));
+	CHECK(!wisp_is_warm(NULL));
 	CHECK_EQ(wisp_get_stdin_fd(NULL), -1);
 	CHECK_EQ(wisp_get_logs_fd(NULL), -1);
 	CHECK_EQ(wisp_get_control_id(NULL), 0);
@@ -176,6 +177,7 @@ static void the_rest(void)
 	CHECK_EQ(wisp_prune_sandboxes(NULL, true, NULL, &error), -EINVAL);
 	CHECK_EQ(wisp_open_sandbox(NULL, "box", &sandbox, &error), -EINVAL);
 	CHECK(wisp_create_sandbox(NULL, &sandbox, &error) < 0);
+	CHECK_EQ(wisp_make_warm(NULL, &error), -EINVAL);
 	CHECK_EQ(wisp_prune_cache(NULL, 0, &error), -EINVAL);
 	CHECK_EQ(wisp_check_host(NULL, &error), -EINVAL);
 	CHECK_EQ(wisp_kill_sandbox(NULL, NULL), -EINVAL);

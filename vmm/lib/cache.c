@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -55,27 +56,43 @@ int cache_open(const char *cache_dir, int *fd, struct wisp_error *error)
 	        cache_dir);
 }
 
-int cache_lock(int cache_fd, const char *name, const struct lib_cancel *cancel)
+int cache_try_lock(int cache_fd, const char *name)
 {
 	for (;;) {
 		struct stat st;
 		int fd = openat(cache_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0)
 			return -errno;
-		while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-			int r = errno == EWOULDBLOCK || errno == EINTR
-			                ? lib_poll(cancel, NULL, 0, lib_now_ns() + LOCK_PAUSE_MS * NS_PER_MS)
-			                : -errno;
-			if (r < 0 && r != -ETIMEDOUT) {
-				close(fd);
-				return r;
-			}
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			int r = -errno;
+			close(fd);
+			return r;
 		}
-		/* It may have been deleted while this process waited. */
+		/* It may have been deleted before this process had the lock. */
 		if (fstat(fd, &st) < 0 || st.st_nlink > 0)
 			return fd;
 		close(fd);
 	}
+}
+
+int cache_lock(int cache_fd, const char *name, const struct lib_cancel *cancel)
+{
+	for (;;) {
+		int fd = cache_try_lock(cache_fd, name);
+		if (fd != -EWOULDBLOCK && fd != -EINTR)
+			return fd;
+		int r = lib_poll(cancel, NULL, 0, lib_now_ns() + LOCK_PAUSE_MS * NS_PER_MS);
+		if (r < 0 && r != -ETIMEDOUT)
+			return r;
+	}
+}
+
+/* The length of what the entries and the lock of one directory, snapshot or configuration begin with; 0: another file.
+ */
+static size_t prefix_length(const char *name)
+{
+	size_t kind = strncmp(name, CACHE_WARM, sizeof(CACHE_WARM) - 1) == 0 ? sizeof(CACHE_WARM) - 1 : 0;
+	return strspn(name + kind, HEX) == PREFIX_LENGTH ? kind + PREFIX_LENGTH : 0;
 }
 
 static bool is_entry(const char *name, const char *end)
@@ -117,7 +134,9 @@ static int add_entry(struct cache *cache, const char *name)
 	struct stat st;
 	if (fstatat(cache->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return 0;
-	if (!is_entry(name, ".squashfs") && !is_entry(name, ".snapshot")) {
+	size_t prefix = prefix_length(name);
+	bool warm = prefix > PREFIX_LENGTH && strcmp(name + prefix, ".snap") == 0;
+	if (!warm && !is_entry(name, ".squashfs") && !is_entry(name, ".snapshot")) {
 		remove_leftover(cache->fd, name, &st);
 		return 0;
 	}
@@ -126,7 +145,7 @@ static int add_entry(struct cache *cache, const char *name)
 		return -ENOMEM;
 	cache->entries = grown;
 	struct entry *entry = &grown[cache->count++];
-	memcpy(entry->name, name, sizeof(entry->name));
+	snprintf(entry->name, sizeof(entry->name), "%s", name);
 	entry->bytes = (uint64_t)st.st_blocks * 512;
 	entry->used = st.st_mtim;
 	cache->bytes += entry->bytes;
@@ -181,9 +200,10 @@ static void remove_locks(const struct cache *cache)
 		close(fd);
 	while (dir && (found = readdir(dir))) {
 		const char *name = found->d_name;
-		bool needed = strspn(name, HEX) != PREFIX_LENGTH || strcmp(name + PREFIX_LENGTH, ".lock") != 0;
+		size_t prefix = prefix_length(name);
+		bool needed = prefix == 0 || strcmp(name + prefix, ".lock") != 0;
 		for (size_t i = 0; i < cache->count && !needed; i++)
-			needed = strncmp(cache->entries[i].name, name, PREFIX_LENGTH) == 0;
+			needed = strncmp(cache->entries[i].name, name, prefix) == 0;
 		int lock = needed ? -1 : openat(cache->fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (lock < 0)
 			continue;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The cache of packed directories and expanded snapshots: <16 hex digits of the path>-<32 of the contents>, then
- * .squashfs or .snapshot. An entry's time is when it was last used. A running sandbox has a lock on its image, as on
- * any disk, and on its snapshot.
+ * .squashfs or .snapshot; and of the snapshots for warm starts: warm-<16 hex digits of the configuration>.snap. An
+ * entry's time is when it was last used. A running sandbox has a lock on its image, as on any disk, and on its
+ * snapshot.
  */
 #ifndef WISP_LIB_CACHE_H
 #define WISP_LIB_CACHE_H
@@ -15,7 +16,9 @@ struct cache_limits {
 	int64_t age_s;  /* since the last use */
 };
 
-/* What a cache is held to whenever an image is added. */
+#define CACHE_WARM "warm-"
+
+/* What a cache is held to whenever an entry is added. */
 #define CACHE_LIMITS ((struct cache_limits){.images = 32, .bytes = 8ull << 30, .age_s = 30 * 24 * 60 * 60})
 
 /*
@@ -34,5 +37,7 @@ bool cache_is_image(const char *path);
 /* Locks the directory's part of the cache, so that one process packs it. Returns a descriptor to close, or -errno,
  * that of lib_poll among them. */
 int cache_lock(int cache_fd, const char *name, const struct lib_cancel *cancel);
+/* The same without waiting: -EWOULDBLOCK if another process has the lock. */
+int cache_try_lock(int cache_fd, const char *name);
 
 #endif

@@ -33,6 +33,7 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .bare = creation->description.flags & DESCRIPTION_BARE,
 	        .detach = options->detach,
 	        .keep = options->keep,
+	        .warm = options->from ? NULL : creation->warm_key,
 	};
 }
 

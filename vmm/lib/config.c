@@ -40,6 +40,7 @@ void config_format(const struct config *config, struct lib_string *out)
 	add(out, "user", config->user);
 	add(out, "shell", config->shell);
 	add(out, "hostname", config->hostname);
+	add(out, "warm", config->warm);
 	for (const char **env = config->env; env && *env; env++)
 		add(out, "env", *env);
 	for (size_t i = 0; config->disks && config->disks[i]; i++)
@@ -134,6 +135,8 @@ static void take(struct config *config, const char *key, char *value)
 		config->shell = value;
 	else if (strcmp(key, "hostname") == 0)
 		config->hostname = value;
+	else if (strcmp(key, "warm") == 0)
+		config->warm = value;
 	else if (strcmp(key, "env") == 0)
 		config->env[config->env_count++] = value;
 	else if (strcmp(key, "disk") == 0)

@@ -21,6 +21,7 @@ struct config {
 	const char *user;
 	const char *shell;
 	const char *hostname;
+	const char *warm; /* NULL, or the configuration whose warm start this sandbox was booted for: warm.h */
 	const char **env; /* never NULL; ended by NULL */
 	size_t env_count;
 	const char **disks; /* "ro PATH" or "rw PATH" of each file it uses; never NULL; ended by NULL */

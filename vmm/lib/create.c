@@ -17,6 +17,7 @@
 #include "vmm/lib/launch.h"
 #include "vmm/lib/restore.h"
 #include "vmm/lib/sandbox.h"
+#include "vmm/lib/warm.h"
 
 static int check_machine(const struct wisp_create_options *options, struct wisp_error *error)
 {
@@ -135,7 +136,7 @@ static void discard(struct wisp_sandbox *sandbox)
 	wisp_close_sandbox(sandbox);
 }
 
-static int create(
+int creation_start(
         struct creation *creation, const char *root, int root_fd, struct wisp_sandbox **out, struct wisp_error *error)
 {
 	struct wisp_sandbox *sandbox = sandbox_new(root_fd, &creation->cancel);
@@ -156,11 +157,70 @@ static int create(
 	return 0;
 }
 
+int creation_prepare(struct creation *creation, struct wisp_error *error)
+{
+	int r = creation->options.from ? restore_open(creation, error) : 0;
+	if (r == 0)
+		r = check_options(&creation->options, error);
+	if (r == 0)
+		r = lib_copy_cancel(&creation->cancel, creation->options.cancel, &(struct lib_cancel){0}, error);
+	if (r == 0)
+		r = creation->restore ? restore_describe(creation, error) : creation_describe(creation, error);
+	return r;
+}
+
+/* Whether the snapshot is to blame, or the caller, whose sandbox would not boot either. */
+static bool is_refused(const struct wisp_error *why)
+{
+	return why->status == WISP_ERR_SNAPSHOT || why->status == WISP_ERR_SETUP ||
+	       why->status == WISP_ERR_BOOT_FAILED || why->status == WISP_ERR_BOOT_TIMEOUT;
+}
+
+/* 1 if it started from the configuration's snapshot, 0 if it has to boot. */
+static int start_warm(const struct creation *cold, const struct warm *warm, const char *root, int root_fd,
+        struct wisp_sandbox **out, struct wisp_error *error)
+{
+	struct creation creation;
+	struct wisp_error why;
+	int fd = warm_open(warm);
+	if (fd < 0)
+		return 0;
+	creation_init(&creation);
+	int r = warm_describe(warm, fd, cold, &creation, &why);
+	if (r == 0)
+		r = creation_start(&creation, root, fcntl(root_fd, F_DUPFD_CLOEXEC, 0), out, &why);
+	creation_free(&creation);
+	if (r == 0) {
+		(*out)->warm = true;
+		r = 1;
+	} else if (why.status == WISP_ERR_CANCELLED || why.status == WISP_ERR_NAME_TAKEN) {
+		if (error)
+			*error = why;
+	} else {
+		if (is_refused(&why))
+			warm_discard(warm, fd);
+		r = 0;
+	}
+	close(fd);
+	return r;
+}
+
+static int try_warm(
+        const struct creation *cold, const char *root, int root_fd, struct wisp_sandbox **out, struct wisp_error *error)
+{
+	struct warm warm;
+	int r = warm_locate(cold, &warm, error);
+	if (r == 0)
+		r = start_warm(cold, &warm, root, root_fd, out, error);
+	warm_close(&warm);
+	return r;
+}
+
 int wisp_create_sandbox(
         const struct wisp_create_options *options, struct wisp_sandbox **sandbox, struct wisp_error *error)
 {
 	struct creation creation;
-	int root_fd;
+	int root_fd = -1;
 	char *root = NULL;
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
@@ -168,19 +228,21 @@ int wisp_create_sandbox(
 	creation_init(&creation);
 	int r = lib_copy_options(
 	        &creation.options, sizeof(creation.options), options, "struct wisp_create_options", error);
-	if (r == 0 && creation.options.from)
-		r = restore_open(&creation, error);
+	if (r == 0 && creation.options.warm)
+		r = warm_check(&creation.options, error);
 	if (r == 0)
-		r = check_options(&creation.options, error);
-	if (r == 0)
-		r = lib_copy_cancel(&creation.cancel, creation.options.cancel, &(struct lib_cancel){0}, error);
-	if (r == 0)
-		r = creation.restore ? restore_describe(&creation, error) : creation_describe(&creation, error);
+		r = creation_prepare(&creation, error);
 	if (r == 0)
 		r = state_open_root(creation.options.state_root, true, &root_fd, &root, error);
-	if (r == 0)
-		r = create(&creation, root, root_fd, sandbox, error);
+	if (r == 0 && creation.options.warm)
+		r = try_warm(&creation, root, root_fd, sandbox, error);
+	if (r == 0) {
+		r = creation_start(&creation, root, root_fd, sandbox, error);
+		root_fd = -1;
+	}
+	if (root_fd >= 0)
+		close(root_fd);
 	creation_free(&creation);
 	free(root);
-	return r;
+	return r < 0 ? r : 0;
 }

@@ -131,6 +131,7 @@ static int find_image(struct creation *creation, struct wisp_error *error)
 	if (!options->image || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
 		return 0;
 	creation->image = NULL;
+	creation->image_is_packed = true;
 	int r = image_pack(path, options->cache_dir, &creation->cancel, &creation->image, error);
 	free(path);
 	return r;
@@ -204,7 +205,7 @@ int creation_set_options(struct creation *creation, struct wisp_error *error)
 
 void creation_init(struct creation *creation)
 {
-	*creation = (struct creation){0};
+	*creation = (struct creation){.from_fd = -1};
 	description_init(&creation->description);
 	description_init_fds(&creation->fds);
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
@@ -220,6 +221,8 @@ void creation_free(struct creation *creation)
 			close(creation->copy_from[i]);
 	}
 	restore_free(creation->restore);
+	if (creation->from_fd >= 0)
+		close(creation->from_fd);
 	free(creation->helper);
 	free(creation->image);
 }

@@ -13,10 +13,13 @@ struct creation {
 	struct wisp_create_options options; /* checked, defaults filled in */
 	struct lib_cancel cancel;
 	struct restore *restore; /* with options.from: restore.h */
+	int from_fd;             /* -1, or the open file that options.from names, which restore_open takes over */
+	const char *warm_key;    /* NULL, or what is in the config of a warm start's snapshot: warm.h */
 	struct description description;
 	struct description_fds fds;
 	char *helper;
 	char *image;                                 /* the file that is the image, absolute */
+	bool image_is_packed;                        /* it is a directory's, in the cache */
 	char *disk_names[DESCRIPTION_DISKS_MAX + 1]; /* "ro PATH" or "rw PATH" of each disk, for the config */
 	struct config_disk disk_info[DESCRIPTION_DISKS_MAX];
 	int copy_from[DESCRIPTION_DISKS_MAX]; /* -1, or the disk of which the sandbox gets a copy */
@@ -66,6 +69,17 @@ int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error
  */
 int creation_claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error);
 void creation_unclaim(struct creation *creation, struct wisp_sandbox *sandbox);
+
+/* ---- create.c ---- */
+
+/* Checks creation->options, and describes what they ask for, by a boot or from a snapshot. */
+int creation_prepare(struct creation *creation, struct wisp_error *error);
+/*
+ * Creates what was prepared, and waits until it is ready unless options.no_wait is set. Takes over root_fd. On failure
+ * nothing is left, and *sandbox is unchanged.
+ */
+int creation_start(struct creation *creation, const char *root, int root_fd, struct wisp_sandbox **sandbox,
+        struct wisp_error *error);
 
 void creation_init(struct creation *creation);
 void creation_free(struct creation *creation);

@@ -140,7 +140,10 @@ int restore_open(struct creation *creation, struct wisp_error *error)
 		return lib_no_memory(error);
 	restore->file.fd = restore->file.frames.fd = -1;
 	creation->restore = restore;
-	r = snapfile_open(options->from, &restore->file, error);
+	int fd = creation->from_fd;
+	creation->from_fd = -1;
+	r = fd >= 0 ? snapfile_open_fd(fd, options->from, &restore->file, error)
+	            : snapfile_open(options->from, &restore->file, error);
 	if (r < 0)
 		return r;
 	if (strcmp(restore->file.head.wisp_version, LIB_VERSION) != 0)
@@ -148,6 +151,10 @@ int restore_open(struct creation *creation, struct wisp_error *error)
 		        "cannot use the snapshot %s: wisp %.31s made it, and this is wisp " LIB_VERSION
 		        ": make it again",
 		        options->from, restore->file.head.wisp_version);
+	const char *key = restore->file.config.warm;
+	if (creation->warm_key && (!key || strcmp(key, creation->warm_key) != 0))
+		return lib_fail(error, WISP_ERR_SNAPSHOT, ESTALE,
+		        "cannot use the snapshot %s: it is another configuration's", options->from);
 	r = inherit_machine(creation, error);
 	return r < 0 ? r : inherit_config(creation, error);
 }
@@ -183,7 +190,7 @@ static int given_disk(struct creation *creation, uint32_t i, struct known_disk *
 	if (!path)
 		return 0;
 	disk->path = path;
-	disk->check_file = false;
+	disk->check_file = creation->warm_key != NULL;
 	disk->check_time = disk->read_only;
 	return 1;
 }
@@ -205,8 +212,9 @@ static int add_disk(struct creation *creation, uint32_t i, struct wisp_error *er
 	        .dev = known->dev,
 	        .ino = known->ino};
 	/* The time of a packed directory in the cache is that of its use. */
-	disk.check_file = read_only && cache_is_image(disk.path);
-	disk.check_time = !disk.check_file;
+	bool packed = read_only && cache_is_image(disk.path);
+	disk.check_file = packed || creation->warm_key;
+	disk.check_time = !packed;
 	int given = given_disk(creation, i, &disk, error);
 	if (given < 0)
 		return given;
@@ -217,7 +225,7 @@ static int add_disk(struct creation *creation, uint32_t i, struct wisp_error *er
 		        "place",
 		        disk.path);
 	int r = creation_add_known_disk(creation, &disk, error);
-	if (r == 0 && disk.check_file)
+	if (r == 0 && packed && !given)
 		utimensat(AT_FDCWD, disk.path, NULL, 0); /* used just now */
 	return r;
 }

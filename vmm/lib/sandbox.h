@@ -22,6 +22,7 @@ struct wisp_sandbox {
 	int pidfd;     /* -1 until it is known */
 	int status_fd; /* the creator's end of the status socket, or -1 */
 	bool owner;    /* closing ends the sandbox */
+	bool warm;     /* started from the snapshot of its configuration */
 	int64_t boot_deadline_ns;
 
 	pthread_mutex_t lock; /* guards what follows */
