@@ -9,10 +9,12 @@
 #include "vmm/cli/from.h"
 #include "vmm/cli/progress.h"
 #include "vmm/cli/verbs.h"
+#include "vmm/cli/warm.h"
 
 struct options {
 	struct cli_machine machine;
 	struct cli_from from;
+	struct cli_warm warm;
 	const char *name;
 	bool console, remove, quiet, template;
 	struct cli_process process;
@@ -56,6 +58,8 @@ struct wisp_sandbox *cli_launch(const struct wisp_create_options *given, int *ex
 	else if (r == -ECANCELED && read(signal_fd, &info, sizeof(info)) == sizeof(info))
 		r = (int)info.ssi_signo;
 	close(signal_fd);
+	if (r == 0 && options.warm && !wisp_is_warm(sandbox))
+		cli_leave_warm(given);
 	if (r == 0)
 		return sandbox;
 	*exit_code = r > 0 ? CLI_EXIT_SIGNAL + r : fail_launch(given, &error);
@@ -82,6 +86,7 @@ static int create(const struct cli_call *call)
 	create.console = options->console;
 	create.detach = true;
 	create.keep = !options->remove;
+	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
@@ -118,6 +123,7 @@ static const struct cli_option own_options[] = {
 static const struct cli_group groups[] = {
         CLI_MACHINE_GROUP(struct options, machine),
         CLI_FROM_GROUP(struct options, from),
+        CLI_WARM_GROUP(struct options, warm),
         {.options = own_options},
         CLI_PROCESS_GROUP(struct options, process),
         {0},
@@ -127,12 +133,12 @@ const struct cli_verb cli_create = {
         .name = "create",
         .synopsis = "[IMAGE]",
         .summary = "Boot a sandbox that keeps running, and print its name",
-        .details =
-                CLI_IMAGE_DETAILS "\n\n" CLI_FROM_DETAILS " A template is never run; wisp fork makes clones of it.\n\n"
-                                  "The options -e, -w and -u set the defaults of every command in the sandbox.\n\n"
-                                  "  wisp create -n box -m 512\n"
-                                  "  wisp exec box -- ps\n"
-                                  "  wisp stop box && wisp rm box",
+        .details = CLI_IMAGE_DETAILS
+        "\n\n" CLI_FROM_DETAILS " A template is never run; wisp fork makes clones of it.\n\n" CLI_WARM_DETAILS "\n\n"
+        "The options -e, -w and -u set the defaults of every command in the sandbox.\n\n"
+        "  wisp create -n box -m 512\n"
+        "  wisp exec box -- ps\n"
+        "  wisp stop box && wisp rm box",
         .groups = groups,
         .options_size = sizeof(struct options),
         .operands = {CLI_FILE},

@@ -4,10 +4,12 @@
 #include "vmm/cli/execution.h"
 #include "vmm/cli/from.h"
 #include "vmm/cli/verbs.h"
+#include "vmm/cli/warm.h"
 
 struct options {
 	struct cli_machine machine;
 	struct cli_from from;
+	struct cli_warm warm;
 	const char *name;
 	bool console, remove;
 	struct cli_execution execution;
@@ -53,6 +55,7 @@ static int run(const struct cli_call *call)
 	create.console = options->console;
 	static const int console_fd = STDERR_FILENO;
 	create.console_fd = options->console ? &console_fd : NULL;
+	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
@@ -85,6 +88,7 @@ static const struct cli_option own_options[] = {
 static const struct cli_group groups[] = {
         CLI_MACHINE_GROUP(struct options, machine),
         CLI_FROM_GROUP(struct options, from),
+        CLI_WARM_GROUP(struct options, warm),
         {.options = own_options},
         CLI_EXECUTION_GROUPS(struct options, execution),
         {0},
@@ -95,7 +99,7 @@ const struct cli_verb cli_run = {
         .synopsis = "[IMAGE] [-- COMMAND [ARG...]]",
         .summary = "Boot a sandbox, run a command in it, and exit with its exit code",
         .details = CLI_IMAGE_DETAILS
-        "\n\n" CLI_FROM_DETAILS
+        "\n\n" CLI_FROM_DETAILS "\n\n" CLI_WARM_DETAILS
         "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
         "is "
         "a pipe, a file or a socket, so that pipes work without an option, as with ssh; --no-stdin prevents that. -i "
