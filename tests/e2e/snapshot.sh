@@ -211,3 +211,40 @@ t_disks_of_clones_are_their_own() {
 	wisp rm -f fork 2>/dev/null
 	wisp rm -f box 2>/dev/null
 }
+
+# The cache has that many snapshots of warm starts, and nobody is making another one.
+has_warm() { [ "$(find "$XDG_CACHE_HOME/wisp/images" -name 'warm-*.snap' | wc -l)" -eq "$1" ] && no_vmm; }
+# uses_warm COMMAND...: whether it started from one, which sets the file's time.
+uses_warm() {
+	touch -d '-1 day' "$XDG_CACHE_HOME/wisp/images"/warm-*.snap
+	"$@" >out 2>err </dev/null || fail "$* ($(head -c 200 err))"
+	[ -n "$(find "$XDG_CACHE_HOME/wisp/images" -name 'warm-*.snap' -newermt '-1 hour')" ]
+}
+
+t_warm_start() {
+	local first
+	cp "$LIB/base.squashfs" image
+	check "a cold start" wisp run --warm -m 96 image -e secret=of-the-first -- sh -c 'echo $secret >/root/file; hostname' </dev/null >first
+	check "the snapshot" wait_until has_warm 1
+	check "a warm start" uses_warm wisp run --warm -m 96 image -n second -- sh -c 'hostname; env; ls /root; cat /run/wisp/generation'
+	equal "host name" "$(head -n 1 out)" second
+	grep -q of-the-first out && fail "the first sandbox's environment is in the second"
+	first=$(tail -n 1 out)
+	check "a warm start" uses_warm wisp run --warm -m 96 image -- sh -c 'ls /root; cat /run/wisp/generation'
+	grep -q file out && fail "the first sandbox's file is in the third"
+	[ "$(tail -n 1 out)" != "$first" ] || fail "two sandboxes are the generation $first"
+	check "the environment asks for it" uses_warm env WISP_WARM=1 wisp run -m 96 image -- true
+	check create uses_warm wisp create --warm --rm -m 96 image -n box
+	equal "the image" "$(wisp exec box -- md5sum /dev/vda </dev/null | cut -c 1-32)" "$(md5sum <image | cut -c 1-32)"
+	check stop wisp stop box
+	uses_warm wisp run -m 96 image -- true && fail "it was not asked for"
+	uses_warm wisp run --warm -m 97 image -- true && fail "another memory size"
+	check "its snapshot" wait_until has_warm 2
+	touch image
+	uses_warm wisp run --warm -m 96 image -- true && fail "the image has changed"
+	check "its snapshot" wait_until has_warm 3
+	check "a warm start" uses_warm wisp run --warm -m 96 image -- true
+	touch -d '-1 day' "$XDG_CACHE_HOME/wisp/images"/warm-*.snap
+	check prune wisp prune --cache >/dev/null
+	check "the cache is empty" has_warm 0
+}
