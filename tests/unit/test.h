@@ -8,6 +8,7 @@
 #define WISP_TEST_H
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -69,6 +70,10 @@ __attribute__((unused)) static int test_main(
         const char *suite, const struct test_case *cases, size_t count, int argc, char **argv)
 {
 	bool any_failed = false;
+	/* Whoever runs the tests may ignore some, as nohup(1) does; what is tested would inherit that. */
+	static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGALRM, SIGUSR1, SIGUSR2};
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		signal(signals[i], SIG_DFL);
 	for (size_t i = 0; i < count; i++) {
 		bool wanted = argc < 2;
 		for (int a = 1; a < argc; a++)
