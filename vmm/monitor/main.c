@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,6 +25,7 @@
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/echo.h"
 #include "vmm/monitor/execlog.h"
+#include "vmm/monitor/identity.h"
 #include "vmm/monitor/last_words.h"
 #include "vmm/monitor/logfile.h"
 #include "vmm/monitor/machine.h"
@@ -318,26 +318,12 @@ static int start_watching(struct vmm *v, struct err *err)
 	return watch_owner(v, err);
 }
 
-/* What the agent needs to make a machine of its own of a clone. */
-static int make_identity(const struct vmm *v, struct proto_thaw *thaw, struct err *err)
-{
-	*thaw = (struct proto_thaw){.flags = PROTO_THAW_CLONE};
-	if (getrandom(thaw->seed, sizeof(thaw->seed), 0) != sizeof(thaw->seed) ||
-	        getrandom(thaw->generation, sizeof(thaw->generation), 0) != sizeof(thaw->generation))
-		return err_set(err, errno, "the host has no random numbers for the clone: %s", strerror(errno));
-	/* A random UUID, version 4: RFC 9562, section 5.4. */
-	thaw->generation[6] = (uint8_t)((thaw->generation[6] & 0x0f) | 0x40);
-	thaw->generation[8] = (uint8_t)((thaw->generation[8] & 0x3f) | 0x80);
-	description_set(thaw->hostname, sizeof(thaw->hostname), v->description.hostname);
-	return 0;
-}
-
 static int start_control(struct vmm *v, struct err *err)
 {
 	struct control_events events = {.ready = on_ready, .event = on_event, .lost = on_agent_lost, .context = v};
 	struct proto_thaw thaw;
 	if (v->origin.state) {
-		int ret = make_identity(v, &thaw, err);
+		int ret = identity_make(&thaw, v->description.hostname, err);
 		if (ret < 0)
 			return ret;
 		events.clone = &thaw;
