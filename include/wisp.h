@@ -369,6 +369,11 @@ struct wisp_create_options {
 	 * are errors.
 	 */
 	bool warm;
+	/*
+	 * Let the monitor keep all rights of its user, so that a guest that breaks out of its machine has them. For
+	 * looking into the monitor with a debugger, and for hosts where its jail fails.
+	 */
+	bool no_jail;
 };
 
 /*

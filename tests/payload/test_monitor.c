@@ -17,6 +17,12 @@
 static char libdir[PATH_MAX], payload[PATH_MAX], base[PATH_MAX], initramfs[PATH_MAX];
 static char root[] = "/tmp/wisp-test-XXXXXX";
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool sanitized = true; /* such a monitor has no jail */
+#else
+static const bool sanitized = false;
+#endif
+
 static struct wisp_create_options options_for(const char *args)
 {
 	return (struct wisp_create_options){.size = sizeof(struct wisp_create_options),
@@ -50,12 +56,12 @@ static void pause_ms(int ms)
 	nanosleep(&pause, NULL);
 }
 
-/* The monitor creates its logs when it watches its owner. */
+/* The monitor creates this log once it watches its owner. */
 static bool runs_in_time(void)
 {
-	for (int i = 0; i < HANG_MS / 10 && !exists("box/vmm.log"); i++)
+	for (int i = 0; i < HANG_MS / 10 && !exists("box/console.log"); i++)
 		pause_ms(10);
-	return exists("box/vmm.log");
+	return exists("box/console.log");
 }
 
 static bool gone_in_time(const char *name)
@@ -200,6 +206,38 @@ static void it_works_in_its_own_directory(void)
 	CHECK(gone_in_time("box"));
 }
 
+/* A line of /proc/PID/status of the sandbox `box`, such as "NoNewPrivs:\t1". */
+static bool has_status(const char *wanted)
+{
+	struct wisp_sandbox_info *info;
+	char path[64], line[256];
+	bool found = false;
+	if (wisp_inspect_sandbox(root, "box", &info, NULL) < 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)info->pid);
+	wisp_free_sandbox_info(info);
+	FILE *status = fopen(path, "re");
+	while (status && !found && fgets(line, sizeof(line), status))
+		found = strncmp(line, wanted, strlen(wanted)) == 0;
+	if (status)
+		fclose(status);
+	return found;
+}
+
+static void it_is_in_its_jail(void)
+{
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox;
+	for (int jailed = 0; jailed < 2; jailed++) {
+		options.no_jail = !jailed;
+		REQUIRE(wisp_create_sandbox(&options, &sandbox, NULL) == 0 && runs_in_time());
+		CHECK(has_status(jailed && !sanitized ? "NoNewPrivs:\t1" : "NoNewPrivs:\t0"));
+		CHECK(!jailed || sanitized || has_status("CapPrm:\t0000000000000000"));
+		wisp_close_sandbox(sandbox);
+		CHECK(gone_in_time("box"));
+	}
+}
+
 /* A process that the owner forked holds its descriptors, and is no owner. */
 static void the_owners_death_ends_it(void)
 {
@@ -274,6 +312,7 @@ int main(int argc, char **argv)
 	        {"a_boot_timeout_says_where_it_is", a_boot_timeout_says_where_it_is},
 	        {"closing_the_handle_ends_it", closing_the_handle_ends_it},
 	        {"it_works_in_its_own_directory", it_works_in_its_own_directory},
+	        {"it_is_in_its_jail", it_is_in_its_jail},
 	        {"the_owners_death_ends_it", the_owners_death_ends_it},
 	        {"a_refused_kernel_is_explained", a_refused_kernel_is_explained},
 	        {"started_by_hand_it_explains_itself", started_by_hand_it_explains_itself},

@@ -109,6 +109,9 @@ const struct cli_option cli_machine_options[] = {
                 .value = "PATH",
                 CLI_TEXT(struct cli_machine, monitor),
                 .help = "run this monitor instead of wisp's own wisp-vmm"},
+        {.name = "no-jail",
+                CLI_FLAG(struct cli_machine, no_jail),
+                .help = "let the monitor keep all rights of its user; then a guest that breaks out has them too"},
         {0},
 };
 
@@ -152,6 +155,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .stop_grace_ms = machine->grace_ms,
 	        .no_wait = true,
 	        .kernel_args = machine->kernel_args,
+	        .no_jail = machine->no_jail,
 	};
 }
 

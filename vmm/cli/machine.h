@@ -10,7 +10,7 @@ struct cli_machine {
 	uint32_t memory_mib;
 	struct wisp_disk *disks;
 	size_t disk_count;
-	bool writable;
+	bool writable, no_jail;
 	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
 	int64_t boot_timeout_ms, grace_ms;
 };

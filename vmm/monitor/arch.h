@@ -110,4 +110,7 @@ int arch_restore_vcpu(int vcpu_fd, const void *state, struct err *err);
 uint8_t *arch_symbol(const struct gmem *gmem, uint64_t addr);
 extern const uint8_t arch_breakpoint[TRACE_INSTRUCTION_SIZE];
 
+/* The files of the host that arch_create reads by path, up to NULL. */
+extern const char *const arch_host_files[];
+
 #endif

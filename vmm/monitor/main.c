@@ -26,6 +26,7 @@
 #include "vmm/monitor/echo.h"
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/identity.h"
+#include "vmm/monitor/jail.h"
 #include "vmm/monitor/last_words.h"
 #include "vmm/monitor/logfile.h"
 #include "vmm/monitor/machine.h"
@@ -55,6 +56,7 @@ struct vmm {
 	struct description_fds fds;
 	struct loop *loop;
 	struct log log;
+	struct jail jail;
 	struct logfile vmm_log, console_log, exec_log;
 	struct echo *echo; /* of the console; NULL: nobody wants one */
 	struct control *control;
@@ -362,6 +364,8 @@ static int on_begun(void *context, struct err *err)
 	if (ret == 0)
 		ret = start_managing(v, err);
 	if (ret == 0)
+		log_line(&v->log, LOG_INFO, "the monitor's jail: %s", v->jail.text);
+	if (ret == 0)
 		log_progress(v, "the guest runs");
 	/* Nobody else will say so. */
 	if (ret == 0 && v->origin.state && !v->control)
@@ -441,6 +445,8 @@ static int run(struct vmm *v, struct err *err)
 		ret = sandbox_dir_take_over_log(v->fds.dir, err);
 	if (ret == 0 && has(v, DESCRIPTION_RESTORE))
 		ret = restore(v, err);
+	if (ret == 0 && !clone)
+		ret = jail_enter(&v->jail, &v->description, &v->fds, err);
 	if (ret < 0)
 		return ret;
 	if (clone && has(v, DESCRIPTION_PREFETCH))
@@ -541,6 +547,7 @@ static int fork_clone(void *context, int fd, struct snapshot_origin *origin, str
 {
 	struct snapshot_origin own = *origin; /* it may be part of what is cleared below */
 	struct backing backing = vmm.backing;
+	struct jail jail = vmm.jail; /* the clone is in the same */
 	(void)context;
 	pid_t pid = fork();
 	if (pid < 0)
@@ -552,8 +559,7 @@ static int fork_clone(void *context, int fd, struct snapshot_origin *origin, str
 	if (backing.size > 0)
 		backing.fd = dup2(backing.fd, BACKING_FD);
 	syscall(SYS_close_range, backing.size > 0 ? BACKING_FD + 1 : BACKING_FD, UINT_MAX, 0);
-	memset(&vmm, 0, sizeof(vmm));
-	vmm.backing = backing;
+	vmm = (struct vmm){.backing = backing, .jail = jail};
 	_exit(live(&vmm, &own));
 }
 

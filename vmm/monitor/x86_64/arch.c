@@ -64,6 +64,8 @@ static void on_unmasked(void *context, unsigned pin)
 	}
 }
 
+const char *const arch_host_files[] = {HOST_CLOCKSOURCE, NULL};
+
 int arch_create(struct arch **out, const struct arch_options *options, struct err *err)
 {
 	struct arch *arch = calloc(1, sizeof(*arch));

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/monitor/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/monitor/arch.h"
+#include "vmm/monitor/gmem.h"
+
+static void say(struct jail *jail, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct jail *jail, const char *format, ...)
+{
+	size_t used = strlen(jail->text);
+	va_list args;
+	va_start(args, format);
+	if (used > 0)
+		used += (size_t)snprintf(jail->text + used, sizeof(jail->text) - used, ", ");
+	if (used < sizeof(jail->text))
+		vsnprintf(jail->text + used, sizeof(jail->text) - used, format, args);
+	va_end(args);
+}
+
+/* --- privileges --- */
+
+static bool is_others(int fd)
+{
+	struct stat st;
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid != geteuid();
+}
+
+/*
+ * root needs CAP_DAC_OVERRIDE for files of other users that are opened after this: in such a state directory, and disks
+ * that are opened a second time (virtio/blk_file.h).
+ */
+static bool needs_override(const struct description *d, const struct description_fds *fds)
+{
+	bool needs = is_others(fds->root);
+	for (uint32_t i = 0; i < d->disk_count; i++)
+		needs |= d->disk[i].cache == WISP_CACHE_DIRECT && is_others(fds->disk[i]);
+	return needs && geteuid() == 0;
+}
+
+static int drop_capabilities(bool keep_override)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+	if (keep_override)
+		data[0].effective = data[0].permitted = 1u << CAP_DAC_OVERRIDE;
+	/* Only a holder of CAP_SETPCAP can, and others need not: without new privileges, the bounding set gives none.
+	 */
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+		;
+	return (int)syscall(SYS_capset, &head, data);
+}
+
+static int drop_privileges(struct jail *jail, bool keep_override, struct err *err)
+{
+	static const struct rlimit none = {0};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_set(err, errno, "the monitor cannot give up new privileges: %s", strerror(errno));
+	/* Other processes of its user do not get at its memory, which is the guest's, and nor does a core dump. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
+		return err_set(err, errno, "the monitor cannot switch off core dumps: %s", strerror(errno));
+	if (drop_capabilities(keep_override) < 0)
+		return err_set(err, errno, "the monitor cannot give up its capabilities: %s", strerror(errno));
+	say(jail, keep_override ? "no privileges except CAP_DAC_OVERRIDE, for files of another user" : "no privileges");
+	return 0;
+}
+
+/* --- Landlock: which files it may open. The structures are the kernel's; libc's headers may not have them all. --- */
+
+#ifndef SYS_landlock_create_ruleset
+#define SYS_landlock_create_ruleset 444 /* on every processor */
+#define SYS_landlock_add_rule 445
+#define SYS_landlock_restrict_self 446
+#endif
+
+#define QUERY_VERSION 1u
+#define RULE_PATH_BENEATH 1
+
+enum {
+	EXECUTE = 1 << 0,
+	WRITE_FILE = 1 << 1,
+	READ_FILE = 1 << 2,
+	READ_DIR = 1 << 3,
+	REMOVE_DIR = 1 << 4,
+	REMOVE_FILE = 1 << 5,
+	MAKE_CHAR = 1 << 6,
+	MAKE_DIR = 1 << 7,
+	MAKE_REG = 1 << 8,
+	MAKE_SOCK = 1 << 9,
+	MAKE_FIFO = 1 << 10,
+	MAKE_BLOCK = 1 << 11,
+	MAKE_SYM = 1 << 12,
+	REFER = 1 << 13,
+	TRUNCATE = 1 << 14,
+	IOCTL_DEV = 1 << 15,
+	ABI_1 = REFER - 1,
+};
+
+enum { BIND_TCP = 1 << 0, CONNECT_TCP = 1 << 1 };
+enum { SCOPE_ABSTRACT_UNIX = 1 << 0, SCOPE_SIGNAL = 1 << 1 };
+
+struct ruleset_attr {
+	uint64_t fs;
+	uint64_t net;
+	uint64_t scoped;
+};
+
+struct path_attr {
+	uint64_t allowed;
+	int32_t fd;
+} __attribute__((packed));
+
+/* Everything that this version of the kernel can forbid. */
+static struct ruleset_attr everything(long abi)
+{
+	return (struct ruleset_attr){
+	        .fs = ABI_1 | (abi >= 2 ? REFER : 0) | (abi >= 3 ? TRUNCATE : 0) | (abi >= 5 ? IOCTL_DEV : 0),
+	        .net = abi >= 4 ? BIND_TCP | CONNECT_TCP : 0,
+	        .scoped = abi >= 6 ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0};
+}
+
+static int allow(int ruleset, const struct ruleset_attr *all, int fd, uint64_t rights)
+{
+	struct path_attr rule = {.allowed = rights & all->fs, .fd = fd};
+	return (int)syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0);
+}
+
+/* A file that does not exist, or that the user may not open, needs no rule. */
+static int allow_path(int ruleset, const struct ruleset_attr *all, const char *path, uint64_t rights)
+{
+	int fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == EACCES || errno == ENOTDIR ? 0 : -1;
+	int ret = allow(ruleset, all, fd, rights);
+	int error = errno;
+	close(fd);
+	errno = error;
+	return ret;
+}
+
+/* Beneath the state directory are the sandbox's own directory, and those of the clones that this process becomes. */
+static int allow_needed(
+        int ruleset, const struct ruleset_attr *all, const struct description *d, const struct description_fds *fds)
+{
+	int ret = allow(ruleset, all, fds->root,
+	        READ_FILE | WRITE_FILE | READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK |
+	                TRUNCATE);
+	if (ret == 0)
+		ret = allow_path(ruleset, all, "/dev/kvm", READ_FILE | WRITE_FILE | IOCTL_DEV);
+	for (const char *const *path = arch_host_files; *path && ret == 0; path++)
+		ret = allow_path(ruleset, all, *path, READ_FILE);
+	/* Read for an error message. */
+	if (ret == 0)
+		ret = allow_path(ruleset, all, GMEM_OVERCOMMIT, READ_FILE);
+	/* These are opened a second time; what their descriptors allow already is not more by path. */
+	for (uint32_t i = 0; i < d->disk_count && ret == 0; i++) {
+		if (d->disk[i].cache == WISP_CACHE_DIRECT)
+			ret = allow(ruleset, all, fds->disk[i], READ_FILE | (d->disk[i].read_only ? 0 : WRITE_FILE));
+	}
+	return ret;
+}
+
+static int restrict_paths(
+        struct jail *jail, const struct description *d, const struct description_fds *fds, struct err *err)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION);
+	/* ENOSYS: older than Linux 5.13; EOPNOTSUPP: switched off at boot; EPERM: a container's filter. */
+	if (abi < 0 && (errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM)) {
+		say(jail, "without Landlock (%s)", strerror(errno));
+		return 0;
+	}
+	struct ruleset_attr all = everything(abi);
+	int ruleset = abi < 0 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
+	int ret = ruleset;
+	if (ret >= 0)
+		ret = allow_needed(ruleset, &all, d, fds);
+	if (ret == 0)
+		ret = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
+	if (ret < 0)
+		ret = err_set(err, errno, "the monitor cannot set up Landlock: %s", strerror(errno));
+	else
+		say(jail, "Landlock ABI %ld", abi);
+	if (ruleset >= 0)
+		close(ruleset);
+	return ret;
+}
+
+int jail_enter(
+        struct jail *jail, const struct description *description, const struct description_fds *fds, struct err *err)
+{
+	*jail = (struct jail){0};
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	/* The sanitizers read /proc, trace the process, and make further system calls. */
+	say(jail, "none, because this is a build with sanitizers");
+	return 0;
+#endif
+	if (description->flags & DESCRIPTION_NO_JAIL) {
+		say(jail, "none, as --no-jail asks");
+		return 0;
+	}
+	int ret = drop_privileges(jail, needs_override(description, fds), err);
+	return ret < 0 ? ret : restrict_paths(jail, description, fds, err);
+}
