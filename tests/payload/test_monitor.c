@@ -232,6 +232,7 @@ static void it_is_in_its_jail(void)
 		options.no_jail = !jailed;
 		REQUIRE(wisp_create_sandbox(&options, &sandbox, NULL) == 0 && runs_in_time());
 		CHECK(has_status(jailed && !sanitized ? "NoNewPrivs:\t1" : "NoNewPrivs:\t0"));
+		CHECK(!jailed || sanitized || has_status("Seccomp:\t2"));
 		CHECK(!jailed || sanitized || has_status("CapPrm:\t0000000000000000"));
 		wisp_close_sandbox(sandbox);
 		CHECK(gone_in_time("box"));

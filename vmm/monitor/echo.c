@@ -123,10 +123,11 @@ static int start(struct echo *echo)
 	sigset_t all, old;
 	pthread_attr_t attributes;
 	sigaction(WAKE_SIGNAL, &action, NULL);
-	/* The other signals are the main thread's, but for that of a fault of this one. */
+	/* The other signals are the main thread's, except those of a fault of this one. */
 	sigfillset(&all);
 	sigdelset(&all, WAKE_SIGNAL);
 	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);

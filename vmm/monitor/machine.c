@@ -53,6 +53,7 @@ struct machine {
 	struct arch *arch;
 	const struct snapshot_origin *origin; /* NULL: the machine boots */
 	struct trace *trace;
+	bool jailed;
 	struct bus memory_bus;
 	unsigned cpus;
 	struct vcpu vcpu[WISP_CPUS_MAX];
@@ -392,7 +393,8 @@ static void init_vcpus(struct machine *m)
 		        .paused = on_vcpu_paused,
 		        .prepare = i == 0 ? prepare_kvm : NULL,
 		        .context = m,
-		        .trace = m->trace};
+		        .trace = m->trace,
+		        .jailed = m->jailed};
 }
 
 static int create_arch(struct machine *m, const struct machine_options *o, struct err *err)
@@ -465,6 +467,7 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 	m->ended = o->ended;
 	m->context = o->context;
 	m->trace = o->trace;
+	m->jailed = o->jailed;
 	m->origin = o->origin;
 	int ret = begin(m, o, err);
 	if (ret == 0)

@@ -42,6 +42,7 @@ struct machine_options {
 	void *context;
 	const struct log *log;
 	struct trace *trace; /* NULL: not traced; outlives the machine */
+	bool jailed;         /* as struct vcpu's */
 	struct loop *loop;   /* without a ring yet (loop_create); outlives the machine */
 };
 

@@ -398,6 +398,7 @@ static int create_machine(struct vmm *v, struct err *err)
 	        .fds = &v->fds,
 	        .origin = v->origin.state ? &v->origin : NULL,
 	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : SANDBOX_FILES_VSOCK,
+	        .jailed = v->jail.filtered,
 	        .console = on_console,
 	        .begun = on_begun,
 	        .ended = on_machine_end,
@@ -446,7 +447,7 @@ static int run(struct vmm *v, struct err *err)
 	if (ret == 0 && has(v, DESCRIPTION_RESTORE))
 		ret = restore(v, err);
 	if (ret == 0 && !clone)
-		ret = jail_enter(&v->jail, &v->description, &v->fds, err);
+		ret = jail_enter(&v->jail, JAIL_ALL, &v->description, &v->fds, err);
 	if (ret < 0)
 		return ret;
 	if (clone && has(v, DESCRIPTION_PREFETCH))

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/monitor/jail.h"
+
 /* Interrupts KVM_RUN; its handler does nothing. */
 #define KICK_SIGNAL SIGRTMIN
 
@@ -186,10 +188,14 @@ static void *vcpu_thread(void *context)
 	prctl(PR_SET_NAME, name);
 	if (vcpu->prepare && !vcpu->prepare(vcpu->context))
 		return NULL;
+	struct err err = {0};
+	if (vcpu->jailed && jail_enter_vcpu(&err) < 0)
+		fail(vcpu, "%s", err.text);
 	if (vcpu->index == 0)
 		vcpu_trace_mark(&vcpu->tracing, "first_run");
 	__atomic_store_n(&vcpu->state, VCPU_RUNS, __ATOMIC_RELEASE);
-	run(vcpu);
+	if (err.errnum == 0)
+		run(vcpu);
 	record_pc(vcpu);
 	tell_paused(vcpu, VCPU_ENDED);
 	return NULL;
@@ -201,10 +207,12 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
 	sigset_t all, old;
 	pthread_attr_t attributes;
 	sigaction(KICK_SIGNAL, &action, NULL);
-	/* The thread takes the kick and the signal of its own faults (sigbus.h); the others are the main thread's. */
+	/* The thread takes the kick and the signals of its own faults (sigbus.h, jail.h); the others are the main
+	 * thread's. */
 	sigfillset(&all);
 	sigdelset(&all, KICK_SIGNAL);
 	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	/* Less than the default of 8 MiB: nothing here needs it, and the kernel may back a large stack with a huge
 	 * page. */

@@ -39,6 +39,7 @@ struct vcpu {
 	/* Called first on the vCPU's thread, and may create the vCPU; false: there is nothing to run. May be NULL. */
 	bool (*prepare)(void *context);
 	struct trace *trace; /* NULL: not traced */
+	bool jailed;         /* the thread calls jail_enter_vcpu before it runs the guest */
 	struct vcpu_trace tracing;
 	pthread_t thread;
 	bool started;

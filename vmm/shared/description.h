@@ -44,7 +44,7 @@ enum description_flags {
 	DESCRIPTION_FORK = 1 << 10,     /* for the child of a running monitor, which has the memory and the state */
 	DESCRIPTION_TEMPLATE = 1 << 11, /* restored, and never run: to be forked */
 	DESCRIPTION_PREFETCH = 1 << 12, /* restored or forked with memory of its own, before the guest runs */
-	DESCRIPTION_NO_JAIL = 1 << 13, /* the monitor keeps all rights of its user */
+	DESCRIPTION_NO_JAIL = 1 << 13,  /* the monitor keeps all rights of its user */
 	DESCRIPTION_FLAGS_ALL = (1 << 14) - 1,
 };
 

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/monitor/jail_filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#define LOOP JAIL_LOOP
+#define BOTH (JAIL_LOOP | JAIL_VCPU)
+#define CALL(name, threads)                         \
+	{                                           \
+		SYS_##name, threads, JAIL_ANY, 0, 0 \
+	}
+#define IOCTL(request, threads)                                     \
+	{                                                           \
+		SYS_ioctl, threads, JAIL_IS, 1, (uint32_t)(request) \
+	}
+
+/* Namespaces are the kernel's widest door for a process without privileges. CLONE_NEWTIME is only for clone3. */
+#define CLONE_NAMESPACES \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+/* SIGRTMIN, which takes vCPUs out of the guest (vcpu.c). Each libc keeps the first real-time signals to itself. */
+#define KICK_MUSL 35
+#define KICK_GLIBC 34
+
+/* In the order in which the kernel looks: what a guest causes often comes first. */
+static const struct jail_rule rules[] = {
+        /* --- KVM, disks --- */
+        IOCTL(KVM_RUN, BOTH),             /* BOTH, here and below: a vCPU's thread starts with the loop's filter */
+        IOCTL(KVM_GET_API_VERSION, LOOP), /* a clone opens /dev/kvm anew */
+        IOCTL(KVM_GET_VCPU_MMAP_SIZE, LOOP),
+        IOCTL(KVM_CREATE_VM, LOOP),
+        IOCTL(KVM_CHECK_EXTENSION, LOOP),
+        IOCTL(KVM_ENABLE_CAP, LOOP),
+        IOCTL(KVM_CREATE_VCPU, LOOP),
+        IOCTL(KVM_SET_USER_MEMORY_REGION, LOOP),
+        IOCTL(KVM_IRQFD, LOOP),
+        IOCTL(KVM_IOEVENTFD, LOOP),
+        IOCTL(KVM_GET_STATS_FD, LOOP),    /* of a traced machine */
+        IOCTL(KVM_SET_GSI_ROUTING, BOTH), /* the guest wrote to the I/O APIC */
+        IOCTL(KVM_GET_REGS, BOTH),        /* where the guest is, for messages and breakpoints */
+        IOCTL(KVM_SET_REGS, BOTH),        /* past a breakpoint */
+        IOCTL(KVM_GET_MP_STATE, LOOP),    /* from here on: snapshots */
+        IOCTL(KVM_SET_MP_STATE, LOOP),
+        IOCTL(KVM_GET_CLOCK, LOOP),
+        IOCTL(KVM_SET_CLOCK, LOOP),
+        IOCTL(KVM_GET_VCPU_EVENTS, LOOP),
+        IOCTL(KVM_SET_VCPU_EVENTS, LOOP),
+        IOCTL(BLKGETSIZE64, LOOP), /* of a disk that is a block device */
+        IOCTL(BLKSSZGET, LOOP),
+        IOCTL(TIOCGWINSZ, LOOP), /* musl asks it of every file that fdopen opens: the trace */
+
+        /* --- the loop --- */
+        CALL(io_uring_enter, LOOP),
+        CALL(io_uring_setup, LOOP),    /* a clone's ring */
+        CALL(io_uring_register, LOOP), /* its restrictions; afterwards the ring refuses all of them */
+
+        /* --- descriptors --- */
+        CALL(write, BOTH), /* eventfds: interrupts, and to wake the loop */
+        CALL(read, BOTH),
+        CALL(writev, BOTH), /* logs, which vCPUs write too: the serial console, the reason of an end */
+        CALL(readv, LOOP),
+        CALL(pread64, BOTH), /* a vCPU reads KVM's counters for the trace */
+        CALL(pwrite64, LOOP),
+        CALL(lseek, LOOP),
+        CALL(close, BOTH),
+        CALL(close_range, LOOP), /* a clone closes its source's */
+        CALL(eventfd2, LOOP),
+        CALL(pipe2, LOOP), /* from the process that writes a snapshot */
+        {SYS_fcntl, LOOP, JAIL_IS, 1, F_DUPFD},
+        CALL(signalfd4, LOOP),
+        CALL(pidfd_open, LOOP),                 /* of the owner, to see it end */
+        {SYS_fcntl, LOOP, JAIL_IS, 1, F_SETLK}, /* the lock that shows the monitor's pid */
+        {SYS_fcntl, BOTH, JAIL_IS, 1, F_SETFD}, /* musl's open */
+        {SYS_fcntl, LOOP, JAIL_IS, 1, F_GETFL}, /* fdopen, as the next */
+        {SYS_fcntl, LOOP, JAIL_IS, 1, F_SETFL},
+
+        /* --- files: which ones is for Landlock to say. vCPUs rotate logs. --- */
+        CALL(openat, BOTH),
+        CALL(newfstatat, BOTH), /* a vCPU's: tests/faults looks at what descriptors are */
+        CALL(fstat, BOTH),      /* a vCPU's: whether the file behind its memory was cut */
+        CALL(ftruncate, BOTH),
+        CALL(fchmod, LOOP),
+        CALL(linkat, BOTH),
+        CALL(renameat, BOTH),
+        CALL(unlinkat, BOTH),
+        CALL(getdents64, LOOP), /* the directory is emptied at the end */
+        CALL(fchdir, LOOP),     /* a clone enters its own directory */
+
+        /* --- sockets --- */
+        {SYS_socket, LOOP, JAIL_IS, 0, AF_UNIX},
+        CALL(bind, LOOP),
+        CALL(listen, LOOP),
+        CALL(accept4, LOOP),
+        CALL(connect, LOOP), /* the guest connects to a port of the host */
+        CALL(sendto, BOTH),  /* a vCPU's: the last word of a refused call (jail.c) */
+        CALL(sendmsg, LOOP),
+        CALL(recvfrom, LOOP),
+        CALL(recvmsg, LOOP),
+        CALL(shutdown, LOOP),
+        CALL(getsockopt, LOOP), /* who the owner is */
+
+        /* --- memory: never executable --- */
+        {SYS_mmap, BOTH, JAIL_LACKS, 2, PROT_EXEC}, /* a vCPU's: libc's malloc */
+        {SYS_mprotect, BOTH, JAIL_LACKS, 2, PROT_EXEC},
+        CALL(munmap, BOTH), /* a thread unmaps its own stack at its end */
+        CALL(mremap, LOOP), /* a file's pages become the guest's */
+        CALL(madvise, BOTH),
+        CALL(mincore, LOOP), /* what a snapshot's memory has in it, before it is copied */
+        CALL(brk, BOTH),
+
+        /* --- threads, and clones, which are forks --- */
+        CALL(futex, BOTH),
+        {SYS_clone, LOOP, JAIL_LACKS, 0, CLONE_NAMESPACES},
+        {SYS_clone3, LOOP, JAIL_MISSING, 0, 0}, /* its flags are in memory; glibc then takes clone */
+        CALL(setsid, LOOP),
+        CALL(set_tid_address, LOOP),
+        CALL(set_robust_list, BOTH),
+        CALL(rseq, BOTH), /* glibc */
+        CALL(exit, BOTH),
+        CALL(exit_group, BOTH),
+        CALL(getpid, BOTH),
+        CALL(gettid, BOTH),
+        CALL(getppid, LOOP),
+        CALL(sched_getaffinity, LOOP), /* the first vCPU starts on another processor than the loop */
+        CALL(sched_setaffinity, LOOP),
+        CALL(getcpu, LOOP),
+        CALL(sched_yield, BOTH),
+        {SYS_prctl, BOTH, JAIL_IS, 0, PR_SET_NAME},
+        {SYS_prctl, BOTH, JAIL_IS, 0, PR_GET_NAME},
+        {SYS_prctl, LOOP, JAIL_IS, 0, PR_SET_PDEATHSIG},          /* of the process that writes a snapshot */
+        {SYS_seccomp, LOOP, JAIL_IS, 0, SECCOMP_SET_MODE_FILTER}, /* a vCPU's thread adds its own filter */
+
+        /* --- signals: not to other processes, and not the one that says what was refused --- */
+        {SYS_tkill, BOTH, JAIL_IS, 1, SIGABRT}, /* abort() */
+        {SYS_tkill, LOOP, JAIL_IS, 1, SIGUSR2}, /* to the console's copy (echo.c) */
+        {SYS_tkill, LOOP, JAIL_IS, 1, KICK_MUSL},
+        {SYS_tgkill, BOTH, JAIL_IS, 2, SIGABRT}, /* the same with glibc */
+        {SYS_tgkill, LOOP, JAIL_IS, 2, SIGUSR2},
+        {SYS_tgkill, LOOP, JAIL_IS, 2, KICK_GLIBC},
+        {SYS_rt_sigaction, BOTH, JAIL_NOT, 0, SIGSYS},
+        CALL(rt_sigprocmask, BOTH),
+        CALL(rt_sigreturn, BOTH),
+        CALL(restart_syscall, BOTH),
+
+        /* --- time, random numbers --- */
+        CALL(nanosleep, BOTH),
+        CALL(clock_nanosleep, BOTH),
+        CALL(clock_gettime, BOTH), /* a host without a vDSO clock */
+        CALL(getrandom, LOOP),
+};
+
+struct builder {
+	struct sock_filter *program;
+	size_t count;
+};
+
+static void add(struct builder *b, uint16_t code, uint8_t jt, uint8_t jf, uint32_t k)
+{
+	if (b->count < JAIL_FILTER_MAX)
+		b->program[b->count] = (struct sock_filter){code, jt, jf, k};
+	b->count++;
+}
+
+static void load(struct builder *b, size_t offset)
+{
+	add(b, BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)offset);
+}
+
+static void finish(struct builder *b, uint32_t action)
+{
+	add(b, BPF_RET | BPF_K, 0, 0, action);
+}
+
+static bool looks(const struct jail_rule *rule)
+{
+	return rule->test != JAIL_ANY && rule->test != JAIL_MISSING;
+}
+
+/* Behind the test of the number: allows the call if the argument is right, else goes on behind. */
+static void add_rule(struct builder *b, const struct jail_rule *rule)
+{
+	static const struct {
+		uint16_t code;
+		uint8_t jt, jf;
+	} tests[] = {[JAIL_IS] = {BPF_JMP | BPF_JEQ | BPF_K, 0, 1},
+	        [JAIL_NOT] = {BPF_JMP | BPF_JEQ | BPF_K, 1, 0},
+	        [JAIL_LACKS] = {BPF_JMP | BPF_JSET | BPF_K, 1, 0}};
+	if (looks(rule))
+		add(b, tests[rule->test].code, tests[rule->test].jt, tests[rule->test].jf, rule->value);
+	finish(b, rule->test == JAIL_MISSING ? SECCOMP_RET_ERRNO | ENOSYS : SECCOMP_RET_ALLOW);
+}
+
+/* The rules of one call, which all look at the same argument. Returns how many there are, for any thread. */
+static size_t add_call(struct builder *b, enum jail_thread thread, const struct jail_rule *rule, size_t count)
+{
+	size_t first = b->count, rules_of = 0;
+	bool loaded = false;
+	for (; rules_of < count && rule[rules_of].number == rule->number; rules_of++) {
+		const struct jail_rule *r = &rule[rules_of];
+		if (!(r->threads & thread))
+			continue;
+		if (b->count == first)
+			add(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, r->number);
+		if (!loaded && looks(r))
+			load(b, offsetof(struct seccomp_data, args) + 8 * r->argument);
+		loaded |= looks(r);
+		add_rule(b, r);
+	}
+	/* The number again: the processor's rules may have the same call. */
+	if (loaded)
+		load(b, offsetof(struct seccomp_data, nr));
+	if (b->count > first && b->count <= JAIL_FILTER_MAX)
+		b->program[first].jf = (uint8_t)(b->count - first - 1);
+	return rules_of;
+}
+
+static void add_rules(struct builder *b, enum jail_thread thread, const struct jail_rule *rule, size_t count)
+{
+	for (size_t i = 0; i < count;)
+		i += add_call(b, thread, &rule[i], count - i);
+}
+
+size_t jail_filter(enum jail_thread thread, struct sock_filter program[JAIL_FILTER_MAX])
+{
+	struct builder b = {.program = program};
+	load(&b, offsetof(struct seccomp_data, arch));
+	add(&b, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, jail_arch);
+	finish(&b, SECCOMP_RET_KILL_PROCESS);
+	load(&b, offsetof(struct seccomp_data, nr));
+	add_rules(&b, thread, rules, sizeof(rules) / sizeof(rules[0]));
+	add_rules(&b, thread, jail_arch_rules, jail_arch_rule_count);
+	finish(&b, SECCOMP_RET_TRAP);
+	return b.count <= JAIL_FILTER_MAX ? b.count : 0;
+}
