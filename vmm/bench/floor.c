@@ -169,6 +169,7 @@ static int start(const struct bench *bench, const char *dir, int console_fd, str
 	        .no_wait = true,
 	        .keep = true,
 	        .trace = true,
+	        .no_jail = machine->no_jail,
 	        .console = console_fd > 0,
 	        .console_fd = console_fd > 0 ? &console_fd : NULL};
 	return wisp_create_sandbox(&options, sandbox, error);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
+#include <linux/securebits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -62,10 +63,12 @@ static int drop_capabilities(bool keep_override)
 	struct __user_cap_data_struct data[2] = {{0}};
 	if (keep_override)
 		data[0].effective = data[0].permitted = 1u << CAP_DAC_OVERRIDE;
-	/* Only a holder of CAP_SETPCAP can, and others need not: without new privileges, the bounding set gives none.
+	/*
+	 * From now on, uid 0 gives no capabilities, nor do files without new privileges. That is what an empty bounding
+	 * set would do, in one call instead of forty. Only a holder of CAP_SETPCAP can, and others need not.
 	 */
-	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
-		;
+	(void)prctl(PR_SET_SECUREBITS,
+	        SECBIT_NOROOT | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_CAP_AMBIENT_RAISE | SECURE_ALL_LOCKS, 0, 0, 0);
 	return (int)syscall(SYS_capset, &head, data);
 }
 
