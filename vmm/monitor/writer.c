@@ -24,9 +24,13 @@ static void on_read(struct loop_op *op, int res, uint32_t flags)
 		await(w);
 		return;
 	}
+	if (res > 0 && (w->received += (size_t)res) < sizeof(w->result)) {
+		await(w);
+		return;
+	}
 	w->active = false;
 	close(w->pipe);
-	if (res != (int)sizeof(w->result)) {
+	if (w->received < sizeof(w->result)) {
 		w->result = (struct writer_result){0};
 		err_set(&w->result.err, EIO, "the process that wrote the snapshot has died");
 	}
@@ -36,7 +40,8 @@ static void on_read(struct loop_op *op, int res, uint32_t flags)
 static void await(struct writer *w)
 {
 	struct io_uring_sqe *sqe = loop_sqe(w->loop);
-	io_uring_prep_read(sqe, w->pipe, &w->result, sizeof(w->result), 0);
+	io_uring_prep_read(
+	        sqe, w->pipe, (char *)&w->result + w->received, (unsigned)(sizeof(w->result) - w->received), 0);
 	w->op.done = on_read;
 	w->active = true;
 	loop_start(w->loop, sqe, &w->op);
@@ -55,7 +60,13 @@ static _Noreturn void write_as_child(int file, int pipe, const struct snapshot_o
 		_exit(1);
 	syscall(SYS_close_range, NEXT_FD, UINT_MAX, 0);
 	snapshot_write(FILE_FD, origin, &result.layout, &result.err);
-	_exit(write(PIPE_FD, &result, sizeof(result)) == (ssize_t)sizeof(result) ? 0 : 1);
+	for (size_t done = 0; done < sizeof(result);) {
+		ssize_t n = write(PIPE_FD, (const char *)&result + done, sizeof(result) - done);
+		if (n < 0 && errno != EINTR)
+			_exit(1);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	_exit(0);
 }
 
 int writer_start(struct writer *w, int file, const struct snapshot_origin *origin)
@@ -73,6 +84,7 @@ int writer_start(struct writer *w, int file, const struct snapshot_origin *origi
 		return ret;
 	}
 	w->pipe = ends[0];
+	w->received = 0;
 	await(w);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #define WISP_MONITOR_WRITER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/loop.h"
@@ -23,6 +24,7 @@ struct writer {
 	bool active;
 	struct writer_result result;
 	int pipe;
+	size_t received; /* bytes of `result` */
 	struct loop_op op;
 };
 
