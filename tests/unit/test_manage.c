@@ -215,6 +215,17 @@ static void garbage_is_refused(void)
 	tear_down();
 }
 
+/* Waits for the answer to a snapshot, which a process of its own writes. */
+static int await_answer(int i, struct manage_reply *reply)
+{
+	int got = NO_ANSWER;
+	for (int tries = 0; tries < 10000 && got == NO_ANSWER; tries++) {
+		loop_step(loop, 1);
+		got = answer(i, reply);
+	}
+	return got;
+}
+
 /* None that came is left open, whatever the answer. */
 static void descriptors_are_taken_one_by_one(void)
 {
@@ -238,16 +249,14 @@ static void descriptors_are_taken_one_by_one(void)
 	CHECK_EQ(count_files(), before);
 	memset(gmem_ptr(&machine.gmem, gpa(8192), 4096), 1, 4096);
 	send_bytes(0, &save, sizeof(save), files, 1);
-	steps();
-	CHECK_EQ(answer(0, &reply), 0);
+	CHECK_EQ(await_answer(0, &reply), 0);
 	CHECK_EQ(reply.layout.state_size, 100);
 	CHECK_EQ(reply.layout.data_size, 4096);
 	CHECK_EQ(count_files(), before);
 	/* One that cannot be written to. */
 	int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	send_bytes(0, &save, sizeof(save), &other, 1);
-	steps();
-	CHECK_EQ(answer(0, NULL), -EBADF);
+	CHECK_EQ(await_answer(0, NULL), -EBADF);
 	close(other);
 	CHECK_EQ(count_files(), before);
 	CHECK(machine.runs);
@@ -369,17 +378,6 @@ static void a_stop_ends_every_pause(void)
 		CHECK(machine.runs);
 		tear_down();
 	}
-}
-
-/* Waits for the answer to a snapshot, which a process of its own writes. */
-static int await_answer(int i, struct manage_reply *reply)
-{
-	int got = NO_ANSWER;
-	for (int tries = 0; tries < 10000 && got == NO_ANSWER; tries++) {
-		loop_step(loop, 1);
-		got = answer(i, reply);
-	}
-	return got;
 }
 
 static void a_machine_goes_on_while_it_is_written(void)
