@@ -298,6 +298,7 @@ check-programs: deps
 # Hours: SOAK_CYCLES (1000) forks and restores, and SOAK_GENERATIONS (50) of one guest under load.
 soak: deps
 	$(MAKE) --no-print-directory $(parallel) all guest tests
+	SOAK_CYCLES=$${SOAK_CYCLES:-1000} $(B)/tests/payload/test_fork cycles_leave_nothing_behind
 	tests/emuhost/on-kvm --mem 2304 --wipe --timeout 14400 --env SOAK_CYCLES=$${SOAK_CYCLES:-1000} \
 	    --env SOAK_GENERATIONS=$${SOAK_GENERATIONS:-50} tests/e2e/run $(B) --soak
 
