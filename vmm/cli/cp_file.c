@@ -11,6 +11,7 @@
 
 #include "vmm/cli/command.h"
 #include "vmm/cli/cp_file.h"
+#include "vmm/shared/zero.h"
 
 #define HOLE_SIZE 4096
 #define FIFO_RETRY_MS 50 /* no event tells that a FIFO has got a reader */
@@ -68,11 +69,6 @@ int cp_file_open(struct cp_file *file, const char *path, int signals)
 		return cli_fail("cannot write to %s: %s", path, strerror(errno));
 	file->seekable = S_ISREG(st.st_mode);
 	return 0;
-}
-
-static bool is_zero(const char *data, size_t length)
-{
-	return length > 0 && data[0] == 0 && memcmp(data, data + 1, length - 1) == 0;
 }
 
 static int write_piece(struct cp_file *file, const char *data, size_t length)

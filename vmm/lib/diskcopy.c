@@ -8,13 +8,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/shared/zero.h"
+
 #define PIECE ((size_t)1 << 20)
 #define BLOCK ((size_t)64 << 10) /* what is all zero is left out by these */
-
-static bool is_zero(const uint8_t *data, size_t size)
-{
-	return data[0] == 0 && memcmp(data, data + 1, size - 1) == 0;
-}
 
 /* Writes the blocks that are not zero. */
 static int write_piece(int to, const uint8_t *data, size_t size, off_t offset)

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/shared/zero.h"
+
 #define HUGE_PAGE (2ull << 20)
 #define PAGE_SIZE 4096u
 
@@ -106,11 +108,6 @@ void gmem_populate(const struct gmem *gmem, gpa_t addr, uint64_t len)
 		madvise(host, len, MADV_POPULATE_READ); /* Linux 5.14 */
 }
 
-static bool is_zero(const uint8_t *block)
-{
-	return block[0] == 0 && memcmp(block, block + 1, HUGE_PAGE - 1) == 0;
-}
-
 /*
  * Whether enough of a block's pages exist to be worth a copy. mincore(2) does not know pages that are swapped out, and
  * knows those of a file that nobody has touched, and the zero page: it decides only which blocks stay as they are.
@@ -123,7 +120,7 @@ static bool is_populated(uint8_t *block)
 		return false;
 	for (unsigned i = 0; i < HUGE_PAGE / PAGE_SIZE; i++)
 		pages += resident[i] & 1;
-	return pages >= PREFETCH_PAGES_MIN && !is_zero(block);
+	return pages >= PREFETCH_PAGES_MIN && !is_zero(block, HUGE_PAGE);
 }
 
 /* Replaces the blocks by copies. They are copied elsewhere first: if there is no memory, they stay. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "virtio/state.h"
+#include "vmm/shared/zero.h"
 
 #define STATE_MAGIC 0x53505357u /* "WSPS" */
 #define STATE_VERSION 1u
@@ -96,16 +97,6 @@ int snapshot_save(const struct snapshot_parts *p, struct snapshot_origin *origin
 	return 0;
 }
 
-static bool is_zero(const uint8_t *page)
-{
-	const uint64_t *word = (const uint64_t *)(const void *)page;
-	uint64_t any = 0;
-	for (size_t i = 0; i < SNAPSHOT_PAGE / sizeof(*word) && any == 0; i += 8)
-		any = word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] | word[i + 5] | word[i + 6] |
-		      word[i + 7];
-	return any == 0;
-}
-
 struct extents {
 	struct snapshot_extent *list;
 	uint64_t count, room, bytes;
@@ -140,7 +131,7 @@ static int list_region(struct extents *e, const struct gmem_region *r)
 	int ret = 0;
 	/* Too many are known to be too many before all are there. */
 	for (uint64_t at = 0; at < r->size && ret == 0 && e->count <= SNAPSHOT_EXTENTS_MAX; at += SNAPSHOT_PAGE) {
-		if (!is_zero(r->host + at))
+		if (!is_zero(r->host + at, SNAPSHOT_PAGE))
 			ret = add_page(e, r->start, r->start + at);
 	}
 	return ret;
