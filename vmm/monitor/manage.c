@@ -207,7 +207,6 @@ static void write_snapshot(struct manage *m, struct client *c, struct err *err)
 {
 	struct snapshot_origin origin = {0};
 	int ret = machine_save(m->o.machine, &origin, err);
-	c->writer.result = (struct writer_result){0};
 	/* One that stays paused can as well be written here. */
 	if (ret == 0 && (m->paused || is_held(m) || writer_start(&c->writer, c->file, &origin) < 0))
 		snapshot_write(c->file, &origin, &c->writer.result.layout, err);
@@ -232,8 +231,6 @@ static void carry_out(struct manage *m, struct client *c, int ret, struct err *e
 		settle(m);
 	}
 	c->paused_us = (uint32_t)((loop_now_ns() - m->begun_ns) / 1000);
-	if (op != MANAGE_SNAPSHOT)
-		c->writer.result = (struct writer_result){0};
 	if (c->writer.active)
 		return;
 	struct manage_reply r = make_snapshot_reply(c, err);
@@ -323,6 +320,7 @@ static void begin(struct manage *m, struct client *c)
 	struct err err = {0};
 	m->current = c;
 	c->waiting = false;
+	c->writer.result = (struct writer_result){0};
 	m->begun_ns = loop_now_ns();
 	int ret = check_request(m, c, &err);
 	if (ret == 0 && c->request.op == MANAGE_RESUME) {

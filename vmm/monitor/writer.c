@@ -20,11 +20,9 @@ static void on_read(struct loop_op *op, int res, uint32_t flags)
 {
 	struct writer *w = container_of(op, struct writer, op);
 	(void)flags;
-	if (res == -EINTR || res == -EAGAIN) {
-		await(w);
-		return;
-	}
-	if (res > 0 && (w->received += (size_t)res) < sizeof(w->result)) {
+	w->received += res > 0 ? (size_t)res : 0;
+	bool more = (res > 0 && w->received < sizeof(w->result)) || res == -EINTR || res == -EAGAIN;
+	if (more) {
 		await(w);
 		return;
 	}
