@@ -177,8 +177,9 @@ static size_t chunk_size(const struct snapshot_layout *l, uint64_t i)
 	return left < SNAPSHOT_CHUNK ? (size_t)left : SNAPSHOT_CHUNK;
 }
 
-static int check_chunks(struct snapfile *file, const uint64_t *sums, uint8_t *buffer, const struct lib_cancel *cancel,
-        const struct lib_progress *progress, struct wisp_error *error)
+/* Reads all of the memory, and stores the checksum of each chunk in `sums`; or compares it with what is there. */
+static int sum_chunks(struct snapfile *file, uint64_t *sums, bool compare, uint8_t *buffer,
+        const struct lib_cancel *cancel, const struct lib_progress *progress, struct wisp_error *error)
 {
 	const struct snapshot_layout *l = &file->head.layout;
 	for (uint64_t i = 0; i < file->head.sums_count; i++) {
@@ -186,10 +187,12 @@ static int check_chunks(struct snapfile *file, const uint64_t *sums, uint8_t *bu
 		int r = read_content(file, buffer, size, l->data_offset + i * SNAPSHOT_CHUNK, error);
 		if (r < 0)
 			return r;
-		if (checksum(buffer, size, 0) != sums[i])
+		uint64_t sum = checksum(buffer, size, 0);
+		if (compare && sum != sums[i])
 			return lib_fail(error, WISP_ERR_SNAPSHOT, EBADMSG,
 			        "cannot use the snapshot %s: its memory is damaged: the checksum of MiB %llu differs",
 			        file->path, (unsigned long long)i);
+		sums[i] = sum;
 		lib_report(progress, i * SNAPSHOT_CHUNK + size, l->data_size);
 		r = lib_check_cancel(cancel);
 		if (r < 0)
@@ -208,32 +211,13 @@ int snapfile_check_memory(struct snapfile *file, const struct lib_cancel *cancel
 	if (r == 0 && checksum(sums, size, 0) != file->head.sums_sum)
 		r = fail_damaged(file, "its checksums are damaged", error);
 	if (r == 0)
-		r = check_chunks(file, sums, buffer, cancel, progress, error);
+		r = sum_chunks(file, sums, true, buffer, cancel, progress, error);
 	free(sums);
 	free(buffer);
 	return r;
 }
 
 /* ---- Writing ---- */
-
-/* The checksums of the memory that the monitor wrote. */
-static int sum_chunks(struct snapfile *file, uint64_t *sums, uint8_t *buffer, const struct lib_cancel *cancel,
-        const struct lib_progress *progress, struct wisp_error *error)
-{
-	const struct snapshot_layout *l = &file->head.layout;
-	for (uint64_t i = 0; i < file->head.sums_count; i++) {
-		size_t size = chunk_size(l, i);
-		int r = read_content(file, buffer, size, l->data_offset + i * SNAPSHOT_CHUNK, error);
-		if (r < 0)
-			return r;
-		sums[i] = checksum(buffer, size, 0);
-		lib_report(progress, i * SNAPSHOT_CHUNK + size, l->data_size);
-		r = lib_check_cancel(cancel);
-		if (r < 0)
-			return lib_fail_wait(error, r);
-	}
-	return 0;
-}
 
 static int add_sums(struct snapfile *file, const struct lib_cancel *cancel, const struct lib_progress *progress,
         struct wisp_error *error)
@@ -244,7 +228,7 @@ static int add_sums(struct snapfile *file, const struct lib_cancel *cancel, cons
 	uint8_t *buffer = malloc(SNAPSHOT_CHUNK);
 	int r = sums && buffer ? sum_state(file, &head->state_sum, NULL, error) : lib_no_memory(error);
 	if (r == 0)
-		r = sum_chunks(file, sums, buffer, cancel, progress, error);
+		r = sum_chunks(file, sums, false, buffer, cancel, progress, error);
 	if (r == 0) {
 		head->sums_sum = checksum(sums, size, 0);
 		int written = lib_pwrite_all(file->fd, sums, size, (off_t)head->sums_offset);
