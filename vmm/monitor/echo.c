@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/monitor/thread.h"
+
 #define STACK_SIZE (256u << 10)
 #define WAKE_SIGNAL SIGUSR2 /* interrupts a write that waits for the reader */
 #define WAKE_MS 10
@@ -112,31 +114,6 @@ static void *run(void *context)
 
 /* ---- Life ---- */
 
-static void on_wake(int number)
-{
-	(void)number;
-}
-
-static int start(struct echo *echo)
-{
-	struct sigaction action = {.sa_handler = on_wake};
-	sigset_t all, old;
-	pthread_attr_t attributes;
-	sigaction(WAKE_SIGNAL, &action, NULL);
-	/* The other signals are the main thread's, except those of a fault of this one. */
-	sigfillset(&all);
-	sigdelset(&all, WAKE_SIGNAL);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	int ret = pthread_create(&echo->thread, &attributes, run, echo);
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -ret;
-}
-
 static void destroy(struct echo *echo)
 {
 	pthread_cond_destroy(&echo->changed);
@@ -156,10 +133,10 @@ int echo_create(struct echo **out, int fd, struct err *err)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&echo->changed, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	int ret = start(echo);
-	if (ret < 0) {
+	int ret = thread_start(&echo->thread, STACK_SIZE, WAKE_SIGNAL, run, echo);
+	if (ret != 0) {
 		destroy(echo);
-		return err_set(err, -ret, "cannot start a thread for the console's copy: %s", strerror(-ret));
+		return err_set(err, ret, "cannot start a thread for the console's copy: %s", strerror(ret));
 	}
 	*out = echo;
 	return 0;

@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #include "vmm/monitor/jail.h"
+#include "vmm/monitor/thread.h"
 
-/* Interrupts KVM_RUN; its handler does nothing. */
+/* Interrupts KVM_RUN. */
 #define KICK_SIGNAL SIGRTMIN
 
 #define VCPU_STACK_BYTES (128u << 10)
@@ -32,11 +33,6 @@
 
 /* How long vcpu_describe waits for a vCPU, in milliseconds. */
 #define DESCRIBE_MS 100u
-
-static void on_kick(int signal)
-{
-	(void)signal;
-}
 
 void vcpu_start_tracing(struct vcpu *vcpu)
 {
@@ -203,24 +199,7 @@ static void *vcpu_thread(void *context)
 
 int vcpu_start(struct vcpu *vcpu, struct err *err)
 {
-	struct sigaction action = {.sa_handler = on_kick};
-	sigset_t all, old;
-	pthread_attr_t attributes;
-	sigaction(KICK_SIGNAL, &action, NULL);
-	/* The thread takes the kick and the signals of its own faults (sigbus.h, jail.h); the others are the main
-	 * thread's. */
-	sigfillset(&all);
-	sigdelset(&all, KICK_SIGNAL);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	/* Less than the default of 8 MiB: nothing here needs it, and the kernel may back a large stack with a huge
-	 * page. */
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, VCPU_STACK_BYTES);
-	int ret = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int ret = thread_start(&vcpu->thread, VCPU_STACK_BYTES, KICK_SIGNAL, vcpu_thread, vcpu);
 	if (ret != 0)
 		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", vcpu->index, strerror(ret));
 	vcpu->started = true;
