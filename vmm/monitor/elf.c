@@ -8,34 +8,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEGMENTS_MAX 64
+#include "vmm/monitor/file.h"
 
-/* Reads exactly `len` bytes from `offset`: 0, -ENODATA if the file ends before, or another -errno. */
-static int read_at(int fd, void *to, uint64_t len, uint64_t offset)
-{
-	uint8_t *p = to;
-	while (len > 0) {
-		if (offset > INT64_MAX)
-			return -ENODATA;
-		ssize_t n = pread(fd, p, len, (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -ENODATA;
-		p += n;
-		len -= (uint64_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
+#define SEGMENTS_MAX 64
 
 /* A compressed kernel, for a boot loader, has this magic in its setup header. */
 static bool is_bzimage(int fd)
 {
 	char magic[4];
-	return read_at(fd, magic, sizeof(magic), 0x202) == 0 && memcmp(magic, "HdrS", 4) == 0;
+	return file_read(fd, magic, sizeof(magic), 0x202) == 0 && memcmp(magic, "HdrS", 4) == 0;
 }
 
 static int fail_to_read(int ret, const char *name, const char *ends, struct err *err)
@@ -101,7 +82,7 @@ static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const str
 		return err_set(err, EFAULT, "kernel %s has a segment outside memory", name);
 	/* The rest of the segment is zero already: the memory is new. */
 	uint64_t done = map_text(fd, p, gmem);
-	int ret = read_at(fd, to + done, p->p_filesz - done, p->p_offset + done);
+	int ret = file_read(fd, to + done, p->p_filesz - done, p->p_offset + done);
 	if (ret < 0)
 		return fail_to_read(ret, name, "is truncated", err);
 	return 0;
@@ -112,13 +93,13 @@ int elf_load(int fd, const char *name, const struct elf_limits *limits, const st
 {
 	Elf64_Ehdr header;
 	Elf64_Phdr segments[SEGMENTS_MAX];
-	int ret = read_at(fd, &header, sizeof(header), 0);
+	int ret = file_read(fd, &header, sizeof(header), 0);
 	if (ret < 0)
 		return fail_to_read(ret, name, "is too short to be a kernel", err);
 	ret = check_header(fd, name, &header, limits, err);
 	if (ret < 0)
 		return ret;
-	ret = read_at(fd, segments, header.e_phnum * sizeof(segments[0]), header.e_phoff);
+	ret = file_read(fd, segments, header.e_phnum * sizeof(segments[0]), header.e_phoff);
 	if (ret < 0)
 		return fail_to_read(ret, name, "is truncated", err);
 	*image = (struct elf_image){.entry = header.e_entry, .start = UINT64_MAX};

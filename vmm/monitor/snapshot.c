@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "virtio/state.h"
+#include "vmm/monitor/file.h"
 #include "vmm/shared/zero.h"
 
 #define STATE_MAGIC 0x53505357u /* "WSPS" */
@@ -199,22 +200,6 @@ int snapshot_write(int fd, const struct snapshot_origin *origin, struct snapshot
 
 /* --- restoring --- */
 
-static int read_all(int fd, void *to, uint64_t size, uint64_t offset)
-{
-	uint8_t *at = to;
-	while (size > 0) {
-		ssize_t n = pread(fd, at, size, (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
-		at += n;
-		offset += (uint64_t)n;
-		size -= (uint64_t)n;
-	}
-	return 0;
-}
-
 /* NULL, or why the guest's memory does not get this extent. */
 static const char *take_extent(
         const struct snapshot_extent *e, int fd, uint64_t offset, bool prefetch, const struct gmem *gmem)
@@ -222,7 +207,7 @@ static const char *take_extent(
 	int ret;
 	if (prefetch) {
 		void *to = gmem_ptr(gmem, gpa(e->start), e->size);
-		ret = to ? read_all(fd, to, e->size, offset) : -EFAULT;
+		ret = to ? file_read(fd, to, e->size, offset) : -EFAULT;
 	} else {
 		ret = gmem_map_file(gmem, gpa(e->start), e->size, fd, offset);
 	}
@@ -242,7 +227,7 @@ static int take_memory(
 	const struct gmem_region *last = &gmem->region[gmem->count - 1];
 	if (!list)
 		return err_set(err, ENOMEM, "out of memory for the snapshot's extents");
-	int ret = read_all(fd, list, size, layout->extents_offset);
+	int ret = file_read(fd, list, size, layout->extents_offset);
 	const char *wrong = ret < 0 ? strerror(-ret)
 	                            : snapshot_check_extents(
 	                                      list, layout->extent_count, layout->data_size, last->start + last->size);
@@ -268,7 +253,7 @@ int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory,
 	if (!origin->state)
 		return err_set(err, ENOMEM, "out of memory for the machine's state");
 	origin->state_size = layout->state_size;
-	int ret = read_all(fd, origin->state, layout->state_size, SNAPSHOT_HEAD_SIZE);
+	int ret = file_read(fd, origin->state, layout->state_size, SNAPSHOT_HEAD_SIZE);
 	if (ret < 0)
 		err_set(err, -ret, "cannot read the snapshot: %s", strerror(-ret));
 	if (ret == 0)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "vmm/monitor/elf.h"
+#include "vmm/monitor/file.h"
 #include "vmm/monitor/x86_64/ioapic.h"
 
 #define PAGE_SIZE 4096u
@@ -275,16 +276,10 @@ static int load_initramfs(
 		        name, (unsigned long long)size >> 10);
 	*span = (struct span){.start = top - need, .size = size};
 	uint8_t *to = gmem_ptr(gmem, gpa(span->start), size);
-	for (uint64_t done = 0; to && done < size;) {
-		ssize_t n = pread(fd, to + done, size - done, (off_t)done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_set(err, n < 0 ? errno : EIO, "cannot read initramfs %s: %s", name,
-			        n < 0 ? strerror(errno) : "it became shorter");
-		done += (uint64_t)n;
-	}
-	return 0;
+	ret = to ? file_read(fd, to, size, 0) : 0;
+	if (ret == -ENODATA)
+		return err_set(err, EIO, "cannot read initramfs %s: it became shorter", name);
+	return ret < 0 ? err_set(err, -ret, "cannot read initramfs %s: %s", name, strerror(-ret)) : 0;
 }
 
 int boot_load(const struct boot_config *config, const struct gmem *gmem, struct processor_entry *entry, struct err *err)
