@@ -286,7 +286,8 @@ static int serve(int port, const struct job *job)
 	};
 
 	while (!ended) {
-		poll(fds, 3, -1);
+		if (poll(fds, 3, ALIVE_S * 1000) == 0)
+			send_frame(port, FRAME_ALIVE, NULL, 0);
 		if (fds[0].revents) {
 			while (read(sigfd, &info, sizeof(info)) > 0)
 				;

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -201,9 +202,13 @@ static void send_job(int sock, char **strings, int n)
 
 static void receive(int sock, void *data, size_t len)
 {
+	struct pollfd readable = {.fd = sock, .events = POLLIN};
 	char *p = data;
 
 	while (len > 0) {
+		/* Before it is up, BOOT_LIMIT_S holds. */
+		if (poll(&readable, 1, is_up ? SILENT_S * 1000 : -1) == 0)
+			host_failed("the emulated host has hung: its first process has not run for %d s", SILENT_S);
 		ssize_t n = read(sock, p, len);
 
 		if (n < 0 && errno == EINTR)
@@ -264,6 +269,7 @@ int main(int argc, char **argv)
 			break;
 		case FRAME_OUT: pass_on(STDOUT_FILENO, payload, head.len); break;
 		case FRAME_ERR: pass_on(STDERR_FILENO, payload, head.len); break;
+		case FRAME_ALIVE: break;
 		case FRAME_FAIL: host_failed("%s", payload);
 		case FRAME_EXIT:
 			if (head.len != sizeof(code))

@@ -28,6 +28,7 @@ enum frame_type {
 	FRAME_OUT = 'O',   /* bytes of standard output */
 	FRAME_ERR = 'E',   /* bytes of standard error */
 	FRAME_FAIL = 'F',  /* the command could not be set up: text, why */
+	FRAME_ALIVE = 'A', /* nothing else for ALIVE_S seconds */
 	FRAME_EXIT = 'X',  /* the command ended: int32_t exit code */
 };
 
@@ -36,5 +37,9 @@ struct frame {
 	uint32_t len; /* bytes that follow */
 };
 #define FRAME_MAX 32760U /* with its header just under what one port write takes */
+
+/* A host that has sent no frame for SILENT_S seconds has hung: relay ends it. */
+#define ALIVE_S 10
+#define SILENT_S 120
 
 #endif
