@@ -3,6 +3,7 @@
  * Saving and restoring a machine on a real vCPU. The payload counts, and tells when a register, its memory or its clock
  * is not as it was; what it prints before a snapshot and after a restore must be one count without a gap.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -442,6 +443,61 @@ static void a_tsc_deadline_survives(void)
 	destroy_vcpu(&to);
 }
 
+/* Fills the registers of each XSAVE component of `components` (bits of XCR0). Returns false if the processor lacks one.
+ */
+static bool fill_extended_state(struct kvm_xsave *xsave, uint64_t components)
+{
+	enum { LEGACY = 160, LEGACY_SIZE = 256, HEADER = 512 }; /* SDM volume 1, 13.4: XMM registers; XSTATE_BV */
+	uint8_t *area = (uint8_t *)xsave->region;
+	memcpy(area + HEADER, &components, sizeof(components));
+	for (unsigned i = 0; i < LEGACY_SIZE; i++)
+		area[LEGACY + i] = (uint8_t)(i * 7 + 1);
+	for (unsigned component = 2; component < 8; component++) {
+		uint32_t size, offset, c, d;
+		if (!(components >> component & 1))
+			continue;
+		if (!__get_cpuid_count(0xd, component, &size, &offset, &c, &d) || size == 0 ||
+		        offset + size > sizeof(xsave->region))
+			return false;
+		for (uint32_t i = 0; i < size; i++)
+			area[offset + i] = (uint8_t)(i * 13 + component);
+	}
+	return true;
+}
+
+static void avx_state_survives(void)
+{
+	enum { AVX = 0x7, AVX512 = 0xe7 };
+	struct bare_vcpu from, to;
+	struct err err = {0};
+	struct kvm_xsave wanted, got;
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = AVX512}}}, got_xcrs;
+	void *state = calloc(1, arch_vcpu_state_size());
+	REQUIRE(make_vcpu(&from, &err) && make_vcpu(&to, &err));
+	bool has_avx = ioctl(from.vcpu.fd, KVM_SET_XCRS, &xcrs) == 0;
+	if (!has_avx) {
+		xcrs.xcrs[0].value = AVX;
+		has_avx = ioctl(from.vcpu.fd, KVM_SET_XCRS, &xcrs) == 0;
+	}
+	if (has_avx) {
+		REQUIRE(ioctl(from.vcpu.fd, KVM_GET_XSAVE, &wanted) == 0);
+		REQUIRE(fill_extended_state(&wanted, xcrs.xcrs[0].value));
+		REQUIRE(ioctl(from.vcpu.fd, KVM_SET_XSAVE, &wanted) == 0);
+		CHECK_EQ(arch_save_vcpu(&from.kvm, from.vcpu.fd, state, &err), 0);
+		CHECK_EQ(arch_restore_vcpu(to.vcpu.fd, state, &err), 0);
+		CHECK(ioctl(to.vcpu.fd, KVM_GET_XCRS, &got_xcrs) == 0);
+		CHECK_EQ(got_xcrs.xcrs[0].value, xcrs.xcrs[0].value);
+		CHECK(ioctl(to.vcpu.fd, KVM_GET_XSAVE, &got) == 0);
+		CHECK(memcmp(&got, &wanted, sizeof(got)) == 0);
+	}
+	free(state);
+	destroy_vcpu(&from);
+	destroy_vcpu(&to);
+	if (!has_avx)
+		SKIP("this KVM's vCPUs have no AVX");
+	printf("# XCR0 0x%llx\n", (unsigned long long)xcrs.xcrs[0].value);
+}
+
 static void nothing_is_left_behind(void)
 {
 	int before = dup(0);
@@ -462,6 +518,7 @@ int main(int argc, char **argv)
 	        {"a_damaged_snapshot_is_refused", a_damaged_snapshot_is_refused},
 	        {"an_altered_state_harms_nobody", an_altered_state_harms_nobody},
 	        {"a_tsc_deadline_survives", a_tsc_deadline_survives},
+	        {"avx_state_survives", avx_state_survives},
 	        {"nothing_is_left_behind", nothing_is_left_behind},
 	};
 	const char *path = getenv("PAYLOAD");
