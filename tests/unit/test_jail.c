@@ -357,14 +357,18 @@ static void a_refusal_says_which_call_and_thread(void)
 }
 
 /* The programs again, interpreted: without a kernel, and for every number. */
-static uint32_t interpret(const struct sock_filter *program, size_t count, const struct seccomp_data *data)
+static uint32_t interpret(
+        const struct sock_filter *program, size_t count, const struct seccomp_data *data, unsigned *executed)
 {
 	uint32_t a = 0;
+	*executed = 0;
 	for (size_t i = 0; i < count; i++) {
 		const struct sock_filter *f = &program[i];
+		++*executed;
 		switch (f->code) {
 		case BPF_LD | BPF_W | BPF_ABS: memcpy(&a, (const char *)data + f->k, sizeof(a)); break;
 		case BPF_JMP | BPF_JEQ | BPF_K: i += a == f->k ? f->jt : f->jf; break;
+		case BPF_JMP | BPF_JGE | BPF_K: i += a >= f->k ? f->jt : f->jf; break;
 		case BPF_JMP | BPF_JSET | BPF_K: i += a & f->k ? f->jt : f->jf; break;
 		case BPF_RET | BPF_K: return f->k;
 		default: return 0x12345678;
@@ -373,29 +377,99 @@ static uint32_t interpret(const struct sock_filter *program, size_t count, const
 	return 0x12345678; /* it does not end */
 }
 
+static struct jail_rule rule[256];
+static size_t rule_count;
+
+static void copy_rules(void)
+{
+	REQUIRE(jail_rule_count + jail_arch_rule_count <= sizeof(rule) / sizeof(rule[0]));
+	memcpy(rule, jail_rules, jail_rule_count * sizeof(rule[0]));
+	memcpy(rule + jail_rule_count, jail_arch_rules, jail_arch_rule_count * sizeof(rule[0]));
+	rule_count = jail_rule_count + jail_arch_rule_count;
+}
+
+/* What the tables say, without any order. */
+static uint32_t wanted(enum jail_thread thread, const struct seccomp_data *data)
+{
+	for (size_t i = 0; i < rule_count; i++) {
+		uint32_t value = (uint32_t)data->args[rule[i].argument];
+		if (rule[i].number != (uint32_t)data->nr || !(rule[i].threads & thread))
+			continue;
+		if (rule[i].test == JAIL_MISSING)
+			return SECCOMP_RET_ERRNO | ENOSYS;
+		if (rule[i].test == JAIL_ANY || (rule[i].test == JAIL_IS && value == rule[i].value) ||
+		        (rule[i].test == JAIL_NOT && value != rule[i].value) ||
+		        (rule[i].test == JAIL_LACKS && !(value & rule[i].value)))
+			return SECCOMP_RET_ALLOW;
+	}
+	return SECCOMP_RET_TRAP;
+}
+
+/* With every value that any rule tests as each of the arguments, and with values next to it. */
+static bool is_as_wanted(
+        const struct sock_filter *program, size_t count, enum jail_thread thread, uint32_t number, unsigned *most)
+{
+	bool same = true;
+	unsigned executed;
+	for (size_t i = 0; i < 3 * rule_count; i++) {
+		uint32_t value = rule[i / 3].value + (uint32_t)(i % 3) - 1;
+		struct seccomp_data data = {.nr = (int)number, .arch = jail_arch};
+		for (size_t k = 0; k < 6; k++)
+			data.args[k] = value;
+		same &= interpret(program, count, &data, &executed) == wanted(thread, &data);
+		*most = executed > *most ? executed : *most;
+	}
+	return same;
+}
+
 static void the_programs_refuse_all_others(void)
 {
 	static const enum jail_thread threads[] = {JAIL_LOOP, JAIL_VCPU};
 	struct sock_filter program[JAIL_FILTER_MAX];
+	unsigned executed, most = 0;
+	copy_rules();
 	for (size_t t = 0; t < 2; t++) {
 		size_t count = jail_filter(threads[t], program);
 		REQUIRE(count > 0);
 		for (uint32_t number = 0; number < 1024; number++) {
-			struct seccomp_data data = {.nr = (int)number, .arch = jail_arch};
-			uint32_t action = interpret(program, count, &data);
-			CHECK(action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_TRAP ||
-			        (number == SYS_clone3 && action == (SECCOMP_RET_ERRNO | ENOSYS)));
-			data.arch ^= 1;
-			CHECK_EQ(interpret(program, count, &data), SECCOMP_RET_KILL_PROCESS);
+			struct seccomp_data data = {.nr = (int)number, .arch = jail_arch ^ 1};
+			CHECK(is_as_wanted(program, count, threads[t], number, &most));
+			CHECK(is_as_wanted(program, count, threads[t], number | 0x40000000, &most)); /* x32 */
+			CHECK(is_as_wanted(program, count, threads[t], ~number, &most));
+			CHECK_EQ(interpret(program, count, &data, &executed), SECCOMP_RET_KILL_PROCESS);
 		}
 		for (size_t i = 0; i < REFUSED_COUNT; i++) {
 			struct seccomp_data data = {.nr = (int)refused[i].number, .arch = jail_arch};
 			data.args[refused[i].at] = refused[i].value;
-			if (threads[t] == JAIL_VCPU || !refused[i].vcpu_only)
-				CHECK_EQ(interpret(program, count, &data), SECCOMP_RET_TRAP);
-			else
-				CHECK_EQ(interpret(program, count, &data), SECCOMP_RET_ALLOW);
+			CHECK_EQ(interpret(program, count, &data, &executed),
+			        threads[t] == JAIL_LOOP && refused[i].vcpu_only ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
 		}
+	}
+	printf("# at most %u instructions decide\n", most);
+}
+
+/* How many instructions decide about what a busy guest causes. */
+static void hot_calls_are_cheap(void)
+{
+	static const struct {
+		enum jail_thread thread;
+		uint32_t number, argument_1;
+		unsigned instructions;
+	} cases[] = {
+	        {JAIL_VCPU, SYS_ioctl, 0xae80 /* KVM_RUN */, 7},
+	        {JAIL_LOOP, SYS_ioctl, 0xae80, 7},
+	        {JAIL_LOOP, SYS_io_uring_enter, 0, 6},
+	        {JAIL_LOOP, SYS_write, 0, 7},
+	        {JAIL_LOOP, SYS_read, 0, 8},
+	};
+	struct sock_filter program[JAIL_FILTER_MAX];
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t count = jail_filter(cases[i].thread, program);
+		struct seccomp_data data = {.nr = (int)cases[i].number, .arch = jail_arch};
+		unsigned executed;
+		data.args[1] = cases[i].argument_1;
+		CHECK_EQ(interpret(program, count, &data, &executed), SECCOMP_RET_ALLOW);
+		CHECK_EQ(executed, cases[i].instructions);
 	}
 }
 
@@ -437,6 +511,7 @@ int main(int argc, char **argv)
 	        {"refused_calls_end_the_process", refused_calls_end_the_process},
 	        {"a_refusal_says_which_call_and_thread", a_refusal_says_which_call_and_thread},
 	        {"the_programs_refuse_all_others", the_programs_refuse_all_others},
+	        {"hot_calls_are_cheap", hot_calls_are_cheap},
 	        {"the_layers_are_named", the_layers_are_named},
 	};
 	char command[64];

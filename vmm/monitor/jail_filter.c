@@ -34,8 +34,7 @@
 #define KICK_MUSL 35
 #define KICK_GLIBC 34
 
-/* In the order in which the kernel looks: what a guest causes often comes first. */
-static const struct jail_rule rules[] = {
+const struct jail_rule jail_rules[] = {
         /* --- KVM, disks --- */
         IOCTL(KVM_RUN, BOTH),             /* BOTH, here and below: a vCPU's thread starts with the loop's filter */
         IOCTL(KVM_GET_API_VERSION, LOOP), /* a clone opens /dev/kvm anew */
@@ -160,10 +159,34 @@ static const struct jail_rule rules[] = {
         CALL(clock_gettime, BOTH), /* a host without a vDSO clock */
         CALL(getrandom, LOOP),
 };
+const size_t jail_rule_count = sizeof(jail_rules) / sizeof(jail_rules[0]);
+
+/*
+ * What a busy guest causes is tested before all others. ioctl comes first: since Linux 5.11, the kernel remembers the
+ * numbers that are always allowed, and runs the program only for calls whose arguments matter.
+ */
+static const uint32_t hot[] = {SYS_ioctl, SYS_io_uring_enter, SYS_write, SYS_read};
+#define HOT_COUNT (sizeof(hot) / sizeof(hot[0]))
+
+#define NUMBERS 512u /* of system calls; those of all rules are below */
+#define RULES_OF_CALL_MAX 64u
+
+enum outcome {
+	REFUSED = 0,
+	ALLOWED,
+	DEPENDS, /* on an argument, or the call fails with ENOSYS */
+};
+
+/* Numbers with the same outcome, up to the start of the next range. Each that DEPENDS is a range of its own. */
+struct range {
+	uint16_t start;
+	uint8_t outcome;
+};
 
 struct builder {
+	enum jail_thread thread;
 	struct sock_filter *program;
-	size_t count;
+	size_t count; /* above JAIL_FILTER_MAX: the program cannot be built */
 };
 
 static void add(struct builder *b, uint16_t code, uint8_t jt, uint8_t jf, uint32_t k)
@@ -183,64 +206,118 @@ static void finish(struct builder *b, uint32_t action)
 	add(b, BPF_RET | BPF_K, 0, 0, action);
 }
 
-static bool looks(const struct jail_rule *rule)
+/* The distance of a jump from the instruction at `from` to what is added next. */
+static uint8_t distance(struct builder *b, size_t from)
 {
-	return rule->test != JAIL_ANY && rule->test != JAIL_MISSING;
+	size_t skipped = b->count - from - 1;
+	if (skipped > UINT8_MAX)
+		b->count = JAIL_FILTER_MAX + 1;
+	return (uint8_t)skipped;
 }
 
-/* Behind the test of the number: allows the call if the argument is right, else goes on behind. */
-static void add_rule(struct builder *b, const struct jail_rule *rule)
+/* The rules of both tables, one after the other; NULL behind the last one. */
+static const struct jail_rule *rule_at(size_t i)
 {
-	static const struct {
-		uint16_t code;
-		uint8_t jt, jf;
-	} tests[] = {[JAIL_IS] = {BPF_JMP | BPF_JEQ | BPF_K, 0, 1},
-	        [JAIL_NOT] = {BPF_JMP | BPF_JEQ | BPF_K, 1, 0},
-	        [JAIL_LACKS] = {BPF_JMP | BPF_JSET | BPF_K, 1, 0}};
-	if (looks(rule))
-		add(b, tests[rule->test].code, tests[rule->test].jt, tests[rule->test].jf, rule->value);
-	finish(b, rule->test == JAIL_MISSING ? SECCOMP_RET_ERRNO | ENOSYS : SECCOMP_RET_ALLOW);
+	if (i < jail_rule_count)
+		return &jail_rules[i];
+	i -= jail_rule_count;
+	return i < jail_arch_rule_count ? &jail_arch_rules[i] : NULL;
 }
 
-/* The rules of one call, which all look at the same argument. Returns how many there are, for any thread. */
-static size_t add_call(struct builder *b, enum jail_thread thread, const struct jail_rule *rule, size_t count)
+static enum outcome outcome_of(const struct jail_rule *rule)
 {
-	size_t first = b->count, rules_of = 0;
-	bool loaded = false;
-	for (; rules_of < count && rule[rules_of].number == rule->number; rules_of++) {
-		const struct jail_rule *r = &rule[rules_of];
-		if (!(r->threads & thread))
-			continue;
-		if (b->count == first)
-			add(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, r->number);
-		if (!loaded && looks(r))
-			load(b, offsetof(struct seccomp_data, args) + 8 * r->argument);
-		loaded |= looks(r);
-		add_rule(b, r);
+	return rule->test == JAIL_ANY ? ALLOWED : DEPENDS;
+}
+
+static size_t find_rules(enum jail_thread thread, uint32_t number, const struct jail_rule *found[RULES_OF_CALL_MAX])
+{
+	const struct jail_rule *rule;
+	size_t count = 0;
+	for (size_t i = 0; (rule = rule_at(i)) && count < RULES_OF_CALL_MAX; i++) {
+		if (rule->number == number && rule->threads & thread)
+			found[count++] = rule;
 	}
-	/* The number again: the processor's rules may have the same call. */
-	if (loaded)
-		load(b, offsetof(struct seccomp_data, nr));
-	if (b->count > first && b->count <= JAIL_FILTER_MAX)
-		b->program[first].jf = (uint8_t)(b->count - first - 1);
-	return rules_of;
+	return count;
 }
 
-static void add_rules(struct builder *b, enum jail_thread thread, const struct jail_rule *rule, size_t count)
+/* Decides about a call that has rules. Any test that holds jumps to the last instruction, which allows the call. */
+static void add_call(struct builder *b, uint32_t number)
 {
-	for (size_t i = 0; i < count;)
-		i += add_call(b, thread, &rule[i], count - i);
+	const struct jail_rule *found[RULES_OF_CALL_MAX];
+	size_t count = find_rules(b->thread, number, found);
+	if (found[0]->test == JAIL_ANY || found[0]->test == JAIL_MISSING) {
+		finish(b, found[0]->test == JAIL_ANY ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS);
+		return;
+	}
+	load(b, offsetof(struct seccomp_data, args) + 8 * found[0]->argument);
+	for (size_t i = 0; i < count; i++) {
+		uint8_t allow = (uint8_t)(count - i);
+		bool wanted = found[i]->test == JAIL_IS;
+		add(b, BPF_JMP | BPF_K | (found[i]->test == JAIL_LACKS ? BPF_JSET : BPF_JEQ), wanted ? allow : 0,
+		        wanted ? 0 : allow, found[i]->value);
+	}
+	finish(b, SECCOMP_RET_TRAP);
+	finish(b, SECCOMP_RET_ALLOW);
+}
+
+static void add_hot(struct builder *b)
+{
+	const struct jail_rule *found[RULES_OF_CALL_MAX];
+	for (size_t i = 0; i < HOT_COUNT; i++) {
+		size_t test = b->count;
+		if (find_rules(b->thread, hot[i], found) == 0)
+			continue;
+		add(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, hot[i]);
+		add_call(b, hot[i]);
+		b->program[test].jf = distance(b, test);
+	}
+}
+
+/* Without the hot calls, which never get so far. Returns the number of ranges. */
+static size_t make_ranges(enum jail_thread thread, struct range ranges[NUMBERS])
+{
+	uint8_t outcome[NUMBERS] = {REFUSED};
+	const struct jail_rule *rule;
+	size_t count = 0;
+	for (size_t i = 0; (rule = rule_at(i)); i++) {
+		if (rule->threads & thread)
+			outcome[rule->number % NUMBERS] = (uint8_t)outcome_of(rule);
+	}
+	for (size_t i = 0; i < HOT_COUNT; i++)
+		outcome[hot[i]] = REFUSED;
+	for (uint32_t n = 0; n < NUMBERS; n++) {
+		if (n == 0 || outcome[n] != outcome[n - 1] || outcome[n] == DEPENDS)
+			ranges[count++] = (struct range){(uint16_t)n, outcome[n]};
+	}
+	return count;
+}
+
+/* A binary search for the number's range. */
+static void add_search(struct builder *b, const struct range *range, size_t count)
+{
+	if (count == 1 && range->outcome == DEPENDS) {
+		add_call(b, range->start);
+	} else if (count == 1) {
+		finish(b, range->outcome == ALLOWED ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
+	} else {
+		size_t test = b->count, half = count / 2;
+		add(b, BPF_JMP | BPF_JGE | BPF_K, 0, 0, range[half].start);
+		add_search(b, range, half);
+		if (test < JAIL_FILTER_MAX)
+			b->program[test].jt = distance(b, test);
+		add_search(b, range + half, count - half);
+	}
 }
 
 size_t jail_filter(enum jail_thread thread, struct sock_filter program[JAIL_FILTER_MAX])
 {
-	struct builder b = {.program = program};
+	struct builder b = {.thread = thread, .program = program};
+	struct range ranges[NUMBERS];
 	load(&b, offsetof(struct seccomp_data, arch));
 	add(&b, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, jail_arch);
 	finish(&b, SECCOMP_RET_KILL_PROCESS);
 	load(&b, offsetof(struct seccomp_data, nr));
-	add_rules(&b, thread, rules, sizeof(rules) / sizeof(rules[0]));
-	add_rules(&b, thread, jail_arch_rules, jail_arch_rule_count);
-	finish(&b, SECCOMP_RET_TRAP);
+	add_hot(&b);
+	add_search(&b, ranges, make_ranges(thread, ranges));
 	return b.count <= JAIL_FILTER_MAX ? b.count : 0;
 }

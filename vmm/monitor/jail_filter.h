@@ -16,8 +16,8 @@ enum jail_thread {
 };
 
 /*
- * One way to make a call. Rules of one call and one argument are adjacent, and any of them is enough. A rule looks at
- * one argument at most, and at its low 32 bits: of the arguments that rules look at, the kernel uses no others.
+ * One way to make a call; any of them is enough. All rules of a call look at the same argument, and at its low 32 bits:
+ * of the arguments that rules look at, the kernel uses no others.
  */
 struct jail_rule {
 	uint32_t number;
@@ -34,6 +34,9 @@ enum jail_test {
 	JAIL_LACKS,  /* it has none of the bits of `value` */
 	JAIL_MISSING /* no test: the call fails with ENOSYS, as if the kernel did not have it */
 };
+
+extern const struct jail_rule jail_rules[];
+extern const size_t jail_rule_count;
 
 /* What only this processor has: its calls, its requests to KVM, and its name (AUDIT_ARCH_*). */
 extern const struct jail_rule jail_arch_rules[];
