@@ -2,6 +2,7 @@
 /* The event loop: completions, cancellation, calls from other threads, its end. Also run under TSan. */
 #include <pthread.h>
 #include <stddef.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/unit/test.h"
@@ -22,6 +23,15 @@ static void counted(struct loop_op *op, int res, uint32_t flags)
 	c->last = res;
 }
 
+/* An operation that completes at once, with -ETIME. */
+static void start_any(struct loop *loop, struct counter *c)
+{
+	static struct __kernel_timespec none;
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+	io_uring_prep_timeout(sqe, &none, 0, 0);
+	loop_start(loop, sqe, &c->op);
+}
+
 static void operations_complete(void)
 {
 	struct loop *loop;
@@ -30,9 +40,7 @@ static void operations_complete(void)
 	static struct counter c[100];
 	for (int i = 0; i < 100; i++) {
 		c[i] = (struct counter){.op.done = counted};
-		struct io_uring_sqe *sqe = loop_sqe(loop);
-		io_uring_prep_nop(sqe);
-		loop_start(loop, sqe, &c[i].op);
+		start_any(loop, &c[i]);
 	}
 	int seen = 0;
 	for (int round = 0; round < 100 && seen < 100; round++) {
@@ -240,16 +248,53 @@ static void completions_overflow_the_ring(void)
 	loop_destroy(loop);
 }
 
-/* What the kernel then says of the loop's ring is what it says of a file that is no ring. */
-static bool break_ring(void)
+static int ring_fd(void)
 {
 	for (int fd = 3; fd < 100; fd++) {
 		char path[32], target[64] = "";
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		if (readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, "io_uring"))
-			return dup2(STDIN_FILENO, fd) == fd;
+			return fd;
 	}
-	return false;
+	return -1;
+}
+
+/* What code that has taken over the monitor might ask of its ring, past seccomp. */
+static void other_operations_are_refused(void)
+{
+	enum { FLAGGED = IORING_OP_LAST, CASES };
+	static const uint8_t allowed[] = {IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE, IORING_OP_WRITEV,
+	        IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_RECVMSG,
+	        IORING_OP_ACCEPT, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL};
+	struct loop *loop;
+	unsigned tried = 0;
+	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 64, NULL) == 0);
+	if (!loop_is_restricted(loop)) {
+		loop_destroy(loop);
+		SKIP("this kernel cannot restrict a ring");
+	}
+	for (unsigned op = 0; op < CASES; op++) {
+		struct counter c = {.op.done = counted};
+		if (op < FLAGGED && memchr(allowed, (int)op, sizeof(allowed)))
+			continue;
+		struct io_uring_sqe *sqe = loop_sqe(loop);
+		io_uring_prep_rw(op == FLAGGED ? IORING_OP_READ : (int)op, sqe, -1, NULL, 0, 0);
+		sqe->flags = op == FLAGGED ? IOSQE_ASYNC : 0;
+		loop_start(loop, sqe, &c.op);
+		for (int i = 0; i < 10 && c.count == 0; i++)
+			CHECK(loop_step(loop, 1000) >= 0);
+		CHECK_EQ(c.count, 1);
+		CHECK_EQ(c.last, -EACCES);
+		tried++;
+	}
+	/* Nor can the ring be told to take them. */
+	for (unsigned op = 0; op < IORING_REGISTER_LAST; op++) {
+		CHECK(syscall(SYS_io_uring_register, ring_fd(), op, NULL, 0) < 0);
+		CHECK(errno == EACCES || errno == EINVAL); /* EINVAL: an older kernel does not know it */
+		tried++;
+	}
+	printf("# %u operations, flags and registrations were refused\n", tried);
+	loop_destroy(loop);
 }
 
 static void *call_into(void *context)
@@ -266,12 +311,11 @@ static void a_failed_ring_ends_the_loop(void)
 	void *finished;
 	static struct counter c[20];
 	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
-	REQUIRE(break_ring());
+	/* What the kernel then says of the ring is what it says of a file that is not a ring. */
+	REQUIRE(dup2(STDIN_FILENO, ring_fd()) > 0);
 	for (int i = 0; i < 20; i++) {
 		c[i] = (struct counter){.op.done = counted};
-		struct io_uring_sqe *sqe = loop_sqe(loop);
-		io_uring_prep_nop(sqe);
-		loop_start(loop, sqe, &c[i].op);
+		start_any(loop, &c[i]);
 	}
 	loop_cancel(loop, &c[0].op);
 	CHECK(loop_step(loop, 0) < 0);
@@ -292,4 +336,5 @@ TEST_MAIN("loop", {"operations_complete", operations_complete},
         {"calls_wait_for_the_ring", calls_wait_for_the_ring},
         {"the_end_of_a_loop_that_never_ran", the_end_of_a_loop_that_never_ran},
         {"completions_overflow_the_ring", completions_overflow_the_ring},
+        {"other_operations_are_refused", other_operations_are_refused},
         {"a_failed_ring_ends_the_loop", a_failed_ring_ends_the_loop})

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 struct loop {
 	struct io_uring ring;
 	bool open;                  /* there is a ring */
+	bool restricted;            /* and it takes none but the `operations` */
 	int error;                  /* -errno once the ring has failed, for good */
 	struct io_uring_sqe unsent; /* takes the operations of a failed ring */
 	pthread_t thread;
@@ -72,27 +74,74 @@ static void woken(struct loop_op *op, int res, uint32_t flags)
 	run_calls(loop);
 }
 
-static int ring_init(struct io_uring *ring, unsigned entries)
+/* All that the monitor asks of its rings. io_uring bypasses seccomp, so each is here for a reason, as calls are there.
+ */
+static const uint8_t operations[] = {
+        IORING_OP_READ,      /* eventfds, signals, a snapshot writer's result, disks */
+        IORING_OP_READV,     /* disks, here and below */
+        IORING_OP_WRITE,     /* */
+        IORING_OP_WRITEV,    /* */
+        IORING_OP_FSYNC,     /* */
+        IORING_OP_FALLOCATE, /* */
+        IORING_OP_POLL_ADD,  /* vsock's connections, the owner's pidfd */
+        IORING_OP_RECV,      /* the agent's control connection, the owner's socket */
+        IORING_OP_RECVMSG,   /* requests, with their descriptors */
+        IORING_OP_ACCEPT,    /* the agent, and clients with requests */
+        IORING_OP_TIMEOUT,
+        IORING_OP_ASYNC_CANCEL,
+};
+#define OPERATIONS (sizeof(operations) / sizeof(operations[0]))
+
+/* Without a word about registrations, all of them are refused; and so are the flags that an operation may have. */
+static int restrict_ring(struct io_uring *ring)
 {
+	struct io_uring_restriction allowed[OPERATIONS] = {0};
+	for (unsigned i = 0; i < OPERATIONS; i++) {
+		allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
+		allowed[i].sqe_op = operations[i];
+	}
+	/* Not every build of liburing's shared library has functions for these. */
+	int fd = ring->ring_fd;
+	if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, allowed, OPERATIONS) < 0 ||
+	        syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+/* A ring with these flags; -EINVAL if the kernel does not know them all. */
+static int ring_create(struct io_uring *ring, unsigned entries, unsigned flags)
+{
+	struct io_uring_params params = {
+	        .flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = entries * 4};
+	int ret = io_uring_queue_init_params(entries, ring, &params);
+	if (ret < 0)
+		return ret;
 	/*
-	 * DEFER_TASKRUN batches completions and keeps them from interrupting the thread (Linux 6.1); it requires a
-	 * single submitter. Older kernels refuse the flags with EINVAL and get a plain ring.
+	 * Disks alone can have more operations in flight than the ring has room for completions. With NODROP (Linux
+	 * 5.5) the kernel keeps the excess, and hands it over as the ring empties.
 	 */
-	static const unsigned flags[] = {
-	        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0};
+	if (!(params.features & IORING_FEAT_NODROP))
+		ret = -ENOSYS;
+	else if (flags & IORING_SETUP_R_DISABLED)
+		ret = restrict_ring(ring);
+	if (ret < 0)
+		io_uring_queue_exit(ring);
+	return ret;
+}
+
+/*
+ * DEFER_TASKRUN batches completions and keeps them from interrupting the thread (Linux 6.1); it requires a single
+ * submitter. A ring that starts disabled can be restricted (Linux 5.10).
+ */
+static int ring_init(struct loop *loop, unsigned entries)
+{
+	static const unsigned flags[] = {IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+	                                         IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+	        IORING_SETUP_R_DISABLED, 0};
 	int ret = -EINVAL;
 	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]) && ret == -EINVAL; i++) {
-		struct io_uring_params params = {
-		        .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = entries * 4};
-		ret = io_uring_queue_init_params(entries, ring, &params);
-		/*
-		 * Disks alone can have more operations in flight than the ring has room for completions. With NODROP
-		 * (Linux 5.5) the kernel keeps the excess, and hands it over as the ring empties.
-		 */
-		if (ret == 0 && !(params.features & IORING_FEAT_NODROP)) {
-			io_uring_queue_exit(ring);
-			ret = -ENOSYS;
-		}
+		ret = ring_create(&loop->ring, entries, flags[i]);
+		loop->restricted = ret == 0 && flags[i] & IORING_SETUP_R_DISABLED;
 	}
 	return ret;
 }
@@ -119,7 +168,7 @@ int loop_create(struct loop **out, struct err *err)
 
 int loop_open(struct loop *loop, unsigned entries, struct err *err)
 {
-	int ret = ring_init(&loop->ring, entries);
+	int ret = ring_init(loop, entries);
 	if (ret < 0)
 		return err_set(err, -ret, "cannot set up io_uring: %s%s", strerror(-ret),
 		        ret == -EPERM ? " (allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp "
@@ -130,6 +179,11 @@ int loop_open(struct loop *loop, unsigned entries, struct err *err)
 	loop->open = true;
 	arm_wake(loop);
 	return 0;
+}
+
+bool loop_is_restricted(const struct loop *loop)
+{
+	return loop->restricted;
 }
 
 void loop_destroy(struct loop *loop)

@@ -32,8 +32,14 @@ struct loop_op {
  */
 int loop_create(struct loop **loop, struct err *err);
 
-/* Creates the ring, with `entries` submission entries (more are submitted in rounds): 0, or -errno with `err` set. */
+/*
+ * Creates the ring, with `entries` submission entries (more are submitted in rounds): 0, or -errno with `err` set. The
+ * ring takes only the operations that loop.c lists; any other completes with -EACCES.
+ */
 int loop_open(struct loop *loop, unsigned entries, struct err *err);
+
+/* Whether that is so: kernels before Linux 5.10 cannot restrict a ring. */
+bool loop_is_restricted(const struct loop *loop);
 
 /*
  * Closes the ring, if it is open; the kernel cancels operations in flight, whose memory must still exist. Takes NULL.

@@ -364,7 +364,8 @@ static int on_begun(void *context, struct err *err)
 	if (ret == 0)
 		ret = start_managing(v, err);
 	if (ret == 0)
-		log_line(&v->log, LOG_INFO, "the monitor's jail: %s", v->jail.text);
+		log_line(&v->log, LOG_INFO, "the monitor's jail: %s, io_uring %s", v->jail.text,
+		        loop_is_restricted(v->loop) ? "restricted" : "unrestricted (before Linux 5.10)");
 	if (ret == 0)
 		log_progress(v, "the guest runs");
 	/* Nobody else will say so. */
