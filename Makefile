@@ -265,7 +265,7 @@ $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
-$(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck: $(B)/tests/%: tests/e2e/%.c
+$(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/forbidden: $(B)/tests/%: tests/e2e/%.c
 	@mkdir -p $(@D)
 	$(call step,CC)
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
@@ -278,7 +278,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/exec_load $(FAULTS) \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/forbidden $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 

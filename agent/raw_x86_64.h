@@ -6,17 +6,21 @@
 #ifndef WISP_AGENT_RAW_X86_64_H
 #define WISP_AGENT_RAW_X86_64_H
 
+#include <linux/audit.h>
 #include <linux/sched.h>
 #include <sys/syscall.h>
 
-/* The result, or -errno. */
+#define RAW_AUDIT_ARCH AUDIT_ARCH_X86_64 /* the processor, for seccomp */
+
+/* The result, or -errno. A fifth argument is 0: prctl checks that. */
 static inline long raw_syscall(long number, long a, long b, long c, long d)
 {
 	long result;
 	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = 0;
 	__asm__ volatile("syscall"
 	                 : "=a"(result)
-	                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+	                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
 	                 : "rcx", "r11", "memory");
 	return result;
 }

@@ -38,7 +38,7 @@ static char *take_string(struct cursor *cursor)
 
 static const char *check_fixed(const struct proto_exec *exec)
 {
-	if (exec->flags & ~(uint32_t)(PROTO_EXEC_TTY | PROTO_EXEC_STDIN | PROTO_EXEC_COLLECT | PROTO_EXEC_MAKE_CWD))
+	if (exec->flags & ~(uint32_t)PROTO_EXEC_FLAGS)
 		return "EXEC: unknown flags";
 	if (exec->zero)
 		return "EXEC: the zero field is not";

@@ -33,6 +33,7 @@
 
 #include "agent/pty.h"
 #include "agent/raw_x86_64.h"
+#include "agent/restrict.h"
 
 void agent_fail(struct agent_failure *failure, enum proto_failure kind, enum proto_stage stage, int error,
         const char *format, ...)
@@ -100,6 +101,17 @@ static void make_cwd(struct agent_spawn *spawn)
 		*at = '/';
 	}
 	raw_syscall(SYS_mkdirat, AT_FDCWD, (long)cwd, 0755, 0);
+}
+
+static void restrict_program(struct agent_spawn *spawn, long (*part)(void))
+{
+	if (!(spawn->request.exec.flags & PROTO_EXEC_RESTRICTED))
+		return;
+	spawn->restricting = true;
+	long error = part();
+	if (error < 0)
+		give_up(spawn, PROTO_STAGE_USER, error);
+	spawn->restricting = false;
 }
 
 static void set_user(struct agent_spawn *spawn)
@@ -183,7 +195,9 @@ static void child_main(void *argument)
 	if (spawn->request.exec.flags & PROTO_EXEC_MAKE_CWD)
 		make_cwd(spawn);
 	set_rlimits(spawn);
+	restrict_program(spawn, restrict_bounding_set);
 	set_user(spawn);
+	restrict_program(spawn, restrict_rest);
 	/* After the user, who must be allowed to enter it. */
 	const char *cwd = *spawn->request.cwd ? spawn->request.cwd : "/";
 	error = *cwd == '/' ? raw_syscall(SYS_chdir, (long)cwd, 0, 0, 0) : -EINVAL;
@@ -251,6 +265,11 @@ static void explain(const struct agent_spawn *spawn, struct agent_failure *failu
 		        (unsigned long long)request->rlimits[spawn->rlimit].hard);
 		return;
 	case PROTO_STAGE_USER:
+		if (spawn->restricting) {
+			agent_fail(failure, PROTO_FAILURE_USER_SETUP_FAILED, spawn->stage, error,
+			        "cannot restrict the program, which needs a kernel with CONFIG_SECCOMP_FILTER");
+			return;
+		}
 		agent_fail(failure, PROTO_FAILURE_USER_SETUP_FAILED, spawn->stage, error,
 		        "cannot become user %u, group %u", spawn->user.uid, spawn->user.gid);
 		return;

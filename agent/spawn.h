@@ -38,6 +38,7 @@ struct agent_spawn {
 	/* What it answers: */
 	int failed;         /* errno, 0: the program runs, or something killed the child before */
 	uint8_t stage;      /* enum proto_stage */
+	bool restricting;   /* at PROTO_STAGE_USER: that failed, and not the change of the user */
 	uint32_t rlimit;    /* index of the one that is set */
 	uint64_t limits[2]; /* of that */
 

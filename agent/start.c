@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "agent/client.h"
 #include "agent/mirror.h"
+#include "agent/restrict.h"
 #include "agent/serve.h"
 
 /* ---- The outcome ---- */
@@ -105,10 +107,16 @@ void agent_start_init(struct agent_session *session)
 /* ---- The attempt ---- */
 
 /* What concerns the request alone. 0, or -1 with *failure. */
-static int prepare(struct agent_request *request, struct agent_user *user, struct agent_failure *failure)
+static int prepare(struct agent_request *request, uint64_t id, struct agent_user *user, struct agent_failure *failure)
 {
-	char why[128] = "";
-	int error = agent_user_resolve(request->user, user, why, sizeof(why));
+	char why[128] = "", own[24];
+	const char *name = request->user;
+	if (request->exec.flags & PROTO_EXEC_RESTRICTED && !*name) {
+		unsigned int uid = RESTRICT_UID_FIRST + (unsigned int)(id % RESTRICT_UID_COUNT);
+		snprintf(own, sizeof(own), "%u:%u", uid, uid);
+		name = own;
+	}
+	int error = agent_user_resolve(name, user, why, sizeof(why));
 	if (error) {
 		agent_fail(failure, PROTO_FAILURE_USER_SETUP_FAILED, PROTO_STAGE_USER, -error, "%s", why);
 		return -1;
@@ -155,7 +163,7 @@ struct agent_session *agent_session_start(
 	struct agent_spawned spawned;
 	struct agent_session *session = NULL;
 	spawn->files = agent->files;
-	int result = prepare(&spawn->request, &spawn->user, failure);
+	int result = prepare(&spawn->request, id, &spawn->user, failure);
 	if (!result && !(session = agent_session_new(agent, &spawn->request, id))) {
 		agent_fail(failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM, "cannot keep a session");
 		result = -1;

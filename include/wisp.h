@@ -674,6 +674,18 @@ enum wisp_stdin_mode {
 	WISP_STDIN_PIPE = 2,  /* what the stdin writer sends: see wisp_take_stdin */
 };
 
+/* What a program may do inside the guest. */
+enum wisp_security {
+	WISP_SECURITY_DEFAULT = 0, /* everything that its user may do */
+	/*
+	 * No capabilities, even as root; no new privileges, so set-user-ID programs gain nothing; and no system calls
+	 * that docker's default profile refuses, such as those that mount, trace, make namespaces or load code into the
+	 * kernel. If neither the execution nor the sandbox has a user, the program gets a user and group of its own,
+	 * which no other session has.
+	 */
+	WISP_SECURITY_RESTRICTED = 1,
+};
+
 /* The options of one execution. They do not change the sandbox's defaults. */
 struct wisp_exec_options {
 	size_t size;
@@ -702,6 +714,7 @@ struct wisp_exec_options {
 	 */
 	size_t output_limit;              /* 0: WISP_OUTPUT_LIMIT_DEFAULT */
 	const struct wisp_cancel *cancel; /* ends calls on this session and its stdin writer; NULL: the sandbox's */
+	enum wisp_security security;
 };
 
 /* Its size never changes: a later version may give a name to what is reserved, and fill it in. */

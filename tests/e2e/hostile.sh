@@ -48,3 +48,29 @@ t_memory_full() {
 	check stop wisp stop box
 	check rm wisp rm box
 }
+
+# What a restricted program is refused. Root succeeds with much of it, which shows that the attempts are good ones.
+t_restricted_program() {
+	local pid got=0
+	check create wisp create -q -n box -m 96
+	check "copy the program" wisp cp -q "$area/tests/forbidden" box:/bin/forbidden
+	wisp exec -d --security restricted box -- sleep 1234 </dev/null >/dev/null
+	pid=$(wisp exec box -- pidof sleep </dev/null)
+	wisp exec box -- forbidden "$pid" </dev/null >out 2>err || got=$?
+	equal "as root" $got 1
+	for word in mounts unmounts traces_another signals_another reads_anothers_memory makes_a_user_namespace \
+		makes_a_mount_namespace opens_vsock opens_raw_ip opens_io_uring changes_the_root sets_the_host_name; do
+		check "root: $word" grep -qx $word out
+	done
+	got=0
+	wisp exec --security restricted box -- forbidden "$pid" </dev/null >out 2>err || got=$?
+	equal "restricted: $(tr '\n' ' ' <out) $(cat err)" $got 0
+	# As root by name, it is refused all the same, except what root owns and is.
+	wisp exec --security restricted -u root box -- forbidden "$pid" </dev/null >out 2>err || got=$?
+	equal "restricted root" "$(tr '\n' ' ' <out)" "becomes_root joins_roots_group writes_kernel_messages "
+	# The agent and the host notice nothing.
+	equal "an execution afterwards" "$(wisp exec box -- echo alive </dev/null 2>&1)" alive
+	equal "a restricted pipe" "$(echo data | wisp exec --security restricted box -- sh -c 'cat; id -u' | tr '\n' ' ' | sed 's/13421[0-9]*/own/')" "data own "
+	check stop wisp stop box
+	check rm wisp rm box
+}

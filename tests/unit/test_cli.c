@@ -52,6 +52,11 @@ static void options_of_an_execution(void)
 	expect(&c, "run -w /tmp -- pwd </dev/null", 0, "/tmp\n");
 	expect(&c, "run --rlimit nofile=100:200 --rlimit core=unlimited -- sh -c 'ulimit -Sn; ulimit -Hn' </dev/null",
 	        0, "100\n200\n");
+	if (geteuid() == 0) /* the agent of these tests runs as this user */
+		expect(&c, "run --security restricted -- grep NoNewPrivs /proc/self/status </dev/null", 0,
+		        "NoNewPrivs:\t1\n");
+	expect(&c, "run --security default -- grep NoNewPrivs /proc/self/status </dev/null", 0, "NoNewPrivs:\t0\n");
+	expect_error(&c, "run --security tight -- true", 125, "write default or restricted");
 	expect_error(&c, "run --rlimit speed=1 -- true", 125, "not a resource limit");
 	expect_error(&c, "run --rlimit cpu=2:1 -- true", 125, "above the hard limit");
 	expect_error(&c, "run --rlimit cpu -- true", 125, "NAME=SOFT");

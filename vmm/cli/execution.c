@@ -62,6 +62,19 @@ static bool take_rlimit(const struct cli_option *option, const char *text, void 
 	return good;
 }
 
+static bool take_security(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	struct cli_execution *execution = to;
+	(void)option;
+	if (strcmp(text, "default") == 0)
+		execution->security = WISP_SECURITY_DEFAULT;
+	else if (strcmp(text, "restricted") == 0)
+		execution->security = WISP_SECURITY_RESTRICTED;
+	else
+		return cli_refuse(why, "write default or restricted");
+	return true;
+}
+
 const struct cli_option cli_process_options[] = {
         {.name = "env",
                 .letter = 'e',
@@ -90,6 +103,11 @@ const struct cli_option cli_execution_options[] = {
                 .value = "NAME=SOFT[:HARD]",
                 .take = take_rlimit,
                 .help = "set a resource limit, as in nofile=1024; may be repeated"},
+        {.name = "security",
+                .value = "LEVEL",
+                .take = take_security,
+                .help = "restricted: no capabilities, no dangerous system calls, and a user of its own unless -u names "
+                        "one; default: what its user may do"},
         {.name = "interactive",
                 .letter = 'i',
                 CLI_FLAG(struct cli_execution, interactive),
@@ -164,5 +182,6 @@ void cli_fill_execution(const struct cli_execution *execution, struct wisp_exec_
 	        .rlimits = execution->rlimits,
 	        .rlimit_count = execution->rlimit_count,
 	        .rlimit_size = sizeof(*execution->rlimits),
+	        .security = execution->security,
 	};
 }

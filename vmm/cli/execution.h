@@ -19,6 +19,7 @@ struct cli_execution {
 	size_t rlimit_count;
 	bool tty, no_tty, detach, interactive, no_stdin;
 	const char *detach_keys;
+	enum wisp_security security;
 };
 
 /* execution.c */

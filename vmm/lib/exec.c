@@ -25,7 +25,8 @@ static int build(const struct wisp_sandbox *sandbox, const char *const *argv, co
 {
 	struct proto_exec exec = {
 	        .flags = flags | (options->tty ? PROTO_EXEC_TTY : 0) |
-	                 (options->stdin_mode != WISP_STDIN_NULL ? PROTO_EXEC_STDIN : 0),
+	                 (options->stdin_mode != WISP_STDIN_NULL ? PROTO_EXEC_STDIN : 0) |
+	                 (options->security == WISP_SECURITY_RESTRICTED ? PROTO_EXEC_RESTRICTED : 0),
 	        .rlimit_count = (uint32_t)options->rlimit_count,
 	        .rows = options->rows,
 	        .cols = options->cols,

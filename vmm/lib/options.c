@@ -235,6 +235,8 @@ int lib_check_exec_options(const struct wisp_exec_options *options, struct wisp_
 		return r;
 	if ((unsigned)options->stdin_mode > WISP_STDIN_PIPE)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "stdin_mode %d is unknown", (int)options->stdin_mode);
+	if ((unsigned)options->security > WISP_SECURITY_RESTRICTED)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "security %d is unknown", (int)options->security);
 	if (options->stdin_mode == WISP_STDIN_BYTES && options->stdin_length > 0 && !options->stdin_data)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "stdin_length is set, but stdin_data is NULL");
 	return 0;

@@ -86,9 +86,13 @@ struct proto_hello {
 enum proto_exec_flags {
 	PROTO_EXEC_TTY = 1u << 0,
 	PROTO_EXEC_STDIN = 1u << 1,    /* stdin is a pipe fed by STDIN frames; else /dev/null (implied by TTY) */
-	PROTO_EXEC_MAKE_CWD = 1u << 3, /* create cwd if it is missing, as root */
 	PROTO_EXEC_COLLECT = 1u << 2,  /* nobody looks before the end: STARTED may come some ms late, with more */
+	PROTO_EXEC_MAKE_CWD = 1u << 3, /* create cwd if it is missing, as root */
+	/* No capabilities, no new privileges, a seccomp filter; without `user`, a user of the session's own. */
+	PROTO_EXEC_RESTRICTED = 1u << 4,
 };
+#define PROTO_EXEC_FLAGS \
+	(PROTO_EXEC_TTY | PROTO_EXEC_STDIN | PROTO_EXEC_COLLECT | PROTO_EXEC_MAKE_CWD | PROTO_EXEC_RESTRICTED)
 
 #define PROTO_RLIMITS_MAX 16u
 
