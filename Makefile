@@ -265,7 +265,9 @@ $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
-$(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/forbidden: $(B)/tests/%: tests/e2e/%.c
+# Programs that the cases run in a guest, and some on the host.
+GUEST_PROGRAMS := $(patsubst tests/e2e/%.c,$(B)/tests/guest/%,$(filter-out tests/e2e/exec_load.c,$(wildcard tests/e2e/*.c)))
+$(GUEST_PROGRAMS): $(B)/tests/guest/%: tests/e2e/%.c
 	@mkdir -p $(@D)
 	$(call step,CC)
 	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
@@ -278,7 +280,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(B)/tests/diskcheck $(B)/tests/crashcheck $(B)/tests/guestclock $(B)/tests/guestcheck $(B)/tests/forbidden $(B)/tests/exec_load $(FAULTS) \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
@@ -295,12 +297,14 @@ check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
 
-# Hours: SOAK_CYCLES (1000) forks and restores, and SOAK_GENERATIONS (50) of one guest under load.
+# Hours: SOAK_CYCLES (1000) of create, exec, stop, forks and restores, SOAK_GENERATIONS (50) of one guest under load, and
+# SOAK_SECONDS (3600) of a mixture.
 soak: deps
 	$(MAKE) --no-print-directory $(parallel) all guest tests
 	SOAK_CYCLES=$${SOAK_CYCLES:-1000} $(B)/tests/payload/test_fork cycles_leave_nothing_behind
-	tests/emuhost/on-kvm --mem 2304 --wipe --timeout 14400 --env SOAK_CYCLES=$${SOAK_CYCLES:-1000} \
-	    --env SOAK_GENERATIONS=$${SOAK_GENERATIONS:-50} tests/e2e/run $(B) --soak
+	tests/emuhost/on-kvm --cpus 4 --mem 3072 --wipe --timeout 28800 --env SOAK_CYCLES=$${SOAK_CYCLES:-1000} \
+	    --env SOAK_GENERATIONS=$${SOAK_GENERATIONS:-50} --env SOAK_SECONDS=$${SOAK_SECONDS:-3600} \
+	    tests/e2e/run $(B) --soak
 
 quick: all tests
 	tests/run lint unit

@@ -6,7 +6,7 @@ crash_image() {
 	mkdir -p root/bin
 	cp "$(command -v busybox)" root/bin/busybox
 	ln -s busybox root/bin/sh
-	cp "$source_dir/$build/tests/crashcheck" root/bin/
+	cp "$area/tests/crashcheck" root/bin/
 }
 
 # The monitor is killed under a guest that writes and flushes, WISP_KILLS times. A boot each: 50 take two minutes in the
@@ -23,7 +23,7 @@ t_killed_monitor_loses_nothing() {
 		pkill -9 -x wisp-vmm
 		wait $pid && fail "kill $i: the command did not notice"
 		last=$(tail -n 1 out)
-		newest=$("$source_dir/$build/tests/crashcheck" check disk "${last:-0}" 2>err) || {
+		newest=$("$area/tests/crashcheck" check disk "${last:-0}" 2>err) || {
 			fail "kill $i, record $last was flushed: $(cat err)"
 			return
 		}

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# Long runs: `make soak`. SOAK_CYCLES says how often.
+# Long runs: `make soak`. SOAK_CYCLES says how often, SOAK_SECONDS how long. A short form of some is part of all cases.
 
 # What must be the same after the cycles as before: descriptors and memory of the monitor, files, processes.
 footprint() {
@@ -48,7 +48,7 @@ t_soak_restores_and_forks() {
 t_soak_generations_under_load() {
 	local i box cycles=${SOAK_GENERATIONS:-50}
 	truncate -s 32M disk.img
-	check create wisp create -n g0 -m 160 -c 2 --disk disk.img >/dev/null
+	check create wisp create -n g0 -m 160 -c 4 --disk disk.img >/dev/null
 	check "copy programs" wisp cp "$area/tests/diskcheck" g0:/bin/diskcheck
 	check "copy programs" wisp cp "$area/tests/guestcheck" g0:/bin/guestcheck
 	wisp exec -d g0 -- sh -c 'guestcheck >/root/check 2>&1; echo ended >>/root/check' </dev/null >/dev/null
@@ -71,3 +71,177 @@ t_soak_generations_under_load() {
 	check "the session is there" grep -q 'i=0' <(wisp sessions $box)
 	wisp rm -f $box 2>/dev/null
 }
+
+# What the host has of wisp: nothing may be left of a sandbox that was removed.
+host_footprint() {
+	echo "processes $(pgrep -c -x 'wisp|wisp-vmm')"
+	echo "files $(find "$WISP_STATE" "$TMPDIR" -path "$area/work" -prune -o -path "$area/cache" -prune -o -print | wc -l)"
+	echo "cgroups $(find /sys/fs/cgroup -type d | wc -l)"
+	echo "sockets $(grep -c wisp /proc/net/unix)"
+	echo "shared memory $(find /dev/shm | wc -l)"
+}
+# What is used of the host's memory, without its caches.
+used_mib() {
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	awk '/^MemTotal|^MemAvailable/ { v[$1] = $2 } END { printf "%d", (v["MemTotal:"] - v["MemAvailable:"]) / 1024 }' /proc/meminfo
+}
+
+# cycles N: creates, executes in, stops and removes a sandbox N times.
+cycles() {
+	local i
+	for ((i = 1; i <= $1; i++)); do
+		wisp create -q -n cycle -m 64 || fail "create $i"
+		[ "$(wisp exec cycle -- echo "$i" </dev/null)" = "$i" ] || fail "exec $i"
+		wisp stop cycle || fail "stop $i"
+		wisp rm cycle || fail "rm $i"
+		[ $((i % 100)) -ne 0 ] || echo "# $i cycles of create, exec, stop, rm"
+		[ $failed -eq 0 ] || break
+	done
+}
+cycles_leave_nothing() {
+	local before memory grown
+	cycles 3 # which fill caches
+	before=$(host_footprint)
+	memory=$(used_mib)
+	cycles "$1"
+	wait_until no_vmm
+	equal "what is left" "$(host_footprint)" "$before"
+	grown=$(($(used_mib) - memory))
+	echo "# after $1 cycles: $(echo "$before" | tr '\n' ' ')as before, memory $grown MiB more"
+	[ $grown -le 64 ] || fail "the host's used memory grew by $grown MiB"
+}
+t_cycles_leave_nothing() { cycles_leave_nothing 10; }
+t_soak_cycles() { cycles_leave_nothing "${SOAK_CYCLES:-1000}"; }
+
+# --- a mixture, for a time ---
+
+mixed_exec() { [ "$(wisp exec "$1" -- sh -c 'echo $((6 * 7))' </dev/null)" = 42 ]; }
+mixed_flood() { [ "$(wisp exec "$1" -- head -c 4000000 /dev/zero </dev/null | wc -c)" = 4000000 ]; }
+mixed_stdin() {
+	head -c 300000 /dev/urandom >"$1.in"
+	wisp exec "$1" -- cat <"$1.in" | cmp -s - "$1.in"
+}
+mixed_console() { wisp exec "$1" -- sh -c 'head -c 200000 /dev/zero | tr "\0" "a" >/dev/console' </dev/null; }
+mixed_timeout() {
+	local got=0
+	wisp exec --timeout 200ms "$1" -- sh -c 'sleep 1000 & sleep 1000' </dev/null 2>/dev/null || got=$?
+	[ $got -eq 124 ]
+}
+mixed_disk() { wisp exec "$1" -- sh -c 'diskcheck write /dev/vdb 2 && diskcheck read /dev/vdb 2' </dev/null; }
+mixed_attach() {
+	local id
+	id=$(wisp exec -d "$1" -- sh -c 'echo begun; sleep 0.3; echo over' </dev/null) &&
+		[ "$(wisp attach "$1" "$id" </dev/null | tail -n 1)" = over ]
+}
+mixed_pause() { wisp pause "$1" && wisp resume "$1" && mixed_exec "$1"; }
+mixed_fork() { wisp fork "$1" -n "$1-clone" --copy-disks >/dev/null && mixed_exec "$1-clone" && wisp rm -f "$1-clone" 2>/dev/null; }
+mixed_snapshot() {
+	wisp snapshot -q "$1" "$1.snap" --replace --copy-disks && [ "$(wisp run --from "$1.snap" --copy-disks -- echo there </dev/null)" = there ]
+}
+# The monitor, a client, or a session's program is killed.
+mixed_kill_client() {
+	wisp exec "$1" -- sleep 1000 </dev/null >/dev/null 2>&1 &
+	local pid=$!
+	sleep 0.2
+	kill -9 $pid
+	wait $pid 2>/dev/null
+	mixed_exec "$1"
+}
+mixed_kill_monitor() {
+	kill -9 "$(wisp inspect "$1" --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')"
+	wisp rm -f "$1"
+	mixed_create "$1"
+}
+mixed_create() {
+	[ -e "$1.img" ] || truncate -s 8M "$1.img"
+	wisp create -q -n "$1" -m 96 --disk "$1.img" && wisp cp "$area/tests/diskcheck" "$1:/bin/diskcheck"
+}
+
+# mixed_load SECONDS WORKERS: each worker has a sandbox, and does one thing after the other to it.
+mixed_load() {
+	local end=$((SECONDS + $1)) before memory grown workers=$2 w
+	# The random numbers of a worker are the same in each run; where the other workers are then is not.
+	worker() {
+		local box=mixed-$1 done=0 what
+		local -a kinds
+		mapfile -t kinds < <(declare -F | sed -n 's/.* \(mixed_[a-z_]*\)$/\1/p' | grep -v -e mixed_create -e mixed_load)
+		RANDOM=$1
+		mixed_create "$box" || echo "create of $box"
+		while [ $SECONDS -lt "$end" ] || [ $done -lt ${#kinds[@]} ]; do
+			what=${kinds[done < ${#kinds[@]} ? done : RANDOM % ${#kinds[@]}]}
+			"$what" "$box" || echo "$what of $box, after $done others"
+			done=$((done + 1))
+			echo "$what" >>"done.$box"
+		done
+		wisp rm -f "$box" 2>/dev/null
+	}
+	cycles 1
+	before=$(host_footprint)
+	memory=$(used_mib)
+	for ((w = 1; w <= workers; w++)); do worker $w >"failures.$w" 2>&1 & done
+	wait
+	wait_until no_vmm
+	cat done.mixed-* | sort | uniq -c | awk '{ printf "%s%s %s", (NR > 1 ? ", " : "# "), $2, $1 } END { print "" }'
+	[ -z "$(cat failures.*)" ] || fail "$(cat failures.* | head -n 20)"
+	rm -f ./*.img ./*.snap ./*.in
+	equal "what is left" "$(host_footprint)" "$before"
+	grown=$(($(used_mib) - memory))
+	[ $grown -le 64 ] || fail "the host's used memory grew by $grown MiB"
+}
+t_mixed_load() { mixed_load 15 2; }
+t_soak_mixed_load() { mixed_load "${SOAK_SECONDS:-3600}" $((2 * $(nproc))); }
+
+# --- neighbours ---
+
+# latencies N BOX...: `wisp exec` in N of them, one after the other, in microseconds.
+latencies() {
+	local n=$1 begun i
+	local -a boxes
+	shift
+	boxes=("$@")
+	for ((i = 0; i < n; i++)); do
+		begun=$EPOCHREALTIME
+		wisp exec "${boxes[i * 7 % ${#boxes[@]}]}" -- true </dev/null || fail "exec in ${boxes[i * 7 % ${#boxes[@]}]}"
+		echo $((${EPOCHREALTIME/./} - ${begun/./}))
+	done | sort -n
+}
+at() { awk -v p="$1" '{ v[NR] = $1 } END { print v[int(NR * p / 100) + (NR * p % 100 > 0)] }'; }
+
+# neighbours COUNT: so many sandboxes that work a little, and five more of which each does its worst.
+neighbours() {
+	local i box quiet noisy
+	local -a boxes=()
+	for ((i = 1; i <= $1; i++)); do boxes+=("n$i"); done
+	for box in "${boxes[@]}"; do
+		wisp create -q -n "$box" -m 48 && wisp exec -d "$box" -- sh -c 'while :; do
+			head -c 100000 /dev/zero | md5sum >/root/sum; sleep 5; done' </dev/null >/dev/null || fail "create $box"
+	done
+	sleep 5 # the first rounds of work are over
+	quiet=$(latencies 100 "${boxes[@]}")
+	truncate -s 64M full.img
+	for box in crash disk console forks bus; do
+		wisp create -q -n $box -m 96 $([ $box = disk ] && echo --disk full.img) || fail "create $box"
+	done
+	check "copy a program" wisp cp "$area/tests/buslock" bus:/bin/buslock
+	wisp exec -d disk -- sh -c 'while :; do dd if=/dev/zero of=/dev/vdb bs=64k; dd if=/dev/zero of=/fill bs=64k; rm /fill; done 2>/dev/null' </dev/null >/dev/null
+	wisp exec -d console -- sh -c 'yes flood >/dev/console' </dev/null >/dev/null
+	wisp exec -d forks -- sh -c 'f() { f | f & }; f' </dev/null >/dev/null
+	wisp exec -d bus -- buslock </dev/null >/dev/null
+	# This one crashes again and again.
+	(while wisp exec crash -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 9' </dev/null
+		[ ! -e over ]; do wisp rm -f crash && wisp create -q -n crash -m 96; done) >/dev/null 2>&1 &
+	sleep 2
+	noisy=$(latencies 100 "${boxes[@]}")
+	touch over
+	wait
+	awk -v q50="$(at 50 <<<"$quiet")" -v q95="$(at 95 <<<"$quiet")" -v n50="$(at 50 <<<"$noisy")" -v n95="$(at 95 <<<"$noisy")" -v count="$1" 'BEGIN {
+		printf "# %d sandboxes: exec p50 %.1f ms, p95 %.1f; with five hostile neighbours %.1f (%.2f times), %.1f (%.2f)\n",
+			count, q50 / 1000, q95 / 1000, n50 / 1000, n50 / q50, n95 / 1000, n95 / q95 }'
+	for box in "${boxes[@]}"; do
+		[ "$(wisp exec --timeout 60s "$box" -- echo alive </dev/null 2>&1)" = alive ] || fail "$box does not answer"
+	done
+	wisp rm -f "${boxes[@]}" crash disk console forks bus 2>/dev/null
+}
+t_neighbours() { neighbours 4; }
+t_soak_neighbours() { neighbours 59; }
