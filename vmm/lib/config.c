@@ -183,11 +183,20 @@ int config_parse(char *text, struct config *config)
 	return 0;
 }
 
-int config_read(int dirfd, struct config *config)
+static int read_text(char *text, struct config *config)
 {
-	char *text = lib_read_file(dirfd, SANDBOX_FILES_CONFIG, CONFIG_MAX, NULL);
 	*config = (struct config){0};
 	return text ? config_parse(text, config) : -errno;
+}
+
+int config_read_open(int fd, struct config *config)
+{
+	return read_text(lib_read_open_file(fd, CONFIG_MAX, NULL), config);
+}
+
+int config_read(int dirfd, struct config *config)
+{
+	return read_text(lib_read_file(dirfd, SANDBOX_FILES_CONFIG, CONFIG_MAX, NULL), config);
 }
 
 void config_free(struct config *config)

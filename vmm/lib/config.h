@@ -49,6 +49,8 @@ int config_parse(char *text, struct config *config);
 int config_write(int dirfd, const struct config *config);
 /* Reads it. Missing and unknown keys are not errors, so that versions may differ. Returns -errno on failure. */
 int config_read(int dirfd, struct config *config);
+/* The same of the open file. */
+int config_read_open(int fd, struct config *config);
 void config_free(struct config *config);
 
 #endif

@@ -111,6 +111,7 @@ ssize_t lib_pread(int fd, void *to, size_t size, off_t offset);
 /* Whether the host lacks descriptors or memory, so that a call's failure says nothing about its object. */
 bool lib_is_shortage(int errnum);
 /* Returns the contents of a file, NUL-terminated, or NULL with errno set: EFBIG beyond `limit` bytes. */
+char *lib_read_open_file(int fd, size_t limit, size_t *length);
 char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length);
 int lib_make_dirs(const char *path, struct wisp_error *error);
 void lib_random(void *to, size_t length);

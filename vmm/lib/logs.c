@@ -195,7 +195,7 @@ static int open_in(int root_fd, const char *root, const char *name, const struct
         struct wisp_logs **out, struct wisp_error *error)
 {
 	int dir_fd;
-	int r = state_open(root_fd, root, name, &dir_fd, error);
+	int r = state_open(root_fd, root, name, &dir_fd, NULL, error);
 	if (r < 0)
 		return r;
 	struct wisp_logs *logs = calloc(1, sizeof(*logs));

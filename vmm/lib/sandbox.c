@@ -143,18 +143,7 @@ static void find_monitor(struct wisp_sandbox *sandbox)
 		launch_reap(sandbox->child);
 		sandbox->child = 0;
 	}
-	for (int tries = 0; tries < 3; tries++) {
-		int32_t pid = state_pid(sandbox->dir_fd);
-		int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
-		if (fd < 0)
-			continue;
-		/* The monitor lives while it holds the lock, so the descriptor is not another process's. */
-		if (state_pid(sandbox->dir_fd) == pid) {
-			sandbox->pidfd = fd;
-			return;
-		}
-		close(fd);
-	}
+	sandbox->pidfd = state_open_monitor(sandbox->dir_fd);
 }
 
 int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wisp_error *error)
@@ -334,7 +323,9 @@ int wisp_get_sandbox_state(struct wisp_sandbox *sandbox, enum wisp_sandbox_state
 		return 0;
 	}
 	struct state record;
-	int r = state_now(sandbox->dir_fd, &record, state);
+	/* The lock before the state: a sandbox that ends in between has written its state. */
+	bool held = state_probe(sandbox->dir_fd) == STATE_HELD;
+	int r = state_now(sandbox->dir_fd, held, &record, state);
 	free(record.text);
 	return r < 0 ? lib_fail_errno(error, -r, "cannot read the state of the sandbox '%s'", sandbox->name) : 0;
 }
@@ -445,36 +436,64 @@ void wisp_free_text(char *text)
 
 /* ---- Existing sandboxes ---- */
 
-static int fail_not_running(const struct wisp_sandbox_info *info, struct wisp_error *error)
+static int fail_not_running(
+        const char *name, enum wisp_sandbox_state now, const struct state *state, struct wisp_error *error)
 {
-	if (info->state == WISP_SANDBOX_BOOTING)
-		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is still booting", info->name);
-	if (info->state == WISP_SANDBOX_STALE)
+	if (now == WISP_SANDBOX_BOOTING)
+		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is still booting", name);
+	if (now == WISP_SANDBOX_STALE)
 		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH,
 		        "the sandbox '%s' is not running: its monitor died without a record: remove it or create it "
 		        "again",
-		        info->name);
-	return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running: it ended (%s)%s%s",
-	        info->name, wisp_get_end_name(info->end), info->end_text[0] ? ": " : "", info->end_text);
+		        name);
+	bool has_text = state->text && state->text[0];
+	return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running: it ended (%s)%s%s", name,
+	        wisp_get_end_name(state->end), has_text ? ": " : "", has_text ? state->text : "");
 }
 
-/* Takes over dir_fd, even if it fails. */
-static struct wisp_sandbox *make_handle(int root_fd, int dir_fd, const char *name, const char *dir)
+/* Opens the monitor, and fails if there is none or its guest has not booted. */
+static int find_running(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
-	struct wisp_sandbox *sandbox = sandbox_new(fcntl(root_fd, F_DUPFD_CLOEXEC, 0), &(struct lib_cancel){0});
+	struct state state;
+	enum wisp_sandbox_state now;
+	sandbox->pidfd = state_open_monitor(sandbox->dir_fd);
+	/* The lock before the state: a sandbox that ends in between has written its state. */
+	bool held = sandbox->pidfd >= 0 || state_probe(sandbox->dir_fd) == STATE_HELD;
+	int r = state_now(sandbox->dir_fd, held, &state, &now);
+	if (r < 0)
+		lib_fail_errno(error, -r, "cannot read the state of the sandbox '%s'", sandbox->name);
+	else if (now != WISP_SANDBOX_RUNNING && now != WISP_SANDBOX_PAUSED && now != WISP_SANDBOX_TEMPLATE)
+		r = fail_not_running(sandbox->name, now, &state, error);
+	free(state.text);
+	return r;
+}
+
+/* Takes over the descriptors, even if it fails. `config_fd` is the sandbox's config. */
+static int make_handle(int root_fd, int dir_fd, int config_fd, const char *root, const char *name,
+        struct wisp_sandbox **out, struct wisp_error *error)
+{
+	struct wisp_sandbox *sandbox = sandbox_new(root_fd, &(struct lib_cancel){0});
+	int r = sandbox ? config_read_open(config_fd, &sandbox->config) : -ENOMEM;
+	close(config_fd);
 	if (!sandbox) {
 		close(dir_fd);
-		return NULL;
+		return lib_no_memory(error);
 	}
 	sandbox->dir_fd = dir_fd;
 	sandbox->name = strdup(name);
-	sandbox->dir = strdup(dir);
-	if (sandbox->root_fd < 0 || !sandbox->name || !sandbox->dir ||
-	        config_read(sandbox->dir_fd, &sandbox->config) < 0) {
+	if (asprintf(&sandbox->dir, "%s/%s", root, name) < 0)
+		sandbox->dir = NULL;
+	if (r < 0)
+		lib_fail_errno(error, -r, "cannot read the configuration of the sandbox '%s'", name);
+	else if (!sandbox->name || !sandbox->dir)
+		r = lib_no_memory(error);
+	else
+		r = find_running(sandbox, error);
+	if (r < 0)
 		wisp_close_sandbox(sandbox);
-		return NULL;
-	}
-	return sandbox;
+	else
+		*out = sandbox;
+	return r;
 }
 
 /* Opens the state root for an operation on an existing sandbox. A root that is missing has none. */
@@ -493,31 +512,17 @@ int wisp_open_sandbox(const char *state_root, const char *name, struct wisp_sand
 {
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
-	int root_fd, dir_fd = -1;
+	int root_fd, dir_fd, config_fd;
 	char *root;
-	struct wisp_sandbox_info *info = NULL;
 	*sandbox = NULL;
 	int r = open_existing_root(state_root, name, &root_fd, &root, error);
 	if (r < 0)
 		return r;
-	r = state_open(root_fd, root, name, &dir_fd, error);
+	r = state_open(root_fd, root, name, &dir_fd, &config_fd, error);
 	if (r == 0)
-		r = state_describe(dir_fd, root, name, &info, error);
-	if (r == 0 && info->state != WISP_SANDBOX_RUNNING && info->state != WISP_SANDBOX_PAUSED &&
-	        info->state != WISP_SANDBOX_TEMPLATE)
-		r = fail_not_running(info, error);
-	if (r == 0) {
-		*sandbox = make_handle(root_fd, dir_fd, name, info->dir);
-		dir_fd = -1;
-		if (!*sandbox)
-			r = lib_fail_errno(error, errno ? errno : EIO, "cannot open the sandbox '%s'", name);
-		else
-			find_monitor(*sandbox);
-	}
-	wisp_free_sandbox_info(info);
-	if (dir_fd >= 0)
-		close(dir_fd);
-	close(root_fd);
+		r = make_handle(root_fd, dir_fd, config_fd, root, name, sandbox, error);
+	else
+		close(root_fd);
 	free(root);
 	return r;
 }
@@ -563,7 +568,7 @@ int wisp_read_trace(const char *state_root, const char *name, char **text, size_
 	int r = open_existing_root(state_root, name, &root_fd, &root, error);
 	if (r < 0)
 		return r;
-	r = state_open(root_fd, root, name, &dir_fd, error);
+	r = state_open(root_fd, root, name, &dir_fd, NULL, error);
 	if (r == 0) {
 		r = read_trace(dir_fd, name, text, length, error);
 		close(dir_fd);

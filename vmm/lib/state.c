@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,9 +57,14 @@ int state_open_root(const char *root, bool create, int *fd, char **path, struct 
 	return 0;
 }
 
+static int open_lock(int dir_fd)
+{
+	return openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
 enum state_lock state_probe(int dir_fd)
 {
-	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = open_lock(dir_fd);
 	if (fd < 0)
 		return lib_is_shortage(errno) ? STATE_HELD : STATE_NO_LOCK;
 	/* Shared: two processes that probe at the same time must not take each other for the monitor. */
@@ -67,15 +73,39 @@ enum state_lock state_probe(int dir_fd)
 	return free ? STATE_FREE : STATE_HELD;
 }
 
-int32_t state_pid(int dir_fd)
+/* The pid of the process that holds the lock, or 0. */
+static int32_t holder(int lock_fd)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	int fd = openat(dir_fd, SANDBOX_FILES_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	bool held = fcntl(lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	return held && lock.l_pid > 0 ? lock.l_pid : 0;
+}
+
+static int32_t state_pid(int dir_fd)
+{
+	int fd = open_lock(dir_fd);
 	if (fd < 0)
 		return 0;
-	bool held = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	int32_t pid = holder(fd);
 	close(fd);
-	return held && lock.l_pid > 0 ? lock.l_pid : 0;
+	return pid;
+}
+
+int state_open_monitor(int dir_fd)
+{
+	int pidfd = -1, fd = open_lock(dir_fd);
+	for (int tries = 0; fd >= 0 && pidfd < 0 && tries < 3; tries++) {
+		int32_t pid = holder(fd);
+		pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
+		/* The monitor lives while it holds the lock, so the descriptor is not another process's. */
+		if (pidfd >= 0 && holder(fd) != pid) {
+			close(pidfd);
+			pidfd = -1;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return pidfd;
 }
 
 void state_parse(const char *line, struct state *state)
@@ -112,14 +142,19 @@ int state_read(int dir_fd, struct state *state)
 	return r;
 }
 
-int state_now(int dir_fd, struct state *state, enum wisp_sandbox_state *now)
+bool state_is_ready(int dir_fd)
+{
+	struct stat st;
+	/* No other state has a line of this length. */
+	return fstatat(dir_fd, SANDBOX_FILES_STATE, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size == strlen("ready\n");
+}
+
+int state_now(int dir_fd, bool held, struct state *state, enum wisp_sandbox_state *now)
 {
 	static const enum wisp_sandbox_state alive[] = {[STATE_NONE] = WISP_SANDBOX_BOOTING,
 	        [STATE_READY] = WISP_SANDBOX_RUNNING,
 	        [STATE_PAUSED] = WISP_SANDBOX_PAUSED,
 	        [STATE_TEMPLATE] = WISP_SANDBOX_TEMPLATE};
-	/* The lock before the state: a sandbox that ends in between has written its state. */
-	bool held = state_probe(dir_fd) == STATE_HELD;
 	int r = state_read(dir_fd, state);
 	if (state->kind == STATE_EXIT)
 		*now = WISP_SANDBOX_STOPPED;
@@ -155,7 +190,8 @@ static int is_private(int fd, uid_t owner, mode_t type)
 	return (st.st_mode & S_IFMT) == type && st.st_uid == owner && (st.st_mode & 077) == 0;
 }
 
-int state_prove(int root_fd, int dir_fd)
+/* As state_prove. With proof, *config_fd is the config, open. */
+static int prove(int root_fd, int dir_fd, int *config_fd)
 {
 	char line[sizeof(SANDBOX_FILES_MAGIC) - 1];
 	struct stat root;
@@ -172,7 +208,19 @@ int state_prove(int root_fd, int dir_fd)
 		ssize_t n = lib_pread(fd, line, sizeof(line), 0);
 		proven = n < 0 ? (int)n : n == sizeof(line) && memcmp(line, SANDBOX_FILES_MAGIC, sizeof(line)) == 0;
 	}
-	close(fd);
+	if (proven > 0)
+		*config_fd = fd;
+	else
+		close(fd);
+	return proven;
+}
+
+int state_prove(int root_fd, int dir_fd)
+{
+	int config_fd;
+	int proven = prove(root_fd, dir_fd, &config_fd);
+	if (proven > 0)
+		close(config_fd);
 	return proven;
 }
 
@@ -319,11 +367,13 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	const struct config *config = &owner->config;
 	static const char *const no_env[] = {NULL};
 	struct state state;
-	int r = state_now(dir_fd, &state, &info->state);
+	/* The lock before the state: a sandbox that ends in between has written its state. */
+	info->pid = state_pid(dir_fd);
+	bool held = info->pid > 0 || state_probe(dir_fd) == STATE_HELD;
+	int r = state_now(dir_fd, held, &state, &info->state);
 	owner->end_text = state.text;
 	info->end = state.end;
 	info->end_text = owner->end_text ? owner->end_text : "";
-	info->pid = state_pid(dir_fd);
 	info->name = owner->name;
 	info->dir = owner->dir;
 	info->cpus = config->cpus;
@@ -350,14 +400,15 @@ static int has_name(int root_fd, const char *name, int dir_fd)
 	return named.st_dev == own.st_dev && named.st_ino == own.st_ino;
 }
 
-int state_open(int root_fd, const char *root, const char *name, int *out, struct wisp_error *error)
+int state_open(int root_fd, const char *root, const char *name, int *out, int *config_fd, struct wisp_error *error)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, ENOENT, "there is no sandbox '%s' in %s", name, root);
 	if (dir_fd < 0)
 		return lib_fail_errno(error, errno, "cannot open the sandbox's directory %s/%s", root, name);
-	int r = state_prove(root_fd, dir_fd);
+	int fd = -1;
+	int r = prove(root_fd, dir_fd, &fd);
 	if (r < 0)
 		lib_fail_errno(error, -r, "cannot examine the sandbox's directory %s/%s", root, name);
 	if (r <= 0)
@@ -366,15 +417,21 @@ int state_open(int root_fd, const char *root, const char *name, int *out, struct
 		return r;
 	if (r == 0)
 		return lib_fail(error, WISP_ERR_NO_SANDBOX, EBADMSG, "%s/%s is not a sandbox", root, name);
+	if (config_fd)
+		*config_fd = fd;
+	else
+		close(fd);
 	*out = dir_fd;
 	return 0;
 }
 
-int state_describe(
-        int dir_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
+/* Closes config_fd. */
+static int describe(int dir_fd, int config_fd, const char *root, const char *name, struct wisp_sandbox_info **info,
+        struct wisp_error *error)
 {
 	struct state_info *owner = calloc(1, sizeof(*owner));
-	int r = owner ? config_read(dir_fd, &owner->config) : -ENOMEM;
+	int r = owner ? config_read_open(config_fd, &owner->config) : -ENOMEM;
+	close(config_fd);
 	if (r == 0) {
 		owner->name = strdup(name);
 		if (asprintf(&owner->dir, "%s/%s", root, name) < 0)
@@ -397,11 +454,11 @@ int state_describe(
 int state_inspect(
         int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error)
 {
-	int dir_fd;
-	int r = state_open(root_fd, root, name, &dir_fd, error);
+	int dir_fd, config_fd;
+	int r = state_open(root_fd, root, name, &dir_fd, &config_fd, error);
 	if (r < 0)
 		return r;
-	r = state_describe(dir_fd, root, name, info, error);
+	r = describe(dir_fd, config_fd, root, name, info, error);
 	/* What is being removed loses its name first: what was read of it since means nothing. */
 	int named = r == 0 ? has_name(root_fd, name, dir_fd) : 1;
 	if (named <= 0) {

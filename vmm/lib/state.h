@@ -31,8 +31,8 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 enum state_lock { STATE_FREE, STATE_HELD, STATE_NO_LOCK };
 /* HELD also where the host cannot tell: what may run is left alone. */
 enum state_lock state_probe(int dir_fd);
-/* The pid of the monitor that holds the lock, 0 if none does or it is not in this process's pid namespace. */
-int32_t state_pid(int dir_fd);
+/* Returns a pidfd of the monitor that holds the lock; -1 if none does, or if this pid namespace does not have it. */
+int state_open_monitor(int dir_fd);
 
 /* The contents of the file `state`. The caller frees `text`, which may be NULL. */
 struct state {
@@ -44,8 +44,10 @@ struct state {
 void state_parse(const char *line, struct state *state);
 /* 0, also if there is no such file; -errno if it cannot be read. */
 int state_read(int dir_fd, struct state *state);
-/* Reads the file, and says what it and the lock mean together. The caller frees state->text. */
-int state_now(int dir_fd, struct state *state, enum wisp_sandbox_state *now);
+/* Whether the file says "ready". A cheap test: false does not say that it says anything else. */
+bool state_is_ready(int dir_fd);
+/* Reads the file, and says what it means if the lock was held just before. The caller frees state->text. */
+int state_now(int dir_fd, bool held, struct state *state, enum wisp_sandbox_state *now);
 
 /* 1 with proof that `dir_fd` is a sandbox's directory, 0 without, -errno if the host cannot tell. */
 int state_prove(int root_fd, int dir_fd);
@@ -59,11 +61,9 @@ int state_remove(int root_fd, const char *name);
 /* Deletes what state_claim claimed, open as `dir_fd`, with its lock held. Closes the lock. */
 int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd);
 
-/* Opens the directory of an existing sandbox, with proof that it is one. */
-int state_open(int root_fd, const char *root, const char *name, int *dir_fd, struct wisp_error *error);
-/* What wisp_inspect_sandbox returns, of an open directory and of a name. */
-int state_describe(
-        int dir_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
+/* Opens the directory of an existing sandbox, with proof that it is one, and its config unless `config_fd` is NULL. */
+int state_open(int root_fd, const char *root, const char *name, int *dir_fd, int *config_fd, struct wisp_error *error);
+/* What wisp_inspect_sandbox returns. */
 int state_inspect(
         int root_fd, const char *root, const char *name, struct wisp_sandbox_info **info, struct wisp_error *error);
 

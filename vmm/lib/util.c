@@ -173,12 +173,8 @@ bool lib_is_shortage(int errnum)
 	return errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM || errnum == ENOBUFS;
 }
 
-char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
+char *lib_read_open_file(int fd, size_t limit, size_t *length)
 {
-	/* O_NONBLOCK: opening a FIFO in its place must not block. */
-	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0)
-		return NULL;
 	struct lib_string text = {0};
 	char buffer[4096];
 	ssize_t n;
@@ -197,7 +193,6 @@ char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
 		if (errnum)
 			break;
 	}
-	close(fd);
 	if (!errnum && !text.text) {
 		lib_string_add(&text, "", 0);
 		errnum = text.failed ? ENOMEM : 0;
@@ -210,6 +205,19 @@ char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
 	if (length)
 		*length = text.length;
 	return text.text;
+}
+
+char *lib_read_file(int dirfd, const char *path, size_t limit, size_t *length)
+{
+	/* O_NONBLOCK: opening a FIFO in its place must not block. */
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return NULL;
+	char *text = lib_read_open_file(fd, limit, length);
+	int errnum = errno;
+	close(fd);
+	errno = errnum;
+	return text;
 }
 
 int lib_make_dirs(const char *path, struct wisp_error *error)
