@@ -137,8 +137,11 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	conn->out.broken = port_is_cut(r);
 	if (r < 0 && !given_up && !port_is_cut(r))
 		return lib_fail_errno(error, -r, "cannot send to the sandbox '%s'", conn->name);
+	size_t rest = 0;
 	if (!given_up)
-		r = port_wait_ok(conn->fd, &conn->cancel, conn->name, deadline, error);
+		r = port_wait_ok(conn->fd, &conn->cancel, conn->name, deadline, conn->in, CONN_IN_SIZE, &rest, error);
+	if (r == 0)
+		conn_received(conn, rest);
 	if (r == -ECANCELED || r == -EINTR)
 		return lib_fail_wait(error, r);
 	if (r == -ETIMEDOUT)

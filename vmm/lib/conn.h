@@ -124,6 +124,8 @@ void conn_flush(struct conn *conn);
 int conn_queue(struct conn *conn, enum proto_type type, const void *payload, size_t length);
 /* Sends and reads what it can without waiting. */
 void conn_pump(struct conn *conn);
+/* Checks and applies what is whole of the `length` bytes that were read to the end of `in`. */
+void conn_received(struct conn *conn, size_t length);
 /* No more can be read until the session's owner has received. */
 bool conn_is_full(const struct conn *conn);
 /* Sends what the window allows of WISP_STDIN_BYTES. */

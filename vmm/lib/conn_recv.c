@@ -138,6 +138,15 @@ static void check_frames(struct conn *conn)
 	}
 }
 
+void conn_received(struct conn *conn, size_t length)
+{
+	conn->end += length;
+	unsigned events = conn->events;
+	check_frames(conn);
+	if (conn->events != events && conn->deadline_ns != INT64_MAX)
+		conn->moved_ns = lib_now_ns();
+}
+
 bool conn_is_full(const struct conn *conn)
 {
 	return conn->end == CONN_IN_SIZE;
@@ -158,11 +167,7 @@ void conn_pump(struct conn *conn)
 		        conn->name, conn->end > conn->scan ? ", in the middle of a frame" : "");
 		return;
 	}
-	conn->end += (size_t)n;
-	unsigned events = conn->events;
-	check_frames(conn);
-	if (conn->events != events && conn->deadline_ns != INT64_MAX)
-		conn->moved_ns = lib_now_ns();
+	conn_received(conn, (size_t)n);
 	conn_feed(conn);
 }
 

@@ -15,6 +15,7 @@
 #include "vmm/shared/proto.h"
 
 #define LINE_MAX_BYTES 32
+#define LINK_SIZE 32 /* of "/proc/self/fd/N" */
 #define CONNECT_PAUSE_MS 10
 
 static int fail_gone(const struct wisp_sandbox *sandbox, struct wisp_error *error)
@@ -28,6 +29,12 @@ static bool leads_to(const char *path, const struct stat *dir)
 	return stat(path, &st) == 0 && st.st_ino == dir->st_ino && st.st_dev == dir->st_dev;
 }
 
+/* Returns the length of the link that leads to the directory that the handle has open. */
+static size_t format_link(const struct wisp_sandbox *sandbox, char *link, size_t size)
+{
+	return (size_t)snprintf(link, size, "/proc/self/fd/%d", sandbox->dir_fd);
+}
+
 /*
  * Names a socket through the directory that the handle has open: the sandbox's name may be another's by now. And such a
  * path is short. Without /proc, the directory's own path has to do.
@@ -35,11 +42,11 @@ static bool leads_to(const char *path, const struct stat *dir)
 static int make_address(
         const struct wisp_sandbox *sandbox, const char *file, struct sockaddr_un *address, struct wisp_error *error)
 {
-	char link[32];
+	char link[LINK_SIZE];
 	const char *path = link;
 	struct stat dir;
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", sandbox->dir_fd);
+	format_link(sandbox, link, sizeof(link));
 	if (fstat(sandbox->dir_fd, &dir) < 0)
 		return lib_fail_errno(error, errno, "cannot stat the directory of the sandbox '%s'", sandbox->name);
 	if (!leads_to(link, &dir))
@@ -57,10 +64,9 @@ static int make_address(
 static int connect_within(
         int fd, const struct sockaddr_un *address, const struct lib_cancel *cancel, int64_t deadline_ns)
 {
-	fcntl(fd, F_SETFL, O_NONBLOCK);
 	for (;;) {
 		if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
-			break;
+			return 0;
 		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
 		int64_t now = lib_now_ns(), next = now + CONNECT_PAUSE_MS * NS_PER_MS;
@@ -70,39 +76,59 @@ static int connect_within(
 		if (r != -ETIMEDOUT)
 			return r;
 	}
-	fcntl(fd, F_SETFL, 0);
-	return 0;
 }
 
-int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
-        int64_t deadline_ns, int *out, struct wisp_error *error)
+/* As make_address names it. Where /proc is, nothing needs to be looked up before. */
+static int connect_to(const struct wisp_sandbox *sandbox, const char *file, int fd, const struct lib_cancel *cancel,
+        int64_t deadline_ns, struct wisp_error *error)
 {
-	struct sockaddr_un address;
-	struct state state;
-	state_read(sandbox->dir_fd, &state);
-	free(state.text);
-	/* A guest that does not run does not answer either. */
-	if (strcmp(file, SANDBOX_FILES_VSOCK) == 0 && (state.kind == STATE_PAUSED || state.kind == STATE_TEMPLATE))
-		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is %s", sandbox->name,
-		        state.kind == STATE_PAUSED ? "paused: resume it" : "a template, which never runs: fork it");
-	int r = make_address(sandbox, file, &address, error);
-	if (r < 0)
-		return r;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return lib_fail_errno(error, errno, "cannot make a socket");
-	r = connect_within(fd, &address, cancel, deadline_ns);
-	if (r == 0) {
-		*out = fd;
-		return 0;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t length = format_link(sandbox, address.sun_path, LINK_SIZE);
+	snprintf(address.sun_path + length, sizeof(address.sun_path) - length, "/%s", file);
+	int r = connect_within(fd, &address, cancel, deadline_ns);
+	if (r == -ENOENT || r == -ENOTDIR) {
+		r = make_address(sandbox, file, &address, error);
+		if (r < 0)
+			return r;
+		r = connect_within(fd, &address, cancel, deadline_ns);
 	}
 	if (r == -ENOENT || r == -ECONNREFUSED)
 		r = fail_gone(sandbox, error);
 	else if (r == -ECANCELED || r == -EINTR)
 		lib_fail_wait(error, r);
-	else if (r != -ETIMEDOUT)
+	else if (r < 0 && r != -ETIMEDOUT)
 		lib_fail_errno(error, -r, "cannot connect to the monitor of the sandbox '%s'", sandbox->name);
-	close(fd);
+	return r;
+}
+
+/* A guest that does not run does not answer either. */
+static int check_runs(const struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	struct state state;
+	if (state_is_ready(sandbox->dir_fd))
+		return 0;
+	state_read(sandbox->dir_fd, &state);
+	free(state.text);
+	if (state.kind != STATE_PAUSED && state.kind != STATE_TEMPLATE)
+		return 0;
+	return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is %s", sandbox->name,
+	        state.kind == STATE_PAUSED ? "paused: resume it" : "a template, which never runs: fork it");
+}
+
+int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
+        int64_t deadline_ns, int *out, struct wisp_error *error)
+{
+	int r = strcmp(file, SANDBOX_FILES_VSOCK) == 0 ? check_runs(sandbox, error) : 0;
+	if (r < 0)
+		return r;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return lib_fail_errno(error, errno, "cannot make a socket");
+	r = connect_to(sandbox, file, fd, cancel, deadline_ns, error);
+	if (r < 0)
+		close(fd);
+	else
+		*out = fd;
 	return r;
 }
 
@@ -131,31 +157,36 @@ bool port_is_cut(int r)
 	return r == -EPIPE || r == -ECONNRESET;
 }
 
-/* Takes what has arrived of the line. Returns its length, 0 at the end of the connection, or -errno. */
-static ssize_t take(int fd, char *line, size_t size)
+/* Receives up to the end of the line, and what follows it too if `all`. As recv(2), but for -errno. */
+static ssize_t take(int fd, char *to, size_t size, bool all)
 {
-	ssize_t n = recv(fd, line, size, MSG_DONTWAIT | MSG_PEEK);
-	if (n <= 0)
-		return n < 0 ? -errno : 0;
-	const char *newline = memchr(line, '\n', (size_t)n);
-	n = recv(fd, line, newline ? (size_t)(newline + 1 - line) : (size_t)n, MSG_DONTWAIT);
+	ssize_t n = recv(fd, to, size, all ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_PEEK);
+	if (n > 0 && !all) {
+		const char *newline = memchr(to, '\n', (size_t)n);
+		n = recv(fd, to, newline ? (size_t)(newline + 1 - to) : (size_t)n, MSG_DONTWAIT);
+	}
 	return n < 0 ? -errno : n;
 }
 
-int port_wait_ok(
-        int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, struct wisp_error *error)
+int port_wait_ok(int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, void *buffer,
+        size_t size, size_t *rest, struct wisp_error *error)
 {
-	char line[LINE_MAX_BYTES];
-	size_t length = 0;
-	while (length < sizeof(line)) {
-		ssize_t n = take(fd, line + length, sizeof(line) - length);
+	char own[LINE_MAX_BYTES], *line = rest ? buffer : own;
+	size_t length = 0, most = rest ? size : sizeof(own);
+	while (length < LINE_MAX_BYTES) {
+		ssize_t n = take(fd, line + length, most - length, rest != NULL);
 		if (n > 0) {
+			const char *newline = memchr(line + length, '\n', (size_t)n);
 			length += (size_t)n;
-			if (line[length - 1] != '\n')
+			if (!newline)
 				continue;
-			if (length >= 5 && memcmp(line, "OK ", 3) == 0)
-				return 0;
-			break;
+			if (newline - line < 4 || newline - line >= LINE_MAX_BYTES || memcmp(line, "OK ", 3) != 0)
+				break;
+			if (rest) {
+				*rest = length - (size_t)(newline + 1 - line);
+				memmove(line, newline + 1, *rest);
+			}
+			return 0;
 		}
 		if (n == -EAGAIN) {
 			struct pollfd pfd = {.fd = fd, .events = POLLIN};
@@ -209,7 +240,7 @@ int wisp_connect_port(
 		if (r < 0 && !given_up && !port_is_cut(r))
 			lib_fail_errno(error, -r, "cannot send to the sandbox '%s'", sandbox->name);
 		else if (!given_up)
-			r = port_wait_ok(fd, &sandbox->cancel, sandbox->name, deadline, error);
+			r = port_wait_ok(fd, &sandbox->cancel, sandbox->name, deadline, NULL, 0, NULL, error);
 		if (r == -ECANCELED || r == -EINTR)
 			lib_fail_wait(error, r);
 		if (r == -ECONNREFUSED)
@@ -218,6 +249,9 @@ int wisp_connect_port(
 	}
 	if (r == -ETIMEDOUT)
 		r = fail_late(sandbox, port, given, error);
+	/* The caller's descriptor blocks, as any socket does. */
+	if (r == 0 && fcntl(fd, F_SETFL, 0) < 0)
+		r = lib_fail_errno(error, errno, "cannot set up a socket");
 	if (r < 0 && fd >= 0)
 		close(fd);
 	else if (r == 0)

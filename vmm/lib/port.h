@@ -13,7 +13,7 @@
  * The steps of a connection to a socket of the monitor: SANDBOX_FILES_VSOCK, but for port_open's other users. Between
  * the first and the last, the caller sends "CONNECT port\n", and may send what is for the guest with it. A step that is
  * not over at the deadline returns -ETIMEDOUT, one that the caller ends -ECANCELED or -EINTR; these leave *error as it
- * is.
+ * is. The descriptor is non-blocking.
  */
 int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
         int64_t deadline_ns, int *fd, struct wisp_error *error);
@@ -21,8 +21,12 @@ int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct
 int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t length, int64_t deadline_ns);
 /* Whether a call that returned `r` found that the other end has hung up. */
 bool port_is_cut(int r);
-/* Reads the line "OK number\n" and nothing that follows it. -ECONNREFUSED without an error's text if there is none. */
-int port_wait_ok(
-        int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, struct wisp_error *error);
+/*
+ * Reads the line "OK number\n". -ECONNREFUSED without an error's text if there is none. With `rest`, what follows the
+ * line and has arrived is read too: it is then in `buffer`, and *rest is its length. Otherwise it is left in the
+ * socket.
+ */
+int port_wait_ok(int fd, const struct lib_cancel *cancel, const char *name, int64_t deadline_ns, void *buffer,
+        size_t size, size_t *rest, struct wisp_error *error);
 
 #endif
