@@ -13,11 +13,12 @@ static int exec(const struct cli_call *call)
 	int code = cli_check_execution(call, &options->execution);
 	if (code != 0)
 		return code;
-	struct wisp_sandbox *sandbox = cli_open(call, call->operands[0], &code);
+	struct wisp_sandbox *sandbox = cli_open_any(call, call->operands[0], &code);
 	if (!sandbox)
 		return code;
 	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
-	if (code < 0)
+	/* The library looks at the state itself. It is asked for only to say more. */
+	if (code < 0 && (error.status != WISP_ERR_NOT_RUNNING || (code = cli_check_state(sandbox, true)) == 0))
 		code = cli_fail_error(&error);
 	wisp_close_sandbox(sandbox);
 	return code;
