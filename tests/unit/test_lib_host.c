@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wisp_check_host: what it finds, and the versions of its structure. */
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -62,22 +59,14 @@ static void what_failed_is_said(void)
 	CHECK_STR(host.kvm_failed, "open");
 }
 
-/* The state of io_uring where its system call fails with `errnum`; 0 when it cannot be tried. */
+/* The state of io_uring where its system call fails with `errnum`; 0 if it cannot be tried. */
 static int io_uring_with(unsigned errnum)
 {
-	struct sock_filter code[] = {
-	        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-	        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-	        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | errnum),
-	        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
 	int status = 0;
 	pid_t pid = fork();
 	if (pid == 0) {
 		struct wisp_host_info host = {.size = sizeof(host)};
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-		        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 || wisp_check_host(&host, NULL) < 0)
+		if (!make_call_fail(SYS_io_uring_setup, errnum) || wisp_check_host(&host, NULL) < 0)
 			_exit(0);
 		_exit((int)host.io_uring);
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who owns a name, a directory, a disk: what is claimed, listed, locked, removed, and what is left alone. */
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "tests/unit/test_place.h"
 
@@ -214,6 +215,34 @@ static void out_of_descriptors(void)
 	end_place(&p, 0);
 }
 
+/*
+ * Without a descriptor for the monitor's process, nobody could wait for its end. out_of_descriptors does not come here:
+ * the step before has just closed some.
+ */
+static void no_descriptor_for_the_monitor(void)
+{
+	struct place p;
+	int status = 0;
+	REQUIRE(make_place(&p));
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct wisp_sandbox *sandbox;
+		struct wisp_error error;
+		if (!make_call_fail(SYS_pidfd_open, EMFILE))
+			_exit(77);
+		alarm(20); /* for a create that waits */
+		bool failed = wisp_create_sandbox(&p.options, &sandbox, &error) == -EMFILE;
+		bool reaped = waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD;
+		_exit(failed && reaped && strstr(error.message, "the monitor's process") ? 0 : 1);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(count_entries(p.root) <= 0);
+	end_place(&p, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		SKIP("seccomp is not available");
+	CHECK_EQ(status, 0);
+}
+
 static void names_are_taken(void)
 {
 	struct place p;
@@ -270,6 +299,7 @@ int main(int argc, char **argv)
 	        {"leftovers_are_pruned", leftovers_are_pruned},
 	        {"disks_are_locked", disks_are_locked},
 	        {"out_of_descriptors", out_of_descriptors},
+	        {"no_descriptor_for_the_monitor", no_descriptor_for_the_monitor},
 	        {"names_are_taken", names_are_taken},
 	        {"a_killed_owner_leaves_nothing", a_killed_owner_leaves_nothing},
 	};
