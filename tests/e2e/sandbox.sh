@@ -104,7 +104,7 @@ END
 ; do [ -x "$applet" ] || missing="$missing $applet"; done
 echo "missing:$missing"
 ping -c 1 -W 30 localhost >/dev/null && echo resolved
-su wisp -c 'id -un; id -Gn; cd; pwd'
+su wisp -c 'id -un; id -Gn; cd; pwd; : >mine; ls'
 chown wisp:users /tmp && ls -ld /tmp | awk '{ print $1, $3, $4 }'
 echo 'one two' | sed 's/\<t\w*\|none/2/; s/\(o\).*/&\1/'
 echo aXb | grep -iE '^(ax|y)+b$'
@@ -123,6 +123,7 @@ resolved
 wisp
 wisp users
 /home/wisp
+mine
 drwxrwxrwt wisp users
 one 2o
 aXb

@@ -236,6 +236,29 @@ static void counts_are_of_the_time_between(void)
 	CHECK(result.exits == -1 && result.syscalls == 30);
 }
 
+/* What came with the beginning is counted with it: a count that is taken later would exceed the end's. */
+static void lines_that_come_together_are_counted_together(void)
+{
+	static const char text[] = "wisp-bench: begin a\nwisp-bench: end a 1 1 1 1 1\n";
+	struct bench_side side = {.name = "the peer"};
+	struct bench_guest_line first = {0}, last = {0};
+	int ends[2];
+	begin_bench("");
+	bench.signal_fd = -1;
+	REQUIRE(pipe(ends) == 0 && write(ends[1], text, sizeof(text) - 1) == sizeof(text) - 1);
+	side.out = ends[0];
+	bench_watch_syscalls(&side.syscalls, getpid());
+	CHECK(bench_read_side(&bench, &side, &first) && first.type == BENCH_LINE_BEGIN);
+	CHECK(bench_read_side(&bench, &side, &last) && last.type == BENCH_LINE_END);
+	CHECK_EQ(first.counts.syscalls, last.counts.syscalls);
+	if (first.counts.syscalls < 0)
+		test_skipped = "this kernel counts no system calls for us";
+	bench_unwatch_syscalls(&side.syscalls);
+	close(ends[0]);
+	close(ends[1]);
+	end_bench();
+}
+
 static void *call_a_hundred(void *unused)
 {
 	for (unsigned i = 0; i < 100; i++)
@@ -381,6 +404,8 @@ static void stages_are_written(void)
 TEST_MAIN("bench", {"percentiles_are_type_7", percentiles_are_type_7}, {"summaries", summaries},
         {"ratios_have_intervals", ratios_have_intervals}, {"traces_are_read", traces_are_read},
         {"lines_of_guests", lines_of_guests}, {"words", words}, {"results_are_rates", results_are_rates},
-        {"lines_have_times", lines_have_times}, {"counts_are_of_the_time_between", counts_are_of_the_time_between},
+        {"lines_have_times", lines_have_times},
+        {"lines_that_come_together_are_counted_together", lines_that_come_together_are_counted_together},
+        {"counts_are_of_the_time_between", counts_are_of_the_time_between},
         {"system_calls_are_counted", system_calls_are_counted}, {"metrics_are_written", metrics_are_written},
         {"stages_are_written", stages_are_written})

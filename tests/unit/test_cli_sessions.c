@@ -86,6 +86,7 @@ static void looking_changes_nothing(void)
 static void standard_input_is_chosen(void)
 {
 	static struct cli c;
+	static struct cli_terminal terminal;
 	if (!begin(&c))
 		return;
 	expect(&c,
@@ -95,6 +96,13 @@ static void standard_input_is_chosen(void)
 	expect(&c,
 	        "echo in | wisp exec -i box -- cat; echo in | wisp exec box -- cat; wisp exec -i box -- cat </dev/null",
 	        0, "in\nin\n");
+	/* A terminal is read only with -i. */
+	if (terminal_start(&terminal, "exec -i box -- sed 's/.*/<&>/'", NULL)) {
+		terminal_type(&terminal, "typed\n\4");
+		CHECK(terminal_shows(&terminal, "<typed>"));
+		CHECK_EQ(terminal_wait(&terminal), 0);
+		terminal_close(&terminal);
+	}
 	expect_error(&c, "wisp exec -i -n box -- true", 125, "contradict");
 	expect_error(&c, "wisp exec -it box -- true </dev/null", 125, "standard input to be a terminal");
 	sh(&c, "wisp rm -f box");

@@ -23,8 +23,9 @@ static char *written(const struct trace *trace)
 static void some_counts(const struct trace_source *source, struct trace_counts *counts)
 {
 	(void)source;
-	counts->known[0] = counts->known[2] = true;
+	counts->known[0] = counts->known[1] = counts->known[2] = true;
 	counts->value[0] = UINT64_MAX;
+	counts->value[1] = 0; /* known, and not the same as unknown */
 	counts->value[2] = 7;
 }
 
@@ -50,11 +51,12 @@ static void counts_are_the_sources(void)
 	trace_mark_from(&trace, "given", &some);
 	for (unsigned i = 0; i < trace.count; i++)
 		trace.stamp[i].ns = i;
-	CHECK_STR(written(&trace), "{\"stage\":\"no_source\",\"ns\":0}\n"
-	                           "{\"stage\":\"source\",\"ns\":1,\"exits\":18446744073709551615,\"mmio_exits\":7}\n"
-	                           "{\"stage\":\"uncounted\",\"ns\":2}\n"
-	                           "{\"stage\":\"past\",\"ns\":3}\n"
-	                           "{\"stage\":\"given\",\"ns\":4,\"exits\":18446744073709551615,\"mmio_exits\":7}\n");
+	CHECK_STR(written(&trace),
+	        "{\"stage\":\"no_source\",\"ns\":0}\n"
+	        "{\"stage\":\"source\",\"ns\":1,\"exits\":18446744073709551615,\"io_exits\":0,\"mmio_exits\":7}\n"
+	        "{\"stage\":\"uncounted\",\"ns\":2}\n"
+	        "{\"stage\":\"past\",\"ns\":3}\n"
+	        "{\"stage\":\"given\",\"ns\":4,\"exits\":18446744073709551615,\"io_exits\":0,\"mmio_exits\":7}\n");
 }
 
 static void stamps_are_bounded(void)
