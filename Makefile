@@ -88,8 +88,9 @@ $(B)/libbench.a: $(call obj,$(filter-out vmm/bench/main.c,$(bench_src)))
 # which linked with musl takes a sixth of the memory that it takes with glibc. The sanitizers require glibc.
 STATIC := $(if $(SAN),,-static)
 MUSL_CC ?= musl-gcc
+MUSL_HEADERS := -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 MUSL_CFLAGS = -std=gnu11 $(WARN) -fno-strict-aliasing -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
-              -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+              $(MUSL_HEADERS)
 MUSL_LDFLAGS = -static -Wl,--gc-sections -Wl,-z,relro,-z,now
 
 $(B)/musl/%.o: %.c
@@ -270,7 +271,7 @@ GUEST_PROGRAMS := $(patsubst tests/e2e/%.c,$(B)/tests/guest/%,$(filter-out tests
 $(GUEST_PROGRAMS): $(B)/tests/guest/%: tests/e2e/%.c
 	@mkdir -p $(@D)
 	$(call step,CC)
-	$(MUSL_CC) -std=gnu11 -O2 $(WARN) -static -s $< -o $@
+	$(MUSL_CC) -std=gnu11 -O2 $(WARN) $(MUSL_HEADERS) -static -s $< -o $@
 
 # The kernel's own test of vsock. It is not one of `tests`, because its source comes from a Debian package.
 .PHONY: vsock_test

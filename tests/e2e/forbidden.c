@@ -31,11 +31,11 @@ static long unmounts(void)
 }
 static long traces_init(void)
 {
-	return ptrace(PTRACE_ATTACH, 1, NULL, NULL);
+	return ptrace(PTRACE_SEIZE, 1, NULL, NULL);
 }
 static long traces_another(void)
 {
-	return ptrace(PTRACE_ATTACH, other, NULL, NULL);
+	return ptrace(PTRACE_SEIZE, other, NULL, NULL);
 }
 static long signals_another(void)
 {

@@ -57,3 +57,38 @@ t_vsock_test_of_the_kernel() {
 	check stop wisp stop box
 	check rm wisp rm box
 }
+
+# What a program of the guest, root or not, reaches by vsock: ports that the host has opened, and nothing else.
+t_vsock_ports_of_programs() {
+	local cid server
+	in_guest() { wisp exec -u "$user" box -- guestvsock "$@" </dev/null 2>&1; }
+	check create wisp create -q -n box -m 96
+	check "copy the program" wisp cp -q "$area/tests/guestvsock" box:/bin/guestvsock
+	for user in root nobody; do
+		# The agent's port: by this guest's own address, by the loopback's, and by those of nobody and anybody.
+		for cid in 0 1 3 4 4294967295; do
+			case $(in_guest connect $cid 1024) in
+			done*) fail "$user reached port 1024 of $cid" ;;
+			esac
+		done
+		# Its listener cannot be replaced, nor be passed by with a narrower address.
+		equal "$user listens on the agent's port" "$(in_guest listen 4294967295 1024)" "Address in use"
+		equal "$user listens on the agent's port of this guest" "$(in_guest listen 3 1024)" "Address in use"
+		# The monitor's port accepts the agent alone, and closed ports nobody.
+		equal "$user connects to the monitor's port" "$(in_guest connect 2 1024)" "Connection reset by peer"
+		equal "$user connects to a closed port" "$(in_guest connect 2 5000)" "Connection reset by peer"
+	done
+	# The host opens a port: exactly that one can be reached.
+	"$area/tests/guestvsock" serve "$WISP_STATE/box/vsock.sock_5000" >server.out 2>&1 &
+	server=$!
+	wait_until grep -q listens server.out || fail "no server: $(cat server.out)"
+	user=nobody
+	equal "a port that the host opened" "$(in_guest connect 2 5000)" "done from the host"
+	equal "the one next to it" "$(in_guest connect 2 5001)" "Connection reset by peer"
+	wait $server
+	rm -f "$WISP_STATE/box/vsock.sock_5000"
+	equal "an execution afterwards" "$(wisp exec box -- echo alive </dev/null 2>&1)" alive
+	check "the monitor still hears the agent" grep -q alive <(wisp logs box)
+	check stop wisp stop box
+	check rm wisp rm box
+}
