@@ -29,7 +29,6 @@
 #define F_STREAM 0
 #define HEADER_SIZE ((uint32_t)sizeof(struct virtio_vsock_hdr))
 #define TX_QUIET_MAX 4096u /* packets up to this size, in bytes, are completed quietly */
-#define FIRST_HOST_PORT (1u << 30)
 #define PORT_LENGTH_MAX 11 /* "_4294967295" */
 
 static struct vsock *to_vsock(struct virtio_dev *dev)
@@ -43,20 +42,6 @@ void conn_wake(struct conn *conn)
 	if (list_empty(&conn->ready))
 		list_append(&v->ready, &conn->ready);
 	virtio_kick_again(&v->dev, RXQ);
-}
-
-void conn_request(struct conn *conn, uint32_t guest_port)
-{
-	struct vsock *v = conn->vsock;
-	/* A free port is found quickly: there are far more ports than connections. */
-	do {
-		if (++v->next_host_port < FIRST_HOST_PORT)
-			v->next_host_port = FIRST_HOST_PORT;
-	} while (conn_find(v, guest_port, v->next_host_port));
-	conn_link(conn, guest_port, v->next_host_port);
-	conn->state = CONN_REQUEST;
-	conn->pending |= PENDING_REQUEST;
-	conn_wake(conn);
 }
 
 /* Sends a reset to the guest, which ends its half. The host's half is independent of that. */
@@ -92,10 +77,13 @@ static bool wants_data(const struct conn *conn)
 	return conn->state == CONN_OPEN && conn->readable && !conn->host_eof && !conn->guest_deaf;
 }
 
-/* What the guest should know about the host's shutdowns. SEND comes after the host's last byte. */
+/*
+ * What the guest should know about the host's shutdowns. SEND comes after the host's last byte. A client of a forwarded
+ * connection that has left may have ended its stream in order: only what the guest sends to it is an error.
+ */
 static uint8_t shutdown_flags(const struct conn *conn)
 {
-	return (uint8_t)((conn->host_deaf ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0) |
+	return (uint8_t)((conn->host_deaf && !conn->forwarded_to ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0) |
 	                 (conn->host_eof ? VIRTIO_VSOCK_SHUTDOWN_SEND : 0) |
 	                 (conn->host_eof && conn->guest_eof ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0));
 }
@@ -127,7 +115,7 @@ static void put_packet(struct conn *conn, const struct virtq_chain *chain, uint1
 	        .type = VIRTIO_VSOCK_TYPE_STREAM,
 	        .op = op,
 	        .flags = flags,
-	        .buf_alloc = CONN_BUFFER_MAX,
+	        .buf_alloc = conn->alloc,
 	        .fwd_cnt = conn->forwarded,
 	};
 	conn->fwd_told = conn->forwarded;
@@ -184,6 +172,7 @@ static void put_data(struct conn *conn)
 		n = readv(conn->fd, iov, (int)count);
 	while (n < 0 && errno == EINTR);
 	uint32_t left = n > 0 ? (uint32_t)n : 0;
+	bool reset = n < 0 && errno != EAGAIN && conn->forwarded_to;
 	if (n < 0 || (left < total && !conn->ending))
 		conn->readable = false; /* that was all: the poll reports more */
 	if (n == 0 || (n < 0 && errno != EAGAIN)) {
@@ -204,6 +193,8 @@ static void put_data(struct conn *conn)
 	/* A full batch belongs to a stream: the guest can work on it while the next is filled. */
 	if (used == BATCH_MAX)
 		virtio_show(&v->dev);
+	if (reset)
+		conn_abort(conn);
 }
 
 /* Sends one packet or batch, into the chain in batch[0]. */
@@ -302,7 +293,7 @@ static void reply_reset(struct vsock *v, const struct virtio_vsock_hdr *header)
 static void connect_from_guest(struct vsock *v, const struct virtio_vsock_hdr *header)
 {
 	int fd = v->conn_count < CONNS_MAX ? host_connect(v, header->dst_port) : -ENOSPC;
-	struct conn *conn = fd >= 0 ? conn_create(v, fd, CONN_OPEN) : NULL;
+	struct conn *conn = fd >= 0 ? conn_create(v, fd, CONN_OPEN, NULL) : NULL;
 	if (!conn) {
 		if (fd >= 0)
 			close(fd);
@@ -321,6 +312,10 @@ static void accepted(struct conn *conn)
 	char line[24];
 	int len = snprintf(line, sizeof(line), "OK %u\n", conn->host_port);
 	conn->state = CONN_OPEN;
+	if (conn->forwarded_to) {
+		conn_wake(conn);
+		return;
+	}
 	/* An empty socket takes these bytes, unless the client is gone, which the poll reports. */
 	ssize_t n = send(conn->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n != len)
@@ -332,6 +327,11 @@ static void shut_down(struct conn *conn, uint32_t flags)
 {
 	bool ends = flags & VIRTIO_VSOCK_SHUTDOWN_SEND && !conn->guest_eof;
 	bool deafens = flags & VIRTIO_VSOCK_SHUTDOWN_RCV && !conn->guest_deaf;
+	if (conn->forwarded_to && ends && flags & VIRTIO_VSOCK_SHUTDOWN_RCV) {
+		/* The agent ends a stream before it closes: one that is only closed was broken off. */
+		conn_abort(conn);
+		return;
+	}
 	conn->guest_eof |= ends;
 	conn->guest_deaf |= deafens;
 	if (conn->guest_eof && conn->guest_deaf) {
@@ -355,7 +355,7 @@ static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, st
 {
 	uint32_t len = header->len;
 	if (len > chain->readable_bytes - HEADER_SIZE || conn->guest_eof ||
-	        len > CONN_BUFFER_MAX - (conn->received - conn->forwarded)) {
+	        len > conn->alloc - (conn->received - conn->forwarded)) {
 		conn_abort(conn); /* more than the packet holds, after its end, or more than it has credit for */
 		return;
 	}
@@ -502,7 +502,7 @@ static void vsock_config_read(struct virtio_dev *dev, uint32_t offset, void *dat
 static void vsock_destroy(struct virtio_dev *dev)
 {
 	struct vsock *v = to_vsock(dev);
-	host_unlisten(v);
+	vsock_unlisten(v);
 	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
 		struct conn *conn = container_of(at, struct conn, all);
 		next = at->next;
@@ -556,7 +556,9 @@ int vsock_create(
 	v->patience = (struct __kernel_timespec){patience_ms / 1000, patience_ms % 1000 * 1000000ll};
 	v->address.sun_family = AF_UNIX;
 	memcpy(v->address.sun_path, opt->socket_path, strlen(opt->socket_path));
-	v->listen_fd = -1;
+	v->forward_port = opt->forward_port;
+	v->clients = (struct listener){.vsock = v, .fd = -1};
+	list_init(&v->listeners);
 	list_init(&v->conns);
 	list_init(&v->ready);
 	ret = virtio_init(&v->dev, &vsock_type, env, VSOCK_QUEUES, 1ull << F_STREAM, err);

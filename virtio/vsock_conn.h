@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the socket device: its state, and the interface between its parts. vsock.c is the guest's side: packets,
- * queues, credit. vsock_host.c is the host's side: Unix sockets, and data that they have not taken yet.
+ * queues, credit. vsock_host.c is the host's side: its sockets, and data that they have not taken yet. vsock_listen.c
+ * accepts the host's clients.
  *
  * A connection exists while either half needs it: the guest's half while it is `linked` (found by its ports), the
  * host's half while fd is open. Polls in flight keep the memory a little longer. Everything belongs to the loop's
@@ -23,7 +24,15 @@
 /* What all connections may hold together; one that needs more is reset. */
 #define BUFFERED_MAX (64u << 20)
 
-#define CONNS_MAX 4096u
+#define CONNS_MAX 4096u /* without those that are forwarded */
+
+/*
+ * How far a guest may send ahead on a forwarded connection: as far as on others while there are few of them. So all
+ * together hold less than 100 MiB, and none needs to be reset.
+ */
+#define FORWARDS_AMPLE 128u
+#define FORWARD_BUFFER_MIN (16u << 10)
+
 #define HASH_SIZE 1024u
 
 /* "CONNECT 4294967295\n" has 19. */
@@ -79,6 +88,18 @@ enum conn_state {
 /* Control packets to send to the guest. Flags instead of a list: a guest that takes none costs no memory. */
 enum { PENDING_REQUEST = 1, PENDING_RESPONSE = 2, PENDING_CREDIT = 4, PENDING_RESET = 8 };
 
+/* A listening socket of the host. */
+struct listener {
+	struct list all; /* vsock.listeners, unless it is vsock.clients */
+	struct vsock *vsock;
+	int fd; /* -1: closed */
+	uint32_t id;
+	uint16_t forward_to; /* 0: clients send a line */
+	bool armed, waits;
+	struct loop_op op, timer;
+	struct __kernel_timespec delay;
+};
+
 struct conn {
 	struct list all;   /* vsock.conns */
 	struct list ready; /* vsock.ready, while there is something for the guest */
@@ -99,11 +120,13 @@ struct conn {
 	uint8_t shutdown_told; /* VIRTIO_VSOCK_SHUTDOWN_*, as last sent to the guest */
 	bool overdue;          /* it has waited for a peer since before the last sweep */
 
-	uint32_t received;    /* bytes from the guest; like all counts of credit, modulo 2^32 */
-	uint32_t forwarded;   /* of these, the number that the host's socket took: our fwd_cnt */
-	uint32_t fwd_told;    /* as the guest knows it */
-	uint32_t sent;        /* bytes to the guest */
-	uint32_t guest_alloc; /* the guest's buf_alloc and fwd_cnt */
+	uint16_t forwarded_to; /* the port of the guest's TCP; 0: not forwarded */
+	uint32_t alloc;        /* how far the guest may send ahead */
+	uint32_t received;     /* bytes from the guest; like all counts of credit, modulo 2^32 */
+	uint32_t forwarded;    /* of these, the number that the host's socket took: our fwd_cnt */
+	uint32_t fwd_told;     /* as the guest knows it */
+	uint32_t sent;         /* bytes to the guest */
+	uint32_t guest_alloc;  /* the guest's buf_alloc and fwd_cnt */
 	uint32_t guest_fwd;
 	bool credit_asked;
 
@@ -135,12 +158,15 @@ struct vsock {
 	struct virtio_dev dev;
 	struct virtio_vsock_config config;
 	struct sockaddr_un address;
-	bool bound; /* the path is to be unlinked */
-	int listen_fd;
-	unsigned ops; /* polls and timeouts in flight */
-	bool accept_armed, accept_waits;
-	struct loop_op accept_op, accept_timer;
-	struct __kernel_timespec accept_delay;
+	bool bound;              /* the path is to be unlinked */
+	struct listener clients; /* that path */
+	struct list listeners;   /* those whose connections are forwarded */
+	unsigned listener_count;
+	uint32_t next_listener;
+	uint32_t forward_port;
+	unsigned forwards, next_forward;
+	bool forwards_full; /* clients wait for the end of another's connection */
+	unsigned ops;       /* polls and timeouts in flight */
 	bool sweeping;
 	struct loop_op sweep_timer;
 	struct __kernel_timespec patience;
@@ -164,9 +190,6 @@ struct vsock {
 /* There may be something for the guest: checks at the end of the round. */
 void conn_wake(struct conn *conn);
 
-/* A client named a port: assigns a host port and asks the guest. */
-void conn_request(struct conn *conn, uint32_t guest_port);
-
 /* Ends a connection both ways, at once. A guest that knows of it is told. */
 void conn_abort(struct conn *conn);
 
@@ -180,6 +203,12 @@ void conn_link(struct conn *conn, uint32_t guest_port, uint32_t host_port);
 
 /* Ends the guest's half. May free the connection. */
 void conn_unlink(struct conn *conn);
+
+/* A client named a port: assigns a host port and asks the guest. */
+void conn_request(struct conn *conn, uint32_t guest_port);
+
+/* A client of a listener that forwards: the same. */
+void conn_forward(struct conn *conn);
 
 /* --- vsock_state.c: snapshots --- */
 
@@ -197,16 +226,17 @@ bool vsock_stale(struct vsock *v);
 
 /* --- vsock_host.c --- */
 
-/* Also vsock_listen, of vsock.h. */
-
-/* Stops listening and removes the socket's path. */
-void host_unlisten(struct vsock *v);
+/* Polls `fd` for changes, until the operation is cancelled. */
+void host_poll(struct vsock *v, struct loop_op *op, int fd, unsigned events);
 
 /* Connects to the socket for `port`: a descriptor, or -errno. Does not block. */
 int host_connect(const struct vsock *v, uint32_t port);
 
-/* Creates a connection that owns and polls `fd`. NULL if there are too many; fd is then still the caller's. */
-struct conn *conn_create(struct vsock *v, int fd, enum conn_state state);
+/*
+ * Creates a connection that owns and polls `fd`; `from` is its listener, or NULL. NULL if there are too many; fd is
+ * then still the caller's.
+ */
+struct conn *conn_create(struct vsock *v, int fd, enum conn_state state, const struct listener *from);
 
 /* The connection waits for a peer from now on: starts its timeout. */
 void conn_await(struct conn *conn);
@@ -234,5 +264,13 @@ void host_finish(struct conn *conn);
 
 /* Closes at once. */
 void host_close(struct conn *conn);
+
+/* --- vsock_listen.c: also the calls of vsock.h --- */
+
+/* Closes all listeners and removes the socket's path. */
+void vsock_unlisten(struct vsock *v);
+
+/* There is one forwarded connection less. */
+void vsock_forward_ended(struct vsock *v);
 
 #endif

@@ -12,18 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "virtio/vsock_conn.h"
 #include "vmm/shared/container_of.h"
 
-#define BACKLOG 128
-#define ACCEPTS_A_ROUND 32
-#define ACCEPT_DELAY_NS 50000000 /* until the next try when descriptors or memory have run out */
 #define BUFFER_MIN (16u << 10)
 
-static void arm(struct vsock *v, struct loop_op *op, int fd, unsigned events)
+void host_poll(struct vsock *v, struct loop_op *op, int fd, unsigned events)
 {
 	struct io_uring_sqe *sqe = loop_sqe(v->dev.env.loop);
 	io_uring_prep_poll_multishot(sqe, fd, events);
@@ -35,7 +31,8 @@ static void arm(struct vsock *v, struct loop_op *op, int fd, unsigned events)
 
 static void drop_buffer(struct conn *conn)
 {
-	conn->vsock->buffered -= conn->buffer_size;
+	if (!conn->forwarded_to)
+		conn->vsock->buffered -= conn->buffer_size;
 	free(conn->buffer);
 	conn->buffer = NULL;
 	conn->buffer_size = conn->buffer_start = conn->buffer_len = 0;
@@ -51,7 +48,10 @@ static bool grow_buffer(struct conn *conn, uint32_t len)
 		size *= 2; /* len is CONN_BUFFER_MAX at most */
 	if (size == conn->buffer_size)
 		return true;
-	uint8_t *buffer = size - conn->buffer_size <= BUFFERED_MAX - v->buffered ? malloc(size) : NULL;
+	uint32_t more = size - conn->buffer_size;
+	/* What forwarded connections may hold is bounded by their number and credit. */
+	bool fits = conn->forwarded_to || more <= BUFFERED_MAX - v->buffered;
+	uint8_t *buffer = fits ? malloc(size) : NULL;
 	if (!buffer)
 		return false;
 	uint32_t first = conn->buffer_size - conn->buffer_start;
@@ -62,7 +62,7 @@ static bool grow_buffer(struct conn *conn, uint32_t len)
 		memcpy(buffer + first, conn->buffer, conn->buffer_len - first);
 	}
 	free(conn->buffer);
-	v->buffered += size - conn->buffer_size;
+	v->buffered += conn->forwarded_to ? 0 : more;
 	conn->buffer = buffer;
 	conn->buffer_size = size;
 	conn->buffer_start = 0;
@@ -91,7 +91,7 @@ static bool keep(struct conn *conn, const struct iovec *iov, unsigned count, uin
 static void forward(struct conn *conn, uint32_t bytes)
 {
 	conn->forwarded += bytes;
-	if (conn->linked && conn->state == CONN_OPEN && conn->forwarded - conn->fwd_told >= CONN_BUFFER_MAX / 4) {
+	if (conn->linked && conn->state == CONN_OPEN && conn->forwarded - conn->fwd_told >= conn->alloc / 4) {
 		conn->pending |= PENDING_CREDIT;
 		conn_wake(conn);
 	}
@@ -107,6 +107,18 @@ static void deaf(struct conn *conn)
 		conn_wake(conn);
 	else
 		host_close(conn); /* neither side is left */
+}
+
+/*
+ * A send has failed. A guest that hears of the end of a forwarded stream takes it for whole, as TCP's are; so this one
+ * is reset.
+ */
+static void lose(struct conn *conn)
+{
+	if (conn->forwarded_to)
+		conn_abort(conn);
+	else
+		deaf(conn);
 }
 
 /* Returns the bytes sent; 0 if the socket is full or, with conn->host_deaf set, gone. */
@@ -139,7 +151,7 @@ static void drain(struct conn *conn)
 	struct iovec iov[2] = {{conn->buffer + conn->buffer_start, first}, {conn->buffer, conn->buffer_len - first}};
 	uint32_t n = try_send(conn, iov, conn->buffer_len > first ? 2 : 1);
 	if (conn->host_deaf) {
-		deaf(conn);
+		lose(conn);
 		return;
 	}
 	conn->buffer_start = (conn->buffer_start + n) & (conn->buffer_size - 1);
@@ -166,7 +178,7 @@ static void out_done(struct loop_op *op, int res, uint32_t flags)
 		return;
 	if (!conn->out_armed) {
 		conn->out_armed = true;
-		arm(conn->vsock, &conn->out_op, conn->fd, POLLOUT);
+		host_poll(conn->vsock, &conn->out_op, conn->fd, POLLOUT);
 	}
 	if (res > 0 && res & (POLLOUT | POLLHUP | POLLERR))
 		drain(conn);
@@ -175,15 +187,15 @@ static void out_done(struct loop_op *op, int res, uint32_t flags)
 bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t len)
 {
 	uint32_t n = 0;
-	if (conn->fd < 0 || conn->host_deaf) { /* the guest was told, or is about to be */
+	if (conn->fd < 0 || conn->host_deaf) {
 		forward(conn, len);
-		return true;
+		return !conn->forwarded_to; /* else the guest was told, or is about to be */
 	}
 	if (conn->buffer_len == 0 && len > 0)
 		n = try_send(conn, iov, count);
 	if (conn->host_deaf) {
 		forward(conn, len);
-		deaf(conn);
+		lose(conn);
 		return true;
 	}
 	forward(conn, n);
@@ -193,7 +205,7 @@ bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t le
 		return false;
 	if (!conn->out_armed) {
 		conn->out_armed = true;
-		arm(conn->vsock, &conn->out_op, conn->fd, POLLOUT);
+		host_poll(conn->vsock, &conn->out_op, conn->fd, POLLOUT);
 	}
 	return true;
 }
@@ -202,7 +214,7 @@ bool host_send(struct conn *conn, struct iovec *iov, unsigned count, uint32_t le
 void host_ended(struct conn *conn)
 {
 	struct pollfd p = {.fd = conn->fd};
-	if (!conn->host_deaf && poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR))
+	if (!conn->host_deaf && !conn->forwarded_to && poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR))
 		deaf(conn);
 }
 
@@ -232,8 +244,22 @@ void conn_put(struct conn *conn)
 		return;
 	list_remove(&conn->all);
 	list_remove(&conn->ready);
-	conn->vsock->conn_count--;
+	if (conn->forwarded_to)
+		vsock_forward_ended(conn->vsock);
+	else
+		conn->vsock->conn_count--;
 	free(conn);
+}
+
+/*
+ * A stream that the guest has not ended must not look whole: the client gets a reset. Dissolving the association sends
+ * one, and is an error of no consequence for a Unix socket.
+ */
+static void break_off(const struct conn *conn)
+{
+	static const struct sockaddr none = {.sa_family = AF_UNSPEC};
+	if (conn->forwarded_to && !conn->guest_eof)
+		(void)connect(conn->fd, &none, sizeof(none));
 }
 
 /* May free the connection, unless the guest's half is linked. */
@@ -246,6 +272,7 @@ void host_close(struct conn *conn)
 		drop_buffer(conn);
 	if (conn->in_armed)
 		loop_cancel(loop, &conn->in_op);
+	break_off(conn);
 	shutdown(conn->fd, SHUT_RDWR); /* polls hold the socket until they are cancelled; its peer does not wait */
 	close(conn->fd);
 	conn->fd = -1;
@@ -312,7 +339,7 @@ static void in_done(struct loop_op *op, int res, uint32_t flags)
 	}
 	if (!conn->in_armed) {
 		conn->in_armed = true;
-		arm(conn->vsock, &conn->in_op, conn->fd, POLLIN | POLLRDHUP);
+		host_poll(conn->vsock, &conn->in_op, conn->fd, POLLIN | POLLRDHUP);
 	}
 	bool gone = res & (POLLHUP | POLLERR);
 	conn->ending |= (res & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
@@ -325,7 +352,9 @@ static void in_done(struct loop_op *op, int res, uint32_t flags)
 			conn_abort(conn);
 		break;
 	case CONN_OPEN:
-		if (gone && !conn->host_deaf)
+		if (res & POLLERR && conn->forwarded_to)
+			conn_abort(conn);
+		else if (gone && !conn->host_deaf)
 			deaf(conn);
 		else
 			conn_wake(conn);
@@ -337,9 +366,11 @@ static void in_done(struct loop_op *op, int res, uint32_t flags)
 	}
 }
 
-struct conn *conn_create(struct vsock *v, int fd, enum conn_state state)
+struct conn *conn_create(struct vsock *v, int fd, enum conn_state state, const struct listener *from)
 {
-	struct conn *conn = v->conn_count < CONNS_MAX ? calloc(1, sizeof(*conn)) : NULL;
+	uint16_t to = from ? from->forward_to : 0;
+	bool full = to ? v->forwards >= VSOCK_FORWARDS_MAX : v->conn_count >= CONNS_MAX;
+	struct conn *conn = full ? NULL : calloc(1, sizeof(*conn));
 	if (!conn)
 		return NULL;
 	conn->vsock = v;
@@ -349,9 +380,11 @@ struct conn *conn_create(struct vsock *v, int fd, enum conn_state state)
 	conn->out_op.done = out_done;
 	list_init(&conn->ready);
 	list_append(&v->conns, &conn->all);
-	v->conn_count++;
+	conn->forwarded_to = to;
+	*(to ? &v->forwards : &v->conn_count) += 1;
+	conn->alloc = v->forwards > FORWARDS_AMPLE && to ? FORWARD_BUFFER_MIN : CONN_BUFFER_MAX;
 	conn->in_armed = true;
-	arm(v, &conn->in_op, fd, POLLIN | POLLRDHUP);
+	host_poll(v, &conn->in_op, fd, POLLIN | POLLRDHUP);
 	if (state == CONN_LINE)
 		conn_await(conn);
 	return conn;
@@ -378,7 +411,7 @@ static void sweep(struct loop_op *op, int res, uint32_t flags)
 	bool waiting = false;
 	v->sweeping = false;
 	v->ops--;
-	if (v->listen_fd < 0)
+	if (v->clients.fd < 0)
 		return;
 	for (struct list *at = v->conns.next, *next; at != &v->conns; at = next) {
 		struct conn *conn = container_of(at, struct conn, all);
@@ -415,116 +448,7 @@ void conn_await(struct conn *conn)
 		sweep_later(conn->vsock);
 }
 
-/* --- the listening socket --- */
-
-static void accept_later(struct vsock *v, long long delay_ns);
-
-static void accept_clients(struct vsock *v)
-{
-	for (unsigned i = 0; i < ACCEPTS_A_ROUND; i++) {
-		int fd = accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
-			continue;
-		if (fd < 0 && errno == EAGAIN)
-			return;
-		if (fd < 0) { /* out of descriptors or memory: clients wait in the backlog */
-			accept_later(v, ACCEPT_DELAY_NS);
-			return;
-		}
-		if (!conn_create(v, fd, CONN_LINE))
-			close(fd);
-	}
-	accept_later(v, 0); /* the poll reports only changes, not clients that wait already */
-}
-
-static void watch_clients(struct vsock *v)
-{
-	if (v->accept_armed)
-		return;
-	v->accept_armed = true;
-	arm(v, &v->accept_op, v->listen_fd, POLLIN);
-}
-
-static void accept_timer(struct loop_op *op, int res, uint32_t flags)
-{
-	(void)res;
-	(void)flags;
-	struct vsock *v = container_of(op, struct vsock, accept_timer);
-	v->accept_waits = false;
-	v->ops--;
-	if (v->listen_fd < 0)
-		return;
-	watch_clients(v);
-	accept_clients(v);
-}
-
-static void accept_later(struct vsock *v, long long delay_ns)
-{
-	if (v->accept_waits)
-		return;
-	struct io_uring_sqe *sqe = loop_sqe(v->dev.env.loop);
-	v->accept_delay = (struct __kernel_timespec){.tv_nsec = delay_ns};
-	io_uring_prep_timeout(sqe, &v->accept_delay, 0, 0);
-	v->accept_timer.done = accept_timer;
-	loop_start(v->dev.env.loop, sqe, &v->accept_timer);
-	v->accept_waits = true;
-	v->ops++;
-}
-
-static void accept_done(struct loop_op *op, int res, uint32_t flags)
-{
-	struct vsock *v = container_of(op, struct vsock, accept_op);
-	if (!(flags & IORING_CQE_F_MORE)) {
-		v->accept_armed = false;
-		v->ops--;
-	}
-	if (v->listen_fd < 0)
-		return;
-	if (res < 0 && res != -ECANCELED) {
-		accept_later(v, ACCEPT_DELAY_NS);
-		return;
-	}
-	watch_clients(v);
-	accept_clients(v);
-}
-
-int vsock_listen(struct virtio_dev *dev, struct err *err)
-{
-	struct vsock *v = container_of(dev, struct vsock, dev);
-	const char *path = v->address.sun_path;
-	v->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (v->listen_fd < 0)
-		return err_set(err, errno, "cannot create a socket: %s", strerror(errno));
-	/* Sets the mode of the inode before it has a name: at no moment can others connect. */
-	if (fchmod(v->listen_fd, 0600) < 0)
-		return err_set(err, errno, "cannot set the mode of %s: %s", path, strerror(errno));
-	if (bind(v->listen_fd, (const struct sockaddr *)&v->address, sizeof(v->address)) < 0)
-		return err_set(err, errno, "cannot create the socket %s: %s%s", path, strerror(errno),
-		        errno == EADDRINUSE ? " (remove it if no VM uses it)" : "");
-	v->bound = true;
-	if (chmod(path, 0600) < 0 || listen(v->listen_fd, BACKLOG) < 0)
-		return err_set(err, errno, "cannot listen on %s: %s", path, strerror(errno));
-	v->accept_op.done = accept_done;
-	watch_clients(v);
-	return 0;
-}
-
-void host_unlisten(struct vsock *v)
-{
-	struct loop *loop = v->dev.env.loop;
-	if (v->accept_armed)
-		loop_cancel(loop, &v->accept_op);
-	if (v->accept_waits)
-		loop_cancel(loop, &v->accept_timer);
-	if (v->sweeping)
-		loop_cancel(loop, &v->sweep_timer);
-	if (v->bound)
-		unlink(v->address.sun_path);
-	v->bound = false;
-	if (v->listen_fd >= 0)
-		close(v->listen_fd);
-	v->listen_fd = -1;
-}
+/* --- to a port of the host --- */
 
 int host_connect(const struct vsock *v, uint32_t port)
 {

@@ -15,6 +15,7 @@
 
 enum { RX, TX, EVENT };
 #define CID 42u
+#define FORWARD_PORT 1024u
 #define HEADER sizeof(struct virtio_vsock_hdr)
 #define RX_BUFFERS 64u
 #define RX_BYTES 4096u
@@ -55,7 +56,7 @@ static inline bool net_create(struct net *t)
 	if (!guest_open(&t->g))
 		return false;
 	snprintf(t->path, sizeof(t->path), "/tmp/wisp-test-vsock-%d-%u", getpid(), counter++);
-	struct vsock_options opt = {.cid = CID, .socket_path = t->path};
+	struct vsock_options opt = {.cid = CID, .socket_path = t->path, .forward_port = FORWARD_PORT};
 	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0 || vsock_listen(dev, &err) < 0) {
 		printf("# %s\n", err.text);
 		test_failed = true;
