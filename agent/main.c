@@ -50,7 +50,7 @@ static int listen_vsock(void)
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, PROTO_CLIENTS_MAX) == 0)
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, FORWARDS_MAX) == 0)
 		return fd;
 	int error = errno;
 	close(fd);

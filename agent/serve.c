@@ -130,12 +130,14 @@ static void listen_again(struct poller_timer *timer)
 /*
  * Only the host may connect: where the kernel has vsock loopback, any user of the guest could, and would be root then.
  */
-static bool from_host(const struct sockaddr_storage *address, socklen_t length)
+static bool from_host(const struct sockaddr_storage *address, socklen_t length, uint32_t *port)
 {
 	struct sockaddr_vm peer;
+	*port = 0;
 	if (length < sizeof(peer) || address->ss_family != AF_VSOCK)
 		return length < sizeof(address->ss_family) || address->ss_family == AF_UNIX;
 	memcpy(&peer, address, sizeof(peer));
+	*port = peer.svm_port;
 	return peer.svm_cid == VMADDR_CID_HOST;
 }
 
@@ -147,10 +149,13 @@ static void listener_ready(struct poller_watch *watch, uint32_t events)
 	socklen_t length = sizeof(address);
 	int fd = events ? accept4(watch->fd, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
 	if (fd >= 0) {
-		if (from_host(&address, length))
-			agent_client_serve(agent, fd, false);
-		else
+		uint32_t port;
+		if (!from_host(&address, length, &port))
 			close(fd);
+		else if (port >= PROTO_PORT_FORWARD)
+			agent_forward(&agent->forwards, fd, (uint16_t)port);
+		else
+			agent_client_serve(agent, fd, false);
 		return;
 	}
 	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
@@ -220,6 +225,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->orphaned);
 	list_init(&agent->mirror_behind);
 	agent_freeze_init(&agent->freeze);
+	agent_forwards_init(&agent->forwards, &agent->poller, &agent->listener, agent->scratch);
 	agent_cgroups_init(&agent->cgroups, &agent->poller);
 	raise_files(agent);
 	int error = open_null(agent);
@@ -242,6 +248,7 @@ void agent_destroy(struct agent *agent)
 			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
 	free(agent->spawn_spare);
 	agent->spawn_spare = NULL;
+	agent_forwards_destroy(&agent->forwards);
 	agent_cgroups_destroy(&agent->cgroups);
 	poller_close(&agent->poller, &agent->listener);
 	poller_close(&agent->poller, &agent->signals);

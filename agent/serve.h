@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "agent/cgroup.h"
+#include "agent/forward.h"
 #include "agent/freeze.h"
 #include "agent/list.h"
 #include "agent/poller.h"
@@ -78,6 +79,7 @@ struct agent {
 	struct list mirror_behind; /* sessions that wait for room on the control connection */
 	struct poller_timer mirror_timer;
 
+	struct agent_forwards forwards;
 	struct agent_cgroups cgroups;
 	struct agent_spawn *spawn_spare;      /* memory for the next program, NULL: none */
 	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */

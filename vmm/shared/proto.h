@@ -20,6 +20,12 @@
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to as soon as it serves, and after a restore */
 
+/*
+ * A connection to the agent from this host port or a higher one carries no frames: its bytes are those of a connection
+ * to the guest's TCP port which the lower 16 bits name, not 0.
+ */
+#define PROTO_PORT_FORWARD (1u << 31)
+
 #define PROTO_DATA_MAX 65536u             /* payload of any frame but EXEC and EVENT */
 #define PROTO_EXEC_MAX (2u * 1024 * 1024) /* payload of an EXEC frame; Linux's own default ARG_MAX */
 #define PROTO_STRING_MAX 4096u            /* cwd, user, message: bytes with the NUL */

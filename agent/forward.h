@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Forwarded connections: each leads from the host to a TCP server of the guest, on its loopback interface.
+ *
+ * The two directions are independent: each has its own end, and waits on its own. What a reader does not take stays in
+ * the sockets' buffers, but for one read. The work of a turn is bounded; then others have theirs.
+ */
+#ifndef WISP_AGENT_FORWARD_H
+#define WISP_AGENT_FORWARD_H
+
+#include <stdint.h>
+
+#include "agent/list.h"
+#include "agent/poller.h"
+
+#define FORWARDS_MAX 4096u /* as many as the monitor makes */
+/*
+ * One read, and so the most that is kept of a direction whose reader is slow; and, beyond FORWARDS_AMPLE connections, a
+ * smaller one, to bound what all of them keep.
+ */
+#define FORWARD_CHUNK (64u << 10)
+#define FORWARD_CHUNK_SMALL (4u << 10)
+#define FORWARDS_AMPLE 128u
+#define FORWARD_CREDIT (256u << 10) /* the kernel's default */
+#define FORWARD_CREDIT_SMALL (16u << 10)
+
+struct agent_forwards {
+	struct poller *poller;
+	const struct poller_watch *listener; /* where they come from; NULL: unknown */
+	uint8_t *scratch;                    /* FORWARD_CHUNK bytes, used during a call only */
+	struct list all;
+	unsigned int count;
+};
+
+void agent_forwards_init(
+        struct agent_forwards *forwards, struct poller *poller, const struct poller_watch *listener, uint8_t *scratch);
+void agent_forwards_destroy(struct agent_forwards *forwards);
+
+/* Takes over a connection of the host, which does not block, and leads it to the guest's TCP port. */
+void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port);
+
+#endif
