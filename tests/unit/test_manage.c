@@ -183,11 +183,11 @@ static void garbage_is_refused(void)
 	bad[0].magic ^= 1;
 	bad[1].version++;
 	bad[2].op = 0;
-	bad[3].op = MANAGE_REFRESH_DISKS + 1;
+	bad[3].op = MANAGE_FORWARDS + 1;
 	bad[4].op = UINT16_MAX;
 	bad[5].flags = MANAGE_HOLD << 1;
 	bad[6].flags = UINT32_MAX;
-	bad[7].zero = 1;
+	bad[7].value = 1;
 	bad[8].op = MANAGE_SNAPSHOT; /* without a file */
 	REQUIRE(set_up(false));
 	CHECK(dial(0));

@@ -102,8 +102,9 @@ const struct jail_rule jail_rules[] = {
         CALL(bind, LOOP),
         CALL(listen, LOOP),
         CALL(accept4, LOOP),
-        CALL(connect, LOOP), /* the guest connects to a port of the host */
-        CALL(sendto, BOTH),  /* a vCPU's: the last word of a refused call (jail.c) */
+        CALL(getsockname, LOOP), /* where the ports are that lead to the guest */
+        CALL(connect, LOOP),     /* the guest connects to a port of the host */
+        CALL(sendto, BOTH),      /* a vCPU's: the last word of a refused call (jail.c) */
         CALL(sendmsg, LOOP),
         CALL(recvfrom, LOOP),
         CALL(recvmsg, LOOP),

@@ -18,11 +18,13 @@
 #include "vmm/monitor/gmem.h"
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/vcpu.h"
+#include "vmm/shared/proto.h"
 
 #define GUEST_CID 3u
 #define LOOP_ENTRIES 256u
 #define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 2)
 
+_Static_assert(VSOCK_FORWARD_PORTS == PROTO_PORT_FORWARD, "what the agent takes for a forwarded connection");
 _Static_assert(DEVICES_MAX <= ARCH_DEVICES_MAX, "an interrupt for every device");
 
 /*
@@ -186,7 +188,8 @@ static int add_disk(struct machine *m, const struct description_disk *disk, bool
 
 static int add_vsock(struct machine *m, const struct machine_options *o, struct err *err)
 {
-	struct vsock_options options = {.cid = GUEST_CID, .socket_path = o->vsock_path};
+	struct vsock_options options = {
+	        .cid = GUEST_CID, .socket_path = o->vsock_path, .forward_port = PROTO_PORT_AGENT};
 	int ret = vsock_create(&m->vsock, &m->env, &options, err);
 	return ret < 0 ? ret : add_device(m, m->vsock, err);
 }
@@ -507,6 +510,11 @@ void machine_refresh_disks(struct machine *m)
 		if (blk_resized(m->device[i], &err) < 0)
 			log_line(m->env.log, LOG_WARN, "disk %u: %s", i, err.text);
 	}
+}
+
+struct virtio_dev *machine_vsock(struct machine *m)
+{
+	return m->vsock;
 }
 
 void machine_describe(struct machine *m, char *to, size_t size)

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "virtio/device.h"
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/log.h"
 #include "vmm/monitor/loop.h"
@@ -70,6 +71,9 @@ int machine_save(struct machine *machine, struct snapshot_origin *origin, struct
 
 /* Tells the guest of disks whose size has changed. What fails is logged. The loop's thread. Takes NULL. */
 void machine_refresh_disks(struct machine *machine);
+
+/* The device for connections between host and guest, or NULL. The machine's. */
+struct virtio_dev *machine_vsock(struct machine *machine);
 
 /* Writes where the first vCPU is, for a message. Any thread, between machine_create and machine_destroy; one at a time.
  */

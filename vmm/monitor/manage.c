@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/monitor/ports.h"
 #include "vmm/shared/container_of.h"
 #include "vmm/shared/manage.h"
 
@@ -290,6 +291,11 @@ static void on_frozen(void *context, int error)
 
 /* --- requests --- */
 
+static bool is_about_ports(uint16_t op)
+{
+	return op >= MANAGE_FORWARD && op <= MANAGE_FORWARDS;
+}
+
 static int check_request(const struct manage *m, const struct client *c, struct err *err)
 {
 	const struct manage_request *r = &c->request;
@@ -298,21 +304,24 @@ static int check_request(const struct manage *m, const struct client *c, struct 
 		return err_set(err, EPROTO,
 		        "the monitor and the library are of different versions: the sandbox was "
 		        "started by another wisp");
-	if (r->op < MANAGE_PAUSE || r->op > MANAGE_REFRESH_DISKS || r->flags & ~allowed || r->zero)
+	bool has_value = r->op == MANAGE_FORWARD || r->op == MANAGE_UNFORWARD;
+	if (r->op < MANAGE_PAUSE || r->op > MANAGE_FORWARDS || r->flags & ~allowed || (r->value && !has_value))
 		return err_set(err, EPROTO, "the monitor does not know this request");
 	if (c->message.msg_flags & MSG_CTRUNC)
 		return err_set(err, EMFILE,
 		        "the monitor could not take the request's descriptor: it is short of descriptors, or there "
 		        "were several");
-	if ((r->op == MANAGE_SNAPSHOT) != (c->file >= 0))
-		return err_set(err, EPROTO, "a request for a snapshot without a file, or another with one");
+	bool has_file = r->op == MANAGE_SNAPSHOT || r->op == MANAGE_FORWARD || r->op == MANAGE_FORWARDS;
+	if (has_file != (c->file >= 0))
+		return err_set(err, EPROTO, "a request without the descriptor that it requires, or another with one");
 	if (!m->o.machine && r->op != MANAGE_FORK && r->op != MANAGE_PAUSE)
 		return err_set(err, EOPNOTSUPP, "the sandbox is a template: it never runs, and can only be forked");
 	if (r->op == MANAGE_PAUSE && !r->flags && (m->paused || !m->o.machine))
 		return err_set(err, EALREADY, "the sandbox is paused already");
 	if (r->op == MANAGE_RESUME && !m->paused && !c->holds)
 		return err_set(err, EALREADY, "the sandbox is not paused");
-	return m->stopping && r->op != MANAGE_REFRESH_DISKS ? fail_stopping(err) : 0;
+	bool harmless = r->op == MANAGE_REFRESH_DISKS || r->op == MANAGE_FORWARDS;
+	return m->stopping && !harmless ? fail_stopping(err) : 0;
 }
 
 static void begin(struct manage *m, struct client *c)
@@ -329,7 +338,10 @@ static void begin(struct manage *m, struct client *c)
 	}
 	if (ret == 0 && c->request.op == MANAGE_REFRESH_DISKS)
 		machine_refresh_disks(m->o.machine);
-	if (ret < 0 || c->request.op == MANAGE_REFRESH_DISKS || c->request.op == MANAGE_RESUME) {
+	if (ret == 0 && is_about_ports(c->request.op))
+		ret = ports_manage(machine_vsock(m->o.machine), &c->request, &c->file, &err);
+	if (ret < 0 || c->request.op == MANAGE_REFRESH_DISKS || c->request.op == MANAGE_RESUME ||
+	        is_about_ports(c->request.op)) {
 		answer(c, &err);
 		finish(m);
 		return;

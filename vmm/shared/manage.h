@@ -44,6 +44,14 @@ enum manage_op {
 	/* Makes a clone of the machine, in a process of its own. A machine that runs is paused for it. */
 	MANAGE_FORK = 4,
 	MANAGE_REFRESH_DISKS = 5, /* tells the guest of disks whose size has changed; answered when it was told */
+	/*
+	 * Forwards the connections of the listening socket whose descriptor comes with the request to the guest's TCP
+	 * port `value`, until the sandbox ends.
+	 */
+	MANAGE_FORWARD = 6,
+	MANAGE_UNFORWARD = 7, /* closes the listening socket whose id is `value`; its connections go on. -ENOENT */
+	/* Writes a struct manage_port for each of them to the file whose descriptor comes with the request. */
+	MANAGE_FORWARDS = 8,
 };
 
 enum manage_flags {
@@ -55,7 +63,16 @@ struct manage_request {
 	uint16_t version;
 	uint16_t op; /* enum manage_op */
 	uint32_t flags;
-	uint32_t zero;
+	uint32_t value; /* 0 where the operation has none */
+};
+
+#define MANAGE_PORTS_MAX 64u
+
+struct manage_port {
+	uint32_t id;
+	uint16_t to;           /* the guest's port */
+	uint16_t address_size; /* of what getsockname(2) returns for the listening socket; 0: it failed */
+	uint8_t address[128];
 };
 
 struct manage_reply {
