@@ -274,6 +274,14 @@ struct wisp_disk {
 	enum wisp_cache cache;
 };
 
+#define WISP_PORTS_MAX 64u
+
+/* A place on the host that leads to a TCP server of the guest: see wisp_add_port. */
+struct wisp_port {
+	const char *host;
+	uint16_t guest_port;
+};
+
 struct wisp_create_options {
 	size_t size;
 	/*
@@ -374,6 +382,14 @@ struct wisp_create_options {
 	 * looking into the monitor with a debugger, and for hosts where its jail fails.
 	 */
 	bool no_jail;
+	/*
+	 * Ports of the host that lead to the guest, as wisp_add_port adds them. The library listens before it starts
+	 * the sandbox; connections are passed on once it is ready (with no_wait: in wisp_wait_ready). Not with bare and
+	 * is_template. A clone of the sandbox has none.
+	 */
+	const struct wisp_port *ports;
+	size_t port_count; /* at most WISP_PORTS_MAX */
+	size_t port_size;  /* with ports: sizeof(struct wisp_port) */
 };
 
 /*
@@ -966,6 +982,37 @@ WISP_API int wisp_connect_port(
  * backlog is full. Close the socket to stop listening. -EADDRINUSE if another process listens on the port.
  */
 WISP_API int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *fd, struct wisp_error *error);
+
+/*
+ * Lets TCP clients of the host reach a server in the guest that listens on `guest_port`, on 127.0.0.1 or ::1, without
+ * any network between the two. `host` is where the host listens: "PORT", "ADDRESS:PORT" or "[IPV6]:PORT", where no
+ * address is 127.0.0.1 and port 0 is one that is free; or the path of a Unix socket, which has a '/' and is created
+ * with mode 0600.
+ *
+ * Whoever reaches that address reaches the server. Its connections end as the server's do: with the end of the stream,
+ * or with a reset if it is not there or breaks off. While the sandbox is paused, they wait.
+ *
+ * Returns the host's port, or 0 for a Unix socket. -EADDRINUSE if something else listens there, -EACCES if the caller
+ * may not.
+ */
+WISP_API int wisp_add_port(
+        struct wisp_sandbox *sandbox, const char *host, uint16_t guest_port, struct wisp_error *error);
+
+/* Stops listening there. What is connected goes on. -ENOENT if the sandbox does not listen on `host`. */
+WISP_API int wisp_remove_port(struct wisp_sandbox *sandbox, const char *host, struct wisp_error *error);
+
+/* `host` is valid as long as the structure, and never NULL. */
+struct wisp_port_info {
+	const char *host; /* "127.0.0.1:8080", "[::1]:8080" or a path */
+	uint16_t guest_port;
+};
+
+/*
+ * Stores an array of the ports that lead to the guest in *list, in the order in which they were added and ended by
+ * NULL, and returns their number. Release with wisp_free_port_list.
+ */
+WISP_API int wisp_list_ports(struct wisp_sandbox *sandbox, struct wisp_port_info ***list, struct wisp_error *error);
+WISP_API void wisp_free_port_list(struct wisp_port_info **list);
 
 /* ---- Terminals --------------------------------------------------------------------------------------------------- */
 

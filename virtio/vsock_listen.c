@@ -120,8 +120,11 @@ static void end(struct listener *l)
 		loop_cancel(loop, &l->op);
 	if (l->waits)
 		loop_cancel(loop, &l->timer);
-	if (l->fd >= 0)
+	if (l->fd >= 0) {
+		shutdown(l->fd,
+		        SHUT_RDWR); /* the poll holds the socket until it is cancelled; clients are refused now */
 		close(l->fd);
+	}
 	l->fd = -1;
 	put(l);
 }

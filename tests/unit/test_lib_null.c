@@ -27,6 +27,7 @@ static void sandbox_calls(void)
 	struct wisp_output *output;
 	struct wisp_session *session;
 	struct wisp_session_info **sessions;
+	struct wisp_port_info **ports;
 	char *text;
 	int fd;
 	REQUIRE(fixture_start(&f, config));
@@ -36,6 +37,13 @@ static void sandbox_calls(void)
 	REFUSED("sandbox", wisp_stop_sandbox(NULL, 0, &error));
 	REFUSED("sandbox", wisp_kill_sandbox(NULL, &error));
 	REFUSED("sandbox", wisp_refresh_disks(NULL, &error));
+	REFUSED("sandbox", wisp_add_port(NULL, "0", 80, &error));
+	REFUSED("host", wisp_add_port(f.sandbox, NULL, 80, &error));
+	REFUSED("sandbox", wisp_remove_port(NULL, "80", &error));
+	REFUSED("host", wisp_remove_port(f.sandbox, NULL, &error));
+	REFUSED("sandbox", wisp_list_ports(NULL, &ports, &error));
+	REFUSED("list", wisp_list_ports(f.sandbox, NULL, &error));
+	wisp_free_port_list(NULL);
 	REFUSED("sandbox", wisp_get_sandbox_state(NULL, &state, &error));
 	REFUSED("state", wisp_get_sandbox_state(f.sandbox, NULL, &error));
 	REFUSED("sandbox", wisp_wait_sandbox(NULL, 0, NULL, &error));

@@ -29,6 +29,11 @@ struct fake_manage {
 	bool holds[FAKE_CONNECTIONS];
 	bool paused; /* by a request; who holds it is not seen */
 	bool template, unsaved;
+	struct {
+		int fd;
+		struct manage_port entry;
+	} port[MANAGE_PORTS_MAX]; /* they only listen */
+	unsigned port_count, last_port;
 	void (*changed)(const void *owner); /* called when `paused` changes, before that is answered */
 	const void *owner;
 };
@@ -118,6 +123,44 @@ static inline void fake_drop(struct fake_manage *m, size_t i)
 	m->holds[m->count] = false;
 }
 
+static inline int fake_add_port(struct fake_manage *m, int fd, uint32_t to)
+{
+	if (fd < 0 || to == 0 || m->port_count == MANAGE_PORTS_MAX) {
+		close(fd);
+		return -EINVAL;
+	}
+	m->port[m->port_count].fd = fd;
+	m->port[m->port_count++].entry = (struct manage_port){.id = ++m->last_port, .to = (uint16_t)to};
+	return 0;
+}
+
+static inline int fake_remove_port(struct fake_manage *m, uint32_t id)
+{
+	for (unsigned i = 0; i < m->port_count; i++) {
+		if (m->port[i].entry.id != id)
+			continue;
+		close(m->port[i].fd);
+		memmove(&m->port[i], &m->port[i + 1], (--m->port_count - i) * sizeof(m->port[0]));
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* Of a port that leads to 666, the entry is not what a monitor may write. */
+static inline int fake_list_ports(struct fake_manage *m, int file)
+{
+	for (unsigned i = 0; i < m->port_count; i++) {
+		struct manage_port *entry = &m->port[i].entry;
+		socklen_t size = sizeof(entry->address);
+		getsockname(m->port[i].fd, (struct sockaddr *)entry->address, &size);
+		entry->address_size = entry->to == 666 ? UINT16_MAX : (uint16_t)size;
+		if (write(file, entry, sizeof(*entry)) != (ssize_t)sizeof(*entry))
+			return -EIO;
+	}
+	close(file);
+	return 0;
+}
+
 /* Answers a request that came in. Returns 1 if the connection asked for a fork, which the caller does. */
 static inline int fake_answer(struct fake_manage *m, size_t i)
 {
@@ -150,6 +193,9 @@ static inline int fake_answer(struct fake_manage *m, size_t i)
 			close(file);
 		fake_reply(fd, error, &layout);
 		return 0;
+	case MANAGE_FORWARD: error = fake_add_port(m, file, request.value); break;
+	case MANAGE_UNFORWARD: error = fake_remove_port(m, request.value); break;
+	case MANAGE_FORWARDS: error = fake_list_ports(m, file); break;
 	case MANAGE_REFRESH_DISKS: break;
 	case MANAGE_FORK: return 1;
 	default: error = -ENOSYS;

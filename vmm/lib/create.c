@@ -15,6 +15,7 @@
 
 #include "vmm/lib/describe.h"
 #include "vmm/lib/launch.h"
+#include "vmm/lib/ports.h"
 #include "vmm/lib/restore.h"
 #include "vmm/lib/sandbox.h"
 #include "vmm/lib/warm.h"
@@ -216,12 +217,30 @@ static int try_warm(
 	return r;
 }
 
+/* The monitor takes ports when it is ready: now, or when the caller waits for that. */
+static int give_ports(struct ports **ports, bool later, struct wisp_sandbox **sandbox, struct wisp_error *error)
+{
+	int r = 0;
+	if (later) {
+		(*sandbox)->ports = *ports;
+		*ports = NULL;
+	} else {
+		r = ports_pass(*sandbox, ports, error);
+	}
+	if (r < 0) {
+		sandbox_destroy(*sandbox);
+		*sandbox = NULL;
+	}
+	return r;
+}
+
 int wisp_create_sandbox(
         const struct wisp_create_options *options, struct wisp_sandbox **sandbox, struct wisp_error *error)
 {
 	struct creation creation;
 	int root_fd = -1;
 	char *root = NULL;
+	struct ports *ports = NULL;
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
 	*sandbox = NULL;
@@ -234,12 +253,17 @@ int wisp_create_sandbox(
 		r = creation_prepare(&creation, error);
 	if (r == 0)
 		r = state_open_root(creation.options.state_root, true, &root_fd, &root, error);
+	if (r == 0)
+		r = ports_open(&creation.options, &ports, error);
 	if (r == 0 && creation.options.warm)
 		r = try_warm(&creation, root, root_fd, sandbox, error);
 	if (r == 0) {
 		r = creation_start(&creation, root, root_fd, sandbox, error);
 		root_fd = -1;
 	}
+	if (r >= 0)
+		r = give_ports(&ports, creation.options.no_wait, sandbox, error);
+	ports_close(ports);
 	if (root_fd >= 0)
 		close(root_fd);
 	creation_free(&creation);

@@ -38,8 +38,11 @@ static int fail_lost(const struct wisp_sandbox *sandbox, struct wisp_error *erro
 /* A few bytes, which an empty socket takes at once. */
 static int send_request(int fd, const struct manage_ask *ask)
 {
-	struct manage_request request = {
-	        .magic = MANAGE_MAGIC, .version = MANAGE_VERSION, .op = (uint16_t)ask->op, .flags = ask->flags};
+	struct manage_request request = {.magic = MANAGE_MAGIC,
+	        .version = MANAGE_VERSION,
+	        .op = (uint16_t)ask->op,
+	        .flags = ask->flags,
+	        .value = ask->value};
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
@@ -137,7 +140,10 @@ static int fail_reply(const struct wisp_sandbox *sandbox, const struct manage_as
 	        [MANAGE_RESUME] = "resume",
 	        [MANAGE_SNAPSHOT] = "save",
 	        [MANAGE_FORK] = "fork",
-	        [MANAGE_REFRESH_DISKS] = "refresh the disks of"};
+	        [MANAGE_REFRESH_DISKS] = "refresh the disks of",
+	        [MANAGE_FORWARD] = "forward a port to",
+	        [MANAGE_UNFORWARD] = "close a port of",
+	        [MANAGE_FORWARDS] = "list the ports of"};
 	int errnum = -ask->reply.error;
 	if (errnum == EALREADY)
 		return -EALREADY;
@@ -224,4 +230,12 @@ int wisp_pause_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 int wisp_resume_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	return be(sandbox, MANAGE_RESUME, error);
+}
+
+int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	if (lib_is_null(sandbox, "sandbox", error))
+		return -EINVAL;
+	struct manage_ask ask = {.op = MANAGE_REFRESH_DISKS, .file = -1};
+	return manage_once(sandbox, &sandbox->cancel, &ask, error);
 }

@@ -14,7 +14,8 @@ int manage_connect(
 struct manage_ask {
 	enum manage_op op;
 	uint32_t flags;            /* enum manage_flags */
-	int file;                  /* MANAGE_SNAPSHOT: the file to write; else -1 */
+	uint32_t value;            /* as in struct manage_request */
+	int file;                  /* the descriptor that goes with the request, or -1 */
 	struct manage_reply reply; /* checked, its text printable; with an error of the monitor too */
 };
 

@@ -15,6 +15,7 @@
 
 #include "vmm/lib/launch.h"
 #include "vmm/lib/manage.h"
+#include "vmm/lib/ports.h"
 #include "vmm/lib/sandbox.h"
 #include "vmm/shared/end.h"
 
@@ -169,6 +170,8 @@ int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wis
 			r = fail_boot(sandbox, error);
 		}
 		pthread_mutex_unlock(&sandbox->lock);
+		if (r == 0)
+			return ports_begin(sandbox, error);
 		if (r != -EAGAIN)
 			return r;
 		if (lib_now_ns() >= deadline)
@@ -212,6 +215,7 @@ static int wait_death(struct wisp_sandbox *sandbox, const struct lib_cancel *can
 /* Does what a killed monitor could not: leaves a record, or deletes the directory. */
 static void tidy(struct wisp_sandbox *sandbox)
 {
+	ports_after_end(sandbox);
 	if (!sandbox->config.keep) {
 		/* Only this sandbox's: another one of its name may have followed. */
 		sandbox_files_remove(sandbox->root_fd, sandbox->dir_fd, sandbox->name);
@@ -233,6 +237,7 @@ static void tidy(struct wisp_sandbox *sandbox)
 int sandbox_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, struct wisp_error *error)
 {
 	siginfo_t info = {.si_signo = signal, .si_code = SI_QUEUE};
+	ports_before_end(sandbox);
 	info.si_pid = getpid();
 	info.si_uid = getuid();
 	info.si_value.sival_int = grace_ms < INT_MAX ? (int)grace_ms : INT_MAX;
@@ -269,14 +274,6 @@ int wisp_kill_sandbox(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	if (lib_is_null(sandbox, "sandbox", error))
 		return -EINVAL;
 	return sandbox_kill(sandbox, &sandbox->cancel, error);
-}
-
-int wisp_refresh_disks(struct wisp_sandbox *sandbox, struct wisp_error *error)
-{
-	if (lib_is_null(sandbox, "sandbox", error))
-		return -EINVAL;
-	struct manage_ask ask = {.op = MANAGE_REFRESH_DISKS, .file = -1};
-	return manage_once(sandbox, &sandbox->cancel, &ask, error);
 }
 
 int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wisp_error *error)
@@ -375,6 +372,7 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	bool failed = sandbox->status_fd >= 0 && !sandbox->was_ready, unfinished = sandbox->owner || failed;
 	if (failed)
 		sandbox->config.keep = false; /* a boot that failed leaves nothing behind */
+	ports_before_end(sandbox);
 	if (sandbox->status_fd >= 0)
 		close(sandbox->status_fd);
 	sandbox->status_fd = -1;
@@ -386,6 +384,9 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	}
 	if (sandbox->child > 0)
 		launch_reap(sandbox->child);
+	ports_close(sandbox->ports);
+	if (sandbox->sockets_fd >= 0)
+		close(sandbox->sockets_fd);
 	if (sandbox->pidfd >= 0)
 		close(sandbox->pidfd);
 	if (sandbox->dir_fd >= 0)
@@ -410,7 +411,7 @@ struct wisp_sandbox *sandbox_new(int root_fd, const struct lib_cancel *cancel)
 	}
 	pthread_mutex_init(&sandbox->lock, NULL);
 	sandbox->root_fd = root_fd;
-	sandbox->dir_fd = sandbox->pidfd = sandbox->status_fd = -1;
+	sandbox->dir_fd = sandbox->pidfd = sandbox->status_fd = sandbox->sockets_fd = -1;
 	sandbox->cancel = *cancel;
 	sandbox->phase = SANDBOX_READY;
 	return sandbox;

@@ -18,11 +18,12 @@ struct wisp_sandbox {
 	struct lib_cancel cancel;
 
 	/* The monitor. */
-	pid_t child;   /* to be reaped, or 0 */
-	int pidfd;     /* -1 until it is known */
-	int status_fd; /* the creator's end of the status socket, or -1 */
-	bool owner;    /* closing ends the sandbox */
-	bool warm;     /* started from the snapshot of its configuration */
+	pid_t child;         /* to be reaped, or 0 */
+	int pidfd;           /* -1 until it is known */
+	int status_fd;       /* the creator's end of the status socket, or -1 */
+	struct ports *ports; /* which the monitor gets when it is ready, or NULL */
+	bool owner;          /* closing ends the sandbox */
+	bool warm;           /* started from the snapshot of its configuration */
 	int64_t boot_deadline_ns;
 
 	pthread_mutex_t lock; /* guards what follows */
@@ -33,6 +34,7 @@ struct wisp_sandbox {
 	bool setup_failed; /* the last line was "error", or there was none */
 	enum wisp_end end;
 	char *end_text;
+	int sockets_fd;           /* the file SANDBOX_FILES_SOCKETS, opened before the end, or -1 */
 	_Atomic int64_t pause_us; /* of the last snapshot or fork */
 };
 

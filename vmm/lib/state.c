@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/lib/ports.h"
 #include "vmm/lib/state.h"
 #include "vmm/shared/end.h"
 
@@ -81,7 +82,7 @@ static int32_t holder(int lock_fd)
 	return held && lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
-static int32_t state_pid(int dir_fd)
+int32_t state_pid(int dir_fd)
 {
 	int fd = open_lock(dir_fd);
 	if (fd < 0)
@@ -234,6 +235,8 @@ int state_remove(int root_fd, const char *name)
 		result = -EBADMSG;
 	} else if (result > 0) {
 		int lock_fd = take_lock(dir_fd);
+		if (lock_fd >= 0)
+			ports_forget(dir_fd);
 		/* A directory without a lock file was not removed completely. */
 		result = lock_fd >= 0 || lock_fd == -ENOENT ? sandbox_files_remove(root_fd, dir_fd, name) : lock_fd;
 		if (lock_fd >= 0)

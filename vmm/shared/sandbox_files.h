@@ -7,6 +7,7 @@
  *	state       "ready", "paused", "template", or "exit REASON TEXT"; missing while it boots (monitor)
  *	vsock.sock  a socket for connections to the guest; vsock.sock_PORT for those that the guest makes (monitor)
  *	monitor.sock  a socket for requests to the monitor: manage.h (monitor)
+ *	sockets     the paths of Unix sockets elsewhere that lead to the guest, a line each (library)
  *	disk1.img and so on, copies of disks that only this sandbox has (library)
  *	vmm.log, console.log, exec.log, each with an older part in NAME.1; trace (monitor)
  *
@@ -25,6 +26,7 @@
 #define SANDBOX_FILES_VSOCK "vsock.sock"
 #define SANDBOX_FILES_MONITOR "monitor.sock"
 #define SANDBOX_FILES_AGENT "vsock.sock_1024"
+#define SANDBOX_FILES_SOCKETS "sockets"
 #define SANDBOX_FILES_TRACE "trace"
 #define SANDBOX_FILES_VMM_LOG "vmm.log"
 #define SANDBOX_FILES_CONSOLE_LOG "console.log"
