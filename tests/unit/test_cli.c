@@ -331,7 +331,7 @@ static void bench_is_a_program(void)
 	expect_error(&c, "rm $WISP_LIBDIR/wisp-bench; wisp bench floor", 125, "/wisp-bench: No such file");
 	expect_error(&c, "wisp help bench", 125, "install wisp again");
 	/* Completions are then those of the other verbs. */
-	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "22\n");
+	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "23\n");
 	expect(&c,
 	        "printf '#!/bin/sh\necho \"$@\"; exit 3' >$WISP_LIBDIR/wisp-bench; chmod +x $WISP_LIBDIR/wisp-bench; "
 	        "wisp bench --json 'a b' -x",

@@ -7,6 +7,7 @@
 
 #include "vmm/cli/execution.h"
 #include "vmm/cli/from.h"
+#include "vmm/cli/ports.h"
 #include "vmm/cli/progress.h"
 #include "vmm/cli/verbs.h"
 #include "vmm/cli/warm.h"
@@ -15,6 +16,7 @@ struct options {
 	struct cli_machine machine;
 	struct cli_from from;
 	struct cli_warm warm;
+	struct cli_ports ports;
 	const char *name;
 	bool console, remove, quiet, template;
 	struct cli_process process;
@@ -90,11 +92,13 @@ static int create(const struct cli_call *call)
 	create.console = options->console;
 	create.detach = true;
 	create.keep = !options->remove;
+	cli_fill_ports(&options->ports, &create);
 	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
-	if (!options->quiet) {
+	code = cli_say_ports(sandbox, &options->ports);
+	if (!options->quiet && code == 0) {
 		printf("%s\n", wisp_get_sandbox_name(sandbox));
 		code = cli_flush(0);
 	}
@@ -128,6 +132,7 @@ static const struct cli_group groups[] = {
         CLI_MACHINE_GROUP(struct options, machine),
         CLI_FROM_GROUP(struct options, from),
         CLI_WARM_GROUP(struct options, warm),
+        CLI_PORTS_GROUP(struct options, ports),
         {.options = own_options},
         CLI_PROCESS_GROUP(struct options, process),
         {0},

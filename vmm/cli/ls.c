@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "vmm/cli/json.h"
+#include "vmm/cli/ports.h"
 #include "vmm/cli/verbs.h"
 
 struct ls_options {
@@ -22,7 +23,8 @@ static const char *state_name(const struct wisp_sandbox_info *info)
 	}
 }
 
-static void print_json(struct cli_json *json, const struct wisp_sandbox_info *info)
+/* `ports`: NULL where they were not asked for. */
+static void print_json(struct cli_json *json, const struct wisp_sandbox_info *info, struct wisp_port_info *const *ports)
 {
 	cli_json_open(json, NULL, '{');
 	cli_json_string(json, "name", info->name);
@@ -46,6 +48,8 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 	cli_json_string(json, "shell", info->shell);
 	cli_json_strings(json, "env", info->env);
 	cli_json_string(json, "dir", info->dir);
+	if (ports)
+		cli_json_ports(json, "ports", ports);
 	cli_json_close(json, '}');
 }
 
@@ -99,7 +103,7 @@ static int ls(const struct cli_call *call)
 		if (options->running && list[i]->state != WISP_SANDBOX_RUNNING)
 			continue;
 		if (options->json)
-			print_json(&json, list[i]);
+			print_json(&json, list[i], NULL);
 		else if (options->quiet)
 			printf("%s\n", list[i]->name);
 		else
@@ -113,6 +117,19 @@ static int ls(const struct cli_call *call)
 	return 0;
 }
 
+/* Only the monitor knows them: NULL if it does not run, or has just ended. */
+static struct wisp_port_info **find_ports(const char *state_root, const struct wisp_sandbox_info *info)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_port_info **list = NULL;
+	bool runs = info->state == WISP_SANDBOX_RUNNING || info->state == WISP_SANDBOX_PAUSED;
+	if (!runs || wisp_open_sandbox(state_root, info->name, &sandbox, NULL) < 0)
+		return NULL;
+	wisp_list_ports(sandbox, &list, NULL);
+	wisp_close_sandbox(sandbox);
+	return list;
+}
+
 static int inspect(const struct cli_call *call)
 {
 	struct wisp_sandbox_info *info;
@@ -120,7 +137,9 @@ static int inspect(const struct cli_call *call)
 	struct cli_json json = {.to = stdout};
 	if (wisp_inspect_sandbox(call->places->state_root, call->operands[0], &info, &error) < 0)
 		return cli_fail_error(&error);
-	print_json(&json, info);
+	struct wisp_port_info **ports = find_ports(call->places->state_root, info);
+	print_json(&json, info, ports);
+	wisp_free_port_list(ports);
 	putchar('\n');
 	wisp_free_sandbox_info(info);
 	return 0;

@@ -3,6 +3,7 @@
 
 #include "vmm/cli/execution.h"
 #include "vmm/cli/from.h"
+#include "vmm/cli/ports.h"
 #include "vmm/cli/verbs.h"
 #include "vmm/cli/warm.h"
 
@@ -10,6 +11,7 @@ struct options {
 	struct cli_machine machine;
 	struct cli_from from;
 	struct cli_warm warm;
+	struct cli_ports ports;
 	const char *name;
 	bool console, remove;
 	struct cli_execution execution;
@@ -55,10 +57,16 @@ static int run(const struct cli_call *call)
 	create.console = options->console;
 	static const int console_fd = STDERR_FILENO;
 	create.console_fd = options->console ? &console_fd : NULL;
+	cli_fill_ports(&options->ports, &create);
 	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
+	code = cli_say_ports(sandbox, &options->ports);
+	if (code != 0) {
+		wisp_close_sandbox(sandbox);
+		return code;
+	}
 	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
 	/* Data that outlives the sandbox must be written before the sandbox ends. */
 	if (code < 0)
@@ -89,6 +97,7 @@ static const struct cli_group groups[] = {
         CLI_MACHINE_GROUP(struct options, machine),
         CLI_FROM_GROUP(struct options, from),
         CLI_WARM_GROUP(struct options, warm),
+        CLI_PORTS_GROUP(struct options, ports),
         {.options = own_options},
         CLI_EXECUTION_GROUPS(struct options, execution),
         {0},

@@ -13,6 +13,7 @@ const struct cli_verb *const cli_verbs[] = {
         &cli_inspect,
         &cli_logs,
         &cli_cp,
+        &cli_port,
         &cli_kill,
         &cli_snapshot,
         &cli_fork,
