@@ -70,7 +70,12 @@ t_bench_vsock() {
 	has to-host 2
 	has to-guest 2
 	has connections 2
+	has round-trips 2
 	has "connections interrupts" 2
+	has "tcp to-host" 2
+	has "tcp to-guest" 2
+	has "tcp connections" 2
+	has "tcp round-trips" 2
 	if counts_syscalls; then
 		measure vsock -n 1
 		has "connections syscalls" 1

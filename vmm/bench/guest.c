@@ -5,6 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -244,6 +247,10 @@ static void serve(int fd)
 		move(fd, chunk, 1, true);
 		break;
 	case BENCH_GUEST_ECHO: move(fd, &request, sizeof(request), true); break;
+	case BENCH_GUEST_PINGS:
+		while (move(fd, &request, sizeof(request), true) && move(fd, &request, sizeof(request), false))
+			;
+		break;
 	case BENCH_GUEST_INTERRUPTS:
 		interrupts = count_interrupts();
 		move(fd, &interrupts, sizeof(interrupts), true);
@@ -255,16 +262,33 @@ static void serve(int fd)
 		;
 }
 
+/* -1 in a guest without loopback. */
+static int listen_tcp(void)
+{
+	static const int on = 1;
+	struct sockaddr_in address = {
+	        .sin_family = AF_INET, .sin_port = htons(BENCH_GUEST_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0 &&
+	        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 static int run_vsock(void)
 {
 	struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_port = BENCH_GUEST_PORT, .svm_cid = VMADDR_CID_ANY};
 	int listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(listener, 8) < 0)
 		return fail("vsock");
+	struct pollfd listeners[2] = {{.fd = listener, .events = POLLIN}, {.fd = listen_tcp(), .events = POLLIN}};
 	signal(SIGPIPE, SIG_IGN);
 	say("ready");
 	for (;;) {
-		int fd = accept(listener, NULL, NULL);
+		if (poll(listeners, 2, -1) < 0)
+			return fail("poll");
+		int fd = accept(listeners[listeners[0].revents ? 0 : 1].fd, NULL, NULL);
 		if (fd < 0)
 			return fail("accept");
 		serve(fd);

@@ -4,10 +4,9 @@
  * program: in a sandbox, or as the init of a peer's guest, which reboots when it is done.
  *
  *	bench-guest blk DEVICE [write]    runs each of bench_guest_ops (without "write", those that read), then exits
- *	bench-guest vsock                 serves one connection after another, until it is killed
- *	bench-guest boot                  as an init: reports at once that it runs
- *	bench-guest connect COMMAND...    runs the command with a connection to BENCH_GUEST_PORT of the host as its
- *	                                  standard output
+ *	bench-guest vsock                 serves one connection after another, of vsock and of TCP on 127.0.0.1, until
+ *it is killed bench-guest boot                  as an init: reports at once that it runs bench-guest connect COMMAND...
+ *runs the command with a connection to BENCH_GUEST_PORT of the host as its standard output
  *
  * The words are no parameters of the kernel: on its command line they become arguments of its init.
  *
@@ -52,13 +51,14 @@ static const struct bench_guest_op bench_guest_ops[BENCH_GUEST_OPS] = {
 /* The smallest disk that is measured: sequential requests start over at its end. */
 #define BENCH_GUEST_DISK_MIN (16u << 20)
 
-/* vsock: a connection begins with a request, in the processor's byte order. */
+/* vsock, and the same port of TCP: a connection begins with a request, in the processor's byte order. */
 #define BENCH_GUEST_PORT 7000u
 enum bench_guest_verb {
 	BENCH_GUEST_SEND = 1,   /* the guest sends bytes until the host closes */
 	BENCH_GUEST_RECEIVE,    /* bytes follow; the guest returns one when the last has arrived */
 	BENCH_GUEST_ECHO,       /* the guest returns the request */
 	BENCH_GUEST_INTERRUPTS, /* the guest returns a uint64_t: interrupts of virtio devices until now */
+	BENCH_GUEST_PINGS,      /* the guest returns the request, and whatever of the same size follows */
 };
 struct bench_guest_request {
 	uint64_t verb, number;

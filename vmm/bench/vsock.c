@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vsock: streams in both directions and short connections, between this process and the guest. The library connects to
- * wisp's guest; the peer's is reached through the host's AF_VSOCK.
+ * vsock: streams in both directions, round trips and short connections, between this process and the guest. The library
+ * connects to wisp's guest; the peer's is reached through the host's AF_VSOCK. The same through a port of the host
+ * (wisp_add_port), in wisp's guest.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,7 +21,13 @@
 #define CYCLES_MAX 100000u /* --cycles has the same limit */
 #define PATIENCE_S 30
 
-static const char *const names[] = {"to-host", "to-guest", "connections"};
+#define OPERATIONS 4u /* of each way */
+
+/* How a sandbox is reached. */
+struct way {
+	const struct bench_side *side;
+	uint16_t port; /* of TCP; 0: by vsock */
+};
 
 /* ---- Connections ---- */
 
@@ -61,14 +70,33 @@ static int connect_peer(const struct bench *bench)
 	return -1;
 }
 
-static int connect_side(const struct bench *bench, const struct bench_side *side)
+static int connect_tcp(uint16_t port)
+{
+	static const int on = 1;
+	struct sockaddr_in address = {
+	        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+static int connect_side(const struct bench *bench, const struct way *way)
 {
 	const struct timeval patience = {.tv_sec = PATIENCE_S};
 	int fd;
-	if (!side->sandbox) {
+	if (way->port) {
+		fd = connect_tcp(way->port);
+	} else if (!way->side->sandbox) {
 		fd = connect_peer(bench);
 	} else {
-		int r = wisp_connect_port(side->sandbox, BENCH_GUEST_PORT, -1, &fd, NULL);
+		int r = wisp_connect_port(way->side->sandbox, BENCH_GUEST_PORT, -1, &fd, NULL);
 		errno = r < 0 ? -r : errno;
 		fd = r < 0 ? -1 : fd;
 	}
@@ -80,11 +108,10 @@ static int connect_side(const struct bench *bench, const struct bench_side *side
 }
 
 /* Connects and sends a request. Returns the descriptor, or -1 with errno. */
-static int request(
-        const struct bench *bench, const struct bench_side *side, enum bench_guest_verb verb, uint64_t number)
+static int request(const struct bench *bench, const struct way *way, enum bench_guest_verb verb, uint64_t number)
 {
 	const struct bench_guest_request message = {.verb = verb, .number = number};
-	int fd = connect_side(bench, side);
+	int fd = connect_side(bench, way);
 	if (fd < 0 || send_all(fd, &message, sizeof(message)))
 		return fd;
 	int saved = errno;
@@ -94,10 +121,10 @@ static int request(
 }
 
 /* -1: unknown. */
-static int64_t count_interrupts(const struct bench *bench, const struct bench_side *side)
+static int64_t count_interrupts(const struct bench *bench, const struct way *way)
 {
 	uint64_t count = 0;
-	int fd = request(bench, side, BENCH_GUEST_INTERRUPTS, 0);
+	int fd = request(bench, way, BENCH_GUEST_INTERRUPTS, 0);
 	bool got = fd >= 0 && receive_all(fd, &count, sizeof(count));
 	if (fd >= 0)
 		close(fd);
@@ -106,11 +133,11 @@ static int64_t count_interrupts(const struct bench *bench, const struct bench_si
 
 /* ---- What is measured ---- */
 
-static bool stream(const struct bench *bench, const struct bench_side *side, bool to_guest, struct bench_result *result)
+static bool stream(const struct bench *bench, const struct way *way, bool to_guest, struct bench_result *result)
 {
 	char chunk[CHUNK] = {0};
 	uint64_t begin = bench_now(), bytes = 0;
-	int fd = request(bench, side, to_guest ? BENCH_GUEST_RECEIVE : BENCH_GUEST_SEND, 0);
+	int fd = request(bench, way, to_guest ? BENCH_GUEST_RECEIVE : BENCH_GUEST_SEND, 0);
 	bool good = fd >= 0;
 	/* At least one MiB: counts are per MiB. */
 	while (good && (bench_now() - begin < MEASURE_NS || bytes < 1u << 20)) {
@@ -126,17 +153,17 @@ static bool stream(const struct bench *bench, const struct bench_side *side, boo
 	return good;
 }
 
-static bool stream_to_host(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
+static bool stream_to_host(const struct bench *bench, const struct way *way, struct bench_result *result)
 {
-	return stream(bench, side, false, result);
+	return stream(bench, way, false, result);
 }
 
-static bool stream_to_guest(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
+static bool stream_to_guest(const struct bench *bench, const struct way *way, struct bench_result *result)
 {
-	return stream(bench, side, true, result);
+	return stream(bench, way, true, result);
 }
 
-static bool connections(const struct bench *bench, const struct bench_side *side, struct bench_result *result)
+static bool connections(const struct bench *bench, const struct way *way, struct bench_result *result)
 {
 	uint64_t wanted = bench->options->cycles;
 	int64_t *took = calloc(CYCLES_MAX, sizeof(*took));
@@ -146,7 +173,7 @@ static bool connections(const struct bench *bench, const struct bench_side *side
 	size_t cycles = 0;
 	bool good = took;
 	while (good && (wanted ? cycles < wanted : last - begin < MEASURE_NS && cycles < CYCLES_MAX)) {
-		int fd = request(bench, side, BENCH_GUEST_ECHO, cycles);
+		int fd = request(bench, way, BENCH_GUEST_ECHO, cycles);
 		good = fd >= 0 && receive_all(fd, &echo, sizeof(echo)) && echo.number == cycles;
 		if (fd >= 0)
 			close(fd);
@@ -163,27 +190,98 @@ static bool connections(const struct bench *bench, const struct bench_side *side
 	return good;
 }
 
-static int measure(struct bench *bench, struct bench_side *side, bool counts)
+static bool round_trips(const struct bench *bench, const struct way *way, struct bench_result *result)
 {
-	static bool (*const operations[])(const struct bench *, const struct bench_side *, struct bench_result *) = {
-	        stream_to_host, stream_to_guest, connections};
-	struct bench_guest_line line = {0};
-	if (!bench_read_side(bench, side, &line) || line.type != BENCH_LINE_READY)
-		return bench_fail_side(bench, side, &line);
-	for (size_t i = 0; i < 3 && !bench_poll_signal(bench, 0); i++) {
+	struct bench_guest_request message = {.verb = BENCH_GUEST_PINGS}, echo;
+	uint64_t begin = bench_now(), count = 0;
+	int fd = request(bench, way, BENCH_GUEST_PINGS, 0);
+	bool good = fd >= 0 && receive_all(fd, &echo, sizeof(echo));
+	begin = bench_now();
+	while (good && bench_now() - begin < MEASURE_NS) {
+		message.number = ++count;
+		good = send_all(fd, &message, sizeof(message)) && receive_all(fd, &echo, sizeof(echo)) &&
+		       echo.number == count;
+	}
+	*result = (struct bench_result){.requests = count, .ns = bench_now() - begin};
+	if (fd >= 0)
+		close(fd);
+	return good;
+}
+
+static const struct {
+	const char *name, *unit, *what, *per;
+	bool (*run)(const struct bench *bench, const struct way *way, struct bench_result *result);
+} operations[OPERATIONS] = {
+        {"to-host", "kB/s", "from the guest, received here", "MiB", stream_to_host},
+        {"to-guest", "kB/s", "to the guest, until all has arrived", "MiB", stream_to_guest},
+        {"connections", "1/ks", "connect, echo, close: cycles per second", "cycle", connections},
+        {"round-trips", "1/ks", "of a message of 16 bytes, per second", "round trip", round_trips},
+};
+
+static int measure_way(struct bench *bench, const struct way *way, bool counts)
+{
+	const struct bench_side *side = way->side;
+	struct bench_metric *metric = &bench->metric[way->port ? OPERATIONS * BENCH_RESULT_METRICS : 0];
+	for (size_t i = 0; i < OPERATIONS && !bench_poll_signal(bench, 0); i++, metric += BENCH_RESULT_METRICS) {
 		struct bench_result result;
-		int64_t interrupts = count_interrupts(bench, side);
+		int64_t interrupts = count_interrupts(bench, way);
 		struct bench_counts before = bench_count_side(side);
-		if (!operations[i](bench, side, &result))
-			return cli_fail("bench: %s of %s: %s", names[i], side->name, strerror(errno));
+		if (!operations[i].run(bench, way, &result))
+			return cli_fail("bench: %s of %s: %s", operations[i].name, side->name, strerror(errno));
 		struct bench_counts after = bench_count_side(side);
-		int64_t interrupts_after = count_interrupts(bench, side);
+		int64_t interrupts_after = count_interrupts(bench, way);
 		bench_set_counts(&result, &before, &after);
 		result.interrupts = interrupts >= 0 && interrupts_after >= 0 ? interrupts_after - interrupts : -1;
 		if (counts)
-			bench_add_result(&bench->metric[i * BENCH_RESULT_METRICS], !side->sandbox, &result);
+			bench_add_result(metric, !side->sandbox, &result);
 	}
 	return 0;
+}
+
+/* With a port of its own for each run: the program is another. */
+static int measure_port(struct bench *bench, const struct bench_side *side, bool counts)
+{
+	struct way way = {.side = side};
+	struct wisp_error error;
+	char host[16];
+	int port = wisp_add_port(side->sandbox, "0", BENCH_GUEST_PORT, &error);
+	if (port < 0)
+		return cli_fail_error(&error);
+	way.port = (uint16_t)port;
+	snprintf(host, sizeof(host), "%d", port);
+	int code = measure_way(bench, &way, counts);
+	wisp_remove_port(side->sandbox, host, NULL);
+	return code;
+}
+
+static int measure(struct bench *bench, struct bench_side *side, bool counts)
+{
+	struct bench_guest_line line = {0};
+	if (!bench_read_side(bench, side, &line) || line.type != BENCH_LINE_READY)
+		return bench_fail_side(bench, side, &line);
+	int code = measure_way(bench, &(struct way){.side = side}, counts);
+	return code == 0 && side->sandbox ? measure_port(bench, side, counts) : code;
+}
+
+static bool add_metrics(struct bench *bench)
+{
+	struct bench_metric *first[OPERATIONS];
+	char text[32];
+	for (size_t i = 0; i < OPERATIONS; i++) {
+		first[i] = bench_add_results(
+		        bench, operations[i].name, operations[i].unit, operations[i].what, operations[i].per);
+		if (!first[i])
+			return false;
+	}
+	for (size_t i = 0; i < OPERATIONS; i++) {
+		snprintf(text, sizeof(text), "tcp %s", operations[i].name);
+		struct bench_metric *metric =
+		        bench_add_results(bench, text, operations[i].unit, operations[i].what, operations[i].per);
+		if (!metric)
+			return false;
+		metric->reference = first[i];
+	}
+	return true;
 }
 
 int bench_run_vsock(struct bench *bench)
@@ -191,11 +289,7 @@ int bench_run_vsock(struct bench *bench)
 	static const char *const words[] = {"vsock", NULL};
 	struct bench_side wisp;
 	int code = bench_open_sandbox_side(bench, &wisp);
-	if (code == 0 && wisp.sandbox &&
-	        (!bench_add_results(bench, names[0], "kB/s", "from the guest, received here", "MiB") ||
-	                !bench_add_results(bench, names[1], "kB/s", "to the guest, until all has arrived", "MiB") ||
-	                !bench_add_results(
-	                        bench, names[2], "1/ks", "connect, echo, close: cycles per second", "cycle")))
+	if (code == 0 && wisp.sandbox && !add_metrics(bench))
 		code = cli_fail("out of memory");
 	if (code == 0 && wisp.sandbox)
 		code = bench_run_sides(bench, &wisp, words, measure);
