@@ -583,6 +583,74 @@ WISP_API int wisp_prune_sandboxes(
  */
 WISP_API int wisp_prune_cache(const char *cache_dir, uint64_t max_bytes, struct wisp_error *error);
 
+/* ---- Statistics -------------------------------------------------------------------------------------------------- */
+
+/* Memory of the host, in bytes. */
+struct wisp_memory_stats {
+	uint64_t resident;     /* in memory */
+	uint64_t proportional; /* the same, but a page that n processes share counts as the nth part of a page (PSS) */
+	uint64_t private_only; /* pages that no other process has: what the end of the sandbox gives back (USS) */
+	uint64_t swapped;
+};
+
+/* What passed through a device since the start of the monitor. */
+struct wisp_device_stats {
+	const char *name;             /* a disk's as in the guest ("vda"), "vsock" or "console" */
+	uint64_t bytes_to_guest;      /* what the guest reads or receives */
+	uint64_t bytes_from_guest;    /* what it writes or sends */
+	uint64_t operations_to_guest; /* requests of a disk, packets of the vsock device, buffers of the console */
+	uint64_t operations_from_guest;
+	uint64_t operations_other; /* of a disk: flushes, discards and zeroes */
+};
+
+/* How often the guest's processors were interrupted for a reason, as KVM counts it. */
+struct wisp_exit_stats {
+	const char *kind; /* "io", "mmio", "halt", "irq" and so on */
+	uint64_t count;
+};
+
+/* Everything is valid as long as the structure. Times are nanoseconds. */
+struct wisp_stats {
+	const char *name;
+	enum wisp_sandbox_state state;
+	int64_t uptime_ns;       /* since the start of the monitor, pauses included */
+	uint64_t cpu_ns;         /* processor time of the monitor, its guest's included */
+	uint64_t vcpus_ns;       /* of that, the threads of all virtual CPUs */
+	uint64_t loop_ns;        /* of that, the thread that serves the devices */
+	bool guest_ns_known;     /* this process may read /proc/PID/stat of the monitor */
+	uint64_t guest_ns;       /* of vcpus_ns, the part that the guest itself ran; the host's kernel may sample it */
+	uint32_t cpus;           /* 0: a template */
+	const uint64_t *vcpu_ns; /* of each virtual CPU */
+	uint64_t resident;       /* memory of monitor and guest, in bytes; 0: unknown */
+	/*
+	 * The same in detail. It is not known of a clone, whose monitor cannot read it, and with a monitor that got no
+	 * access to /proc.
+	 */
+	bool memory_known;
+	struct wisp_memory_stats guest_memory;   /* the guest's memory, as far as the host has to keep it */
+	struct wisp_memory_stats monitor_memory; /* all else of the monitor */
+	size_t device_count;
+	const struct wisp_device_stats *devices;
+	bool exits_known; /* KVM counts them since Linux 5.14 */
+	uint64_t exits;   /* of all kinds, also those that are not listed */
+	size_t exit_count;
+	const struct wisp_exit_stats *exit_kinds;
+	/*
+	 * As the guest tells its monitor. `ended` and `failed` count from the start of the monitor; in a clone or a
+	 * restored sandbox, programs that ran before run on.
+	 */
+	uint64_t sessions_running;
+	uint64_t sessions_ended;
+	uint64_t sessions_failed; /* programs that could not start */
+};
+
+/*
+ * Stores what the sandbox and its monitor have used since their start in *stats: running, paused or a template. The
+ * guest is not asked, and goes on. -ENOTCONN or another error if the sandbox ended. Release with wisp_free_stats.
+ */
+WISP_API int wisp_sandbox_stats(struct wisp_sandbox *sandbox, struct wisp_stats **stats, struct wisp_error *error);
+WISP_API void wisp_free_stats(struct wisp_stats *stats);
+
 /* ---- Snapshots and clones ---------------------------------------------------------------------------------------- */
 
 /*

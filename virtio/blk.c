@@ -27,17 +27,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtio/blk_config.h"
 #include "virtio/blk_file.h"
 #include "virtio/state.h"
 #include "vmm/shared/container_of.h"
 
-#define SECTOR 512u
+#define SECTOR BLK_SECTOR
 #define QUEUE_SIZE VIRTQ_SIZE_MAX
-
-/* Ranges in a discard or write-zeroes request, and sectors in one of its ranges: 2 GiB, and 128 MiB. */
-#define RANGES_MAX 16u
-#define DISCARD_SECTORS_MAX (1u << 22)
-#define ZEROES_SECTORS_MAX (1u << 18)
 
 /* This device's part of the config space: up to secure erase. */
 #define CONFIG_SIZE (offsetof(struct virtio_blk_config, unused1) + 3)
@@ -67,7 +63,7 @@ struct request {
 	uint32_t written; /* of these, the number written, from the first on */
 	unsigned range, ranges;
 	int fallocate_mode; /* of the range; 0: zeros are written */
-	struct virtio_blk_discard_write_zeroes range_list[RANGES_MAX];
+	struct virtio_blk_discard_write_zeroes range_list[BLK_RANGES_MAX];
 	struct virtq_chain chain;
 };
 
@@ -340,6 +336,7 @@ static void start_transfer(struct request *r, uint64_t sector, uint64_t bytes)
 	}
 	r->offset = sector * SECTOR;
 	r->left = bytes;
+	virtio_count(r->type == VIRTIO_BLK_T_IN ? &blk->dev.to_guest : &blk->dev.from_guest, bytes);
 	transfer(r);
 }
 
@@ -348,7 +345,7 @@ static uint8_t check_ranges(const struct request *r)
 {
 	bool discard = r->type == VIRTIO_BLK_T_DISCARD;
 	uint32_t allowed_flags = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-	uint32_t sectors_max = discard ? DISCARD_SECTORS_MAX : ZEROES_SECTORS_MAX;
+	uint32_t sectors_max = discard ? BLK_DISCARD_SECTORS_MAX : BLK_ZEROES_SECTORS_MAX;
 	for (unsigned i = 0; i < r->ranges; i++) {
 		const struct virtio_blk_discard_write_zeroes *range = &r->range_list[i];
 		if (range->flags & ~allowed_flags)
@@ -362,13 +359,14 @@ static uint8_t check_ranges(const struct request *r)
 static void start_ranges(struct request *r, uint64_t bytes)
 {
 	size_t each = sizeof(r->range_list[0]);
-	if (r->blk->readonly || bytes == 0 || bytes % each != 0 || bytes / each > RANGES_MAX) {
+	if (r->blk->readonly || bytes == 0 || bytes % each != 0 || bytes / each > BLK_RANGES_MAX) {
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	guest_load_iov(r->range_list, r->iov, r->iov_count, 0, bytes);
 	r->ranges = (unsigned)(bytes / each);
 	r->range = 0;
+	r->blk->dev.other_operations++;
 	uint8_t status = check_ranges(r);
 	if (status != VIRTIO_BLK_S_OK)
 		finish(r, status);
@@ -428,7 +426,10 @@ static void serve(struct request *r)
 	switch (r->type) {
 	case VIRTIO_BLK_T_IN: start_transfer(r, header.sector, r->room); break;
 	case VIRTIO_BLK_T_OUT: start_transfer(r, header.sector, readable_bytes); break;
-	case VIRTIO_BLK_T_FLUSH: r->blk->sync_ignored ? finish(r, VIRTIO_BLK_S_OK) : sync_data(r); break;
+	case VIRTIO_BLK_T_FLUSH:
+		r->blk->dev.other_operations++;
+		r->blk->sync_ignored ? finish(r, VIRTIO_BLK_S_OK) : sync_data(r);
+		break;
 	case VIRTIO_BLK_T_GET_ID: get_id(r); break;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES: start_ranges(r, readable_bytes); break;
@@ -509,22 +510,6 @@ static const struct virtio_type blk_type = {
         .destroy = blk_destroy,
 };
 
-static uint64_t blk_features(const struct blk_options *opt, unsigned queues)
-{
-	uint64_t features =
-	        1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY;
-	/* A device that does not keep the promise must not make it: section 5.2.6.2, the note at its end. */
-	if (!opt->ignore_flushes)
-		features |= 1ull << VIRTIO_BLK_F_FLUSH;
-	if (queues > 1)
-		features |= 1ull << VIRTIO_BLK_F_MQ;
-	if (opt->readonly)
-		features |= 1ull << VIRTIO_BLK_F_RO;
-	else
-		features |= 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
-	return features;
-}
-
 static int find_size(struct blk *blk, int fd, struct err *err)
 {
 	int ret = blk_file_size(fd, &blk->bytes, err);
@@ -533,25 +518,6 @@ static int find_size(struct blk *blk, int fd, struct err *err)
 		        (blk->bytes / blk->unit + (blk->bytes % blk->unit != 0)) * (blk->unit / SECTOR),
 		        __ATOMIC_RELAXED);
 	return ret;
-}
-
-static void fill_config(struct blk *blk)
-{
-	/* Any block will do, but 4 KiB, a page of the host, are best. */
-	uint32_t block = blk_file_block(blk->fd), best = BLK_BLOCK_MAX / block;
-	blk->config = (struct virtio_blk_config){
-	        .seg_max = VIRTQ_SIZE_MAX - 2, /* the header and the status take two */
-	        .blk_size = block,
-	        .physical_block_exp = (uint8_t)__builtin_ctz(best),
-	        .min_io_size = (uint16_t)best,
-	        .num_queues = (uint16_t)(blk->dev.queue_count > 1 ? blk->dev.queue_count : 0), /* with MQ only */
-	        .max_discard_sectors = DISCARD_SECTORS_MAX,
-	        .max_discard_seg = RANGES_MAX,
-	        .discard_sector_alignment = BLK_BLOCK_MAX / SECTOR,
-	        .max_write_zeroes_sectors = ZEROES_SECTORS_MAX,
-	        .max_write_zeroes_seg = RANGES_MAX,
-	        .write_zeroes_may_unmap = 1,
-	};
 }
 
 int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const struct blk_options *opt, struct err *err)
@@ -584,7 +550,7 @@ int blk_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	blk->fd = opt->fd;
 	if (blk->buffered_fd < 0)
 		blk->buffered_fd = blk->fd;
-	fill_config(blk);
+	blk_fill_config(&blk->config, blk_file_block(blk->fd), blk->dev.queue_count);
 	*dev = &blk->dev;
 	return 0;
 }

@@ -44,10 +44,12 @@ static bool print(struct console *con, size_t *share)
 		len = guest_load_iov(piece, con->out.iov, con->out.readable, con->out_done, len);
 		con->output(con->context, piece, len);
 		con->out_done += (uint32_t)len;
+		con->dev.from_guest.bytes += len;
 		*share -= len;
 	}
 	con->printing = false;
 	con->out_done = 0;
+	con->dev.from_guest.operations++;
 	virtio_complete(&con->dev, TRANSMITQ, con->out.head, 0);
 	return true;
 }

@@ -90,6 +90,12 @@ struct virtio_queue {
 	struct loop_op kick_op;
 };
 
+/* What passed in one direction since the device was created. */
+struct virtio_count {
+	uint64_t bytes;
+	uint64_t operations; /* a disk's requests, a socket's packets, a console's buffers */
+};
+
 struct virtio_dev {
 	const struct virtio_type *type;
 	struct virtio_env env;
@@ -104,6 +110,8 @@ struct virtio_dev {
 	uint32_t faults;            /* atomic, for log_once */
 
 	/* The rest belongs to the loop's thread. */
+	struct virtio_count to_guest, from_guest;
+	uint64_t other_operations;    /* that move no data of the guest: flushes, discards */
 	unsigned in_flight;           /* the device's count of operations that access guest memory or a disk */
 	bool active;                  /* it serves its queues */
 	bool started;                 /* activated since the last reset; it may have failed since */
@@ -122,6 +130,13 @@ struct virtio_dev {
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)
 {
 	return dev->negotiated >> bit & 1;
+}
+
+/* For a device: counts one operation of `bytes`. */
+static inline void virtio_count(struct virtio_count *count, uint64_t bytes)
+{
+	count->bytes += bytes;
+	count->operations++;
 }
 
 /* For a transport, under its lock: how many queues the driver has, at this point of the negotiation. */

@@ -188,6 +188,7 @@ static void put_data(struct conn *conn)
 		uint32_t len = left < room[i] ? left : room[i];
 		conn->sent += len;
 		left -= len;
+		virtio_count(&v->dev.to_guest, len);
 		put_packet(conn, &v->batch[i], VIRTIO_VSOCK_OP_RW, 0, len);
 	}
 	/* A full batch belongs to a stream: the guest can work on it while the next is filled. */
@@ -360,6 +361,7 @@ static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, st
 		return;
 	}
 	conn->received += len;
+	virtio_count(&conn->vsock->dev.from_guest, len);
 	unsigned first = iov_advance(chain->iov, chain->readable, HEADER_SIZE);
 	unsigned count = first;
 	for (uint32_t left = len; left > 0; count++) {

@@ -116,6 +116,47 @@ static void a_template_is_only_forked(void)
 		CHECK(stop(clone[i]));
 }
 
+/* Of a sandbox that runs, that is paused, and of its clone, whose monitor cannot know its memory. */
+static void counts_are_told_meanwhile(void)
+{
+	struct wisp_sandbox *box = start_counting("box"), *clone;
+	struct wisp_stats *before, *after;
+	struct wisp_error error;
+	REQUIRE(box && counts_on("box"));
+	REQUIRE(wisp_sandbox_stats(box, &before, &error) == 0);
+	CHECK_STR(before->name, "box");
+	CHECK_EQ(before->cpus, 1);
+	CHECK(before->uptime_ns > 0 && before->vcpus_ns > 0);
+	CHECK(before->vcpus_ns == before->vcpu_ns[0] && before->cpu_ns >= before->loop_ns);
+	CHECK(before->memory_known || access("/proc/self/smaps", R_OK) < 0);
+	/* The guest has written to some pages, of the 32 MiB that it has. */
+	CHECK(!before->memory_known ||
+	        (before->guest_memory.resident >= 65536 && before->guest_memory.private_only >= 65536 &&
+	                before->guest_memory.resident <= 33u << 20));
+	CHECK(!before->memory_known ||
+	        (before->monitor_memory.proportional > 0 &&
+	                before->resident == before->guest_memory.resident + before->monitor_memory.resident));
+	REQUIRE(before->device_count == 1);
+	CHECK_STR(before->devices[0].name, "console");
+	CHECK(!before->exits_known || before->exits > 0);
+	CHECK(before->state == WISP_SANDBOX_RUNNING || before->state == WISP_SANDBOX_BOOTING);
+	CHECK(counts_on("box"));
+	CHECK_EQ(wisp_pause_sandbox(box, &error), 0);
+	REQUIRE(wisp_sandbox_stats(box, &after, &error) == 0);
+	CHECK_EQ(after->state, WISP_SANDBOX_PAUSED);
+	CHECK(after->vcpus_ns > before->vcpus_ns && after->uptime_ns > before->uptime_ns);
+	CHECK(after->exits >= before->exits);
+	wisp_free_stats(before);
+	wisp_free_stats(after);
+	REQUIRE(fork_into(box, 1, "clone", &clone) == 0);
+	REQUIRE(wisp_sandbox_stats(clone, &after, &error) == 0);
+	CHECK(!after->memory_known);
+	CHECK(after->resident > 0);
+	wisp_free_stats(after);
+	CHECK(stop(clone));
+	CHECK(stop(box));
+}
+
 static void bad_numbers_and_names_are_refused(void)
 {
 	struct wisp_sandbox *box = start_counting("box"), *other = start_counting("other"), *clone[2];
@@ -225,6 +266,7 @@ COUNTING_MAIN("fork", {"a_paused_sandbox_stands_still", a_paused_sandbox_stands_
         {"clones_count_on_and_so_does_their_source", clones_count_on_and_so_does_their_source},
         {"snapshots_start_any_number", snapshots_start_any_number},
         {"a_template_is_only_forked", a_template_is_only_forked},
+        {"counts_are_told_meanwhile", counts_are_told_meanwhile},
         {"bad_numbers_and_names_are_refused", bad_numbers_and_names_are_refused},
         {"a_fork_whose_caller_dies_leaves_nothing", a_fork_whose_caller_dies_leaves_nothing},
         {"a_full_disk_leaves_no_file", a_full_disk_leaves_no_file},

@@ -39,6 +39,7 @@ static struct machine machine;
 static struct control control;
 static struct loop *loop;
 static struct manage *manage;
+static struct counts counts;
 static char path[64];
 static int told, tellings; /* the last that `paused` heard: 0 or 1; and how often */
 static int forks, fork_result;
@@ -80,6 +81,14 @@ struct virtio_dev *machine_vsock(struct machine *m)
 {
 	(void)m;
 	return NULL;
+}
+
+void machine_count(struct machine *m, struct stats *stats)
+{
+	(void)m;
+	stats->cpus = 3;
+	stats->device_count = 1;
+	stats->device[0].bytes_to_guest = 77;
 }
 
 int control_freeze(struct control *c, uint32_t timeout_ms, control_done *done, void *context)
@@ -140,8 +149,10 @@ static bool set_up(bool with_guest)
 	struct manage_options options = {.path = path,
 	        .machine = &machine,
 	        .control = with_guest ? &control : NULL,
+	        .counts = &counts,
 	        .paused = on_paused,
 	        .fork = on_fork};
+	counts = (struct counts){.machine = &machine, .gmem = &machine.gmem, .smaps_fd = counts_open_smaps()};
 	machine = (struct machine){.runs = true};
 	control = (struct control){.thaws_at_once = true};
 	told = tellings = forks = fork_result = 0;
@@ -152,13 +163,14 @@ static bool set_up(bool with_guest)
 	if (gmem_create(&machine.gmem, MEMORY, 1ull << 30, 1ull << 31, &err) < 0 || loop_create(&loop, &err) < 0 ||
 	        loop_open(loop, 64, &err) < 0)
 		return false;
-	options.loop = loop;
+	options.loop = counts.loop = loop;
 	return manage_create(&manage, &options, &err) == 0;
 }
 
 static void tear_down(void)
 {
 	manage_close(manage);
+	counts_close(&counts);
 	manage_destroy(manage);
 	loop_destroy(loop);
 	gmem_destroy(&machine.gmem);

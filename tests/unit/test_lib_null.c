@@ -28,6 +28,7 @@ static void sandbox_calls(void)
 	struct wisp_session *session;
 	struct wisp_session_info **sessions;
 	struct wisp_port_info **ports;
+	struct wisp_stats *stats;
 	char *text;
 	int fd;
 	REQUIRE(fixture_start(&f, config));
@@ -72,6 +73,8 @@ static void sandbox_calls(void)
 	REFUSED("fd", wisp_connect_port(f.sandbox, 5000, 0, NULL, &error));
 	REFUSED("sandbox", wisp_listen_port(NULL, 5000, &fd, &error));
 	REFUSED("fd", wisp_listen_port(f.sandbox, 5000, NULL, &error));
+	REFUSED("sandbox", wisp_sandbox_stats(NULL, &stats, &error));
+	REFUSED("stats", wisp_sandbox_stats(f.sandbox, NULL, &error));
 	REFUSED("sandbox", wisp_pause_sandbox(NULL, &error));
 	REFUSED("sandbox", wisp_resume_sandbox(NULL, &error));
 	REFUSED("sandbox", wisp_snapshot_sandbox(NULL, "/tmp/x", NULL, &error));
@@ -172,6 +175,7 @@ static void releases(void)
 	wisp_free_sandbox_list(NULL);
 	wisp_free_sandbox_info(NULL);
 	wisp_free_text(NULL);
+	wisp_free_stats(NULL);
 }
 
 /* A NULL state root, and an error nobody asks for. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests to the monitor, over its real socket. */
 #include "tests/unit/fake_machine.h"
+#include "vmm/shared/proto.h"
 
 static void pause_and_resume(void)
 {
@@ -176,6 +177,83 @@ static void a_guest_that_does_not_freeze(void)
 	tear_down();
 }
 
+/* Waits for the answer with the counts, which a worker of the ring collects. */
+static int await_stats(int i, struct stats *stats)
+{
+	struct manage_reply reply;
+	int got = NO_ANSWER;
+	for (int tries = 0; tries < 10000 && got == NO_ANSWER; tries++) {
+		loop_step(loop, 1);
+		got = answer(i, &reply);
+	}
+	return got == 0 && recv(fd[i], stats, sizeof(*stats), 0) != (ssize_t)sizeof(*stats) ? HUNG_UP : got;
+}
+
+/* They wait for no other request, and disturb none. */
+static void counts_are_told_out_of_turn(void)
+{
+	struct stats stats;
+	REQUIRE(set_up(true));
+	memset(gmem_ptr(&machine.gmem, gpa(0), 1 << 20), 1, 1 << 20);
+	counts_note(&counts, PROTO_STARTED);
+	counts_note(&counts, PROTO_STARTED);
+	counts_note(&counts, PROTO_EXITED);
+	counts_note(&counts, PROTO_FAILED);
+	ask(0, MANAGE_PAUSE, 0); /* the guest does not answer */
+	ask(1, MANAGE_STATS, 0);
+	ask(2, MANAGE_STATS, 0);
+	REQUIRE(await_stats(1, &stats) == 0);
+	CHECK(stats.size == sizeof(stats) && stats.cpus == 3 && stats.device[0].bytes_to_guest == 77);
+	CHECK(stats.sessions_running == 1 && stats.sessions_ended == 1 && stats.sessions_failed == 1);
+	CHECK(stats.cpu_ns > 0 && stats.cpu_ns >= stats.loop_ns);
+	CHECK_EQ(stats.flags, STATS_MEMORY);
+	CHECK(stats.guest.resident >= 1 << 20 && stats.guest.resident <= MEMORY);
+	CHECK(stats.guest.private >= 1 << 20 && stats.monitor.resident > 0);
+	CHECK_EQ(await_stats(2, &stats), 0);
+	CHECK_EQ(answer(0, NULL), NO_ANSWER);
+	CHECK(machine.runs);
+	guest_answers(0);
+	steps();
+	CHECK_EQ(answer(0, NULL), 0);
+	ask(1, MANAGE_STATS, 0); /* again, of a paused one */
+	CHECK_EQ(await_stats(1, &stats), 0);
+	CHECK(!machine.runs);
+	tear_down();
+}
+
+/* Whoever asked is gone, or the monitor ends, while they are collected. */
+static void counts_for_nobody(void)
+{
+	struct manage_request r = request(MANAGE_STATS, 0);
+	struct stats stats;
+	REQUIRE(set_up(false));
+	CHECK(dial(0));
+	send_bytes(0, &r, sizeof(r), NULL, 0);
+	close(fd[0]);
+	fd[0] = -1;
+	steps();
+	ask(1, MANAGE_STATS, 0);
+	CHECK_EQ(await_stats(1, &stats), 0);
+	CHECK(dial(2));
+	send_bytes(2, &r, sizeof(r), NULL, 0);
+	while (!counts.reading)
+		loop_step(loop, 1);
+	tear_down();
+}
+
+/* A clone has none of its own. */
+static void the_memory_may_be_unknown(void)
+{
+	struct stats stats;
+	REQUIRE(set_up(false));
+	close(counts.smaps_fd);
+	counts.smaps_fd = -1;
+	ask(0, MANAGE_STATS, 0);
+	CHECK_EQ(await_stats(0, &stats), 0);
+	CHECK(stats.flags == 0 && stats.guest.resident == 0 && stats.cpus == 3);
+	tear_down();
+}
+
 static void garbage_is_refused(void)
 {
 	const struct manage_request good = request(MANAGE_PAUSE, 0);
@@ -183,7 +261,7 @@ static void garbage_is_refused(void)
 	bad[0].magic ^= 1;
 	bad[1].version++;
 	bad[2].op = 0;
-	bad[3].op = MANAGE_FORWARDS + 1;
+	bad[3].op = MANAGE_STATS + 1;
 	bad[4].op = UINT16_MAX;
 	bad[5].flags = MANAGE_HOLD << 1;
 	bad[6].flags = UINT32_MAX;
@@ -448,7 +526,9 @@ TEST_MAIN("manage", {"pause_and_resume", pause_and_resume},
         {"a_holder_dies_amid_a_request", a_holder_dies_amid_a_request},
         {"a_client_dies_before_its_answer", a_client_dies_before_its_answer},
         {"requests_wait_for_their_turn", requests_wait_for_their_turn},
-        {"a_guest_that_does_not_freeze", a_guest_that_does_not_freeze}, {"garbage_is_refused", garbage_is_refused},
+        {"a_guest_that_does_not_freeze", a_guest_that_does_not_freeze},
+        {"counts_are_told_out_of_turn", counts_are_told_out_of_turn}, {"counts_for_nobody", counts_for_nobody},
+        {"the_memory_may_be_unknown", the_memory_may_be_unknown}, {"garbage_is_refused", garbage_is_refused},
         {"descriptors_are_taken_one_by_one", descriptors_are_taken_one_by_one}, {"many_clients", many_clients},
         {"a_fork_that_fails", a_fork_that_fails}, {"a_machine_that_cannot_be_paused", a_machine_that_cannot_be_paused},
         {"a_machine_that_ends_amid_a_pause", a_machine_that_ends_amid_a_pause},

@@ -17,6 +17,7 @@
 
 #include "vmm/shared/manage.h"
 #include "vmm/shared/sandbox_files.h"
+#include "vmm/shared/stats.h"
 
 #define FAKE_CONNECTIONS 16
 #define FAKE_STATE 5000u
@@ -108,6 +109,38 @@ static inline int fake_save(int file, struct snapshot_layout *layout)
 	return 0;
 }
 
+/* Numbers that a test can tell apart. */
+static inline struct stats fake_stats(void)
+{
+	struct stats stats = {.size = sizeof(stats),
+	        .flags = STATS_MEMORY,
+	        .cpus = 2,
+	        .device_count = 2,
+	        .uptime_ns = 3500000000,
+	        .cpu_ns = 1100000000,
+	        .loop_ns = 100000000,
+	        .vcpu_ns = {600000000, 400000000},
+	        .sessions_running = 1,
+	        .sessions_ended = 2,
+	        .sessions_failed = 3,
+	        .exits_known = 1u << STATS_EXITS_ALL | 1u << STATS_EXITS_IO | 1u << STATS_EXITS_HALT,
+	        .exits = {[STATS_EXITS_ALL] = 100, [STATS_EXITS_IO] = 30, [STATS_EXITS_HALT] = 60},
+	        .guest = {64u << 20, 48u << 20, 32u << 20, 4096},
+	        .monitor = {1u << 20, 512u << 10, 256u << 10, 0}};
+	stats.device[0] = (struct stats_device){"vda", 1024, 2048, 10, 20, 5};
+	stats.device[1] = (struct stats_device){"vsock", 11, 22, 1, 2, 0};
+	return stats;
+}
+
+static inline void fake_reply_stats(int fd)
+{
+	struct stats stats = fake_stats();
+	fake_reply(fd, 0, NULL);
+	/* In two parts, as a socket may deliver them. */
+	if (send(fd, &stats, 100, MSG_NOSIGNAL) == 100)
+		(void)!send(fd, (const char *)&stats + 100, sizeof(stats) - 100, MSG_NOSIGNAL);
+}
+
 static inline void fake_pause(struct fake_manage *m, bool paused)
 {
 	m->paused = paused;
@@ -197,6 +230,7 @@ static inline int fake_answer(struct fake_manage *m, size_t i)
 	case MANAGE_UNFORWARD: error = fake_remove_port(m, request.value); break;
 	case MANAGE_FORWARDS: error = fake_list_ports(m, file); break;
 	case MANAGE_REFRESH_DISKS: break;
+	case MANAGE_STATS: fake_reply_stats(fd); return 0;
 	case MANAGE_FORK: return 1;
 	default: error = -ENOSYS;
 	}

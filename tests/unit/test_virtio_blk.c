@@ -44,6 +44,9 @@ static void test_round_trip(void)
 	round_trip(&t, 0);
 	round_trip(&t, 77);
 	round_trip(&t, DISK_SECTORS - 3);
+	CHECK(t.d.dev->to_guest.operations == 3 && t.d.dev->from_guest.operations == 3);
+	CHECK(t.d.dev->to_guest.bytes == 3 * 1536 && t.d.dev->from_guest.bytes == 3 * 1536);
+	CHECK_EQ(t.d.dev->other_operations, 3); /* its flushes */
 	disk_close(&t);
 }
 

@@ -69,6 +69,7 @@ static void test_output(void)
 		CHECK_EQ(len, 0); /* nothing was written */
 	}
 	CHECK(t->out_len == 22 && memcmp(t->out, "Linux version 6.1Linux", 22) == 0);
+	CHECK(t->d.dev->from_guest.bytes == 22 && t->d.dev->from_guest.operations == 2);
 	term_close(t);
 }
 

@@ -98,6 +98,9 @@ static void both_ways(struct net *t, struct stream *s, int fd)
 	}
 	CHECK_EQ(guest_got, TOTAL);
 	CHECK_EQ(client_got, TOTAL);
+	CHECK_EQ(t->d.dev->to_guest.bytes, TOTAL);
+	CHECK_EQ(t->d.dev->from_guest.bytes, TOTAL);
+	CHECK(t->d.dev->to_guest.operations > 0 && t->d.dev->from_guest.operations >= TOTAL / PIECE);
 }
 
 static void test_both_ways(void)

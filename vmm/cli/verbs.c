@@ -11,6 +11,7 @@ const struct cli_verb *const cli_verbs[] = {
         &cli_sessions,
         &cli_ls,
         &cli_inspect,
+        &cli_stats,
         &cli_logs,
         &cli_cp,
         &cli_port,

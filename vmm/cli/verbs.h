@@ -7,7 +7,7 @@
 
 extern const struct cli_verb cli_attach, cli_bench, cli_completion, cli_cp, cli_create, cli_doctor, cli_exec, cli_fork,
         cli_help, cli_inspect, cli_kill, cli_logs, cli_ls, cli_pause, cli_port, cli_prune, cli_refresh, cli_resume,
-        cli_rm, cli_run, cli_sessions, cli_snapshot, cli_stop, cli_version;
+        cli_rm, cli_run, cli_sessions, cli_snapshot, cli_stats, cli_stop, cli_version;
 
 /* verbs.c: all of them, in the order of the usage message; ended by NULL. */
 extern const struct cli_verb *const cli_verbs[];

@@ -143,7 +143,8 @@ static int fail_reply(const struct wisp_sandbox *sandbox, const struct manage_as
 	        [MANAGE_REFRESH_DISKS] = "refresh the disks of",
 	        [MANAGE_FORWARD] = "forward a port to",
 	        [MANAGE_UNFORWARD] = "close a port of",
-	        [MANAGE_FORWARDS] = "list the ports of"};
+	        [MANAGE_FORWARDS] = "list the ports of",
+	        [MANAGE_STATS] = "read the counts of"};
 	int errnum = -ask->reply.error;
 	if (errnum == EALREADY)
 		return -EALREADY;

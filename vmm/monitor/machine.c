@@ -17,6 +17,7 @@
 #include "vmm/monitor/bus.h"
 #include "vmm/monitor/gmem.h"
 #include "vmm/monitor/kvm.h"
+#include "vmm/monitor/tally.h"
 #include "vmm/monitor/vcpu.h"
 #include "vmm/shared/proto.h"
 
@@ -515,6 +516,17 @@ void machine_refresh_disks(struct machine *m)
 struct virtio_dev *machine_vsock(struct machine *m)
 {
 	return m->vsock;
+}
+
+void machine_count(struct machine *m, struct stats *stats)
+{
+	tally_vcpus(stats, m->vcpu, m->cpus);
+	tally_devices(stats, m->device, m->devices);
+}
+
+const struct gmem *machine_memory(const struct machine *m)
+{
+	return &m->gmem;
 }
 
 void machine_describe(struct machine *m, char *to, size_t size)

@@ -20,6 +20,7 @@
 #include "vmm/monitor/snapshot.h"
 #include "vmm/monitor/trace.h"
 #include "vmm/shared/description.h"
+#include "vmm/shared/stats.h"
 
 struct machine_options {
 	const struct description *description; /* checked; needed for machine_create only */
@@ -74,6 +75,12 @@ void machine_refresh_disks(struct machine *machine);
 
 /* The device for connections between host and guest, or NULL. The machine's. */
 struct virtio_dev *machine_vsock(struct machine *machine);
+
+/* Adds what the vCPUs and devices have counted. The loop's thread, while machine_run runs or after it. */
+void machine_count(struct machine *machine, struct stats *stats);
+
+/* The guest's memory, as long as the machine. */
+const struct gmem *machine_memory(const struct machine *machine);
 
 /* Writes where the first vCPU is, for a message. Any thread, between machine_create and machine_destroy; one at a time.
  */

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "vmm/monitor/control.h"
+#include "vmm/monitor/counts.h"
 #include "vmm/monitor/echo.h"
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/identity.h"
@@ -65,6 +66,7 @@ struct vmm {
 	struct snapshot_origin origin; /* of a restored machine, or a clone */
 	struct backing backing;        /* of its memory */
 	struct trace trace;
+	struct counts counts;
 	bool ready; /* atomic: set on the loop's thread, read on those of vCPUs */
 	bool stop_asked;
 
@@ -159,6 +161,7 @@ static void on_event(
         void *context, uint64_t session, uint64_t realtime_ns, uint8_t type, const uint8_t *payload, size_t len)
 {
 	struct vmm *v = context;
+	counts_note(&v->counts, type);
 	execlog_write(&v->exec_log, session, realtime_ns, type, payload, len);
 }
 
@@ -337,12 +340,17 @@ static int fork_clone(void *context, int fd, struct snapshot_origin *origin, str
 
 static int start_managing(struct vmm *v, struct err *err)
 {
+	v->counts.loop = v->loop;
+	v->counts.machine = v->machine;
+	v->counts.gmem = v->machine ? machine_memory(v->machine) : &v->origin.gmem;
+	v->counts.begun_ns = v->begun_ns;
 	struct manage_options options = {.path = SANDBOX_FILES_MONITOR,
 	        .loop = v->loop,
 	        .log = &v->log,
 	        .machine = v->machine,
 	        .control = v->control,
 	        .origin = has(v, DESCRIPTION_TEMPLATE) ? &v->origin : NULL,
+	        .counts = &v->counts,
 	        .paused = on_paused,
 	        .fork = fork_clone,
 	        .context = v};
@@ -447,6 +455,8 @@ static int run(struct vmm *v, struct err *err)
 		ret = sandbox_dir_take_over_log(v->fds.dir, err);
 	if (ret == 0 && has(v, DESCRIPTION_RESTORE))
 		ret = restore(v, err);
+	/* A clone's would be its source's. */
+	v->counts.smaps_fd = clone ? -1 : counts_open_smaps();
 	if (ret == 0 && !clone)
 		ret = jail_enter(&v->jail, JAIL_ALL, &v->description, &v->fds, err);
 	if (ret < 0)
@@ -521,6 +531,7 @@ static int live(struct vmm *v, const struct snapshot_origin *origin)
 	if (ret == 0)
 		ret = run(v, &err);
 	manage_close(v->manage);
+	counts_close(&v->counts);
 	machine_destroy(v->machine);
 	echo_destroy(v->echo, ECHO_PATIENCE_MS);
 	control_destroy(v->control);

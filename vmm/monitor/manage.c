@@ -35,6 +35,8 @@ struct client {
 	} control;
 	struct loop_op op;
 	struct writer writer; /* of its snapshot */
+	bool counting;        /* the answer waits for the counts */
+	struct counts_request counts;
 	uint32_t paused_us;
 };
 
@@ -59,6 +61,7 @@ struct manage {
 
 static void next_request(struct manage *m);
 static void accept_clients(struct manage *m);
+static void gone(struct client *c);
 
 /* --- connections --- */
 
@@ -305,7 +308,7 @@ static int check_request(const struct manage *m, const struct client *c, struct 
 		        "the monitor and the library are of different versions: the sandbox was "
 		        "started by another wisp");
 	bool has_value = r->op == MANAGE_FORWARD || r->op == MANAGE_UNFORWARD;
-	if (r->op < MANAGE_PAUSE || r->op > MANAGE_FORWARDS || r->flags & ~allowed || (r->value && !has_value))
+	if (r->op < MANAGE_PAUSE || r->op > MANAGE_STATS || r->flags & ~allowed || (r->value && !has_value))
 		return err_set(err, EPROTO, "the monitor does not know this request");
 	if (c->message.msg_flags & MSG_CTRUNC)
 		return err_set(err, EMFILE,
@@ -314,14 +317,41 @@ static int check_request(const struct manage *m, const struct client *c, struct 
 	bool has_file = r->op == MANAGE_SNAPSHOT || r->op == MANAGE_FORWARD || r->op == MANAGE_FORWARDS;
 	if (has_file != (c->file >= 0))
 		return err_set(err, EPROTO, "a request without the descriptor that it requires, or another with one");
-	if (!m->o.machine && r->op != MANAGE_FORK && r->op != MANAGE_PAUSE)
+	if (!m->o.machine && r->op != MANAGE_FORK && r->op != MANAGE_PAUSE && r->op != MANAGE_STATS)
 		return err_set(err, EOPNOTSUPP, "the sandbox is a template: it never runs, and can only be forked");
 	if (r->op == MANAGE_PAUSE && !r->flags && (m->paused || !m->o.machine))
 		return err_set(err, EALREADY, "the sandbox is paused already");
 	if (r->op == MANAGE_RESUME && !m->paused && !c->holds)
 		return err_set(err, EALREADY, "the sandbox is not paused");
-	bool harmless = r->op == MANAGE_REFRESH_DISKS || r->op == MANAGE_FORWARDS;
+	bool harmless = r->op == MANAGE_REFRESH_DISKS || r->op == MANAGE_FORWARDS || r->op == MANAGE_STATS;
 	return m->stopping && !harmless ? fail_stopping(err) : 0;
+}
+
+/* Both parts at once: what an empty socket does not take, the client has not asked for. */
+static void on_counted(struct counts_request *request, const struct stats *stats)
+{
+	struct client *c = container_of(request, struct client, counts);
+	struct manage_reply reply = make_reply(&(struct err){0});
+	struct iovec parts[2] = {{&reply, sizeof(reply)}, {(void *)(uintptr_t)stats, sizeof(*stats)}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	c->counting = false;
+	if (sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)(sizeof(reply) + sizeof(*stats)))
+		receive(c);
+	else
+		gone(c);
+}
+
+/* Out of turn: it changes nothing, and must not wait for a guest that does not freeze. */
+static void count(struct client *c)
+{
+	struct err err = {0};
+	if (check_request(c->manage, c, &err) < 0) {
+		answer(c, &err);
+		return;
+	}
+	c->counting = true;
+	c->counts.done = on_counted;
+	counts_collect(c->manage->o.counts, &c->counts);
 }
 
 static void begin(struct manage *m, struct client *c)
@@ -398,6 +428,10 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 	}
 	if (res != (int)sizeof(c->request)) {
 		gone(c);
+		return;
+	}
+	if (c->request.op == MANAGE_STATS) {
+		count(c);
 		return;
 	}
 	c->waiting = true;

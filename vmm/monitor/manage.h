@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The monitor's end of manage.h in vmm/shared: pauses and resumes the machine, saves it, makes clones of it.
+ * The monitor's end of manage.h in vmm/shared: pauses and resumes the machine, saves it, makes clones of it, tells
+ * what it counts.
  *
  * A pause has two steps. The agent freezes the guest's sessions, so that none of their code runs before a clone is a
  * machine of its own; then the vCPUs stop, and what the devices have in flight completes. One request is carried out at
@@ -13,6 +14,7 @@
 #include <stdint.h>
 
 #include "vmm/monitor/control.h"
+#include "vmm/monitor/counts.h"
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/log.h"
 #include "vmm/monitor/loop.h"
@@ -27,6 +29,7 @@ struct manage_options {
 	struct machine *machine;                    /* NULL: a template, which has `origin` instead */
 	struct control *control;                    /* NULL: a payload, which has no sessions */
 	struct snapshot_origin *origin;             /* a template's */
+	struct counts *counts;                      /* answers MANAGE_STATS; closed before manage_destroy */
 	void (*paused)(void *context, bool paused); /* the machine is paused, or runs again, until the next call */
 	/*
 	 * Makes the clone's process. `fd` is the connection, which is the clone's from then on. Returns 0 in this

@@ -52,6 +52,7 @@ int vcpu_create(struct vcpu *vcpu, const struct kvm *kvm, struct err *err)
 	}
 	/* A clone's process would keep this machine's VM alive. */
 	madvise(vcpu->run, vcpu->run_size, MADV_DONTFORK);
+	kvm_stats_open(&vcpu->stats, vcpu->fd);
 	return 0;
 }
 
@@ -286,6 +287,15 @@ void vcpu_describe(struct vcpu *vcpu, char *to, size_t size)
 		        __atomic_load_n(&vcpu->pc, __ATOMIC_RELAXED));
 }
 
+uint64_t vcpu_cpu_ns(const struct vcpu *vcpu)
+{
+	struct timespec time;
+	clockid_t clock;
+	if (!vcpu->started || pthread_getcpuclockid(vcpu->thread, &clock) != 0 || clock_gettime(clock, &time) < 0)
+		return 0;
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
 void vcpu_destroy(struct vcpu *vcpu)
 {
 	if (vcpu->started)
@@ -293,6 +303,7 @@ void vcpu_destroy(struct vcpu *vcpu)
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
 	vcpu_trace_end(&vcpu->tracing);
+	kvm_stats_close(&vcpu->stats);
 	if (vcpu->fd > 0)
 		close(vcpu->fd);
 	*vcpu = (struct vcpu){0};

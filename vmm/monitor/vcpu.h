@@ -14,6 +14,7 @@
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/kvm_arch.h"
+#include "vmm/monitor/kvm_stats.h"
 #include "vmm/monitor/trace.h"
 #include "vmm/monitor/vcpu_trace.h"
 
@@ -41,6 +42,7 @@ struct vcpu {
 	struct trace *trace; /* NULL: not traced */
 	bool jailed;         /* the thread calls jail_enter_vcpu before it runs the guest */
 	struct vcpu_trace tracing;
+	struct kvm_stats stats;
 	pthread_t thread;
 	bool started;
 	bool stop;            /* atomic */
@@ -88,6 +90,9 @@ void vcpu_resume(struct vcpu *vcpu);
  * Waits for at most a tenth of a second. Any thread, after vcpu_start and before vcpu_destroy; one at a time.
  */
 void vcpu_describe(struct vcpu *vcpu, char *to, size_t size);
+
+/* The processor time of the thread, the guest's included, in nanoseconds. Any thread, before vcpu_destroy. */
+uint64_t vcpu_cpu_ns(const struct vcpu *vcpu);
 
 /* Waits for the thread (vcpu_stop first) and releases everything. Takes a half-created or zeroed object. */
 void vcpu_destroy(struct vcpu *vcpu);

@@ -4,9 +4,8 @@
 #define WISP_MONITOR_VCPU_TRACE_H
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <sys/types.h>
 
+#include "vmm/monitor/kvm_stats.h"
 #include "vmm/monitor/trace.h"
 
 struct kvm_run;
@@ -15,9 +14,7 @@ struct vcpu_trace {
 	struct trace_source source; /* reads this vCPU's counters */
 	struct trace *trace;
 	int vcpu_fd;
-	int stats_fd;                 /* 0: this KVM has none */
-	off_t from;                   /* where the counters begin in it */
-	off_t offset[TRACE_COUNTERS]; /* from there; -1: this KVM does not have the counter */
+	struct kvm_stats stats;
 };
 
 /*

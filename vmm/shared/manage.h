@@ -52,6 +52,11 @@ enum manage_op {
 	MANAGE_UNFORWARD = 7, /* closes the listening socket whose id is `value`; its connections go on. -ENOENT */
 	/* Writes a struct manage_port for each of them to the file whose descriptor comes with the request. */
 	MANAGE_FORWARDS = 8,
+	/*
+	 * Asks for the monitor's counts. Without an error, a struct stats (stats.h) follows the reply. It waits for no
+	 * other request, and a machine that runs goes on meanwhile.
+	 */
+	MANAGE_STATS = 9,
 };
 
 enum manage_flags {
