@@ -282,6 +282,30 @@ struct wisp_port {
 	uint16_t guest_port;
 };
 
+/*
+ * The monitor's jail: what it gives up before the guest runs, so that a guest that breaks out of its machine gains
+ * little. Its layers are independent; docs/internals/security.md describes each.
+ */
+enum wisp_jail_layer {
+	WISP_LAYER_PRIVILEGES = 1 << 0, /* no capabilities, no new privileges; other processes cannot read its memory */
+	WISP_LAYER_NAMESPACES = 1 << 1, /* no network, and no IPC with others */
+	WISP_LAYER_LIMITS = 1 << 2,     /* its memory next to the guest's, its descriptors; no core dumps */
+	WISP_LAYER_LANDLOCK = 1 << 3,   /* no file outside the state root */
+	WISP_LAYER_SECCOMP = 1 << 4,    /* no system call that it does not need */
+	WISP_LAYER_IO_URING = 1 << 5,   /* no operation of io_uring that it does not need */
+	WISP_LAYER_ALL = (1 << 6) - 1,
+};
+
+enum wisp_jail_mode {
+	WISP_JAIL_DEFAULT, /* every layer that the host has and allows */
+	WISP_JAIL_REQUIRE, /* all layers: without one, the sandbox does not start */
+	/*
+	 * None but that of io_uring: the monitor keeps all rights of its user, and so does a guest that breaks out. For
+	 * looking into the monitor with a debugger.
+	 */
+	WISP_JAIL_OFF,
+};
+
 struct wisp_create_options {
 	size_t size;
 	/*
@@ -377,11 +401,7 @@ struct wisp_create_options {
 	 * are errors.
 	 */
 	bool warm;
-	/*
-	 * Let the monitor keep all rights of its user, so that a guest that breaks out of its machine has them. For
-	 * looking into the monitor with a debugger, and for hosts where its jail fails.
-	 */
-	bool no_jail;
+	enum wisp_jail_mode jail; /* of the monitor; a clone is in the jail of its source */
 	/*
 	 * Ports of the host that lead to the guest, as wisp_add_port adds them. The library listens before it starts
 	 * the sandbox; connections are passed on once it is ready (with no_wait: in wisp_wait_ready). Not with bare and
@@ -493,6 +513,9 @@ enum wisp_end {
 /* Returns a name such as "triple-fault", "unknown" for a number that is not one of these. The string is static. */
 WISP_API const char *wisp_get_end_name(enum wisp_end end);
 
+/* A word for a layer of the jail, such as "seccomp"; NULL for what is not a single layer. */
+WISP_API const char *wisp_get_layer_name(enum wisp_jail_layer layer);
+
 /*
  * Waits until the sandbox has ended, and stores the reason in *end. `end` may be NULL. -EAGAIN if it still runs after
  * timeout_ms.
@@ -548,6 +571,7 @@ struct wisp_sandbox_info {
 	const char *shell;
 	const char *hostname;
 	const char *const *env; /* ended by NULL */
+	uint32_t jail_layers;   /* enum wisp_jail_layer: those that hold; 0 before it is ready, and once it has ended */
 };
 
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library and a real wisp-vmm on any /dev/kvm: bare sandboxes that run tests/payload/payload.c. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -61,6 +62,17 @@ static bool runs_in_time(void)
 {
 	for (int i = 0; i < HANG_MS / 10 && !exists("box/console.log"); i++)
 		pause_ms(10);
+	return exists("box/console.log");
+}
+
+static bool runs_in_time_or_ends(struct wisp_sandbox *sandbox)
+{
+	enum wisp_end end;
+	for (int i = 0; i < HANG_MS / 10 && !exists("box/console.log"); i++) {
+		if (wisp_wait_sandbox(sandbox, 0, &end, NULL) != -EAGAIN)
+			return false;
+		pause_ms(10);
+	}
 	return exists("box/console.log");
 }
 
@@ -229,7 +241,7 @@ static void it_is_in_its_jail(void)
 	struct wisp_create_options options = options_for("payload=spin");
 	struct wisp_sandbox *sandbox;
 	for (int jailed = 0; jailed < 2; jailed++) {
-		options.no_jail = !jailed;
+		options.jail = jailed ? WISP_JAIL_DEFAULT : WISP_JAIL_OFF;
 		REQUIRE(wisp_create_sandbox(&options, &sandbox, NULL) == 0 && runs_in_time());
 		CHECK(has_status(jailed && !sanitized ? "NoNewPrivs:\t1" : "NoNewPrivs:\t0"));
 		CHECK(!jailed || sanitized || has_status("Seccomp:\t2"));
@@ -237,6 +249,66 @@ static void it_is_in_its_jail(void)
 		wisp_close_sandbox(sandbox);
 		CHECK(gone_in_time("box"));
 	}
+}
+
+static void a_whole_jail_can_be_required(void)
+{
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	options.jail = WISP_JAIL_REQUIRE;
+	REQUIRE(wisp_create_sandbox(&options, &sandbox, &error) == 0);
+	/* Whether this host can have it or not: nothing runs without. */
+	if (runs_in_time_or_ends(sandbox)) {
+		CHECK(has_status("Seccomp:\t2"));
+	} else {
+		CHECK(wisp_wait_ready(sandbox, HANG_MS, &error) < 0);
+		CHECK(strstr(error.message, "is not whole, as --jail=require wants: "));
+		printf("# %s\n", error.message);
+	}
+	wisp_close_sandbox(sandbox);
+	CHECK(gone_in_time("box"));
+}
+
+/*
+ * What the monitor of a running sandbox has open, and what no other test would notice: a descriptor of whoever started
+ * it, or of its start.
+ */
+static void it_keeps_known_descriptors_only(void)
+{
+	static const char *const known[] = {"/dev/null", "/dev/kvm", "socket:[", "anon_inode:[eventfd]",
+	        "anon_inode:[io_uring]", "anon_inode:[signalfd]", "anon_inode:[pidfd]", "anon_inode:kvm-vm",
+	        "anon_inode:kvm-vcpu:", "pidfd:["};
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	char dir[64];
+	unsigned count = 0;
+	int leaked = open("/etc/passwd", O_RDONLY); /* without O_CLOEXEC */
+	REQUIRE(wisp_create_sandbox(&options, &sandbox, NULL) == 0 && runs_in_time());
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, NULL) == 0);
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)info->pid);
+	wisp_free_sandbox_info(info);
+	DIR *fds = opendir(dir);
+	for (struct dirent *entry; fds && (entry = readdir(fds));) {
+		char target[PATH_MAX] = "";
+		if (entry->d_name[0] == '.' || readlinkat(dirfd(fds), entry->d_name, target, sizeof(target) - 1) < 0)
+			continue;
+		bool good = strncmp(target, root, strlen(root)) == 0;
+		for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+			good |= strncmp(target, known[i], strlen(known[i])) == 0;
+		if (!good)
+			printf("# %s is %s\n", entry->d_name, target);
+		CHECK(good);
+		count++;
+	}
+	if (fds)
+		closedir(fds);
+	printf("# %u descriptors\n", count);
+	CHECK(count > 0 && count <= 24);
+	close(leaked);
+	wisp_close_sandbox(sandbox);
+	CHECK(gone_in_time("box"));
 }
 
 /* A process that the owner forked holds its descriptors, and is no owner. */
@@ -314,6 +386,8 @@ int main(int argc, char **argv)
 	        {"closing_the_handle_ends_it", closing_the_handle_ends_it},
 	        {"it_works_in_its_own_directory", it_works_in_its_own_directory},
 	        {"it_is_in_its_jail", it_is_in_its_jail},
+	        {"a_whole_jail_can_be_required", a_whole_jail_can_be_required},
+	        {"it_keeps_known_descriptors_only", it_keeps_known_descriptors_only},
 	        {"the_owners_death_ends_it", the_owners_death_ends_it},
 	        {"a_refused_kernel_is_explained", a_refused_kernel_is_explained},
 	        {"started_by_hand_it_explains_itself", started_by_hand_it_explains_itself},

@@ -79,6 +79,8 @@ static void a_sandbox_lives(void)
 	CHECK(strstr(c.out, "\"name\":\"box\",\"state\":\"running\""));
 	sh(&c, "wisp inspect box");
 	CHECK(strstr(c.out, "\"env\":[\"A=b\"]"));
+	CHECK(strstr(c.out, "\"jail\":{\"privileges\":true,\"namespaces\":false,\"limits\":true,\"landlock\":false,"
+	                    "\"seccomp\":true,\"io_uring\":false}"));
 	expect(&c, "wisp exec -d box -- sh -c 'echo from the background; sleep 0.1; exit 4'", 0, "3\n");
 	sh(&c, "wisp sessions box");
 	CHECK(strstr(c.out, "from the background"));

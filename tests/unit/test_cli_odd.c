@@ -216,6 +216,39 @@ static void state_outlives_the_login(void)
 	end(&c);
 }
 
+static void doctor_asks_the_monitor_for_its_jail(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "mkdir jail; printf '#!/bin/sh\necho 0x3f all of it\n' >jail/wisp-vmm; chmod 755 jail/wisp-vmm");
+	sh(&c, "WISP_LIBDIR=jail wisp doctor");
+	CHECK(strstr(c.out, "ok       jail       every layer of the monitor's jail holds: all of it\n"));
+	sh(&c, "printf '#!/bin/sh\necho 0x3d without namespaces\n' >jail/wisp-vmm; WISP_LIBDIR=jail wisp doctor");
+	CHECK(strstr(c.out,
+	        "warning  jail       not every layer of the monitor's jail holds: without namespaces: allow "
+	        "user namespaces"));
+	sh(&c, "printf '#!/bin/sh\necho 0x3f; exit 1\n' >jail/wisp-vmm; WISP_LIBDIR=jail wisp doctor");
+	CHECK(strstr(
+	        c.out, "warning  jail       wisp-vmm --check-jail does not tell what holds: install wisp again\n"));
+	end(&c);
+}
+
+static void the_jail_is_chosen(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	expect_error(&c, "create -n box --jail sometimes", 125, "it is default, require or off");
+	expect(&c, "create -n box --jail require", 0, "box\n");
+	CHECK_STR(c.err, "");
+	sh(&c, "create -q -n other --no-jail");
+	CHECK(c.code == 0 && strstr(c.err, "warning: the monitor runs without its jail") &&
+	        strchr(c.err, '\n') == c.err + strlen(c.err) - 1);
+	sh(&c, "wisp rm --force box other");
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -235,6 +268,8 @@ int main(int argc, char **argv)
 	        {"a_place_is_asked_for", a_place_is_asked_for},
 	        {"state_outlives_the_login", state_outlives_the_login},
 	        {"streams_that_do_not_block", streams_that_do_not_block},
+	        {"doctor_asks_the_monitor_for_its_jail", doctor_asks_the_monitor_for_its_jail},
+	        {"the_jail_is_chosen", the_jail_is_chosen},
 	};
 	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -175,6 +175,7 @@ static void every_field_is_checked(void)
 	REFUSE("read-only", d.disk[1].read_only = 1);
 	REFUSE("read-only", d.disk[0].read_only = 0);
 	REFUSE("payload with", d.flags |= DESCRIPTION_BARE);
+	REFUSE("switched off and required", d.flags |= DESCRIPTION_NO_JAIL | DESCRIPTION_REQUIRE_JAIL);
 	REFUSE("without a trace", d.flags &= ~(uint32_t)DESCRIPTION_TRACE);
 	REFUSE("without an end", memset(d.kernel_args, 'x', sizeof(d.kernel_args)));
 	REFUSE("without an end", memset(d.kernel_name, 'x', sizeof(d.kernel_name)));

@@ -1,93 +1,201 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The monitor's jail, from inside: each case tries what code that took over a monitor would, in a child of its own. */
-#include <fcntl.h>
+/* The layers of the monitor's jail, apart from the filter of its system calls (test_jail_calls.c). */
 #include <linux/capability.h>
-#include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <netinet/in.h>
-#include <signal.h>
-#include <sys/prctl.h>
+#include <stddef.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "tests/unit/test.h"
-#include "vmm/monitor/jail.h"
-#include "vmm/monitor/jail_filter.h"
-
-static char root[] = "/tmp/wisp-test-XXXXXX";
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static const bool sanitized = true;
-#else
-static const bool sanitized = false;
-#endif
-
-/* Of Landlock; 0: this host has none. */
-static long landlock_abi(void)
-{
-	long abi = syscall(444, NULL, 0, 1);
-	return abi > 0 ? abi : 0;
-}
-
-/* In a child: the jail, and in it `attempt`, which returns an errno, or 0. */
-static int in_jail(unsigned layers, uint32_t flags, int (*attempt)(void))
-{
-	int status = -1;
-	pid_t pid = fork();
-	if (pid == 0) {
-		struct description description;
-		struct description_fds fds;
-		struct jail jail;
-		description_init(&description);
-		description_init_fds(&fds);
-		description.flags = flags;
-		fds.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (chdir(root) < 0 || jail_enter(&jail, layers, &description, &fds, NULL) < 0)
-			_exit(255);
-		_exit(attempt());
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static int result_of(long r)
-{
-	return r < 0 ? errno : 0;
-}
+#include "tests/unit/test_jail.h"
+#include "vmm/monitor/loop.h"
 
 /* --- privileges --- */
-
-static bool may_lock; /* root with CAP_SETPCAP */
 
 static int count_privileges(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
-	struct rlimit core;
-	if (syscall(SYS_capget, &head, data) < 0 || getrlimit(RLIMIT_CORE, &core) < 0)
+	if (syscall(SYS_capget, &head, data) < 0)
 		return 254;
+	bool may_lock = getuid() == 0 && prctl(PR_CAPBSET_READ, CAP_SETPCAP, 0, 0, 0) == 1;
 	int wrong = 0;
 	for (int i = 0; i < 2; i++)
 		wrong |= data[i].effective || data[i].permitted || data[i].inheritable ? 1 : 0;
 	wrong |= !(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) & SECBIT_NOROOT_LOCKED) && may_lock ? 2 : 0;
 	wrong |= prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_SYS_ADMIN, 0, 0) == 1 ? 4 : 0;
 	wrong |= prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 ? 8 : 0;
-	wrong |= prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0 ? 16 : 0;
-	return wrong | (core.rlim_cur || core.rlim_max ? 32 : 0);
+	return wrong | (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0 ? 16 : 0);
 }
 
 static void no_privileges_are_left(void)
 {
 	if (sanitized)
 		SKIP("a build with sanitizers has no jail");
-	CHECK_EQ(in_jail(JAIL_PRIVILEGES, 0, count_privileges), 0);
-	CHECK(in_jail(JAIL_ALL, DESCRIPTION_NO_JAIL, count_privileges) & 8);
+	CHECK_EQ(in_jail(WISP_LAYER_PRIVILEGES, 0, count_privileges), 0);
+	CHECK(in_jail(WISP_LAYER_ALL, DESCRIPTION_NO_JAIL, count_privileges) & 8);
+}
+
+/* --- namespaces --- */
+
+static bool may_unshare(void)
+{
+	int status = -1;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status == 0;
+}
+
+static const char *const own_namespaces[] = {"net", "ipc", "uts", "cgroup"};
+#define OWN_NAMESPACES (sizeof(own_namespaces) / sizeof(own_namespaces[0]))
+
+static char outside[OWN_NAMESPACES][64];
+static uint16_t tcp_port;
+
+static void read_namespaces(char names[OWN_NAMESPACES][64])
+{
+	for (size_t i = 0; i < OWN_NAMESPACES; i++) {
+		char path[64];
+		snprintf(path, sizeof(path), "/proc/self/ns/%s", own_namespaces[i]);
+		ssize_t n = readlink(path, names[i], 63);
+		names[i][n > 0 ? n : 0] = '\0';
+	}
+}
+
+static int count_shared(void)
+{
+	char inside[OWN_NAMESPACES][64];
+	int shared = 0;
+	read_namespaces(inside);
+	for (size_t i = 0; i < OWN_NAMESPACES; i++)
+		shared += !inside[i][0] || strcmp(inside[i], outside[i]) == 0;
+	return shared;
+}
+
+static int connect_to_tcp(void)
+{
+	struct sockaddr_in to = {
+	        .sin_family = AF_INET, .sin_port = tcp_port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return result_of(fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&to, sizeof(to)));
+}
+
+static int send_udp(void)
+{
+	struct sockaddr_in to = {
+	        .sin_family = AF_INET, .sin_port = tcp_port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return result_of(fd < 0 ? -1 : sendto(fd, "x", 1, 0, (const struct sockaddr *)&to, sizeof(to)));
+}
+
+static struct sockaddr_un abstract_name(socklen_t *size)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	int n = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "wisp-test-%d", (int)tcp_port);
+	*size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+	return name;
+}
+
+static int connect_to_abstract(void)
+{
+	socklen_t size;
+	struct sockaddr_un to = abstract_name(&size);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return result_of(fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&to, size));
+}
+
+/* As the owner of the files in the directory that it was. */
+static int own_files_stay(void)
+{
+	struct stat st;
+	int fd = open("own", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || st.st_gid != getegid() || unlink("own") < 0)
+		return errno ? errno : 254;
+	return close(fd);
+}
+
+static void others_are_out_of_reach(void)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(any), name_size;
+	int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+	    local = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (sanitized)
+		SKIP("a build with sanitizers has no jail");
+	if (!may_unshare())
+		SKIP("this host allows no namespaces");
+	REQUIRE(tcp >= 0 && bind(tcp, (struct sockaddr *)&any, size) == 0 && listen(tcp, 8) == 0);
+	REQUIRE(getsockname(tcp, (struct sockaddr *)&any, &size) == 0);
+	tcp_port = any.sin_port;
+	struct sockaddr_un name = abstract_name(&name_size);
+	REQUIRE(local >= 0 && bind(local, (struct sockaddr *)&name, name_size) == 0 && listen(local, 8) == 0);
+	read_namespaces(outside);
+	CHECK_EQ(in_jail(0, 0, connect_to_tcp), 0);
+	CHECK_EQ(in_jail(0, 0, connect_to_abstract), 0);
+	CHECK_EQ(in_jail(0, 0, count_shared), (int)OWN_NAMESPACES);
+	CHECK_EQ(in_jail(WISP_LAYER_NAMESPACES, 0, connect_to_tcp), ENETUNREACH);
+	CHECK_EQ(in_jail(WISP_LAYER_NAMESPACES, 0, send_udp), ENETUNREACH);
+	CHECK_EQ(in_jail(WISP_LAYER_NAMESPACES, 0, connect_to_abstract), ECONNREFUSED);
+	CHECK_EQ(in_jail(WISP_LAYER_NAMESPACES, 0, count_shared), 0);
+	CHECK_EQ(in_jail(WISP_LAYER_NAMESPACES, 0, own_files_stay), 0);
+	CHECK_EQ(in_jail(WISP_LAYER_NAMESPACES | WISP_LAYER_PRIVILEGES, 0, count_privileges), 0);
+	close(tcp);
+	close(local);
+}
+
+/* --- limits --- */
+
+static int take_memory(void)
+{
+	/* The guest's, and that of the monitor next to it. */
+	size_t size = ((size_t)WISP_MEMORY_MIB_MIN << 20) + (256u << 20);
+	void *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return all == MAP_FAILED ? errno : 0;
+}
+
+static int take_guest_memory(void)
+{
+	size_t size = ((size_t)WISP_MEMORY_MIB_MIN << 20) + (128u << 20);
+	void *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return all == MAP_FAILED ? errno : 0;
+}
+
+static int take_descriptors(void)
+{
+	int last = 0;
+	for (int i = 0; i < 10000 && last >= 0; i++)
+		last = fcntl(STDIN_FILENO, F_DUPFD, 0);
+	return result_of(last);
+}
+
+static int raise_limits(void)
+{
+	static const int resources[] = {RLIMIT_CORE, RLIMIT_NOFILE, RLIMIT_DATA};
+	int raised = 0;
+	for (size_t i = 0; i < 3; i++) {
+		struct rlimit limit;
+		if (getrlimit(resources[i], &limit) < 0 || limit.rlim_cur != limit.rlim_max)
+			return 254;
+		limit.rlim_max++;
+		raised += setrlimit(resources[i], &limit) == 0;
+	}
+	return raised;
+}
+
+static void limits_hold(void)
+{
+	if (sanitized)
+		SKIP("a build with sanitizers has no jail");
+	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_memory), ENOMEM);
+	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_guest_memory), 0);
+	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_descriptors), EMFILE);
+	CHECK_EQ(in_jail(WISP_LAYER_LIMITS | WISP_LAYER_PRIVILEGES, 0, raise_limits), 0);
 }
 
 /* --- files --- */
@@ -125,12 +233,6 @@ static int make_device(void)
 static int make_pipe(void)
 {
 	return result_of(mkfifo("pipe", 0600));
-}
-
-static int execute(void)
-{
-	char *const argv[] = {(char[]){"true"}, NULL};
-	return result_of(execv("/bin/true", argv));
 }
 
 static int execute_own(void)
@@ -182,13 +284,14 @@ static void nothing_outside_can_be_reached(void)
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
 	CHECK(fd >= 0 && write(fd, "#!/bin/true\n", 12) == 12 && close(fd) == 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		int error = cases[i].abi <= landlock_abi() ? in_jail(JAIL_PRIVILEGES | JAIL_PATHS, 0, cases[i].attempt)
-		                                           : cases[i].error;
+		int error = cases[i].abi <= landlock_abi()
+		                    ? in_jail(WISP_LAYER_PRIVILEGES | WISP_LAYER_LANDLOCK, 0, cases[i].attempt)
+		                    : cases[i].error;
 		if (error != cases[i].error)
 			printf("# %s: %s\n", cases[i].what, error < 0 ? strsignal(-error) : strerror(error));
 		CHECK_EQ(error, cases[i].error);
 	}
-	CHECK_EQ(in_jail(JAIL_ALL, DESCRIPTION_NO_JAIL, read_passwd), 0);
+	CHECK_EQ(in_jail(WISP_LAYER_ALL, DESCRIPTION_NO_JAIL, read_passwd), 0);
 }
 
 /* What a monitor does in its state directory. */
@@ -215,310 +318,167 @@ static void its_own_work_goes_on(void)
 	char path[64];
 	snprintf(path, sizeof(path), "%s/box", root);
 	REQUIRE(mkdir(path, 0700) == 0);
-	CHECK_EQ(in_jail(JAIL_ALL, 0, work), 0);
+	CHECK_EQ(in_jail(WISP_LAYER_ALL, 0, work), 0);
 }
 
-/* --- system calls --- */
+/* --- io_uring --- */
 
-#define ONES 0xffffffffu /* of an argument that does not matter */
-#define NEW_USER 0x10000000u
+static int ring_result;
 
-/* One call, with `value` as the argument `at` and no others: a filter that lets it through finds it harmless. */
-static const struct {
-	const char *what;
-	uint32_t number;
-	unsigned at;
-	uint32_t value;
-	bool vcpu_only; /* the loop may */
-} refused[] = {
-        {"execve", SYS_execve, 0, 0, false},
-        {"execveat", SYS_execveat, 0, 0, false},
-        {"execve of x32", SYS_execve | 0x40000000, 0, 0, false},
-        {"ptrace", SYS_ptrace, 0, 0, false},
-        {"process_vm_readv", SYS_process_vm_readv, 0, 0, false},
-        {"process_vm_writev", SYS_process_vm_writev, 0, 0, false},
-        {"pidfd_getfd", SYS_pidfd_getfd, 0, ONES, false},
-        {"kill", SYS_kill, 1, 0, false},
-        {"tkill with SIGKILL", SYS_tkill, 1, SIGKILL, false},
-        {"pidfd_send_signal", SYS_pidfd_send_signal, 0, ONES, false},
-        {"an internet socket", SYS_socket, 0, AF_INET, false},
-        {"a netlink socket", SYS_socket, 0, AF_NETLINK, false},
-        {"a vsock socket", SYS_socket, 0, AF_VSOCK, false},
-        {"executable memory", SYS_mmap, 2, 7, false},
-        {"memory made executable", SYS_mprotect, 2, 5, false},
-        {"pkey_mprotect", SYS_pkey_mprotect, 0, 0, false},
-        {"a file in memory", SYS_memfd_create, 0, 0, false},
-        {"a user namespace", SYS_clone, 0, NEW_USER, false},
-        {"unshare", SYS_unshare, 0, 0, false},
-        {"setns", SYS_setns, 0, ONES, false},
-        {"mount", SYS_mount, 0, 0, false},
-        {"pivot_root", SYS_pivot_root, 0, 0, false},
-        {"chroot", SYS_chroot, 0, 0, false},
-        {"bpf", SYS_bpf, 0, ONES, false},
-        {"perf_event_open", SYS_perf_event_open, 0, 0, false},
-        {"userfaultfd", SYS_userfaultfd, 0, 0, false},
-        {"kexec_load", SYS_kexec_load, 0, ONES, false},
-        {"init_module", SYS_init_module, 0, 0, false},
-        {"keyctl", SYS_keyctl, 0, ONES, false},
-        {"setuid", SYS_setuid, 0, 0, false},
-        {"capset", SYS_capset, 0, 0, false},
-        {"open_by_handle_at", SYS_open_by_handle_at, 0, ONES, false},
-        {"another ioctl", SYS_ioctl, 1, 0x5412 /* TIOCSTI: types for a terminal */, false},
-        {"another prctl", SYS_prctl, 0, PR_SET_DUMPABLE, false},
-        {"another fcntl", SYS_fcntl, 1, 8 /* F_SETOWN */, false},
-        {"a handler of SIGSYS", SYS_rt_sigaction, 0, SIGSYS, false},
-        {"a number that is none", 4000, 0, 0, false},
-        {"strict seccomp, another mode", SYS_seccomp, 0, 0, false},
-        {"fork on a vCPU", SYS_fork, 0, 0, true},
-        {"a thread of a vCPU", SYS_clone, 0, 0x10100 /* CLONE_VM, CLONE_THREAD */, true},
-        {"a socket on a vCPU", SYS_socket, 0, AF_UNIX, true},
-        {"recvmsg on a vCPU", SYS_recvmsg, 0, ONES, true},
-        {"a ring on a vCPU", SYS_io_uring_setup, 0, 0, true},
-        {"a ring's work on a vCPU", SYS_io_uring_enter, 0, ONES, true},
-        {"another machine on a vCPU", SYS_ioctl, 1, 0xae01 /* KVM_CREATE_VM */, true},
-};
-#define REFUSED_COUNT (sizeof(refused) / sizeof(refused[0]))
-
-static size_t attempt_index;
-
-static int make_call(void)
+static void on_opened(struct loop_op *op, int res, uint32_t flags)
 {
-	long a[6] = {0};
-	a[refused[attempt_index].at] = refused[attempt_index].value;
-	syscall(refused[attempt_index].number, a[0], a[1], a[2], a[3], a[4], a[5]);
-	return 0;
+	(void)op, (void)flags;
+	ring_result = res;
 }
 
-static int make_call_of_vcpu(void)
+/* What seccomp does not see, and Landlock would allow. */
+static int open_by_ring(void)
 {
-	return jail_enter_vcpu(NULL) < 0 ? 254 : make_call();
+	static struct loop_op op = {.done = on_opened};
+	struct loop *loop;
+	ring_result = 1;
+	if (loop_create(&loop, NULL) < 0 || loop_open(loop, 8, NULL) < 0)
+		return 254;
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+	io_uring_prep_openat(sqe, AT_FDCWD, "own", O_WRONLY | O_CREAT, 0600);
+	loop_start(loop, sqe, &op);
+	while (ring_result == 1 && loop_step(loop, 1000) >= 0)
+		;
+	return ring_result < 0 ? -ring_result : 0;
 }
 
-static int make_32_bit_call(void)
+static bool can_restrict_rings(void)
 {
-	long getpid_32 = 20;
-	__asm__ volatile("int $0x80" : "+a"(getpid_32) : : "memory");
-	return 0;
+	struct loop *loop;
+	bool can = loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0 && loop_is_restricted(loop);
+	loop_destroy(loop);
+	return can;
 }
 
-static int make_clone3(void)
-{
-	return result_of(syscall(SYS_clone3, NULL, 0));
-}
-
-static void refused_calls_end_the_process(void)
+static void the_ring_opens_nothing(void)
 {
 	if (sanitized)
 		SKIP("a build with sanitizers has no jail");
-	for (size_t i = 0; i < REFUSED_COUNT; i++) {
-		attempt_index = i;
-		int loop = refused[i].vcpu_only ? JAIL_STATUS : in_jail(JAIL_PRIVILEGES | JAIL_CALLS, 0, make_call);
-		int vcpu = in_jail(JAIL_PRIVILEGES | JAIL_CALLS, 0, make_call_of_vcpu);
-		if (loop != JAIL_STATUS || vcpu != JAIL_STATUS)
-			printf("# %s\n", refused[i].what);
-		CHECK_EQ(loop, JAIL_STATUS);
-		CHECK_EQ(vcpu, JAIL_STATUS);
-	}
-	/* It is not told apart by its number, so nobody can say which it was. */
-	CHECK_EQ(in_jail(JAIL_PRIVILEGES | JAIL_CALLS, 0, make_32_bit_call), -SIGSYS);
-	CHECK_EQ(in_jail(JAIL_PRIVILEGES | JAIL_CALLS, 0, make_clone3), ENOSYS);
-}
-
-static void read_file(const char *name, char *text, size_t size)
-{
-	char path[64];
-	snprintf(path, sizeof(path), "%s/%s", root, name);
-	FILE *file = fopen(path, "re");
-	size_t n = file ? fread(text, 1, size - 1, file) : 0;
-	text[n] = '\0';
-	if (file)
-		fclose(file);
-}
-
-static int execute_as_vcpu7(void)
-{
-	prctl(PR_SET_NAME, "vcpu7");
-	return jail_enter_vcpu(NULL) < 0 ? 254 : execute();
-}
-
-static void a_refusal_says_which_call_and_thread(void)
-{
-	static const char wanted[] = "exit internal the monitor's jail refused system call 59 in thread vcpu7\n";
-	char text[200];
-	if (sanitized)
-		SKIP("a build with sanitizers has no jail");
-	snprintf(text, sizeof(text), "%s/vmm.log", root);
-	unlink(text); /* which has the refusals of other cases */
-	CHECK_EQ(in_jail(JAIL_ALL, 0, execute_as_vcpu7), JAIL_STATUS);
-	read_file("state", text, sizeof(text));
-	CHECK_STR(text, wanted);
-	read_file("vmm.log", text, sizeof(text));
-	CHECK_STR(text, wanted);
-}
-
-/* The programs again, interpreted: without a kernel, and for every number. */
-static uint32_t interpret(
-        const struct sock_filter *program, size_t count, const struct seccomp_data *data, unsigned *executed)
-{
-	uint32_t a = 0;
-	*executed = 0;
-	for (size_t i = 0; i < count; i++) {
-		const struct sock_filter *f = &program[i];
-		++*executed;
-		switch (f->code) {
-		case BPF_LD | BPF_W | BPF_ABS: memcpy(&a, (const char *)data + f->k, sizeof(a)); break;
-		case BPF_JMP | BPF_JEQ | BPF_K: i += a == f->k ? f->jt : f->jf; break;
-		case BPF_JMP | BPF_JGE | BPF_K: i += a >= f->k ? f->jt : f->jf; break;
-		case BPF_JMP | BPF_JSET | BPF_K: i += a & f->k ? f->jt : f->jf; break;
-		case BPF_RET | BPF_K: return f->k;
-		default: return 0x12345678;
-		}
-	}
-	return 0x12345678; /* it does not end */
-}
-
-static struct jail_rule rule[256];
-static size_t rule_count;
-
-static void copy_rules(void)
-{
-	REQUIRE(jail_rule_count + jail_arch_rule_count <= sizeof(rule) / sizeof(rule[0]));
-	memcpy(rule, jail_rules, jail_rule_count * sizeof(rule[0]));
-	memcpy(rule + jail_rule_count, jail_arch_rules, jail_arch_rule_count * sizeof(rule[0]));
-	rule_count = jail_rule_count + jail_arch_rule_count;
-}
-
-/* What the tables say, without any order. */
-static uint32_t wanted(enum jail_thread thread, const struct seccomp_data *data)
-{
-	for (size_t i = 0; i < rule_count; i++) {
-		uint32_t value = (uint32_t)data->args[rule[i].argument];
-		if (rule[i].number != (uint32_t)data->nr || !(rule[i].threads & thread))
-			continue;
-		if (rule[i].test == JAIL_MISSING)
-			return SECCOMP_RET_ERRNO | ENOSYS;
-		if (rule[i].test == JAIL_ANY || (rule[i].test == JAIL_IS && value == rule[i].value) ||
-		        (rule[i].test == JAIL_NOT && value != rule[i].value) ||
-		        (rule[i].test == JAIL_LACKS && !(value & rule[i].value)))
-			return SECCOMP_RET_ALLOW;
-	}
-	return SECCOMP_RET_TRAP;
-}
-
-/* With every value that any rule tests as each of the arguments, and with values next to it. */
-static bool is_as_wanted(
-        const struct sock_filter *program, size_t count, enum jail_thread thread, uint32_t number, unsigned *most)
-{
-	bool same = true;
-	unsigned executed;
-	for (size_t i = 0; i < 3 * rule_count; i++) {
-		uint32_t value = rule[i / 3].value + (uint32_t)(i % 3) - 1;
-		struct seccomp_data data = {.nr = (int)number, .arch = jail_arch};
-		for (size_t k = 0; k < 6; k++)
-			data.args[k] = value;
-		same &= interpret(program, count, &data, &executed) == wanted(thread, &data);
-		*most = executed > *most ? executed : *most;
-	}
-	return same;
-}
-
-static void the_programs_refuse_all_others(void)
-{
-	static const enum jail_thread threads[] = {JAIL_LOOP, JAIL_VCPU};
-	struct sock_filter program[JAIL_FILTER_MAX];
-	unsigned executed, most = 0;
-	copy_rules();
-	for (size_t t = 0; t < 2; t++) {
-		size_t count = jail_filter(threads[t], program);
-		REQUIRE(count > 0);
-		for (uint32_t number = 0; number < 1024; number++) {
-			struct seccomp_data data = {.nr = (int)number, .arch = jail_arch ^ 1};
-			CHECK(is_as_wanted(program, count, threads[t], number, &most));
-			CHECK(is_as_wanted(program, count, threads[t], number | 0x40000000, &most)); /* x32 */
-			CHECK(is_as_wanted(program, count, threads[t], ~number, &most));
-			CHECK_EQ(interpret(program, count, &data, &executed), SECCOMP_RET_KILL_PROCESS);
-		}
-		for (size_t i = 0; i < REFUSED_COUNT; i++) {
-			struct seccomp_data data = {.nr = (int)refused[i].number, .arch = jail_arch};
-			data.args[refused[i].at] = refused[i].value;
-			CHECK_EQ(interpret(program, count, &data, &executed),
-			        threads[t] == JAIL_LOOP && refused[i].vcpu_only ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
-		}
-	}
-	printf("# at most %u instructions decide\n", most);
-}
-
-/* How many instructions decide about what a busy guest causes. */
-static void hot_calls_are_cheap(void)
-{
-	static const struct {
-		enum jail_thread thread;
-		uint32_t number, argument_1;
-		unsigned instructions;
-	} cases[] = {
-	        {JAIL_VCPU, SYS_ioctl, 0xae80 /* KVM_RUN */, 7},
-	        {JAIL_LOOP, SYS_ioctl, 0xae80, 7},
-	        {JAIL_LOOP, SYS_io_uring_enter, 0, 6},
-	        {JAIL_LOOP, SYS_write, 0, 7},
-	        {JAIL_LOOP, SYS_read, 0, 8},
-	};
-	struct sock_filter program[JAIL_FILTER_MAX];
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		size_t count = jail_filter(cases[i].thread, program);
-		struct seccomp_data data = {.nr = (int)cases[i].number, .arch = jail_arch};
-		unsigned executed;
-		data.args[1] = cases[i].argument_1;
-		CHECK_EQ(interpret(program, count, &data, &executed), SECCOMP_RET_ALLOW);
-		CHECK_EQ(executed, cases[i].instructions);
-	}
+	if (!can_restrict_rings())
+		SKIP("this kernel cannot restrict a ring");
+	CHECK_EQ(in_jail(WISP_LAYER_ALL, 0, open_by_ring), EACCES);
 }
 
 /* --- what is said --- */
 
-static void the_layers_are_named(void)
+struct told {
+	int ret;
+	struct jail jail;
+	struct err err;
+};
+
+/* What the jail says in a child with these flags, which enters `layers`. */
+static struct told enter_in_child(unsigned layers, uint32_t flags)
 {
+	struct told told = {.ret = 1};
 	int fds[2];
-	char text[JAIL_TEXT_SIZE] = "";
-	REQUIRE(pipe(fds) == 0);
+	if (pipe(fds) < 0)
+		return told;
 	pid_t pid = fork();
 	if (pid == 0) {
 		struct description description;
 		struct description_fds none;
-		struct jail jail;
 		description_init(&description);
 		description_init_fds(&none);
+		description.flags = flags;
+		description.memory_mib = WISP_MEMORY_MIB_MIN;
 		none.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		jail_enter(&jail, JAIL_ALL, &description, &none, NULL);
-		_exit(write(fds[1], jail.text, sizeof(jail.text)) < 0);
+		told.ret = jail_enter(&told.jail, layers, &description, &none, &told.err);
+		if (told.ret == 0)
+			jail_note_ring(&told.jail, true);
+		_exit(write(fds[1], &told, sizeof(told)) < 0);
 	}
-	CHECK(read(fds[0], text, sizeof(text) - 1) > 0);
-	CHECK_EQ(waitpid(pid, NULL, 0), pid);
+	if (read(fds[0], &told, sizeof(told)) != sizeof(told))
+		told.ret = 1;
+	waitpid(pid, NULL, 0);
+	close(fds[0]);
+	close(fds[1]);
+	return told;
+}
+
+static void the_layers_are_named(void)
+{
+	struct told told = enter_in_child(WISP_LAYER_ALL, 0);
+	unsigned there = WISP_LAYER_PRIVILEGES | WISP_LAYER_LIMITS | WISP_LAYER_SECCOMP | WISP_LAYER_IO_URING;
+	CHECK_EQ(told.ret, 0);
 	if (sanitized) {
-		CHECK_STR(text, "none, because this is a build with sanitizers");
+		CHECK_STR(told.jail.text, "none, because this is a build with sanitizers, io_uring");
+		CHECK_EQ(told.jail.layers, WISP_LAYER_IO_URING);
 		return;
 	}
-	CHECK(strncmp(text, "no privileges, ", 15) == 0);
-	CHECK(strstr(text, landlock_abi() > 0 ? "Landlock ABI " : "without Landlock (") != NULL);
-	CHECK(strstr(text, ", a filter of system calls") != NULL);
+	there |= landlock_abi() > 0 ? WISP_LAYER_LANDLOCK : 0;
+	there |= may_unshare() ? WISP_LAYER_NAMESPACES : 0;
+	printf("# %s\n", told.jail.text);
+	CHECK_EQ(told.jail.layers, there);
+	CHECK(strstr(told.jail.text, landlock_abi() > 0 ? ", landlock ABI " : "without landlock ("));
+	CHECK(strstr(told.jail.text, ", seccomp, io_uring"));
+	CHECK(strstr(told.jail.text, may_unshare() ? "namespaces" : "without namespaces ("));
 }
+
+static void a_missing_layer_is_refused_if_all_are_required(void)
+{
+	if (sanitized)
+		SKIP("a build with sanitizers has no jail");
+	if (landlock_abi() > 0 && may_unshare())
+		CHECK_EQ(enter_in_child(WISP_LAYER_ALL, DESCRIPTION_REQUIRE_JAIL).ret, 0);
+	struct told told = enter_in_child(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, DESCRIPTION_REQUIRE_JAIL);
+	CHECK_EQ(told.ret, -EOPNOTSUPP);
+	CHECK(strstr(told.err.text, "--jail=require"));
+	CHECK_EQ(enter_in_child(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0).ret, 0);
+}
+
+/* Where the host refuses namespaces, as Ubuntu's AppArmor rule or a container does. */
+static void what_is_forbidden_is_left_out(void)
+{
+	struct told told = {.ret = 1};
+	if (sanitized)
+		SKIP("a build with sanitizers has no jail");
+	if (geteuid() == 0)
+		return; /* without a user namespace, it is forbidden by a filter or a lack of capabilities only */
+	int status = -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		/* In a user namespace whose limit is 0, as user.max_user_namespaces sets it. */
+		bool limited = unshare(CLONE_NEWUSER) == 0;
+		int fd = open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+		limited = limited && fd >= 0 && write(fd, "0", 1) == 1;
+		if (!limited)
+			_exit(77);
+		struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+		struct __user_cap_data_struct none[2] = {{0}};
+		if (syscall(SYS_capset, &head, none) < 0)
+			_exit(78);
+		told = enter_in_child(WISP_LAYER_ALL, 0);
+		printf("# %s\n", told.jail.text);
+		fflush(stdout);
+		_exit(told.ret != 0 || told.jail.layers & WISP_LAYER_NAMESPACES ||
+		        !(told.jail.layers & WISP_LAYER_SECCOMP) ||
+		        !strstr(told.jail.text, "without namespaces (No space left"));
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		SKIP("this host allows no namespaces");
+	CHECK_EQ(status, 0);
+}
+
+static const struct test_case cases[] = {
+        {"no_privileges_are_left", no_privileges_are_left},
+        {"others_are_out_of_reach", others_are_out_of_reach},
+        {"limits_hold", limits_hold},
+        {"nothing_outside_can_be_reached", nothing_outside_can_be_reached},
+        {"its_own_work_goes_on", its_own_work_goes_on},
+        {"the_ring_opens_nothing", the_ring_opens_nothing},
+        {"the_layers_are_named", the_layers_are_named},
+        {"a_missing_layer_is_refused_if_all_are_required", a_missing_layer_is_refused_if_all_are_required},
+        {"what_is_forbidden_is_left_out", what_is_forbidden_is_left_out},
+};
 
 int main(int argc, char **argv)
 {
-	static const struct test_case cases[] = {
-	        {"no_privileges_are_left", no_privileges_are_left},
-	        {"nothing_outside_can_be_reached", nothing_outside_can_be_reached},
-	        {"its_own_work_goes_on", its_own_work_goes_on},
-	        {"refused_calls_end_the_process", refused_calls_end_the_process},
-	        {"a_refusal_says_which_call_and_thread", a_refusal_says_which_call_and_thread},
-	        {"the_programs_refuse_all_others", the_programs_refuse_all_others},
-	        {"hot_calls_are_cheap", hot_calls_are_cheap},
-	        {"the_layers_are_named", the_layers_are_named},
-	};
-	char command[64];
-	may_lock = geteuid() == 0 && prctl(PR_CAPBSET_READ, CAP_SETPCAP, 0, 0, 0) == 1;
-	if (!mkdtemp(root))
-		return 1;
-	int status = test_main("jail", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
-	snprintf(command, sizeof(command), "rm -rf %s", root);
-	return system(command) == 0 ? status : 1;
+	return run_as_both("jail", "jail_of_user", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

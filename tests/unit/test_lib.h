@@ -159,7 +159,7 @@ UNUSED static bool fixture_dir(struct fixture *f, const char *config)
 	write_file(f->dir, "config", text);
 	snprintf(path, sizeof(path), "%s/config", f->dir);
 	chmod(path, 0600);
-	write_file(f->dir, "state", "ready\n");
+	write_file(f->dir, "state", "ready jail=0x15\n");
 	snprintf(path, sizeof(path), "%s/lock", f->dir);
 	f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	return f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX) == 0;
@@ -303,7 +303,9 @@ UNUSED static void fake_fork(struct fake_vmm *vmm, size_t i)
 UNUSED static void fake_note_pause(const void *owner)
 {
 	const struct fake_vmm *vmm = owner;
-	fake_note(vmm, vmm->manage.template ? "template\n" : vmm->manage.paused ? "paused\n" : "ready\n");
+	fake_note(vmm, vmm->manage.template ? "template\n"
+	               : vmm->manage.paused ? "paused jail=0x15\n"
+	                                    : "ready jail=0x15\n");
 }
 
 UNUSED static void fake_manage_serve(struct fake_vmm *vmm, const struct pollfd *pfds, size_t count)
@@ -345,7 +347,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 		fake_say(vmm, "template\n");
 	else if (!kernel_is(vmm, "fake-hang")) {
 		vmm->agent = start_agent(vmm->dir);
-		fake_say(vmm, vmm->agent > 0 ? "ready\n" : "error no agent_host\n");
+		fake_say(vmm, vmm->agent > 0 ? "ready jail=0x15\n" : "error no agent_host\n");
 	}
 	bool owned = !vmm->detach;
 	for (;;) {

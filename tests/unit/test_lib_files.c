@@ -472,8 +472,29 @@ static void end_reasons(void)
 	CHECK_STR(wisp_get_end_name((enum wisp_end)99), "unknown");
 }
 
+static void layers_of_the_jail(void)
+{
+	struct state state;
+	state_parse("ready jail=0x3f\n", &state);
+	CHECK_EQ(state.kind, STATE_READY);
+	CHECK_EQ(state.jail, WISP_LAYER_ALL);
+	state_parse("paused jail=0x10\n", &state);
+	CHECK_EQ(state.kind, STATE_PAUSED);
+	CHECK_EQ(state.jail, WISP_LAYER_SECCOMP);
+	state_parse("ready\n", &state); /* by an older monitor */
+	CHECK_EQ(state.jail, 0);
+	state_parse("exit panic jail=0x10\n", &state); /* the guest's words */
+	CHECK_EQ(state.jail, 0);
+	free(state.text);
+	CHECK_STR(wisp_get_layer_name(WISP_LAYER_SECCOMP), "seccomp");
+	CHECK(wisp_get_layer_name(WISP_LAYER_ALL) == NULL);
+	for (unsigned layer = 1; layer & WISP_LAYER_ALL; layer <<= 1)
+		CHECK(wisp_get_layer_name((enum wisp_jail_layer)layer) != NULL);
+}
+
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
         {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
         {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
         {"following_is_cancelled", following_is_cancelled}, {"rotations_while_opening", rotations_while_opening},
-        {"names_of_numbers", names_of_numbers}, {"version", version}, {"end_reasons", end_reasons})
+        {"names_of_numbers", names_of_numbers}, {"version", version}, {"end_reasons", end_reasons},
+        {"layers_of_the_jail", layers_of_the_jail})

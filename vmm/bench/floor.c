@@ -169,7 +169,7 @@ static int start(const struct bench *bench, const char *dir, int console_fd, str
 	        .no_wait = true,
 	        .keep = true,
 	        .trace = true,
-	        .no_jail = machine->no_jail,
+	        .jail = cli_jail_mode(machine),
 	        .console = console_fd > 0,
 	        .console_fd = console_fd > 0 ? &console_fd : NULL};
 	return wisp_create_sandbox(&options, sandbox, error);

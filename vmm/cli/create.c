@@ -42,7 +42,7 @@ struct wisp_sandbox *cli_launch(const struct wisp_create_options *given, int *ex
 	struct signalfd_siginfo info;
 	struct progress bar;
 	struct wisp_progress progress = {.size = sizeof(progress), .report = progress_report, .context = &bar};
-	if (given->no_jail)
+	if (given->jail == WISP_JAIL_OFF)
 		fputs("wisp: warning: the monitor runs without its jail: a guest that breaks out has all rights of "
 		      "your user\n",
 		        stderr);

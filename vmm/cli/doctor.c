@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/cli/json.h"
@@ -197,6 +199,69 @@ static void check_state(struct report *report, const char *state_root)
 	}
 }
 
+/* Asks the monitor, which enters its jail for this. Returns whether it answered: what holds, and what it says of it. */
+static bool ask_monitor(const char *libdir, unsigned *layers, char *text, size_t size)
+{
+	char path[PATH_MAX], line[512] = "", option[] = "--check-jail";
+	char *const argv[] = {path, option, NULL}, *const envp[] = {NULL};
+	posix_spawn_file_actions_t actions;
+	int ends[2], status = -1, at = 0;
+	pid_t pid;
+	if (snprintf(path, sizeof(path), "%s/wisp-vmm", libdir) >= (int)sizeof(path) || pipe2(ends, O_CLOEXEC) < 0)
+		return false;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+	int r = posix_spawn(&pid, path, &actions, NULL, argv, envp);
+	posix_spawn_file_actions_destroy(&actions);
+	close(ends[1]);
+	FILE *from = fdopen(ends[0], "r");
+	bool read = from && fgets(line, sizeof(line), from);
+	if (from)
+		fclose(from);
+	else
+		close(ends[0]);
+	while (r == 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	line[strcspn(line, "\n")] = '\0';
+	if (r != 0 || status != 0 || !read || sscanf(line, "%x %n", layers, &at) != 1)
+		return false;
+	snprintf(text, size, "%s", line + at);
+	return true;
+}
+
+/* A layer that is missing weakens the jail, and sandboxes run all the same. */
+static void check_jail(struct report *report, const char *libdir)
+{
+	static const struct {
+		enum wisp_jail_layer layer;
+		const char *advice;
+	} layers[] = {
+	        {WISP_LAYER_NAMESPACES,
+	                "allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, "
+	                "user.max_user_namespaces above 0, and the container's seccomp profile"},
+	        {WISP_LAYER_LANDLOCK, "use Linux 5.13 or later with landlock in the kernel's parameter lsm="},
+	        {WISP_LAYER_SECCOMP, "use a kernel with CONFIG_SECCOMP_FILTER"},
+	        {WISP_LAYER_IO_URING, "use Linux 5.10 or later"},
+	};
+	char text[512], found[600];
+	unsigned holds = 0;
+	if (!ask_monitor(libdir, &holds, text, sizeof(text))) {
+		tell(report, "jail", WARNING, "wisp-vmm --check-jail does not tell what holds", "install wisp again");
+		return;
+	}
+	const char *advice = "";
+	for (size_t i = sizeof(layers) / sizeof(layers[0]); i-- > 0;) {
+		if (!(holds & layers[i].layer))
+			advice = layers[i].advice;
+	}
+	snprintf(found, sizeof(found), "%s: %s",
+	        holds == WISP_LAYER_ALL ? "every layer of the monitor's jail holds"
+	                                : "not every layer of the monitor's jail holds",
+	        text);
+	tell(report, "jail", holds == WISP_LAYER_ALL ? GOOD : WARNING, found, advice);
+}
+
 /* The last KillUserProcesses= of a file of logind's configuration; `before` if there is none. */
 static bool read_kills(const char *path, bool before)
 {
@@ -258,6 +323,7 @@ static int doctor(const struct cli_call *call)
 	check_file(&report, call->places->libdir, "wisp-vmm", X_OK);
 	for (size_t i = 0; i < sizeof(data) / sizeof(data[0]); i++)
 		check_file(&report, call->places->libdir, data[i], R_OK);
+	check_jail(&report, call->places->libdir);
 	check_state(&report, call->places->state_root);
 	check_logout(&report);
 	tell_tools(&report, &host);

@@ -23,6 +23,14 @@ static const char *state_name(const struct wisp_sandbox_info *info)
 	}
 }
 
+static void print_jail(struct cli_json *json, unsigned holds)
+{
+	cli_json_open(json, "jail", '{');
+	for (unsigned layer = 1; layer & WISP_LAYER_ALL; layer <<= 1)
+		cli_json_bool(json, wisp_get_layer_name((enum wisp_jail_layer)layer), holds & layer);
+	cli_json_close(json, '}');
+}
+
 /* `ports`: NULL where they were not asked for. */
 static void print_json(struct cli_json *json, const struct wisp_sandbox_info *info, struct wisp_port_info *const *ports)
 {
@@ -47,6 +55,8 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 	cli_json_string(json, "user", info->user);
 	cli_json_string(json, "shell", info->shell);
 	cli_json_strings(json, "env", info->env);
+	if (info->jail_layers)
+		print_jail(json, info->jail_layers);
 	cli_json_string(json, "dir", info->dir);
 	if (ports)
 		cli_json_ports(json, "ports", ports);

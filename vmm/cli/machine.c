@@ -54,6 +54,26 @@ static bool take_disk(const struct cli_option *option, const char *text, void *t
 	return good;
 }
 
+static bool take_jail(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	static const char *const modes[] = {
+	        [WISP_JAIL_DEFAULT] = "default", [WISP_JAIL_REQUIRE] = "require", [WISP_JAIL_OFF] = "off"};
+	struct cli_machine *machine = to;
+	(void)option;
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(text, modes[i]) == 0) {
+			machine->jail = (enum wisp_jail_mode)i;
+			return true;
+		}
+	}
+	return cli_refuse(why, "it is default, require or off");
+}
+
+enum wisp_jail_mode cli_jail_mode(const struct cli_machine *machine)
+{
+	return machine->no_jail ? WISP_JAIL_OFF : machine->jail;
+}
+
 const struct cli_option cli_machine_options[] = {
         {.name = "cpus",
                 .letter = 'c',
@@ -109,6 +129,11 @@ const struct cli_option cli_machine_options[] = {
                 .value = "PATH",
                 CLI_TEXT(struct cli_machine, monitor),
                 .help = "run this monitor instead of wisp's own wisp-vmm"},
+        {.name = "jail",
+                .value = "MODE",
+                .take = take_jail,
+                .help = "require: do not start unless every layer of the monitor's jail holds; off: as --no-jail; "
+                        "default: without the layers that this host lacks"},
         {.name = "no-jail",
                 CLI_FLAG(struct cli_machine, no_jail),
                 .help = "let the monitor keep all rights of its user; then a guest that breaks out has them too"},
@@ -155,7 +180,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .stop_grace_ms = machine->grace_ms,
 	        .no_wait = true,
 	        .kernel_args = machine->kernel_args,
-	        .no_jail = machine->no_jail,
+	        .jail = cli_jail_mode(machine),
 	};
 }
 

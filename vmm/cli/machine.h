@@ -11,6 +11,7 @@ struct cli_machine {
 	struct wisp_disk *disks;
 	size_t disk_count;
 	bool writable, no_jail;
+	enum wisp_jail_mode jail; /* read cli_jail_mode */
 	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
 	int64_t boot_timeout_ms, grace_ms;
 };
@@ -23,6 +24,9 @@ void cli_release_machine(void *machine);
 		.options = cli_machine_options, .offset = CLI_OFFSET(type, field, struct cli_machine), \
 		.release = cli_release_machine                                                         \
 	}
+
+/* What --jail and --no-jail say together. */
+enum wisp_jail_mode cli_jail_mode(const struct cli_machine *machine);
 
 /* For a sandbox that ends with this process. The options borrow from `machine` and `places`. */
 void cli_fill_machine(const struct cli_machine *machine, const struct cli_places *places, const char *image,

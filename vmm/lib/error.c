@@ -7,6 +7,7 @@
 
 #include "vmm/lib/lib.h"
 #include "vmm/shared/end.h"
+#include "vmm/shared/jail_layers.h"
 #include "vmm/shared/utf8.h"
 
 static int fail_va(
@@ -162,6 +163,11 @@ const char *wisp_get_stage_name(enum wisp_stage stage)
 const char *wisp_get_end_name(enum wisp_end end)
 {
 	return end_name(end);
+}
+
+const char *wisp_get_layer_name(enum wisp_jail_layer layer)
+{
+	return jail_layer_name(layer);
 }
 
 const char *wisp_get_errno_name(int errnum)

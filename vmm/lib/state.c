@@ -132,6 +132,8 @@ void state_parse(const char *line, struct state *state)
 		if (state->text)
 			lib_printable(state->text, size, text, size - 1);
 	}
+	const char *jail = state->kind == STATE_EXIT ? NULL : strstr(line, " jail=");
+	state->jail = jail ? (unsigned)strtoul(jail + strlen(" jail="), NULL, 16) & WISP_LAYER_ALL : 0;
 }
 
 int state_read(int dir_fd, struct state *state)
@@ -146,8 +148,9 @@ int state_read(int dir_fd, struct state *state)
 bool state_is_ready(int dir_fd)
 {
 	struct stat st;
-	/* No other state has a line of this length. */
-	return fstatat(dir_fd, SANDBOX_FILES_STATE, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size == strlen("ready\n");
+	/* No other state of a sandbox that lives has a line of this length. */
+	return fstatat(dir_fd, SANDBOX_FILES_STATE, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_size == strlen("ready jail=0x00\n");
 }
 
 int state_now(int dir_fd, bool held, struct state *state, enum wisp_sandbox_state *now)
@@ -391,6 +394,7 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->shell = config->shell ? config->shell : "/bin/sh";
 	info->hostname = config->hostname ? config->hostname : owner->name;
 	info->env = config->env ? config->env : no_env;
+	info->jail_layers = info->pid > 0 ? state.jail : 0;
 	return r;
 }
 

@@ -41,6 +41,7 @@ struct state {
 	enum { STATE_NONE, STATE_READY, STATE_PAUSED, STATE_TEMPLATE, STATE_EXIT } kind;
 	enum wisp_end end;
 	char *text;
+	unsigned jail; /* enum wisp_jail_layer; of one that lives */
 };
 /* Parses a line of the file or of the status socket. */
 void state_parse(const char *line, struct state *state);

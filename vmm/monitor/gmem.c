@@ -123,6 +123,9 @@ static bool is_populated(uint8_t *block)
 	return pages >= PREFETCH_PAGES_MIN && !is_zero(block, HUGE_PAGE);
 }
 
+/* Copied at once: what the monitor needs for it next to the guest's memory is bounded (jail.c). */
+#define PREFETCH_STEP (64u << 20)
+
 /* Replaces the blocks by copies. They are copied elsewhere first: if there is no memory, they stay. */
 static bool make_own(uint8_t *blocks, uint64_t size)
 {
@@ -144,7 +147,8 @@ void gmem_prefetch(const struct gmem *gmem)
 	for (unsigned i = 0; i < gmem->count; i++) {
 		const struct gmem_region *r = &gmem->region[i];
 		for (uint64_t at = 0, run; at + HUGE_PAGE <= r->size && good; at += run ? run : HUGE_PAGE) {
-			for (run = 0; at + run + HUGE_PAGE <= r->size && is_populated(r->host + at + run);)
+			for (run = 0; at + run + HUGE_PAGE <= r->size && run < PREFETCH_STEP &&
+			              is_populated(r->host + at + run);)
 				run += HUGE_PAGE;
 			good = run == 0 || make_own(r->host + at, run);
 		}

@@ -21,7 +21,9 @@
 #include "vmm/monitor/arch.h"
 #include "vmm/monitor/gmem.h"
 #include "vmm/monitor/jail_filter.h"
+#include "vmm/monitor/jail_layers.h"
 #include "vmm/shared/end.h"
+#include "vmm/shared/jail_layers.h"
 #include "vmm/shared/sandbox_files.h"
 
 static void say(struct jail *jail, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -35,6 +37,17 @@ static void say(struct jail *jail, const char *format, ...)
 	if (used < sizeof(jail->text))
 		vsnprintf(jail->text + used, sizeof(jail->text) - used, format, args);
 	va_end(args);
+}
+
+void jail_holds(struct jail *jail, enum wisp_jail_layer layer, const char *remark)
+{
+	jail->layers |= layer;
+	say(jail, "%s%s", jail_layer_name(layer), remark);
+}
+
+void jail_lacks(struct jail *jail, enum wisp_jail_layer layer, int error)
+{
+	say(jail, "without %s (%s)", jail_layer_name(layer), strerror(error));
 }
 
 /* --- privileges --- */
@@ -74,15 +87,44 @@ static int drop_capabilities(bool keep_override)
 
 static int drop_privileges(struct jail *jail, bool keep_override, struct err *err)
 {
-	static const struct rlimit none = {0};
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(err, errno, "the monitor cannot give up new privileges: %s", strerror(errno));
-	/* Other processes of its user do not get at its memory, which is the guest's, and nor does a core dump. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
-		return err_set(err, errno, "the monitor cannot switch off core dumps: %s", strerror(errno));
+	/* Other processes of its user do not get at its memory, which is the guest's. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_set(err, errno, "the monitor cannot hide its memory: %s", strerror(errno));
 	if (drop_capabilities(keep_override) < 0)
 		return err_set(err, errno, "the monitor cannot give up its capabilities: %s", strerror(errno));
-	say(jail, keep_override ? "no privileges except CAP_DAC_OVERRIDE, for files of another user" : "no privileges");
+	jail_holds(
+	        jail, WISP_LAYER_PRIVILEGES, keep_override ? " (but CAP_DAC_OVERRIDE, for files of another user)" : "");
+	return 0;
+}
+
+/* --- limits --- */
+
+/* Twice what the connections of the guest's sockets can take. */
+#define FILES_MAX 8192u
+/* Next to the guest's: buffers of connections (64 MiB), a part of the guest's memory that is being copied, stacks. */
+#define MEMORY_MAX (256ull << 20)
+
+/* For good: without privileges, nobody raises it again. */
+static int lower_limit(int resource, rlim_t to)
+{
+	struct rlimit limit;
+	if (getrlimit(resource, &limit) < 0)
+		return -1;
+	if (limit.rlim_cur > to)
+		limit.rlim_cur = to;
+	limit.rlim_max = limit.rlim_cur;
+	return setrlimit(resource, &limit);
+}
+
+/* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
+static int limit_resources(struct jail *jail, uint32_t memory_mib, struct err *err)
+{
+	if (lower_limit(RLIMIT_CORE, 0) < 0 || lower_limit(RLIMIT_NOFILE, FILES_MAX) < 0 ||
+	        lower_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX) < 0)
+		return err_set(err, errno, "the monitor cannot lower its limits: %s", strerror(errno));
+	jail_holds(jail, WISP_LAYER_LIMITS, "");
 	return 0;
 }
 
@@ -184,10 +226,11 @@ static int allow_needed(
 static int restrict_paths(
         struct jail *jail, const struct description *d, const struct description_fds *fds, struct err *err)
 {
+	char version[32];
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION);
 	/* ENOSYS: older than Linux 5.13; EOPNOTSUPP: switched off at boot; EPERM: a container's filter. */
 	if (abi < 0 && (errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM)) {
-		say(jail, "without Landlock (%s)", strerror(errno));
+		jail_lacks(jail, WISP_LAYER_LANDLOCK, errno);
 		return 0;
 	}
 	struct ruleset_attr all = everything(abi);
@@ -199,8 +242,9 @@ static int restrict_paths(
 		ret = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
 	if (ret < 0)
 		ret = err_set(err, errno, "the monitor cannot set up Landlock: %s", strerror(errno));
-	else
-		say(jail, "Landlock ABI %ld", abi);
+	snprintf(version, sizeof(version), " ABI %ld", abi);
+	if (ret == 0)
+		jail_holds(jail, WISP_LAYER_LANDLOCK, version);
 	if (ruleset >= 0)
 		close(ruleset);
 	return ret;
@@ -258,13 +302,12 @@ static int restrict_calls(struct jail *jail, struct err *err)
 	sigaction(SIGSYS, &action, NULL);
 	int ret = filter_calls(JAIL_LOOP);
 	if (ret == -ENOSYS || ret == -EINVAL || ret == -EPERM) {
-		say(jail, "without a filter of system calls (%s)", strerror(-ret));
+		jail_lacks(jail, WISP_LAYER_SECCOMP, -ret);
 		return 0;
 	}
 	if (ret < 0)
 		return err_set(err, -ret, "the monitor cannot filter its system calls: %s", strerror(-ret));
-	jail->filtered = true;
-	say(jail, "a filter of system calls");
+	jail_holds(jail, WISP_LAYER_SECCOMP, "");
 	return 0;
 }
 
@@ -272,6 +315,44 @@ int jail_enter_vcpu(struct err *err)
 {
 	int ret = filter_calls(JAIL_VCPU);
 	return ret < 0 ? err_set(err, -ret, "a vCPU's thread cannot filter its system calls: %s", strerror(-ret)) : 0;
+}
+
+void jail_note_ring(struct jail *jail, bool restricted)
+{
+	if (jail->layers & WISP_LAYER_IO_URING)
+		return; /* noted by the source of this clone */
+	if (restricted)
+		jail_holds(jail, WISP_LAYER_IO_URING, "");
+	else
+		jail_lacks(jail, WISP_LAYER_IO_URING, ENOSYS);
+}
+
+/* The ring's layer is missing only before Linux 5.10, which has no Landlock either. */
+static int require_all(const struct jail *jail, struct err *err)
+{
+	unsigned missing = WISP_LAYER_ALL & ~(jail->layers | WISP_LAYER_IO_URING);
+	if (missing == 0)
+		return 0;
+	return err_set(err, EOPNOTSUPP, "the monitor's jail is not whole, as --jail=require wants: %s", jail->text);
+}
+
+static int enter(struct jail *jail, unsigned layers, const struct description *description,
+        const struct description_fds *fds, struct err *err)
+{
+	bool override = needs_override(description, fds);
+	int ret = 0;
+	if (layers & WISP_LAYER_NAMESPACES)
+		ret = jail_enter_namespaces(jail, override, err);
+	if (ret == 0 && layers & WISP_LAYER_LIMITS)
+		ret = limit_resources(jail, description->memory_mib, err);
+	if (ret == 0 && layers & WISP_LAYER_PRIVILEGES)
+		ret = drop_privileges(jail, override, err);
+	if (ret == 0 && layers & WISP_LAYER_LANDLOCK)
+		ret = restrict_paths(jail, description, fds, err);
+	/* Last: it refuses what the others need. */
+	if (ret == 0 && layers & WISP_LAYER_SECCOMP)
+		ret = restrict_calls(jail, err);
+	return ret;
 }
 
 int jail_enter(struct jail *jail, unsigned layers, const struct description *description,
@@ -286,14 +367,8 @@ int jail_enter(struct jail *jail, unsigned layers, const struct description *des
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	/* The sanitizers read /proc, trace the process, and make further system calls. */
 	say(jail, "none, because this is a build with sanitizers");
-	return 0;
+#else
+	ret = enter(jail, layers, description, fds, err);
 #endif
-	if (layers & JAIL_PRIVILEGES)
-		ret = drop_privileges(jail, needs_override(description, fds), err);
-	if (ret == 0 && layers & JAIL_PATHS)
-		ret = restrict_paths(jail, description, fds, err);
-	/* Last: it refuses what the others need. */
-	if (ret == 0 && layers & JAIL_CALLS)
-		ret = restrict_calls(jail, err);
-	return ret;
+	return ret == 0 && description->flags & DESCRIPTION_REQUIRE_JAIL ? require_all(jail, err) : ret;
 }

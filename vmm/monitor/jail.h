@@ -15,30 +15,29 @@
 #include "vmm/monitor/err.h"
 #include "vmm/shared/description.h"
 
-#define JAIL_TEXT_SIZE 256
+#define JAIL_TEXT_SIZE 400
 #define JAIL_STATUS 124 /* the exit status of a process that tried a system call that it may not make */
 
 struct jail {
-	bool filtered;             /* system calls are: so they have to be in the threads of vCPUs */
-	char text[JAIL_TEXT_SIZE]; /* which layers hold, for the log */
-};
-
-enum jail_layers {
-	JAIL_PRIVILEGES = 1 << 0,
-	JAIL_PATHS = 1 << 1,
-	JAIL_CALLS = 1 << 2, /* for an ordinary user, only with JAIL_PRIVILEGES */
-	JAIL_ALL = (1 << 3) - 1,
+	unsigned layers; /* those that hold: enum wisp_jail_layer. The ring's is added once there is a ring. */
+	char text[JAIL_TEXT_SIZE]; /* the same for the log, with the reasons of those that do not */
 };
 
 /*
- * Call it before the process has other threads. With DESCRIPTION_NO_JAIL, it only says so. 0, or -errno with `err` set
- * if a layer fails for want of a resource: then the guest must not run.
+ * Enters these `layers` (of enum wisp_jail_layer; as an ordinary user, WISP_LAYER_SECCOMP only with
+ * WISP_LAYER_PRIVILEGES). Call it before the process has other threads. With DESCRIPTION_NO_JAIL, it only says so. 0,
+ * or -errno with `err` set if a layer fails for want of a resource, or is missing in spite of DESCRIPTION_REQUIRE_JAIL:
+ * then the guest must not run.
  */
 int jail_enter(struct jail *jail, unsigned layers, const struct description *description,
         const struct description_fds *fds, struct err *err);
 
+/* Notes whether the loop's ring is restricted; a clone has a ring of its own. */
+void jail_note_ring(struct jail *jail, bool restricted);
+
 /*
- * Leaves the calling thread only what a vCPU does that runs. Of a jail that is `filtered`. 0, or -errno with `err` set.
+ * Leaves the calling thread only what a vCPU does that runs. Of a jail in which WISP_LAYER_SECCOMP holds. 0, or -errno
+ * with `err` set.
  */
 int jail_enter_vcpu(struct err *err);
 

@@ -28,6 +28,7 @@
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/identity.h"
 #include "vmm/monitor/jail.h"
+#include "vmm/monitor/jail_check.h"
 #include "vmm/monitor/last_words.h"
 #include "vmm/monitor/logfile.h"
 #include "vmm/monitor/machine.h"
@@ -136,9 +137,16 @@ static void on_machine_end(void *context, enum wisp_end end, const char *text)
 	finish(context, end, text);
 }
 
+static void write_state(struct vmm *v, const char *state)
+{
+	char line[64];
+	snprintf(line, sizeof(line), SANDBOX_FILES_ALIVE_FORMAT, state, v->jail.layers);
+	sandbox_files_write_state(v->fds.dir, line);
+}
+
 static void write_ready(struct vmm *v)
 {
-	sandbox_files_write_state(v->fds.dir, has(v, DESCRIPTION_TEMPLATE) ? "template" : "ready");
+	write_state(v, has(v, DESCRIPTION_TEMPLATE) ? "template" : "ready");
 }
 
 static void on_ready(void *context)
@@ -170,7 +178,7 @@ static void on_paused(void *context, bool paused)
 	struct vmm *v = context;
 	log_progress(v, paused ? "the sandbox is paused" : "the sandbox goes on");
 	if (paused)
-		sandbox_files_write_state(v->fds.dir, "paused");
+		write_state(v, "paused");
 	else
 		write_ready(v);
 }
@@ -364,6 +372,7 @@ static int on_begun(void *context, struct err *err)
 	if (v->fds.kernel >= 0)
 		close(v->fds.kernel);
 	v->fds.kernel = -1;
+	jail_note_ring(&v->jail, loop_is_restricted(v->loop));
 	int ret = start_watching(v, err);
 	if (ret == 0)
 		ret = create_logs(v, err);
@@ -372,8 +381,7 @@ static int on_begun(void *context, struct err *err)
 	if (ret == 0)
 		ret = start_managing(v, err);
 	if (ret == 0)
-		log_line(&v->log, LOG_INFO, "the monitor's jail: %s, io_uring %s", v->jail.text,
-		        loop_is_restricted(v->loop) ? "restricted" : "unrestricted (before Linux 5.10)");
+		log_line(&v->log, LOG_INFO, "the monitor's jail: %s", v->jail.text);
 	if (ret == 0)
 		log_progress(v, "the guest runs");
 	/* Nobody else will say so. */
@@ -407,7 +415,7 @@ static int create_machine(struct vmm *v, struct err *err)
 	        .fds = &v->fds,
 	        .origin = v->origin.state ? &v->origin : NULL,
 	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : SANDBOX_FILES_VSOCK,
-	        .jailed = v->jail.filtered,
+	        .jailed = v->jail.layers & WISP_LAYER_SECCOMP,
 	        .console = on_console,
 	        .begun = on_begun,
 	        .ended = on_machine_end,
@@ -458,7 +466,7 @@ static int run(struct vmm *v, struct err *err)
 	/* A clone's would be its source's. */
 	v->counts.smaps_fd = clone ? -1 : counts_open_smaps();
 	if (ret == 0 && !clone)
-		ret = jail_enter(&v->jail, JAIL_ALL, &v->description, &v->fds, err);
+		ret = jail_enter(&v->jail, WISP_LAYER_ALL, &v->description, &v->fds, err);
 	if (ret < 0)
 		return ret;
 	if (clone && has(v, DESCRIPTION_PREFETCH))
@@ -576,9 +584,13 @@ static int fork_clone(void *context, int fd, struct snapshot_origin *origin, str
 	_exit(live(&vmm, &own));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc == 2 && strcmp(argv[1], JAIL_CHECK_OPTION) == 0)
+		return jail_check();
 	prctl(PR_SET_NAME, "wisp-vmm");
+	/* The library leaves nothing else open, but others may start this program. */
+	syscall(SYS_close_range, DESCRIPTION_SOCKET_FD + 1, UINT_MAX, 0);
 	umask(077);
 	sigbus_report();
 	block_signals();

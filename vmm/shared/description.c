@@ -109,6 +109,8 @@ static const char *contradiction(const struct description *d)
 		return "an overlay that is read-only, or over an image that is not";
 	if ((d->flags & DESCRIPTION_BARE) && (d->disk_count > 0 || (d->flags & DESCRIPTION_INITRAMFS)))
 		return "a payload with disks or an initramfs";
+	if ((d->flags & DESCRIPTION_NO_JAIL) && (d->flags & DESCRIPTION_REQUIRE_JAIL))
+		return "a jail that is switched off and required";
 	if (d->breakpoint_count > 0 && !(d->flags & DESCRIPTION_TRACE))
 		return "breakpoints without a trace";
 	return NULL;

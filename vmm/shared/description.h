@@ -45,7 +45,8 @@ enum description_flags {
 	DESCRIPTION_TEMPLATE = 1 << 11, /* restored, and never run: to be forked */
 	DESCRIPTION_PREFETCH = 1 << 12, /* restored or forked with memory of its own, before the guest runs */
 	DESCRIPTION_NO_JAIL = 1 << 13,  /* the monitor keeps all rights of its user */
-	DESCRIPTION_FLAGS_ALL = (1 << 14) - 1,
+	DESCRIPTION_REQUIRE_JAIL = 1 << 14, /* do not run without all layers of the jail */
+	DESCRIPTION_FLAGS_ALL = (1 << 15) - 1,
 };
 
 struct description_disk {
