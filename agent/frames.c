@@ -29,6 +29,7 @@ static const struct rule {
         {PROTO_KILL, {[CLIENT_REQUEST] = true}},
         {PROTO_FREEZE, {[CLIENT_REQUEST] = true}},
         {PROTO_THAW, {[CLIENT_REQUEST] = true}},
+        {PROTO_CLOCK, {[CLIENT_REQUEST] = true}},
         {PROTO_STDIN, {[CLIENT_SESSION] = true}},
         {PROTO_STDIN_EOF, {[CLIENT_SESSION] = true}},
         {PROTO_SIGNAL, {[CLIENT_SESSION] = true}},
@@ -41,6 +42,14 @@ static void protocol_error(struct agent_client *client, const char *what)
 }
 
 /* ---- Requests ---- */
+
+static void follow_clock(struct agent *agent, uint64_t realtime_ns, uint64_t slack_ns)
+{
+	uint64_t now_ns = agent_realtime();
+	uint64_t away_ns = realtime_ns > now_ns ? realtime_ns - now_ns : now_ns - realtime_ns;
+	if (realtime_ns && away_ns > slack_ns && agent->hooks->step_clock)
+		agent->hooks->step_clock(agent, realtime_ns);
+}
 
 static void hello(struct agent_client *client, const uint8_t *payload)
 {
@@ -58,10 +67,7 @@ static void hello(struct agent_client *client, const uint8_t *payload)
 		return;
 	}
 	client->state = CLIENT_REQUEST;
-	uint64_t now_ns = agent_realtime();
-	uint64_t away_ns = hello.realtime_ns > now_ns ? hello.realtime_ns - now_ns : now_ns - hello.realtime_ns;
-	if (hello.realtime_ns && away_ns > AGENT_CLOCK_SLACK_NS && agent->hooks->step_clock)
-		agent->hooks->step_clock(agent, hello.realtime_ns);
+	follow_clock(agent, hello.realtime_ns, AGENT_CLOCK_SLACK_NS);
 }
 
 /* Takes part from a position on. */
@@ -237,6 +243,13 @@ static void poweroff(struct agent_client *client, const uint8_t *payload)
 		agent->hooks->power(agent, AGENT_POWER_OFF, request.grace_ms);
 }
 
+static void set_clock(struct agent_client *client, const uint8_t *payload)
+{
+	struct proto_clock clock;
+	memcpy(&clock, payload, sizeof(clock));
+	follow_clock(client->agent, clock.realtime_ns, AGENT_CLOCK_SET_SLACK_NS);
+}
+
 static void thaw(struct agent_client *client, const uint8_t *payload)
 {
 	struct proto_thaw thaw;
@@ -359,6 +372,7 @@ static void handle(struct agent_client *client, const struct proto_frame *frame,
 	case PROTO_POWEROFF: poweroff(client, payload); break;
 	case PROTO_FREEZE: agent_freeze(client->agent); break;
 	case PROTO_THAW: thaw(client, payload); break;
+	case PROTO_CLOCK: set_clock(client, payload); break;
 	case PROTO_KILL: kill_session(client, payload); break;
 	case PROTO_STDIN: stdin_data(client, payload, frame->length); break;
 	case PROTO_STDIN_EOF: stdin_eof(client); break;

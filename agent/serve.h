@@ -29,7 +29,7 @@ struct agent_hooks {
 	void (*power)(struct agent *agent, enum agent_power wanted, uint32_t grace_ms);
 	/* No child is left. */
 	void (*childless)(struct agent *agent);
-	/* A host's clock differs by more than AGENT_CLOCK_SLACK_NS, or the machine goes on after a freeze. */
+	/* A host's clock differs by more than the slack below, or the machine goes on after a freeze. */
 	void (*step_clock)(struct agent *agent, uint64_t realtime_ns);
 	/*
 	 * Frozen, and the control connection was lost: a new one, which the agent takes over. -errno: to be tried
@@ -45,7 +45,8 @@ struct agent_hooks {
 	void (*log)(struct agent *agent, const char *line);
 };
 
-#define AGENT_CLOCK_SLACK_NS (500u * 1000 * 1000)
+#define AGENT_CLOCK_SLACK_NS (500u * 1000 * 1000)   /* of a client, who may have sent its time long ago */
+#define AGENT_CLOCK_SET_SLACK_NS (5u * 1000 * 1000) /* of the monitor, which says it when it is set */
 #define AGENT_SCRATCH_BYTES (128u * 1024)
 
 struct agent {

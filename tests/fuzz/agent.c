@@ -110,6 +110,8 @@ static void put_freeze(int fd, struct input *in)
 	in_bytes(in, thaw.hostname, thaw.flags & 2 ? sizeof(thaw.hostname) : 0);
 	if (thaw.flags & 4)
 		put(fd, PROTO_FREEZE, NULL, 0);
+	else if (thaw.flags & 8)
+		put(fd, PROTO_CLOCK, &thaw, sizeof(struct proto_clock));
 	else
 		put(fd, PROTO_THAW, &thaw, sizeof(thaw));
 }

@@ -315,6 +315,44 @@ static void clock_is_stepped(void)
 	STOP();
 }
 
+/* The monitor says it at once, so what differs by milliseconds was set. A client may not say it. */
+static void the_monitor_sets_the_clock(void)
+{
+	REQUIRE(agent_start(&agent, WITH_CONTROL));
+	static const struct {
+		int64_t offset_ms;
+		bool stepped;
+	} cases[] = {{0, false}, {-100, true}, {100, true}, {-86400000, true}};
+	struct proto_hello greeting;
+	REQUIRE(expect_frame(agent.control, PROTO_HELLO, &greeting, sizeof(greeting)));
+	send_hello(agent.control);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct timespec now;
+		agent.seen->clock_ns = 0;
+		clock_gettime(CLOCK_REALTIME, &now);
+		struct proto_clock clock = {(uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec +
+		                            (uint64_t)(cases[i].offset_ms * 1000000)};
+		send_frame(agent.control, PROTO_CLOCK, &clock, sizeof(clock));
+		send_frame(agent.control, PROTO_PING, NULL, 0);
+		REQUIRE(expect_frame(agent.control, PROTO_PONG, NULL, 0));
+		if (cases[i].stepped)
+			CHECK_EQ(agent.seen->clock_ns, clock.realtime_ns);
+	}
+	int fd = dial(&agent);
+	struct proto_clock clock = {1};
+	agent.seen->clock_ns = 0;
+	send_hello(fd);
+	send_frame(fd, PROTO_CLOCK, &clock, sizeof(clock));
+	REQUIRE(expect_frame(fd, PROTO_HELLO, &greeting, sizeof(greeting)));
+	struct frame frame;
+	REQUIRE(read_frame(fd, &frame));
+	CHECK_EQ(frame.type, PROTO_ERROR);
+	frame_free(&frame);
+	CHECK_EQ(agent.seen->clock_ns, 0);
+	close(fd);
+	STOP();
+}
+
 /* 128 are served; the next is told so, and is served when one has left. */
 static void too_many_connections(void)
 {
@@ -406,5 +444,6 @@ static void power_off(void)
 TEST_MAIN("agent_proto", {"first_frames", first_frames}, {"headers", headers}, {"exec_payloads", exec_payloads},
         {"open_payloads", open_payloads}, {"session_frames", session_frames}, {"slow_sender", slow_sender},
         {"cut_connections", cut_connections}, {"ping", ping}, {"ping_flood", ping_flood},
-        {"clock_is_stepped", clock_is_stepped}, {"too_many_connections", too_many_connections},
-        {"clients_that_never_close", clients_that_never_close}, {"power_off", power_off})
+        {"clock_is_stepped", clock_is_stepped}, {"the_monitor_sets_the_clock", the_monitor_sets_the_clock},
+        {"too_many_connections", too_many_connections}, {"clients_that_never_close", clients_that_never_close},
+        {"power_off", power_off})

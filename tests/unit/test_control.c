@@ -306,6 +306,42 @@ static void a_guest_freezes_and_thaws(void)
 	tear_down(fd);
 }
 
+/* Told when it happens, and not while the guest is frozen: then afterwards, with the time of then. */
+static void the_clock_is_told(void)
+{
+	struct proto_clock clock;
+	int fd = set_up();
+	REQUIRE(fd >= 0);
+	control_set_clock(control); /* before there is an agent */
+	outcome = calls = 0;
+	send_hello(fd, PROTO_VERSION);
+	steps(4);
+	CHECK(got(fd, PROTO_HELLO, NULL, 0));
+	CHECK(got(fd, PROTO_CLOCK, NULL, 0));
+	uint64_t before_ns = realtime_ns();
+	control_set_clock(control);
+	CHECK(got(fd, PROTO_CLOCK, &clock, sizeof(clock)));
+	CHECK(clock.realtime_ns >= before_ns && clock.realtime_ns <= realtime_ns());
+	for (int frozen = 0; frozen < 2; frozen++) {
+		CHECK_EQ(begin_freeze(100000), 0);
+		CHECK(got(fd, PROTO_FREEZE, NULL, 0));
+		control_set_clock(control);
+		CHECK(got_nothing(fd));
+		send_frozen(fd, frozen ? 0 : EBUSY);
+		steps(3);
+		if (frozen) {
+			CHECK(got_nothing(fd));
+			CHECK_EQ(begin_thaw(), 0);
+			CHECK(got(fd, PROTO_THAW, NULL, 0));
+			send_to_monitor(fd, PROTO_THAWED, NULL, 0);
+			steps(2);
+		}
+		CHECK(got(fd, PROTO_CLOCK, NULL, 0));
+		CHECK(got_nothing(fd));
+	}
+	tear_down(fd);
+}
+
 static void a_freeze_that_fails(void)
 {
 	int fd = set_up_ready();
@@ -505,6 +541,7 @@ TEST_MAIN("control", {"a_hello_is_readiness_and_poweroff_follows", a_hello_is_re
         {"a_flood_is_taken_at_a_bounded_rate", a_flood_is_taken_at_a_bounded_rate},
         {"nothing_sent_is_left_at_the_end", nothing_sent_is_left_at_the_end},
         {"a_guest_freezes_and_thaws", a_guest_freezes_and_thaws}, {"a_freeze_that_fails", a_freeze_that_fails},
+        {"the_clock_is_told", the_clock_is_told},
         {"a_freeze_follows_another_at_once", a_freeze_follows_another_at_once},
         {"a_connection_that_ends_in_a_freeze", a_connection_that_ends_in_a_freeze},
         {"a_late_thaw_counts", a_late_thaw_counts}, {"a_late_freeze_is_undone", a_late_freeze_is_undone},

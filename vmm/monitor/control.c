@@ -41,6 +41,7 @@ struct control {
 	int fd;       /* the agent's connection; -1: none */
 	bool greeted; /* HELLO has come */
 	bool ready;
+	bool clock_set;                             /* and the agent does not know it */
 	bool ending;                                /* the guest was asked to power off */
 	bool closing;                               /* no operation may start */
 	bool accepting, receiving, pausing, timing; /* the operation is in flight */
@@ -101,6 +102,17 @@ static int send_frame(struct control *c, enum proto_type type, const void *paylo
 	return n == (ssize_t)total ? 0 : -ENOTCONN;
 }
 
+/* While the guest is frozen, the agent may not read, and a time that waits is wrong. */
+static void tell_clock(struct control *c)
+{
+	if (!c->clock_set || !c->ready || c->phase != RUNNING || c->fd < 0)
+		return;
+	c->clock_set = false;
+	struct proto_clock clock = {.realtime_ns = realtime_ns()};
+	if (send_frame(c, PROTO_CLOCK, &clock, sizeof(clock)) < 0)
+		give_up(c, "the guest does not read");
+}
+
 /* thaw: for a clone; else only the clock has to be told. */
 static int send_thaw(struct control *c, struct proto_thaw thaw)
 {
@@ -124,6 +136,7 @@ static int handle_hello(struct control *c, const uint8_t *payload)
 		return send_thaw(c, c->clone);
 	c->ready = true;
 	c->events.ready(c->events.context);
+	tell_clock(c);
 	return 0;
 }
 
@@ -145,6 +158,7 @@ static int handle_frozen(struct control *c, const uint8_t *payload)
 	if (c->phase == FROZEN && !c->done)
 		return send_thaw(c, (struct proto_thaw){0});
 	end_phase(c, -(int)frozen.error);
+	tell_clock(c);
 	return 0;
 }
 
@@ -155,10 +169,11 @@ static int handle_thawed(struct control *c)
 	c->phase = RUNNING;
 	if (c->ready) {
 		end_phase(c, 0);
-		return 0;
+	} else {
+		c->ready = true;
+		c->events.ready(c->events.context);
 	}
-	c->ready = true;
-	c->events.ready(c->events.context);
+	tell_clock(c);
 	return 0;
 }
 
@@ -425,6 +440,13 @@ int control_thaw(struct control *c, uint32_t timeout_ms, control_done *done, voi
 	c->timeout_ms = timeout_ms;
 	start_timer(c);
 	return 0;
+}
+
+void control_set_clock(struct control *c)
+{
+	c->clock_set = true;
+	if (!c->closing)
+		tell_clock(c);
 }
 
 /* Handles what the guest sent before it ended, unless it was never ready. */

@@ -71,6 +71,10 @@ int control_freeze(struct control *control, uint32_t timeout_ms, control_done *d
  */
 int control_thaw(struct control *control, uint32_t timeout_ms, control_done *done, void *context);
 
+/* The host's clock was set, or the host or the monitor stood still: the agent steps the guest's, at the latest when it
+ * is thawed. */
+void control_set_clock(struct control *control);
+
 /*
  * Closes, and removes the socket. Steps the loop until nothing is in flight, so it must not be called in a completion.
  * Takes NULL.

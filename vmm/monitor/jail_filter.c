@@ -79,6 +79,8 @@ const struct jail_rule jail_rules[] = {
         CALL(pipe2, LOOP), /* from the process that writes a snapshot */
         {SYS_fcntl, LOOP, JAIL_IS, 1, F_DUPFD},
         CALL(signalfd4, LOOP),
+        CALL(timerfd_create, LOOP), /* of a clone, whose guest follows the host's clock, too */
+        CALL(timerfd_settime, LOOP),
         CALL(pidfd_open, LOOP),                 /* of the owner, to see it end */
         {SYS_fcntl, LOOP, JAIL_IS, 1, F_SETLK}, /* the lock that shows the monitor's pid */
         {SYS_fcntl, BOTH, JAIL_IS, 1, F_SETFD}, /* musl's open */

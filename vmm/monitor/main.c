@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/monitor/clock.h"
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/counts.h"
 #include "vmm/monitor/echo.h"
@@ -81,6 +82,7 @@ struct vmm {
 	int signal_fd;
 	struct signalfd_siginfo signal;
 	struct owner owner;
+	struct clock clock;
 	struct __kernel_timespec timer_ts;
 	struct loop_op signal_op, timer_op;
 };
@@ -225,6 +227,13 @@ static void read_signal(struct vmm *v)
 	loop_start(v->loop, sqe, &v->signal_op);
 }
 
+static void on_clock_set(void *context)
+{
+	struct vmm *v = context;
+	if (v->control)
+		control_set_clock(v->control);
+}
+
 /*
  * The first asks the guest to stop within the sender's grace.
  * After that, the library's is of a caller who waits again, and kills the monitor in time; any other is the end.
@@ -235,6 +244,11 @@ static void on_signal(struct loop_op *op, int res, uint32_t flags)
 	(void)flags;
 	if (res < 0) {
 		finish_blind(v, "for signals", res);
+		return;
+	}
+	if (v->signal.ssi_signo == SIGCONT) {
+		on_clock_set(v);
+		read_signal(v);
 		return;
 	}
 	/* Paused, it could not stop in order. */
@@ -303,6 +317,7 @@ static sigset_t awaited_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCONT); /* after a stop; it continues a process that blocks it too */
 	return set;
 }
 
@@ -341,7 +356,9 @@ static int start_control(struct vmm *v, struct err *err)
 			return ret;
 		events.clone = &thaw;
 	}
-	return control_create(&v->control, SANDBOX_FILES_AGENT, &events, v->loop, &v->log, err);
+	int ret = control_create(&v->control, SANDBOX_FILES_AGENT, &events, v->loop, &v->log, err);
+	v->clock = (struct clock){.loop = v->loop, .set = on_clock_set, .context = v};
+	return ret < 0 ? ret : clock_watch(&v->clock, err);
 }
 
 static int fork_clone(void *context, int fd, struct snapshot_origin *origin, struct err *err);
@@ -543,6 +560,7 @@ static int live(struct vmm *v, const struct snapshot_origin *origin)
 	machine_destroy(v->machine);
 	echo_destroy(v->echo, ECHO_PATIENCE_MS);
 	control_destroy(v->control);
+	v->control = NULL;
 	manage_destroy(v->manage);
 	loop_destroy(v->loop);
 	snapshot_destroy(&v->origin);

@@ -21,6 +21,7 @@ static const struct rule {
         [PROTO_KILL] = {PROTO_CLIENT, sizeof(struct proto_kill), sizeof(struct proto_kill)},
         [PROTO_FREEZE] = {PROTO_HOST, 0, 0},
         [PROTO_THAW] = {PROTO_HOST, sizeof(struct proto_thaw), sizeof(struct proto_thaw)},
+        [PROTO_CLOCK] = {PROTO_HOST, sizeof(struct proto_clock), sizeof(struct proto_clock)},
         [PROTO_STDIN] = {PROTO_CLIENT, 1, PROTO_DATA_MAX},
         [PROTO_STDIN_EOF] = {PROTO_CLIENT, 0, 0},
         [PROTO_SIGNAL] = {PROTO_CLIENT, sizeof(struct proto_signal), sizeof(struct proto_signal)},

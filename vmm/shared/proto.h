@@ -56,6 +56,7 @@ enum proto_type {
 	/* the monitor to the agent, on the control connection */
 	PROTO_FREEZE = 24, /* empty: freeze every session; answered by FROZEN, after all events that came before */
 	PROTO_THAW = 25,   /* struct proto_thaw: answered by THAWED when the sessions run again */
+	PROTO_CLOCK = 26,  /* struct proto_clock: the clock may be wrong, after a sleep of the host say. No answer */
 
 	/* client to agent, while in a session */
 	PROTO_STDIN = 32,     /* 1..PROTO_DATA_MAX bytes, within the window */
@@ -159,6 +160,10 @@ struct proto_thaw {
 	uint8_t seed[64];
 	uint8_t generation[16]; /* random; also the new machine id */
 	char hostname[64];      /* NUL-terminated; "": it stays */
+};
+
+struct proto_clock {
+	uint64_t realtime_ns; /* the host's CLOCK_REALTIME, to which the agent steps its own */
 };
 
 struct proto_kill {
