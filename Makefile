@@ -13,6 +13,10 @@ SAN ?=
 B ?= build$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
 comma := ,
 PREFIX ?= /usr/local
+# Of the library; a Debian package has it in a directory of its processor's.
+LIBDIR ?= $(PREFIX)/lib
+# Of zsh's completions: Debian's packages have a directory of their own.
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 SO := libwisp.so.$(shell sed -nE 's/^\#define WISP_SO_VERSION //p' include/wisp.h)
 VERSION := $(shell sed -nE 's/^\#define WISP_VERSION_(MAJOR|MINOR|PATCH) //p' include/wisp.h | paste -sd .)
 
@@ -390,18 +394,21 @@ run: deps-run
 	tests/emuhost/on-kvm $(B)/bin/wisp run -- sh -c 'echo "Hello from $$(. /etc/os-release; echo $$PRETTY_NAME), Linux $$(uname -r), up for $$(cut -d" " -f1 /proc/uptime) s"'
 
 install: all guest man
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/wisp $(DESTDIR)$(PREFIX)/lib/pkgconfig \
-	    $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/lib/wisp $(LIBDIR)/pkgconfig $(PREFIX)/include $(ZSHDIR) \
+	    $(addprefix $(PREFIX)/share/,man/man1 man/man3 bash-completion/completions fish/vendor_completions.d))
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
-	install $(B)/lib/$(SO) $(DESTDIR)$(PREFIX)/lib/ && ln -sf $(SO) $(DESTDIR)$(PREFIX)/lib/libwisp.so
-	install -m 644 $(B)/lib/libwisp.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 $(B)/lib/$(SO) $(B)/lib/libwisp.a $(DESTDIR)$(LIBDIR)/ && ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libwisp.so
 	install $(W)/wisp-vmm $(W)/wisp-bench $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 include/wisp.h $(DESTDIR)$(PREFIX)/include/
-	printf 'prefix=%s\nName: wisp\nDescription: microVM sandboxes\nVersion: %s\nLibs: -L$${prefix}/lib -lwisp\nCflags: -I$${prefix}/include\n' \
-	    '$(PREFIX)' '$(VERSION)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wisp.pc
+	$(B)/bin/wisp completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wisp
+	$(B)/bin/wisp completion zsh > $(DESTDIR)$(ZSHDIR)/_wisp
+	$(B)/bin/wisp completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wisp.fish
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))' 'Name: wisp' \
+	    'Description: microVM sandboxes' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lwisp' 'Cflags: -I$${prefix}/include' \
+	    > $(DESTDIR)$(LIBDIR)/pkgconfig/wisp.pc
 
 clean:
 	rm -rf build build-address build-thread build-fuzz build-afl
