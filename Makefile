@@ -3,6 +3,7 @@
 # make            build the programs and the agent               make run      install what is missing, boot, run a command
 # make guest      build both kernels and the default image       make check    build everything, run every test
 # make check-programs  run programs of others in a guest
+# make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
 # make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
 #                                                                make install  PREFIX=/usr/local
@@ -409,6 +410,24 @@ install: all guest man
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))' 'Name: wisp' \
 	    'Description: microVM sandboxes' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lwisp' 'Cflags: -I$${prefix}/include' \
 	    > $(DESTDIR)$(LIBDIR)/pkgconfig/wisp.pc
+
+# --- packages ---
+
+# The sources of the last commit. Always the same bytes: names, modes, order and times are the commit's.
+.PHONY: dist deb check-deb
+DIST := $(B)/wisp-$(VERSION).tar.xz
+dist:
+	@mkdir -p $(B)
+	git -c tar.umask=0022 archive --format=tar --prefix=wisp-$(VERSION)/ HEAD | xz -9 -T1 > $(DIST)
+	echo $(DIST)
+
+# Debian packages of the last commit, in $(B)/deb.
+deb: dist
+	packaging/build-deb $(DIST) $(VERSION) $(B)/deb
+
+# Installs them into a directory, uses them there, and removes them. Needs root.
+check-deb: deb
+	tests/deb $(B)
 
 clean:
 	rm -rf build build-address build-thread build-fuzz build-afl
