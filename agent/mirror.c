@@ -35,6 +35,12 @@ static bool queue(struct agent *agent, uint64_t id, uint8_t type, const struct i
 	return true;
 }
 
+static struct proto_started started_of(const struct agent_session *session)
+{
+	return (struct proto_started){
+	        .session = session->id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
+}
+
 enum step {
 	STEP_DONE, /* the session has nothing to say */
 	STEP_MORE,
@@ -45,6 +51,14 @@ enum step {
 static enum step step(struct agent *agent, struct agent_session *session)
 {
 	const struct outring *ring = &session->ring;
+	if (session->mirror_start) {
+		struct proto_started started = started_of(session);
+		struct iovec slice = {&started, sizeof(started)};
+		if (!queue(agent, session->id, PROTO_STARTED, &slice, 1, MIRROR_QUEUE_MAX))
+			return STEP_FULL;
+		session->mirror_start = false;
+		return STEP_MORE;
+	}
 	if (session->mirror_position < ring->tail) {
 		session->mirror_lost += ring->tail - session->mirror_position;
 		session->mirror_missed = true;
@@ -120,32 +134,25 @@ void agent_mirror_failed(struct agent *agent, uint64_t id, const void *payload, 
 	wake(agent, true);
 }
 
-void agent_mirror_started(struct agent_session *session, const struct proto_started *started)
+void agent_mirror_started(struct agent_session *session)
 {
 	struct agent *agent = session->agent;
-	struct iovec slice = {(void *)(uintptr_t)started, sizeof(*started)};
 	if (!agent->control)
 		return;
-	session->mirror_missed = !queue(agent, session->id, PROTO_STARTED, &slice, 1, MIRROR_QUEUE_MAX);
+	session->mirror_start = true;
 	tell(agent, session);
 	wake(agent, false);
 }
 
-static void again(struct agent_session *session)
-{
-	struct proto_started started = {
-	        .session = session->id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
-	agent_mirror_started(session, &started);
-}
-
 void agent_mirror_again(struct agent *agent)
 {
-	list_for_each_safe(node, next, &agent->running) again(container_of(node, struct agent_session, node));
+	list_for_each_safe(node, next, &agent->running)
+	        agent_mirror_started(container_of(node, struct agent_session, node));
 	list_for_each_safe(node, next, &agent->ended)
 	{
 		struct agent_session *session = container_of(node, struct agent_session, node);
 		if (list_linked(&session->mirror_node))
-			again(session);
+			agent_mirror_started(session);
 	}
 }
 

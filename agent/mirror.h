@@ -29,7 +29,8 @@ struct agent_session;
 /* A program that did not start: there is no session, its id alone. `payload`: struct proto_failed and text. */
 void agent_mirror_failed(struct agent *agent, uint64_t id, const void *payload, size_t length);
 
-void agent_mirror_started(struct agent_session *session, const struct proto_started *started);
+/* It runs. Told sooner or later, as its end is: the monitor counts who has started, and not ended. */
+void agent_mirror_started(struct agent_session *session);
 
 /* The session's ring has more than before. */
 void agent_mirror_output(struct agent_session *session);

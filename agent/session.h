@@ -87,6 +87,7 @@ struct agent_session {
 	uint64_t mirror_position; /* of the ring's output */
 	uint64_t mirror_lost;     /* bytes that it will not get, */
 	bool mirror_missed;       /* which, or that it missed an event, is to be told */
+	bool mirror_start;        /* STARTED is to be told, before all else */
 	bool mirror_exit;         /* EXITED, once the output before it is queued */
 	struct list mirror_node;
 

@@ -86,9 +86,7 @@ bool agent_start_end(struct agent_session *session)
 	if (session->writer)
 		agent_client_started(session->writer);
 	agent_stdin_begin(session);
-	struct proto_started started = {
-	        .session = session->id, .pid = (uint32_t)session->pid, .flags = agent_session_flags(session)};
-	agent_mirror_started(session, &started);
+	agent_mirror_started(session);
 	return true;
 }
 

@@ -410,6 +410,17 @@ struct wisp_create_options {
 	const struct wisp_port *ports;
 	size_t port_count; /* at most WISP_PORTS_MAX */
 	size_t port_size;  /* with ports: sizeof(struct wisp_port) */
+	/*
+	 * End the sandbox when it has lived for so long, from the start of its monitor on, or when no session has run
+	 * in it for so long; 0: never. It is then shut down as wisp_stop_sandbox does with stop_grace_ms, and `end`
+	 * says why. Both are enforced by the monitor, whoever is connected, and whether the sandbox is detached or not;
+	 * time in which the host sleeps does not count. A pause counts as life, and not as idleness. A session is idle
+	 * when its program has ended, and not when nobody is attached to it. Clones have the limits of their source,
+	 * each from its own start on; a snapshot has none, so that set them anew with `from`. A template is never idle,
+	 * but its clones may be. idle_timeout_ms is an error with bare.
+	 */
+	int64_t max_duration_ms;
+	int64_t idle_timeout_ms;
 };
 
 /*
@@ -507,7 +518,9 @@ enum wisp_end {
 	WISP_END_BOOT_FAILED = 5,
 	WISP_END_BOOT_TIMEOUT = 6,
 	WISP_END_KILLED = 7,
-	WISP_END_INTERNAL = 8, /* the monitor failed */
+	WISP_END_INTERNAL = 8,      /* the monitor failed */
+	WISP_END_MAX_DURATION = 9,  /* max_duration_ms has passed */
+	WISP_END_IDLE_TIMEOUT = 10, /* idle_timeout_ms has passed */
 };
 
 /* Returns a name such as "triple-fault", "unknown" for a number that is not one of these. The string is static. */
@@ -570,8 +583,10 @@ struct wisp_sandbox_info {
 	const char *user; /* "" is root */
 	const char *shell;
 	const char *hostname;
-	const char *const *env; /* ended by NULL */
+	const char *const *env;  /* ended by NULL */
 	uint32_t jail_layers;   /* enum wisp_jail_layer: those that hold; 0 before it is ready, and once it has ended */
+	int64_t max_duration_ms; /* 0: without limit, as the next */
+	int64_t idle_timeout_ms;
 };
 
 /*

@@ -164,6 +164,32 @@ static void counts_are_told_meanwhile(void)
 	CHECK(stop(box));
 }
 
+/* A clone has its source's limit, from its own start on; a pause does not stop it. */
+static void clones_inherit_the_limits(void)
+{
+	struct wisp_create_options options = options_for("box");
+	struct wisp_sandbox *box, *clone;
+	struct wisp_sandbox_info *info;
+	enum wisp_end end[2] = {0};
+	struct wisp_error error;
+	options.kernel = payload;
+	options.kernel_args = "payload=count fill=4";
+	options.memory_mib = 64;
+	options.bare = options.no_wait = true;
+	options.max_duration_ms = 1500;
+	REQUIRE(wisp_create_sandbox(&options, &box, &error) == 0 && counts_on("box"));
+	REQUIRE(fork_into(box, 1, "clone", &clone) == 0);
+	REQUIRE(wisp_inspect_sandbox(root, "clone", &info, &error) == 0);
+	CHECK_EQ(info->max_duration_ms, 1500);
+	wisp_free_sandbox_info(info);
+	CHECK_EQ(wisp_pause_sandbox(clone, &error), 0);
+	CHECK_EQ(wisp_wait_sandbox(box, HANG_MS, &end[0], &error), 0);
+	CHECK_EQ(wisp_wait_sandbox(clone, HANG_MS, &end[1], &error), 0);
+	CHECK(end[0] == WISP_END_MAX_DURATION && end[1] == WISP_END_MAX_DURATION);
+	wisp_close_sandbox(box);
+	wisp_close_sandbox(clone);
+}
+
 static void bad_numbers_and_names_are_refused(void)
 {
 	struct wisp_sandbox *box = start_counting("box"), *other = start_counting("other"), *clone[2];
@@ -274,6 +300,7 @@ COUNTING_MAIN("fork", {"a_paused_sandbox_stands_still", a_paused_sandbox_stands_
         {"snapshots_start_any_number", snapshots_start_any_number},
         {"a_template_is_only_forked", a_template_is_only_forked},
         {"counts_are_told_meanwhile", counts_are_told_meanwhile},
+        {"clones_inherit_the_limits", clones_inherit_the_limits},
         {"bad_numbers_and_names_are_refused", bad_numbers_and_names_are_refused},
         {"a_fork_whose_caller_dies_leaves_nothing", a_fork_whose_caller_dies_leaves_nothing},
         {"a_full_disk_leaves_no_file", a_full_disk_leaves_no_file},

@@ -187,6 +187,33 @@ static void a_boot_timeout_says_where_it_is(void)
 	CHECK(!exists("box"));
 }
 
+/* It ends by itself, detached or not, says why, and what is told of it says so too. */
+static void it_lives_no_longer_than_allowed(void)
+{
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	enum wisp_end end = WISP_END_UNKNOWN;
+	options.keep = true;
+	options.max_duration_ms = 300;
+	REQUIRE(wisp_create_sandbox(&options, &sandbox, &error) == 0);
+	CHECK_EQ(wisp_wait_sandbox(sandbox, HANG_MS, &end, &error), 0);
+	CHECK_EQ(end, WISP_END_MAX_DURATION);
+	wisp_close_sandbox(sandbox);
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
+	CHECK_EQ(info->end, WISP_END_MAX_DURATION);
+	CHECK_EQ(info->max_duration_ms, 300);
+	CHECK(strstr(info->end_text, "it has lived for 0.3 s"));
+	wisp_free_sandbox_info(info);
+	CHECK(wisp_open_sandbox(root, "box", &sandbox, &error) < 0);
+	CHECK(strstr(error.message, "it ended (max-duration): it has lived for 0.3 s"));
+	CHECK_EQ(wisp_remove_sandbox(root, "box", &error), 0);
+	options.idle_timeout_ms = 1;
+	CHECK_EQ(wisp_create_sandbox(&options, &sandbox, &error), -EINVAL);
+	CHECK(strstr(error.message, "no sessions"));
+}
+
 static void closing_the_handle_ends_it(void)
 {
 	struct wisp_create_options options = options_for("payload=spin");
@@ -383,6 +410,7 @@ int main(int argc, char **argv)
 	        {"the_last_words_are_kept", the_last_words_are_kept},
 	        {"the_console_is_copied", the_console_is_copied},
 	        {"a_boot_timeout_says_where_it_is", a_boot_timeout_says_where_it_is},
+	        {"it_lives_no_longer_than_allowed", it_lives_no_longer_than_allowed},
 	        {"closing_the_handle_ends_it", closing_the_handle_ends_it},
 	        {"it_works_in_its_own_directory", it_works_in_its_own_directory},
 	        {"it_is_in_its_jail", it_is_in_its_jail},

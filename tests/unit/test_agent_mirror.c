@@ -192,6 +192,7 @@ static void host_does_not_read(void)
 		result_free(&results[i - 1]);
 	}
 	CHECK(dropped > 0);
+	CHECK_EQ(logs[ROUNDS + 1].started, 1);
 	/* And from then on everything again. */
 	struct result result = run(&agent, &SH("echo again"));
 	CHECK(ended_with(&result, 0));

@@ -166,6 +166,10 @@ static void every_field_is_checked(void)
 	REFUSE("MiB of memory: choose", d.memory_mib = WISP_MEMORY_MIB_MIN - 1);
 	REFUSE("MiB of memory: choose", d.memory_mib = UINT32_MAX);
 	REFUSE("boot timeout", d.boot_timeout_ms = UINT32_MAX);
+	REFUSE("century", d.max_duration_ms = DESCRIPTION_LIFETIME_MS_MAX + 1);
+	REFUSE("century", d.idle_timeout_ms = UINT64_MAX);
+	REFUSE("reserved", d.zero = 1);
+	REFUSE("no sessions", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = 0, d.idle_timeout_ms = 1);
 	REFUSE("too many disks", d.disk_count = DESCRIPTION_DISKS_MAX + 1);
 	REFUSE("too many breakpoints", d.breakpoint_count = DESCRIPTION_BREAKPOINTS_MAX + 1);
 	REFUSE("disk's mode", d.disk[1].read_only = 2);

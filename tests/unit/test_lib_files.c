@@ -452,7 +452,7 @@ static void version(void)
 static void end_reasons(void)
 {
 	struct state state;
-	for (int end = WISP_END_UNKNOWN; end <= WISP_END_INTERNAL; end++) {
+	for (int end = WISP_END_UNKNOWN; end <= WISP_END_IDLE_TIMEOUT; end++) {
 		char line[64];
 		snprintf(line, sizeof(line), "exit %s some words\n", wisp_get_end_name((enum wisp_end)end));
 		state_parse(line, &state);

@@ -59,8 +59,7 @@ static int attach(const struct cli_call *call)
 		code = cli_bridge_terminal_session(sandbox, session, id, options->detach_keys, &error);
 	else
 		code = cli_bridge_session(session, role, &error);
-	if (code < 0)
-		code = cli_fail_error(&error);
+	code = code < 0 ? cli_fail_lost(sandbox, &error, CLI_LOST_MS) : cli_explain_signal(sandbox, call, code);
 	wisp_close_session(session);
 	wisp_close_sandbox(sandbox);
 	return code;

@@ -23,6 +23,7 @@
 
 /* Exit codes of wisp's own; those from 124 on are docker's too. Any other code is the command's. */
 enum {
+	CLI_EXIT_EXPIRED = 122, /* a sandbox reached its maximum duration or idle timeout before the command ended */
 	CLI_EXIT_PAUSED = 123,
 	CLI_EXIT_TIMEOUT = 124,
 	CLI_EXIT_FAILED = 125,

@@ -17,9 +17,11 @@ static int exec(const struct cli_call *call)
 	if (!sandbox)
 		return code;
 	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
+	if (code >= 0)
+		code = cli_explain_signal(sandbox, call, code);
 	/* The library looks at the state itself. It is asked for only to say more. */
-	if (code < 0 && (error.status != WISP_ERR_NOT_RUNNING || (code = cli_check_state(sandbox, true)) == 0))
-		code = cli_fail_error(&error);
+	else if (error.status != WISP_ERR_NOT_RUNNING || (code = cli_check_state(sandbox, true)) == 0)
+		code = cli_fail_lost(sandbox, &error, CLI_LOST_MS);
 	wisp_close_sandbox(sandbox);
 	return code;
 }

@@ -57,6 +57,10 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 	cli_json_strings(json, "env", info->env);
 	if (info->jail_layers)
 		print_jail(json, info->jail_layers);
+	if (info->max_duration_ms > 0)
+		cli_json_number(json, "max_duration_ms", info->max_duration_ms);
+	if (info->idle_timeout_ms > 0)
+		cli_json_number(json, "idle_timeout_ms", info->idle_timeout_ms);
 	cli_json_string(json, "dir", info->dir);
 	if (ports)
 		cli_json_ports(json, "ports", ports);

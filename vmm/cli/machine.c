@@ -113,6 +113,14 @@ const struct cli_option cli_machine_options[] = {
                 .value = "DURATION",
                 CLI_DURATION(struct cli_machine, grace_ms),
                 .help = "how long the guest may take to shut down; default 10s"},
+        {.name = "max-duration",
+                .value = "DURATION",
+                CLI_DURATION(struct cli_machine, max_duration_ms),
+                .help = "shut the sandbox down when it has lived for this long; by default it has no limit"},
+        {.name = "idle-timeout",
+                .value = "DURATION",
+                CLI_DURATION(struct cli_machine, idle_timeout_ms),
+                .help = "shut the sandbox down when no command has run in it for this long; by default never"},
         {.name = "kernel",
                 .value = "PATH",
                 CLI_TEXT(struct cli_machine, kernel),
@@ -181,6 +189,8 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .no_wait = true,
 	        .kernel_args = machine->kernel_args,
 	        .jail = cli_jail_mode(machine),
+	        .max_duration_ms = machine->max_duration_ms,
+	        .idle_timeout_ms = machine->idle_timeout_ms,
 	};
 }
 

@@ -13,7 +13,7 @@ struct cli_machine {
 	bool writable, no_jail;
 	enum wisp_jail_mode jail; /* read cli_jail_mode */
 	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
-	int64_t boot_timeout_ms, grace_ms;
+	int64_t boot_timeout_ms, grace_ms, max_duration_ms, idle_timeout_ms;
 };
 
 extern const struct cli_option cli_machine_options[];

@@ -17,25 +17,6 @@ struct options {
 	struct cli_execution execution;
 };
 
-/* When the connection is lost, the monitor knows what became of the guest. */
-static int fail_lost(struct wisp_sandbox *sandbox, const struct wisp_error *error)
-{
-	static const char *const words[] = {
-	        [WISP_END_POWEROFF] = "the guest powered off",
-	        [WISP_END_REBOOT] = "the guest rebooted, which ends a sandbox,",
-	        [WISP_END_PANIC] = "the guest's kernel panicked",
-	        [WISP_END_TRIPLE_FAULT] = "the guest's processor shut down after a triple fault",
-	        [WISP_END_KILLED] = "the sandbox was killed",
-	        [WISP_END_INTERNAL] = "the sandbox's monitor failed",
-	};
-	enum wisp_end end;
-	if ((error->status == WISP_ERR_DISCONNECTED || error->status == WISP_ERR_NOT_RUNNING) &&
-	        wisp_wait_sandbox(sandbox, 10000, &end, NULL) == 0 && (size_t)end < sizeof(words) / sizeof(words[0]) &&
-	        words[end])
-		return cli_fail("%s before the command ended", words[end]);
-	return cli_fail_error(error);
-}
-
 static int run(const struct cli_call *call)
 {
 	const struct options *options = call->options;
@@ -70,7 +51,9 @@ static int run(const struct cli_call *call)
 	code = cli_bridge_exec(sandbox, call->command, &options->execution, &error);
 	/* Data that outlives the sandbox must be written before the sandbox ends. */
 	if (code < 0)
-		code = fail_lost(sandbox, &error);
+		code = cli_fail_lost(sandbox, &error, 10000);
+	else if ((code = cli_explain_signal(sandbox, call, code)) == CLI_EXIT_EXPIRED)
+		; /* it has shut down */
 	else if (wisp_writes_disks(sandbox) && wisp_stop_sandbox(sandbox, 0, &error) < 0)
 		code = cli_fail_error(&error);
 	wisp_close_sandbox(sandbox);

@@ -21,6 +21,18 @@ struct wisp_sandbox *cli_open_any(const struct cli_call *call, const char *name,
 /* 0; or an exit code after a message, if it is a template or, with `running`, if it is paused. */
 int cli_check_state(struct wisp_sandbox *sandbox, bool running);
 
+/*
+ * lost.c: after a failure of a command's connection, says what became of the sandbox, as its monitor knows within
+ * `wait_ms`. Returns the exit code.
+ */
+#define CLI_LOST_MS 1000
+int cli_fail_lost(struct wisp_sandbox *sandbox, const struct wisp_error *error, int64_t wait_ms);
+/*
+ * After a command whose exit code is `code`: a sandbox that has reached a limit ends its commands by signals. Returns
+ * CLI_EXIT_EXPIRED after a message if that is why, else `code`.
+ */
+int cli_explain_signal(struct wisp_sandbox *sandbox, const struct cli_call *call, int code);
+
 /* help.c */
 void cli_print_usage(FILE *to);
 

@@ -28,6 +28,8 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .memory_mib = options->memory_mib,
 	        .created_ns = now.tv_sec * NS_PER_S + now.tv_nsec,
 	        .stop_grace_ms = options->stop_grace_ms,
+	        .max_duration_ms = options->max_duration_ms,
+	        .idle_timeout_ms = options->idle_timeout_ms,
 	        .writable = options->writable,
 	        .overlay = creation->description.flags & DESCRIPTION_OVERLAY,
 	        .bare = creation->description.flags & DESCRIPTION_BARE,

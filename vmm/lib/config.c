@@ -36,6 +36,8 @@ void config_format(const struct config *config, struct lib_string *out)
 	lib_string_format(out, "overlay=%d\nbare=%d\n", config->overlay, config->bare);
 	lib_string_format(out, "created_ns=%lld\n", (long long)config->created_ns);
 	lib_string_format(out, "stop_grace_ms=%lld\n", (long long)config->stop_grace_ms);
+	lib_string_format(out, "max_duration_ms=%lld\nidle_timeout_ms=%lld\n", (long long)config->max_duration_ms,
+	        (long long)config->idle_timeout_ms);
 	add(out, "workdir", config->workdir);
 	add(out, "user", config->user);
 	add(out, "shell", config->shell);
@@ -127,6 +129,10 @@ static void take(struct config *config, const char *key, char *value)
 		config->created_ns = parse_number(value, INT64_MAX);
 	else if (strcmp(key, "stop_grace_ms") == 0)
 		config->stop_grace_ms = parse_number(value, INT64_MAX);
+	else if (strcmp(key, "max_duration_ms") == 0)
+		config->max_duration_ms = parse_number(value, INT64_MAX);
+	else if (strcmp(key, "idle_timeout_ms") == 0)
+		config->idle_timeout_ms = parse_number(value, INT64_MAX);
 	else if (strcmp(key, "workdir") == 0)
 		config->workdir = value;
 	else if (strcmp(key, "user") == 0)

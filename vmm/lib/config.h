@@ -32,6 +32,8 @@ struct config {
 	uint32_t memory_mib;
 	int64_t created_ns;
 	int64_t stop_grace_ms;
+	int64_t max_duration_ms; /* for its clones, as the next */
+	int64_t idle_timeout_ms;
 	bool writable;
 	bool overlay; /* the second disk takes the changes to the image */
 	bool bare;

@@ -73,8 +73,13 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 	        (r = lib_check_hostname(options->hostname, error)) < 0 ||
 	        (r = lib_check_line(options->kernel_args, "the kernel's parameters", error)) < 0 ||
 	        (r = lib_check_duration(options->boot_timeout_ms, "the boot timeout", error)) < 0 ||
-	        (r = lib_check_duration(options->stop_grace_ms, "the grace to stop", error)) < 0)
+	        (r = lib_check_duration(options->stop_grace_ms, "the grace to stop", error)) < 0 ||
+	        (r = lib_check_duration(options->max_duration_ms, "the maximum duration", error)) < 0 ||
+	        (r = lib_check_duration(options->idle_timeout_ms, "the idle timeout", error)) < 0)
 		return r;
+	if (options->bare && options->idle_timeout_ms > 0)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "a bare sandbox has no sessions, so that it cannot have an idle timeout: omit it");
 	if (options->boot_timeout_ms == 0)
 		options->boot_timeout_ms = WISP_BOOT_TIMEOUT_MS_DEFAULT;
 	if (options->stop_grace_ms == 0)

@@ -178,6 +178,11 @@ static int add_breakpoint(struct description *d, const char *text, struct wisp_e
 	return 0;
 }
 
+static uint64_t bounded(int64_t ms, uint64_t most)
+{
+	return (uint64_t)ms < most ? (uint64_t)ms : most;
+}
+
 int creation_set_options(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
@@ -195,6 +200,9 @@ int creation_set_options(struct creation *creation, struct wisp_error *error)
 	                             : (uint32_t)options->boot_timeout_ms;
 	if (options->bare)
 		d->boot_timeout_ms = 0;
+	d->max_duration_ms = bounded(options->max_duration_ms, DESCRIPTION_LIFETIME_MS_MAX);
+	d->idle_timeout_ms = bounded(options->idle_timeout_ms, DESCRIPTION_LIFETIME_MS_MAX);
+	d->stop_grace_ms = (uint32_t)bounded(options->stop_grace_ms, INT32_MAX);
 	if (description_set(d->kernel_args, sizeof(d->kernel_args), options->kernel_args ? options->kernel_args : "") <
 	        0)
 		return lib_fail(error, WISP_ERR_INVALID, E2BIG, "the kernel's parameters are longer than %u bytes",

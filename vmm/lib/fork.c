@@ -99,6 +99,8 @@ static void set_options(struct creation *creation, const struct forking *f, cons
 	        .hostname = f->options.hostname,
 	        .boot_timeout_ms = WISP_BOOT_TIMEOUT_MS_DEFAULT,
 	        .stop_grace_ms = config->stop_grace_ms,
+	        .max_duration_ms = config->max_duration_ms,
+	        .idle_timeout_ms = config->idle_timeout_ms,
 	        .detach = f->options.detach,
 	        .keep = f->options.keep,
 	        .trace = f->options.trace,

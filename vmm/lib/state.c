@@ -395,6 +395,8 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->hostname = config->hostname ? config->hostname : owner->name;
 	info->env = config->env ? config->env : no_env;
 	info->jail_layers = info->pid > 0 ? state.jail : 0;
+	info->max_duration_ms = config->max_duration_ms;
+	info->idle_timeout_ms = config->idle_timeout_ms;
 	return r;
 }
 

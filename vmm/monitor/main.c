@@ -31,21 +31,20 @@
 #include "vmm/monitor/jail.h"
 #include "vmm/monitor/jail_check.h"
 #include "vmm/monitor/last_words.h"
-#include "vmm/monitor/logfile.h"
+#include "vmm/monitor/lifetime.h"
+#include "vmm/monitor/logs.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/monitor/manage.h"
 #include "vmm/monitor/owner.h"
 #include "vmm/monitor/sandbox_dir.h"
 #include "vmm/monitor/sigbus.h"
+#include "vmm/monitor/signals.h"
 #include "vmm/shared/container_of.h"
 #include "vmm/shared/description.h"
 #include "vmm/shared/end.h"
 #include "vmm/shared/proto.h"
 #include "vmm/shared/sandbox_files.h"
 
-#define CONSOLE_LOG_MAX (1u << 20)
-#define VMM_LOG_MAX (1u << 20)
-#define EXEC_LOG_MAX (16u << 20)
 #define TEMPLATE_ENTRIES 16u
 #define BACKING_FD (DESCRIPTION_SOCKET_FD + 1) /* a clone's */
 #define ECHO_PATIENCE_MS 1000                  /* how long the end waits for whoever reads the console */
@@ -60,7 +59,7 @@ struct vmm {
 	struct loop *loop;
 	struct log log;
 	struct jail jail;
-	struct logfile vmm_log, console_log, exec_log;
+	struct logs logs;
 	struct echo *echo; /* of the console; NULL: nobody wants one */
 	struct control *control;
 	struct machine *machine;
@@ -83,8 +82,10 @@ struct vmm {
 	struct signalfd_siginfo signal;
 	struct owner owner;
 	struct clock clock;
-	struct __kernel_timespec timer_ts;
-	struct loop_op signal_op, timer_op;
+	struct loop_op signal_op;
+	struct lifetime lifetime;
+	enum wisp_end limit; /* that has passed; the guest is to power off */
+	char limit_text[96];
 };
 
 static bool has(const struct vmm *v, enum description_flags flag)
@@ -113,10 +114,12 @@ static void finish(struct vmm *v, enum wisp_end end, const char *text)
 {
 	pthread_mutex_lock(&v->end_lock);
 	if (!v->ended) {
+		/* The guest powered off because it had to. */
+		bool had_to = end == WISP_END_POWEROFF && v->limit != WISP_END_UNKNOWN;
 		trace_mark(&v->trace, "ended");
 		v->ended = true;
-		v->end = end;
-		snprintf(v->end_text, sizeof(v->end_text), "%s", text);
+		v->end = had_to ? v->limit : end;
+		snprintf(v->end_text, sizeof(v->end_text), "%s", had_to ? v->limit_text : text);
 	}
 	pthread_mutex_unlock(&v->end_lock);
 	loop_stop(v->loop);
@@ -127,7 +130,7 @@ static void finish(struct vmm *v, enum wisp_end end, const char *text)
 static void on_console(void *context, const void *data, size_t len)
 {
 	struct vmm *v = context;
-	logfile_write(&v->console_log, data, len);
+	logfile_write(&v->logs.console, data, len);
 	if (!__atomic_load_n(&v->ready, __ATOMIC_RELAXED))
 		last_words_keep(&v->last_words, data, len);
 	if (v->echo)
@@ -155,7 +158,8 @@ static void on_ready(void *context)
 {
 	struct vmm *v = context;
 	__atomic_store_n(&v->ready, true, __ATOMIC_RELAXED);
-	loop_cancel(v->loop, &v->timer_op);
+	lifetime_cancel(&v->lifetime, LIFETIME_BOOT);
+	lifetime_ready(&v->lifetime);
 	log_progress(v, "the guest is ready");
 	trace_mark(&v->trace, "ready");
 	write_ready(v);
@@ -172,13 +176,15 @@ static void on_event(
 {
 	struct vmm *v = context;
 	counts_note(&v->counts, type);
-	execlog_write(&v->exec_log, session, realtime_ns, type, payload, len);
+	lifetime_set_busy(&v->lifetime, v->counts.sessions_started > v->counts.sessions_ended);
+	execlog_write(&v->logs.exec, session, realtime_ns, type, payload, len);
 }
 
 static void on_paused(void *context, bool paused)
 {
 	struct vmm *v = context;
 	log_progress(v, paused ? "the sandbox is paused" : "the sandbox goes on");
+	lifetime_set_paused(&v->lifetime, paused);
 	if (paused)
 		write_state(v, "paused");
 	else
@@ -197,27 +203,59 @@ static void finish_blind(struct vmm *v, const char *what, int res)
 	finish(v, WISP_END_INTERNAL, text);
 }
 
-static void start_timer(struct vmm *v, uint32_t ms)
+static void on_boot_timeout(struct vmm *v)
 {
-	v->timer_ts = (struct __kernel_timespec){.tv_sec = ms / 1000, .tv_nsec = (long long)(ms % 1000) * 1000000};
-	struct io_uring_sqe *sqe = loop_sqe(v->loop);
-	io_uring_prep_timeout(sqe, &v->timer_ts, 0, 0);
-	loop_start(v->loop, sqe, &v->timer_op);
-}
-
-static void on_boot_timeout(struct loop_op *op, int res, uint32_t flags)
-{
-	struct vmm *v = container_of(op, struct vmm, timer_op);
 	char text[160], where[64];
-	(void)flags;
-	if (res != -ETIME) {
-		finish_blind(v, "how long the guest takes to boot", res);
-		return;
-	}
 	machine_describe(v->machine, where, sizeof(where));
 	snprintf(text, sizeof(text), "the guest was not ready after %g s, with %s",
 	        v->description.boot_timeout_ms / 1000.0, where);
 	finish(v, WISP_END_BOOT_TIMEOUT, text);
+}
+
+/* Its programs get the time to end that they get from whoever stops the sandbox. */
+static void expire(struct vmm *v, enum wisp_end end, const char *why, uint64_t ms)
+{
+	uint32_t grace_ms = v->description.stop_grace_ms;
+	if (v->stop_asked)
+		return;
+	v->stop_asked = true;
+	snprintf(v->limit_text, sizeof(v->limit_text), "%s %g s", why, (double)ms / 1000);
+	v->limit = end;
+	log_line(&v->log, LOG_INFO, "%s: the sandbox ends", v->limit_text);
+	manage_stop(v->manage);
+	if (!v->ready || !v->control || control_poweroff(v->control, grace_ms) < 0)
+		finish(v, end, v->limit_text);
+	else
+		lifetime_start(&v->lifetime, LIFETIME_GRACE);
+}
+
+static void on_limit(void *context, enum lifetime_limit limit, int res)
+{
+	struct vmm *v = context;
+	if (res < 0)
+		finish_blind(v, "how long the sandbox lives", res);
+	else if (limit == LIFETIME_BOOT)
+		on_boot_timeout(v);
+	else if (limit == LIFETIME_MAX)
+		expire(v, WISP_END_MAX_DURATION, "it has lived for", v->description.max_duration_ms);
+	else if (limit == LIFETIME_IDLE)
+		expire(v, WISP_END_IDLE_TIMEOUT, "no command has run in it for", v->description.idle_timeout_ms);
+	else
+		finish(v, v->limit, v->limit_text);
+}
+
+static void start_lifetime(struct vmm *v)
+{
+	const struct description *d = &v->description;
+	v->lifetime = (struct lifetime){.loop = v->loop,
+	        .ms = {[LIFETIME_BOOT] = d->boot_timeout_ms,
+	                [LIFETIME_MAX] = d->max_duration_ms,
+	                [LIFETIME_IDLE] = has(v, DESCRIPTION_TEMPLATE) ? 0 : d->idle_timeout_ms,
+	                [LIFETIME_GRACE] = d->stop_grace_ms ? d->stop_grace_ms : WISP_STOP_GRACE_MS_DEFAULT},
+	        .passed = on_limit,
+	        .context = v};
+	lifetime_start(&v->lifetime, LIFETIME_BOOT);
+	lifetime_start(&v->lifetime, LIFETIME_MAX);
 }
 
 static void read_signal(struct vmm *v)
@@ -294,55 +332,15 @@ static int watch_owner(struct vmm *v, struct err *err)
 
 /* --- life --- */
 
-static void prepare_logs(struct vmm *v)
-{
-	logfile_init(&v->vmm_log, v->fds.dir, SANDBOX_FILES_VMM_LOG, VMM_LOG_MAX);
-	logfile_init(&v->console_log, v->fds.dir, SANDBOX_FILES_CONSOLE_LOG, CONSOLE_LOG_MAX);
-	logfile_init(&v->exec_log, v->fds.dir, SANDBOX_FILES_EXEC_LOG, EXEC_LOG_MAX);
-	v->log = (struct log){.write = logfile_write_line, .context = &v->vmm_log};
-}
-
-static int create_logs(struct vmm *v, struct err *err)
-{
-	int ret = logfile_create(&v->vmm_log, err);
-	if (ret == 0)
-		ret = logfile_create(&v->console_log, err);
-	return ret < 0 ? ret : logfile_create(&v->exec_log, err);
-}
-
-static sigset_t awaited_signals(void)
-{
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCONT); /* after a stop; it continues a process that blocks it too */
-	return set;
-}
-
-/* From here on they wait for the loop. */
-static void block_signals(void)
-{
-	sigset_t set = awaited_signals();
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a snapshot's file may not grow: an error, and no end */
-	signal(SIGCHLD, SIG_IGN); /* clones are reaped by the kernel */
-}
-
 /* Everything the loop listens to besides the devices. */
 static int start_watching(struct vmm *v, struct err *err)
 {
-	sigset_t set = awaited_signals();
-	v->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	v->signal_fd = signals_open();
 	if (v->signal_fd < 0)
-		return err_set(err, errno, "cannot create a signalfd: %s", strerror(errno));
+		return err_set(err, -v->signal_fd, "cannot create a signalfd: %s", strerror(-v->signal_fd));
 	v->signal_op.done = on_signal;
 	read_signal(v);
-	v->timer_op.done = on_boot_timeout;
-	if (v->description.boot_timeout_ms > 0)
-		start_timer(v, v->description.boot_timeout_ms);
+	start_lifetime(v);
 	return watch_owner(v, err);
 }
 
@@ -392,7 +390,7 @@ static int on_begun(void *context, struct err *err)
 	jail_note_ring(&v->jail, loop_is_restricted(v->loop));
 	int ret = start_watching(v, err);
 	if (ret == 0)
-		ret = create_logs(v, err);
+		ret = logs_create(&v->logs, err);
 	if (ret == 0 && !has(v, DESCRIPTION_BARE) && !has(v, DESCRIPTION_TEMPLATE))
 		ret = start_control(v, err);
 	if (ret == 0)
@@ -490,7 +488,8 @@ static int run(struct vmm *v, struct err *err)
 		gmem_prefetch(&v->origin.gmem);
 	if (v->origin.state)
 		trace_mark_uncounted(&v->trace, "memory_restored");
-	prepare_logs(v);
+	logs_init(&v->logs, v->fds.dir);
+	v->log = (struct log){.write = logfile_write_line, .context = &v->logs.vmm};
 	if (has(v, DESCRIPTION_TEMPLATE))
 		return run_template(v, err);
 	if (has(v, DESCRIPTION_ECHO))
@@ -512,9 +511,7 @@ static void describe_end(struct vmm *v, char *line, size_t size)
 static void report_end(struct vmm *v, const char *line)
 {
 	log_line(&v->log, LOG_INFO, "%s", line);
-	logfile_close(&v->vmm_log);
-	logfile_close(&v->console_log);
-	logfile_close(&v->exec_log);
+	logs_close(&v->logs);
 	if (has(v, DESCRIPTION_EPHEMERAL))
 		sandbox_files_remove(v->fds.root, v->fds.dir, v->description.name);
 	else
@@ -611,6 +608,6 @@ int main(int argc, char **argv)
 	syscall(SYS_close_range, DESCRIPTION_SOCKET_FD + 1, UINT_MAX, 0);
 	umask(077);
 	sigbus_report();
-	block_signals();
+	signals_block();
 	return live(&vmm, NULL);
 }

@@ -132,6 +132,12 @@ int description_check(const struct description *d, char *why, size_t size)
 		what = "too many breakpoints";
 	else if (d->boot_timeout_ms > DESCRIPTION_BOOT_TIMEOUT_MS_MAX)
 		what = "a boot timeout of more than a day";
+	else if (d->max_duration_ms > DESCRIPTION_LIFETIME_MS_MAX || d->idle_timeout_ms > DESCRIPTION_LIFETIME_MS_MAX)
+		what = "a lifetime of more than a century";
+	else if (d->idle_timeout_ms > 0 && d->flags & DESCRIPTION_BARE)
+		what = "an idle timeout for a payload, which has no sessions";
+	else if (d->zero != 0)
+		what = "a reserved field";
 	else if (check_strings(d) < 0)
 		what = "a string without an end";
 	else if (!check_name(d->name))

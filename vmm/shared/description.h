@@ -29,6 +29,7 @@
 #define DESCRIPTION_FILE_NAME_MAX 256u
 #define DESCRIPTION_BOOT_TIMEOUT_MS_MAX (24u * 3600u * 1000u)
 #define DESCRIPTION_MEMORY_MIB_MAX (1u << 20)
+#define DESCRIPTION_LIFETIME_MS_MAX (1ull << 42) /* more than a hundred years; in nanoseconds, it fits 64 bits */
 
 enum description_flags {
 	DESCRIPTION_DETACH = 1 << 0,    /* the sandbox outlives its owner once it is ready */
@@ -80,6 +81,10 @@ struct description {
 	/* For messages only. */
 	char kernel_name[DESCRIPTION_FILE_NAME_MAX];
 	char initramfs_name[DESCRIPTION_FILE_NAME_MAX];
+	uint64_t max_duration_ms; /* how long the sandbox may live; 0: without limit */
+	uint64_t idle_timeout_ms; /* how long it may live while no session runs; 0: without limit */
+	uint32_t stop_grace_ms;   /* how long the guest may take to power off when a limit has passed */
+	uint32_t zero;
 };
 
 /* The descriptors that come with it; -1 for one that is not there. */

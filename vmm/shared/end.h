@@ -11,7 +11,7 @@
 
 #include "wisp.h"
 
-#define END_REASONS (WISP_END_INTERNAL + 1)
+#define END_REASONS (WISP_END_IDLE_TIMEOUT + 1)
 
 /* Returns "unknown" for a number that is not a reason. */
 static inline const char *end_name(enum wisp_end end)
@@ -26,6 +26,8 @@ static inline const char *end_name(enum wisp_end end)
 	        [WISP_END_BOOT_TIMEOUT] = "boot-timeout",
 	        [WISP_END_KILLED] = "killed",
 	        [WISP_END_INTERNAL] = "internal",
+	        [WISP_END_MAX_DURATION] = "max-duration",
+	        [WISP_END_IDLE_TIMEOUT] = "idle-timeout",
 	};
 	return names[(size_t)end < END_REASONS ? end : WISP_END_UNKNOWN];
 }
