@@ -421,6 +421,17 @@ struct wisp_create_options {
 	 */
 	int64_t max_duration_ms;
 	int64_t idle_timeout_ms;
+	/*
+	 * What the monitor and its guest may take of the host together, by a cgroup (v2) of the sandbox's own; 0: as
+	 * much as this process. The host's kernel kills a monitor that needs more memory, so allow some more than
+	 * memory_mib. WISP_ERR_SETUP if this process may not make cgroups: root may, and a process in a part of the
+	 * tree that is delegated to its user (systemd-run --user --scope). Clones have the limits of their source,
+	 * each in a cgroup of its own; a snapshot has none. The cgroup is removed with the sandbox, or, if the monitor
+	 * itself removes the sandbox, by the next creation with limits.
+	 */
+	uint32_t memory_max_mib;
+	uint32_t cpu_max_milli; /* thousandths of a processor: 1500 is one and a half */
+	uint32_t pids_max;      /* threads and processes of the monitor; at least cpus + 16 */
 };
 
 /*

@@ -51,3 +51,30 @@ t_counts_are_shown() {
 	wisp stats --prometheus | grep -q 'wisp_sandbox_sessions_running{sandbox="counted"} 1' || fail "prometheus"
 	check rm wisp rm -f counted
 }
+
+# The host's own tree, in the emulated host; elsewhere, where this process may make cgroups.
+t_a_cgroup_holds_the_monitor() {
+	local group pid
+	if ! wisp create -q -n held --memory-max 400 --cpu-max 0.5 --pids-max 64 2>err; then
+		grep -q 'cannot be limited' err || fail "$(cat err)"
+		skipped="no cgroup v2 for this process"
+		return
+	fi
+	pid=$(pgrep -x wisp-vmm)
+	group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+	case $group in */wisp-????????????????) ;; *) fail "it is in $group" ;; esac
+	equal memory.max "$(cat "$group/memory.max")" $((400 << 20))
+	equal cpu.max "$(cat "$group/cpu.max")" "50000 100000"
+	equal pids.max "$(cat "$group/pids.max")" 64
+	check exec wisp exec held -- true
+	check fork wisp fork held -n twin
+	[ "$(cat /sys/fs/cgroup/wisp-*/cgroup.procs | wc -l)" -eq 2 ] || fail "a clone has no cgroup of its own"
+	check rm wisp rm -f held twin
+	[ ! -e "$group" ] || fail "it left its cgroup"
+	# A guest that takes more than its cgroup has ends with its monitor, and the next creation finds nothing of it.
+	wisp create -q -n greedy -m 600 --memory-max 200 || fail create
+	wisp exec greedy -- sh -c 'dd if=/dev/zero of=/dev/null bs=400M count=1' >/dev/null 2>&1
+	wait_until no_vmm || fail "it lives with $(cat /sys/fs/cgroup/wisp-*/memory.current)"
+	wisp rm -f greedy
+	[ -z "$(ls -d /sys/fs/cgroup/wisp-* 2>/dev/null)" ] || fail "left $(ls -d /sys/fs/cgroup/wisp-*)"
+}

@@ -13,7 +13,8 @@ static struct description valid(void)
 {
 	struct description d;
 	description_init(&d);
-	d.flags = DESCRIPTION_INITRAMFS | DESCRIPTION_IMAGE | DESCRIPTION_OVERLAY | DESCRIPTION_TRACE;
+	d.flags = DESCRIPTION_INITRAMFS | DESCRIPTION_IMAGE | DESCRIPTION_OVERLAY | DESCRIPTION_TRACE |
+	          DESCRIPTION_CGROUP;
 	d.cpus = 2;
 	d.memory_mib = 128;
 	d.boot_timeout_ms = 30000;
@@ -40,8 +41,8 @@ static struct description_fds make_fds(void)
 {
 	struct description_fds fds;
 	description_init_fds(&fds);
-	int *all[] = {
-	        &fds.root, &fds.dir, &fds.lock, &fds.kernel, &fds.initramfs, &fds.disk[0], &fds.disk[1], &fds.disk[2]};
+	int *all[] = {&fds.root, &fds.dir, &fds.lock, &fds.kernel, &fds.initramfs, &fds.cgroup, &fds.disk[0],
+	        &fds.disk[1], &fds.disk[2]};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		char name[] = "/tmp/wisp-test-XXXXXX";
 		*all[i] = mkstemp(name);
@@ -71,8 +72,8 @@ static void it_arrives_whole_with_its_descriptors(void)
 	CHECK_EQ(description_receive(pair[1], &got, &there, why, sizeof(why)), 0);
 	CHECK_STR(why, "");
 	CHECK(memcmp(&d, &got, sizeof(d)) == 0);
-	const int all[] = {there.root, there.dir, there.lock, there.kernel, there.initramfs, there.disk[0],
-	        there.disk[1], there.disk[2]};
+	const int all[] = {there.root, there.dir, there.lock, there.kernel, there.initramfs, there.cgroup,
+	        there.disk[0], there.disk[1], there.disk[2]};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		CHECK_EQ(size_of(all[i]), (off_t)i + 1);
 		CHECK(fcntl(all[i], F_GETFD) & FD_CLOEXEC);
@@ -121,16 +122,16 @@ static void a_broken_message_is_refused_and_keeps_nothing(void)
 	struct description d = valid();
 	char why[200];
 	int before = open_fds();
-	CHECK_EQ(receive_raw(&d, sizeof(d), 8, why, sizeof(why)), 0);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 9, why, sizeof(why)), 0);
 	CHECK_EQ(receive_raw(&d, 0, 0, why, sizeof(why)), -ECONNRESET);
-	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 8, why, sizeof(why)), -ECONNRESET);
+	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 9, why, sizeof(why)), -ECONNRESET);
 	CHECK(strstr(why, "cannot receive"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 7, why, sizeof(why)), -EPROTO);
-	CHECK(strstr(why, "7 descriptors, not 8"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 9, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 8, why, sizeof(why)), -EPROTO);
+	CHECK(strstr(why, "8 descriptors, not 9"));
+	CHECK_EQ(receive_raw(&d, sizeof(d), 10, why, sizeof(why)), -EPROTO);
 	CHECK_EQ(receive_raw(&d, sizeof(d), 40, why, sizeof(why)), -EPROTO);
 	d.version++;
-	CHECK_EQ(receive_raw(&d, sizeof(d), 8, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 9, why, sizeof(why)), -EPROTO);
 	CHECK(strstr(why, "different versions"));
 	CHECK_EQ(open_fds(), before);
 }

@@ -74,6 +74,20 @@ enum wisp_jail_mode cli_jail_mode(const struct cli_machine *machine)
 	return machine->no_jail ? WISP_JAIL_OFF : machine->jail;
 }
 
+/* A decimal number, in thousandths. */
+static bool take_milli(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	char *end = NULL;
+	double value = strspn(text, "0123456789.") == strlen(text) && text[0] ? strtod(text, &end) : 0;
+	(void)option;
+	if (!end || *end)
+		return cli_refuse(why, "it is not a number of processors, as in 1.5");
+	if (value < 0.01 || value > 1000)
+		return cli_refuse(why, "give 0.01 to 1000");
+	*(uint32_t *)to = (uint32_t)(value * 1000 + 0.5);
+	return true;
+}
+
 const struct cli_option cli_machine_options[] = {
         {.name = "cpus",
                 .letter = 'c',
@@ -121,6 +135,19 @@ const struct cli_option cli_machine_options[] = {
                 .value = "DURATION",
                 CLI_DURATION(struct cli_machine, idle_timeout_ms),
                 .help = "shut the sandbox down when no command has run in it for this long; by default never"},
+        {.name = "memory-max",
+                .value = "SIZE",
+                CLI_MEMORY(struct cli_machine, memory_max_mib),
+                .help = "let the host kill the sandbox when it and its monitor take more memory than this"},
+        {.name = "cpu-max",
+                .value = "N",
+                .take = take_milli,
+                .offset = CLI_OFFSET(struct cli_machine, cpu_max_milli, uint32_t),
+                .help = "let the sandbox and its monitor run on at most so many of the host's processors, as in 1.5"},
+        {.name = "pids-max",
+                .value = "N",
+                CLI_NUMBER(struct cli_machine, pids_max, 1, UINT32_MAX),
+                .help = "let the monitor have at most so many threads and processes"},
         {.name = "kernel",
                 .value = "PATH",
                 CLI_TEXT(struct cli_machine, kernel),
@@ -191,6 +218,9 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .jail = cli_jail_mode(machine),
 	        .max_duration_ms = machine->max_duration_ms,
 	        .idle_timeout_ms = machine->idle_timeout_ms,
+	        .memory_max_mib = machine->memory_max_mib,
+	        .cpu_max_milli = machine->cpu_max_milli,
+	        .pids_max = (uint32_t)machine->pids_max,
 	};
 }
 

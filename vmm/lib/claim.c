@@ -8,6 +8,23 @@
 #include "vmm/lib/describe.h"
 #include "vmm/lib/sandbox.h"
 
+struct cgroup_limits creation_limits(const struct wisp_create_options *options)
+{
+	return (struct cgroup_limits){
+	        .memory_mib = options->memory_max_mib, .cpu_milli = options->cpu_max_milli, .pids = options->pids_max};
+}
+
+static int make_cgroup(struct creation *creation, struct wisp_error *error)
+{
+	struct cgroup_limits limits = creation_limits(&creation->options);
+	if (!cgroup_is_wanted(&limits))
+		return 0;
+	int r = cgroup_create(&limits, &creation->cgroup, &creation->fds.cgroup, error);
+	if (r == 0)
+		creation->description.flags |= DESCRIPTION_CGROUP;
+	return r;
+}
+
 /* The caller's strings, as they stand in the config; env is the caller's array and only read. */
 static void make_config(struct creation *creation, const char **env, const char **disks, struct config *config)
 {
@@ -30,6 +47,8 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .stop_grace_ms = options->stop_grace_ms,
 	        .max_duration_ms = options->max_duration_ms,
 	        .idle_timeout_ms = options->idle_timeout_ms,
+	        .limits = creation_limits(options),
+	        .cgroup = creation->cgroup,
 	        .writable = options->writable,
 	        .overlay = creation->description.flags & DESCRIPTION_OVERLAY,
 	        .bare = creation->description.flags & DESCRIPTION_BARE,
@@ -39,7 +58,7 @@ static void make_config(struct creation *creation, const char **env, const char 
 	};
 }
 
-int creation_claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error)
+static int claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	char name[WISP_NAME_MAX + 1];
 	struct config config;
@@ -75,9 +94,16 @@ int creation_claim(struct creation *creation, const char *root, struct wisp_sand
 	return r;
 }
 
+int creation_claim(struct creation *creation, const char *root, struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	int r = make_cgroup(creation, error);
+	return r < 0 ? r : claim(creation, root, sandbox, error);
+}
+
 void creation_unclaim(struct creation *creation, struct wisp_sandbox *sandbox)
 {
 	if (creation->fds.lock >= 0)
 		state_discard(sandbox->root_fd, sandbox->dir_fd, creation->description.name, creation->fds.lock);
 	creation->fds.lock = -1;
+	cgroup_remove(creation->cgroup);
 }

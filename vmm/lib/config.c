@@ -38,6 +38,9 @@ void config_format(const struct config *config, struct lib_string *out)
 	lib_string_format(out, "stop_grace_ms=%lld\n", (long long)config->stop_grace_ms);
 	lib_string_format(out, "max_duration_ms=%lld\nidle_timeout_ms=%lld\n", (long long)config->max_duration_ms,
 	        (long long)config->idle_timeout_ms);
+	lib_string_format(out, "memory_max_mib=%u\ncpu_max_milli=%u\npids_max=%u\n", config->limits.memory_mib,
+	        config->limits.cpu_milli, config->limits.pids);
+	add(out, "cgroup", config->cgroup);
 	add(out, "workdir", config->workdir);
 	add(out, "user", config->user);
 	add(out, "shell", config->shell);
@@ -133,6 +136,14 @@ static void take(struct config *config, const char *key, char *value)
 		config->max_duration_ms = parse_number(value, INT64_MAX);
 	else if (strcmp(key, "idle_timeout_ms") == 0)
 		config->idle_timeout_ms = parse_number(value, INT64_MAX);
+	else if (strcmp(key, "memory_max_mib") == 0)
+		config->limits.memory_mib = (uint32_t)parse_number(value, UINT32_MAX);
+	else if (strcmp(key, "cpu_max_milli") == 0)
+		config->limits.cpu_milli = (uint32_t)parse_number(value, UINT32_MAX);
+	else if (strcmp(key, "pids_max") == 0)
+		config->limits.pids = (uint32_t)parse_number(value, UINT32_MAX);
+	else if (strcmp(key, "cgroup") == 0)
+		config->cgroup = value;
 	else if (strcmp(key, "workdir") == 0)
 		config->workdir = value;
 	else if (strcmp(key, "user") == 0)

@@ -7,7 +7,7 @@
 #ifndef WISP_LIB_CONFIG_H
 #define WISP_LIB_CONFIG_H
 
-#include "vmm/lib/lib.h"
+#include "vmm/lib/cgroup.h"
 
 struct config_disk {
 	uint32_t cache; /* enum wisp_cache */
@@ -34,6 +34,8 @@ struct config {
 	int64_t stop_grace_ms;
 	int64_t max_duration_ms; /* for its clones, as the next */
 	int64_t idle_timeout_ms;
+	struct cgroup_limits limits; /* likewise */
+	const char *cgroup;          /* NULL, or the path of its own */
 	bool writable;
 	bool overlay; /* the second disk takes the changes to the image */
 	bool bare;

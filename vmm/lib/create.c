@@ -77,6 +77,9 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 	        (r = lib_check_duration(options->max_duration_ms, "the maximum duration", error)) < 0 ||
 	        (r = lib_check_duration(options->idle_timeout_ms, "the idle timeout", error)) < 0)
 		return r;
+	struct cgroup_limits limits = creation_limits(options);
+	if ((r = cgroup_check(&limits, options->cpus, error)) < 0)
+		return r;
 	if (options->bare && options->idle_timeout_ms > 0)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "a bare sandbox has no sessions, so that it cannot have an idle timeout: omit it");

@@ -233,6 +233,7 @@ void creation_free(struct creation *creation)
 	restore_free(creation->restore);
 	if (creation->from_fd >= 0)
 		close(creation->from_fd);
+	free(creation->cgroup);
 	free(creation->helper);
 	free(creation->image);
 }

@@ -17,6 +17,7 @@ struct creation {
 	const char *warm_key;    /* NULL, or what is in the config of a warm start's snapshot: warm.h */
 	struct description description;
 	struct description_fds fds;
+	char *cgroup; /* that was made for it, or NULL */
 	char *helper;
 	char *image;                                 /* the file that is the image, absolute */
 	bool image_is_packed;                        /* it is a directory's, in the cache */
@@ -62,6 +63,8 @@ int creation_add_known_disk(struct creation *creation, const struct known_disk *
 int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error *error);
 
 /* ---- claim.c ---- */
+
+struct cgroup_limits creation_limits(const struct wisp_create_options *options);
 
 /*
  * Claims the sandbox's name and directory in `root`, and fills in the handle and the rest of the description. The

@@ -216,6 +216,7 @@ static int wait_death(struct wisp_sandbox *sandbox, const struct lib_cancel *can
 static void tidy(struct wisp_sandbox *sandbox)
 {
 	ports_after_end(sandbox);
+	cgroup_remove(sandbox->config.cgroup);
 	if (!sandbox->config.keep) {
 		/* Only this sandbox's: another one of its name may have followed. */
 		sandbox_files_remove(sandbox->root_fd, sandbox->dir_fd, sandbox->name);

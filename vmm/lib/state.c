@@ -240,10 +240,16 @@ int state_remove(int root_fd, const char *name)
 		int lock_fd = take_lock(dir_fd);
 		if (lock_fd >= 0)
 			ports_forget(dir_fd);
+		struct config config = {0};
+		if (config_read(dir_fd, &config) < 0)
+			config = (struct config){0};
 		/* A directory without a lock file was not removed completely. */
 		result = lock_fd >= 0 || lock_fd == -ENOENT ? sandbox_files_remove(root_fd, dir_fd, name) : lock_fd;
 		if (lock_fd >= 0)
 			close(lock_fd);
+		if (result == 0)
+			cgroup_remove(config.cgroup);
+		config_free(&config);
 	}
 	close(dir_fd);
 	return result;

@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/monitor/cgroup.h"
 #include "vmm/monitor/clock.h"
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/counts.h"
@@ -468,7 +469,9 @@ static int restore(struct vmm *v, struct err *err)
 static int run(struct vmm *v, struct err *err)
 {
 	bool clone = has(v, DESCRIPTION_FORK);
-	int ret = has(v, DESCRIPTION_DETACH) && !clone ? daemonise(err) : 0;
+	int ret = cgroup_enter(&v->fds.cgroup, err);
+	if (ret == 0 && has(v, DESCRIPTION_DETACH) && !clone)
+		ret = daemonise(err);
 	/* What follows names files in the sandbox's directory only. */
 	if (ret == 0 && fchdir(v->fds.dir) < 0)
 		ret = err_set(err, errno, "cannot enter the sandbox's directory: %s", strerror(errno));

@@ -33,6 +33,8 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 		list[count++] = &fds->initramfs;
 	if (d->flags & DESCRIPTION_RESTORE)
 		list[count++] = &fds->snapshot;
+	if (d->flags & DESCRIPTION_CGROUP)
+		list[count++] = &fds->cgroup;
 	for (uint32_t i = 0; i < d->disk_count; i++)
 		list[count++] = &fds->disk[i];
 	return count;
@@ -41,7 +43,7 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 void description_init_fds(struct description_fds *fds)
 {
 	*fds = (struct description_fds){
-	        .root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1, .snapshot = -1};
+	        .root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1, .snapshot = -1, .cgroup = -1};
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		fds->disk[i] = -1;
 }
@@ -60,6 +62,7 @@ void description_close_fds(struct description_fds *fds)
 	close_fd(fds->kernel);
 	close_fd(fds->initramfs);
 	close_fd(fds->snapshot);
+	close_fd(fds->cgroup);
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		close_fd(fds->disk[i]);
 	description_init_fds(fds);

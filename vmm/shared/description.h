@@ -47,7 +47,8 @@ enum description_flags {
 	DESCRIPTION_PREFETCH = 1 << 12, /* restored or forked with memory of its own, before the guest runs */
 	DESCRIPTION_NO_JAIL = 1 << 13,  /* the monitor keeps all rights of its user */
 	DESCRIPTION_REQUIRE_JAIL = 1 << 14, /* do not run without all layers of the jail */
-	DESCRIPTION_FLAGS_ALL = (1 << 15) - 1,
+	DESCRIPTION_CGROUP = 1 << 15,   /* a descriptor for the cgroup that it enters is there */
+	DESCRIPTION_FLAGS_ALL = (1 << 16) - 1,
 };
 
 struct description_disk {
@@ -95,10 +96,11 @@ struct description_fds {
 	int kernel;    /* a vmlinux; neither with DESCRIPTION_RESTORE nor with DESCRIPTION_FORK */
 	int initramfs; /* with DESCRIPTION_INITRAMFS */
 	int snapshot;  /* with DESCRIPTION_RESTORE; open for reading */
+	int cgroup;    /* with DESCRIPTION_CGROUP: a cgroup.procs, open for writing */
 	int disk[DESCRIPTION_DISKS_MAX];
 };
 
-#define DESCRIPTION_FDS_MAX (6 + DESCRIPTION_DISKS_MAX)
+#define DESCRIPTION_FDS_MAX (7 + DESCRIPTION_DISKS_MAX)
 
 /* All zero but the head: version and size. */
 void description_init(struct description *description);
