@@ -23,6 +23,7 @@ static struct fake {
 	unsigned good_every; /* with an error: it succeeds every so many calls */
 	unsigned calls;      /* atomic */
 	unsigned ends;       /* atomic */
+	unsigned sleeps;     /* atomic: of the vCPU's thread, apart from nanosleep */
 	char text[400];
 } fake;
 
@@ -54,6 +55,15 @@ int ioctl(int fd, unsigned long request, ...)
 		return run_guest();
 	CHECK(request == KVM_GET_REGS);
 	*(struct kvm_regs *)argument = (struct kvm_regs){.rip = RIP};
+	return 0;
+}
+
+/* The same: a sleep that is over at once. */
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
+{
+	(void)left;
+	CHECK(clock == CLOCK_MONOTONIC && flags == 0 && time->tv_sec < 100);
+	__atomic_add_fetch(&fake.sleeps, 1, __ATOMIC_ACQ_REL);
 	return 0;
 }
 
@@ -127,6 +137,39 @@ static void other_failures_say_what_and_where(void)
 	CHECK(becomes(&fake.ends, 1));
 	finish(&vcpu);
 	CHECK(strstr(fake.text, "Input/output error") != NULL && strstr(fake.text, "vCPU 3 at rip") != NULL);
+}
+
+/* A vCPU that does nothing else sleeps; one that exits for other reasons as often does not. */
+static void bus_locks_are_rationed(void)
+{
+	struct vcpu vcpu;
+	begin(&vcpu, 0, 0);
+	CHECK(becomes(&fake.calls, 5000));
+	CHECK_EQ(fake.sleeps, 0);
+	__atomic_store_n(&fake.run.exit_reason, KVM_EXIT_X86_BUS_LOCK, __ATOMIC_RELAXED);
+	CHECK(becomes(&fake.sleeps, 1));
+	unsigned calls = __atomic_load_n(&fake.calls, __ATOMIC_ACQUIRE);
+	CHECK(becomes(&fake.calls, calls + 10)); /* it goes on */
+	__atomic_store_n(&fake.run.exit_reason, KVM_EXIT_INTR, __ATOMIC_RELAXED);
+	__atomic_store_n(&fake.run.flags, KVM_RUN_X86_BUS_LOCK, __ATOMIC_RELAXED);
+	unsigned sleeps = __atomic_load_n(&fake.sleeps, __ATOMIC_ACQUIRE);
+	CHECK(becomes(&fake.sleeps, sleeps + 2));
+	finish(&vcpu);
+	CHECK_EQ(fake.ends, 0);
+}
+
+static void a_lost_state_ends_the_vcpu(void)
+{
+	struct vcpu vcpu;
+	begin(&vcpu, 0, 0);
+	__atomic_store_n(&fake.run.exit_reason, KVM_EXIT_NOTIFY, __ATOMIC_RELAXED);
+	unsigned calls = __atomic_load_n(&fake.calls, __ATOMIC_ACQUIRE);
+	CHECK(becomes(&fake.calls, calls + 10)); /* a notification is harmless */
+	CHECK_EQ(fake.ends, 0);
+	__atomic_store_n(&fake.run.notify.flags, KVM_NOTIFY_CONTEXT_INVALID, __ATOMIC_RELAXED);
+	CHECK(becomes(&fake.ends, 1));
+	finish(&vcpu);
+	CHECK(strstr(fake.text, "from taking interrupts") != NULL);
 }
 
 static void a_running_vcpu_is_described_and_goes_on(void)
@@ -223,6 +266,7 @@ static void lost_memory_is_explained(void)
 TEST_MAIN("vcpu", {"a_lasting_shortage_ends_the_vcpu", a_lasting_shortage_ends_the_vcpu},
         {"a_passing_shortage_does_not", a_passing_shortage_does_not},
         {"other_failures_say_what_and_where", other_failures_say_what_and_where},
+        {"bus_locks_are_rationed", bus_locks_are_rationed}, {"a_lost_state_ends_the_vcpu", a_lost_state_ends_the_vcpu},
         {"a_running_vcpu_is_described_and_goes_on", a_running_vcpu_is_described_and_goes_on},
         {"a_vcpu_that_never_ran_says_so", a_vcpu_that_never_ran_says_so},
         {"a_vcpu_that_does_not_answer_is_not_waited_for", a_vcpu_that_does_not_answer_is_not_waited_for},

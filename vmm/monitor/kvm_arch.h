@@ -12,6 +12,9 @@ struct kvm_run;
 /* True if the exit in `run` is particular to this processor (x86: port I/O); it is then carried out. */
 bool kvm_arch_handle_exit(const struct arch *arch, struct kvm_run *run);
 
+/* True if the guest locked the memory bus before the exit in `run`, and KVM saw it. */
+bool kvm_arch_locked_bus(const struct kvm_run *run);
+
 /*
  * Returns the address of the breakpoint instruction that caused the exit in `run`, or 0 if none did. kvm_arch_go_to
  * sets the vCPU back to it.

@@ -21,6 +21,8 @@
 /* Interrupts KVM_RUN. */
 #define KICK_SIGNAL SIGRTMIN
 
+#define BUS_LOCKS_PER_SECOND 1000u
+#define BUS_LOCKS_BURST 100u
 #define VCPU_STACK_BYTES (128u << 10)
 
 /*
@@ -85,6 +87,11 @@ static bool handle_exit(struct vcpu *vcpu)
 		return true;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN: return true;
+	case KVM_EXIT_NOTIFY:
+		if (!(run->notify.flags & KVM_NOTIFY_CONTEXT_INVALID))
+			return true;
+		fail(vcpu, "the guest kept its processor from taking interrupts, and its state was lost");
+		return false;
 	case KVM_EXIT_SHUTDOWN:
 		end(vcpu, VCPU_SHUTDOWN, "the guest's processor shut down (triple fault)");
 		return false;
@@ -101,6 +108,25 @@ static bool handle_exit(struct vcpu *vcpu)
 		fail(vcpu, "KVM left the guest for a reason that is not handled: exit %u", run->exit_reason);
 		return false;
 	}
+}
+
+/*
+ * A lock of the memory bus stops all processors of the host for about a microsecond. Each costs the vCPU its share of a
+ * second; only a burst is free. A kick ends the sleep.
+ */
+static void ration_bus_locks(struct vcpu *vcpu)
+{
+	const uint64_t share_ns = 1000000000 / BUS_LOCKS_PER_SECOND;
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	uint64_t now_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+	vcpu->bus_locks_ns = (vcpu->bus_locks_ns > now_ns ? vcpu->bus_locks_ns : now_ns) + share_ns;
+	uint64_t debt_ns = vcpu->bus_locks_ns - now_ns;
+	if (debt_ns <= BUS_LOCKS_BURST * share_ns)
+		return;
+	debt_ns -= BUS_LOCKS_BURST * share_ns;
+	time = (struct timespec){.tv_sec = (time_t)(debt_ns / 1000000000), .tv_nsec = (long)(debt_ns % 1000000000)};
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
 /* KVM_RUN failed `tries` times in a row, now with `error`. False when the vCPU cannot go on. */
@@ -168,6 +194,8 @@ static void run(struct vcpu *vcpu)
 	while (going_on && !__atomic_load_n(&vcpu->stop, __ATOMIC_SEQ_CST)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			tries = 0;
+			if (kvm_arch_locked_bus(vcpu->run))
+				ration_bus_locks(vcpu);
 			going_on = handle_exit(vcpu);
 		} else if (errno == EINTR) {
 			handle_kick(vcpu);

@@ -43,6 +43,7 @@ struct vcpu {
 	bool jailed;         /* the thread calls jail_enter_vcpu before it runs the guest */
 	struct vcpu_trace tracing;
 	struct kvm_stats stats;
+	uint64_t bus_locks_ns; /* its locks of the memory bus are paid for until then: CLOCK_MONOTONIC */
 	pthread_t thread;
 	bool started;
 	bool stop;            /* atomic */

@@ -255,5 +255,5 @@ uint8_t *arch_symbol(const struct gmem *gmem, uint64_t addr)
 
 bool kvm_arch_handle_exit(const struct arch *arch, struct kvm_run *run)
 {
-	return processor_port_io(run, &arch->ports);
+	return run->exit_reason == KVM_EXIT_X86_BUS_LOCK || processor_port_io(run, &arch->ports);
 }

@@ -46,6 +46,21 @@ static int disable_pmu(int vm_fd, struct err *err)
 	return 0;
 }
 
+/*
+ * Against a guest that slows its neighbours: exits for locks of the memory bus, which vcpu.c rations, and, with the
+ * processor's default window, for code that keeps the processor from taking interrupts. Not every processor has them.
+ */
+static void watch_hogs(int vm_fd)
+{
+	struct kvm_enable_cap bus = {.cap = KVM_CAP_X86_BUS_LOCK_EXIT, .args = {KVM_BUS_LOCK_DETECTION_EXIT}};
+	struct kvm_enable_cap notify = {.cap = KVM_CAP_X86_NOTIFY_VMEXIT, .args = {KVM_X86_NOTIFY_VMEXIT_ENABLED}};
+	int modes = ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_BUS_LOCK_EXIT);
+	if (modes > 0 && modes & KVM_BUS_LOCK_DETECTION_EXIT)
+		(void)ioctl(vm_fd, KVM_ENABLE_CAP, &bus);
+	if (ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_NOTIFY_VMEXIT) > 0)
+		(void)ioctl(vm_fd, KVM_ENABLE_CAP, &notify);
+}
+
 int processor_set_up_vm(int vm_fd, struct err *err)
 {
 	__u64 identity = IDENTITY_MAP_ADDR;
@@ -55,6 +70,7 @@ int processor_set_up_vm(int vm_fd, struct err *err)
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS_MAX}};
 	if (ioctl(vm_fd, KVM_ENABLE_CAP, &split) < 0)
 		return err_set(err, errno, "KVM cannot create the interrupt controllers: %s", strerror(errno));
+	watch_hogs(vm_fd);
 	return disable_pmu(vm_fd, err);
 }
 
@@ -201,6 +217,11 @@ bool processor_port_io(struct kvm_run *run, const struct bus *ports)
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
 		bus_access(ports, run->io.port, data, run->io.size, run->io.direction == KVM_EXIT_IO_OUT);
 	return true;
+}
+
+bool kvm_arch_locked_bus(const struct kvm_run *run)
+{
+	return run->exit_reason == KVM_EXIT_X86_BUS_LOCK || run->flags & KVM_RUN_X86_BUS_LOCK;
 }
 
 /*
