@@ -403,6 +403,12 @@ struct wisp_create_options {
 	bool warm;
 	enum wisp_jail_mode jail; /* of the monitor; a clone is in the jail of its source */
 	/*
+	 * Copy the kernel's text, and the memory of a snapshot, instead of mapping the files: guests that share the
+	 * pages of a file can time one another's use of them. Each sandbox needs this memory for itself, and takes
+	 * longer to start.
+	 */
+	bool private_memory;
+	/*
 	 * Ports of the host that lead to the guest, as wisp_add_port adds them. The library listens before it starts
 	 * the sandbox; connections are passed on once it is ready (with no_wait: in wisp_wait_ready). Not with bare and
 	 * is_template. A clone of the sandbox has none.

@@ -103,6 +103,7 @@ CALL(sched_getaffinity, MINUS, ENOMEM, 0)
 CALL(getrandom, MINUS, ENOSYS, 0)
 CALL(getrlimit, MINUS, EPERM, 0)
 CALL(setrlimit, MINUS, EPERM, 0)
+CALL(unshare, MINUS, ENOMEM, 0)
 CALL(waitid, MINUS, 0, INTERRUPTED)
 CALL(waitpid, MINUS, 0, INTERRUPTED)
 

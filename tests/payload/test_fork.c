@@ -295,9 +295,47 @@ static void cycles_leave_nothing_behind(void)
 	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }
 
+/* Mappings of the snapshot's file in the sandbox's monitor. */
+static int count_mappings(const char *name)
+{
+	struct wisp_sandbox_info *info;
+	char path[64], line[PATH_MAX + 128];
+	int count = 0;
+	if (wisp_inspect_sandbox(root, name, &info, NULL) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%d/maps", info->pid);
+	wisp_free_sandbox_info(info);
+	FILE *maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof(line), maps))
+		count += strstr(line, file) != NULL;
+	if (!maps || fclose(maps) != 0)
+		return -1;
+	return count;
+}
+
+static void private_memory_is_not_the_files(void)
+{
+	struct wisp_create_options options = options_for("new");
+	struct wisp_sandbox *box = start_counting("box"), *shared = NULL, *own = NULL;
+	REQUIRE(box && save(box, false, true) == 0);
+	wisp_close_sandbox(box);
+	shared = restore_as("shared", false);
+	options.from = file;
+	options.cache_dir = cache;
+	options.private_memory = true;
+	REQUIRE(shared && wisp_create_sandbox(&options, &own, NULL) == 0);
+	CHECK(count_mappings("shared") > 0);
+	CHECK_EQ(count_mappings("new"), 0);
+	CHECK(counts_on("new"));
+	CHECK(stop(shared));
+	CHECK(stop(own));
+	unlink(file);
+}
+
 COUNTING_MAIN("fork", {"a_paused_sandbox_stands_still", a_paused_sandbox_stands_still},
         {"clones_count_on_and_so_does_their_source", clones_count_on_and_so_does_their_source},
         {"snapshots_start_any_number", snapshots_start_any_number},
+        {"private_memory_is_not_the_files", private_memory_is_not_the_files},
         {"a_template_is_only_forked", a_template_is_only_forked},
         {"counts_are_told_meanwhile", counts_are_told_meanwhile},
         {"clones_inherit_the_limits", clones_inherit_the_limits},

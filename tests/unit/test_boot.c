@@ -97,6 +97,11 @@ static void large_text_is_mapped_and_stays_the_files(void)
 	CHECK(pwrite(fd, "F", 1, OFFSET) == 1 && p[0] == 'F');
 	p[1] = 'X';
 	CHECK(pread(fd, &byte, 1, OFFSET + 1) == 1 && byte == 'i');
+	/* Copied: nothing of the file is left in it. */
+	limits.copy = true;
+	CHECK_EQ(elf_load(fd, "k", &limits, &g, &image, &err), 0);
+	CHECK(pwrite(fd, "f", 1, OFFSET) == 1 && p[0] == 'F' && memcmp(p + 1, "irst", 4) == 0);
+	limits.copy = false;
 	/* A file that ends before: refused, not mapped past its end. */
 	CHECK_EQ(ftruncate(fd, OFFSET + TEXT / 2), 0);
 	CHECK(elf_load(fd, "k", &limits, &g, &image, &err) < 0 && strstr(err.text, "truncated"));

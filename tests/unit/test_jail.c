@@ -466,6 +466,33 @@ static void what_is_forbidden_is_left_out(void)
 	CHECK_EQ(status, 0);
 }
 
+/* --- core scheduling --- */
+
+static uint64_t core_cookie(void)
+{
+	uint64_t cookie = 0;
+	return prctl(62 /* PR_SCHED_CORE */, 0 /* GET */, 0, 0, &cookie) < 0 ? 0 : cookie;
+}
+
+static int has_own_core(void)
+{
+	return core_cookie() == 0;
+}
+
+static void another_sandbox_shares_no_core(void)
+{
+	int status = -1;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(prctl(62, 1 /* CREATE */, 0, 1, 0) < 0);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	if (sanitized)
+		SKIP("a build with sanitizers has no jail");
+	/* Without it, the jail is as good as before. */
+	CHECK_EQ(in_jail(WISP_LAYER_PRIVILEGES, 0, has_own_core), status == 0 ? 0 : 1);
+	CHECK_EQ(core_cookie(), 0);
+}
+
 static const struct test_case cases[] = {
         {"no_privileges_are_left", no_privileges_are_left},
         {"others_are_out_of_reach", others_are_out_of_reach},
@@ -473,6 +500,7 @@ static const struct test_case cases[] = {
         {"nothing_outside_can_be_reached", nothing_outside_can_be_reached},
         {"its_own_work_goes_on", its_own_work_goes_on},
         {"the_ring_opens_nothing", the_ring_opens_nothing},
+        {"another_sandbox_shares_no_core", another_sandbox_shares_no_core},
         {"the_layers_are_named", the_layers_are_named},
         {"a_missing_layer_is_refused_if_all_are_required", a_missing_layer_is_refused_if_all_are_required},
         {"what_is_forbidden_is_left_out", what_is_forbidden_is_left_out},

@@ -164,6 +164,10 @@ const struct cli_option cli_machine_options[] = {
                 .value = "PATH",
                 CLI_TEXT(struct cli_machine, monitor),
                 .help = "run this monitor instead of wisp's own wisp-vmm"},
+        {.name = "private-memory",
+                CLI_FLAG(struct cli_machine, private_memory),
+                .help = "share no page of the kernel or the snapshot with other sandboxes, whose timing could tell "
+                        "what this one does"},
         {.name = "jail",
                 .value = "MODE",
                 .take = take_jail,
@@ -221,6 +225,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .memory_max_mib = machine->memory_max_mib,
 	        .cpu_max_milli = machine->cpu_max_milli,
 	        .pids_max = (uint32_t)machine->pids_max,
+	        .private_memory = machine->private_memory,
 	};
 }
 

@@ -11,7 +11,7 @@ struct cli_machine {
 	uint64_t pids_max;
 	struct wisp_disk *disks;
 	size_t disk_count;
-	bool writable, no_jail;
+	bool writable, no_jail, private_memory;
 	enum wisp_jail_mode jail; /* read cli_jail_mode */
 	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
 	int64_t boot_timeout_ms, grace_ms, max_duration_ms, idle_timeout_ms;

@@ -190,6 +190,7 @@ int creation_set_options(struct creation *creation, struct wisp_error *error)
 	d->flags |= (options->detach ? DESCRIPTION_DETACH : 0) | (options->keep ? 0 : DESCRIPTION_EPHEMERAL) |
 	            (options->console ? DESCRIPTION_CONSOLE : 0) | (options->trace ? DESCRIPTION_TRACE : 0) |
 	            (options->bare ? DESCRIPTION_BARE : 0) | (options->prefetch ? DESCRIPTION_PREFETCH : 0) |
+	            (options->private_memory ? DESCRIPTION_PRIVATE : 0) |
 	            (options->jail == WISP_JAIL_OFF ? DESCRIPTION_NO_JAIL : 0) |
 	            (options->jail == WISP_JAIL_REQUIRE ? DESCRIPTION_REQUIRE_JAIL : 0) |
 	            (options->console && options->console_fd ? DESCRIPTION_ECHO : 0);

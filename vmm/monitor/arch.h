@@ -79,6 +79,7 @@ struct arch_boot {
 	const char *kernel_args; /* in addition to those that this processor needs */
 	const char *init_args;   /* what the kernel passes to PID 1; may be "" */
 	unsigned devices;        /* virtio-mmio devices, 0 to this */
+	bool copy_kernel;        /* map no page of its file */
 };
 
 /* Loads it into guest memory, with all tables that the kernel expects. 0 or -errno with `err`. */

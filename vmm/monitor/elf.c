@@ -81,7 +81,7 @@ static int load_segment(int fd, const char *name, const Elf64_Phdr *p, const str
 	if (!to)
 		return err_set(err, EFAULT, "kernel %s has a segment outside memory", name);
 	/* The rest of the segment is zero already: the memory is new. */
-	uint64_t done = map_text(fd, p, gmem);
+	uint64_t done = limits->copy ? 0 : map_text(fd, p, gmem);
 	int ret = file_read(fd, to + done, p->p_filesz - done, p->p_offset + done);
 	if (ret < 0)
 		return fail_to_read(ret, name, "is truncated", err);

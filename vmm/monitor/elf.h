@@ -5,6 +5,7 @@
 #ifndef WISP_MONITOR_ELF_H
 #define WISP_MONITOR_ELF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/monitor/err.h"
@@ -14,6 +15,7 @@ struct elf_limits {
 	uint16_t machine; /* EM_* that the file must be for */
 	uint64_t lowest;  /* guest physical bounds of what may be loaded */
 	uint64_t highest;
+	bool copy; /* all of it; else text is mapped, and its pages are those of the file until the guest writes */
 };
 
 struct elf_image {

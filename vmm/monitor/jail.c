@@ -317,6 +317,18 @@ int jail_enter_vcpu(struct err *err)
 	return ret < 0 ? err_set(err, -ret, "a vCPU's thread cannot filter its system calls: %s", strerror(-ret)) : 0;
 }
 
+#ifndef PR_SCHED_CORE /* not in all of libc's headers */
+#define PR_SCHED_CORE 62
+#define PR_SCHED_CORE_CREATE 1
+#endif
+#define THREAD_GROUP 1
+
+void jail_take_core(const struct jail *jail)
+{
+	if (jail->layers)
+		(void)prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, THREAD_GROUP, 0);
+}
+
 void jail_note_ring(struct jail *jail, bool restricted)
 {
 	if (jail->layers & WISP_LAYER_IO_URING)
@@ -349,6 +361,7 @@ static int enter(struct jail *jail, unsigned layers, const struct description *d
 		ret = drop_privileges(jail, override, err);
 	if (ret == 0 && layers & WISP_LAYER_LANDLOCK)
 		ret = restrict_paths(jail, description, fds, err);
+	jail_take_core(jail);
 	/* Last: it refuses what the others need. */
 	if (ret == 0 && layers & WISP_LAYER_SECCOMP)
 		ret = restrict_calls(jail, err);

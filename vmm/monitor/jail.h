@@ -32,6 +32,13 @@ struct jail {
 int jail_enter(struct jail *jail, unsigned layers, const struct description *description,
         const struct description_fds *fds, struct err *err);
 
+/*
+ * Gives the process a cookie of its own for core scheduling: no other sandbox's vCPU, and no other program, runs at the
+ * same time on another hardware thread of its core. jail_enter does so; a clone calls it. Nothing happens where the
+ * host has one hardware thread for each core, or no core scheduling (before Linux 5.14).
+ */
+void jail_take_core(const struct jail *jail);
+
 /* Notes whether the loop's ring is restricted; a clone has a ring of its own. */
 void jail_note_ring(struct jail *jail, bool restricted);
 

@@ -141,6 +141,7 @@ const struct jail_rule jail_rules[] = {
         CALL(sched_yield, BOTH),
         {SYS_prctl, BOTH, JAIL_IS, 0, PR_SET_NAME},
         {SYS_prctl, BOTH, JAIL_IS, 0, PR_GET_NAME},
+        {SYS_prctl, LOOP, JAIL_IS, 0, 62 /* PR_SCHED_CORE */},    /* a clone's cookie */
         {SYS_prctl, LOOP, JAIL_IS, 0, PR_SET_PDEATHSIG},          /* of the process that writes a snapshot */
         {SYS_seccomp, LOOP, JAIL_IS, 0, SECCOMP_SET_MODE_FILTER}, /* a vCPU's thread adds its own filter */
 

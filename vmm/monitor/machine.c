@@ -253,7 +253,8 @@ static int load_guest(struct machine *m, const struct machine_options *o, struct
 	        .initramfs_name = d->initramfs_name,
 	        .kernel_args = kernel_args,
 	        .init_args = init_args,
-	        .devices = m->devices};
+	        .devices = m->devices,
+	        .copy_kernel = d->flags & DESCRIPTION_PRIVATE};
 	return arch_load(m->arch, &m->gmem, &boot, err);
 }
 

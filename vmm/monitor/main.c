@@ -459,7 +459,7 @@ static int run_template(struct vmm *v, struct err *err)
 static int restore(struct vmm *v, struct err *err)
 {
 	int ret = snapshot_read(v->fds.snapshot, &v->description.layout, (uint64_t)v->description.memory_mib << 20,
-	        has(v, DESCRIPTION_PREFETCH), &v->origin, err);
+	        has(v, DESCRIPTION_PREFETCH) || has(v, DESCRIPTION_PRIVATE), &v->origin, err);
 	v->backing = (struct backing){
 	        .fd = v->fds.snapshot, .size = v->description.layout.data_offset + v->description.layout.data_size};
 	return ret;
@@ -487,6 +487,8 @@ static int run(struct vmm *v, struct err *err)
 		ret = jail_enter(&v->jail, WISP_LAYER_ALL, &v->description, &v->fds, err);
 	if (ret < 0)
 		return ret;
+	if (clone)
+		jail_take_core(&v->jail);
 	if (clone && has(v, DESCRIPTION_PREFETCH))
 		gmem_prefetch(&v->origin.gmem);
 	if (v->origin.state)

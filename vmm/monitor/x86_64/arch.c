@@ -180,6 +180,7 @@ int arch_load(struct arch *arch, const struct gmem *gmem, const struct arch_boot
 	if (ret < 0)
 		return ret;
 	struct boot_config config = {.kernel_fd = boot->kernel_fd,
+	        .copy_kernel = boot->copy_kernel,
 	        .initramfs_fd = boot->initramfs_fd,
 	        .kernel_name = boot->kernel_name,
 	        .initramfs_name = boot->initramfs_name,

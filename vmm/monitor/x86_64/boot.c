@@ -284,7 +284,10 @@ static int load_initramfs(
 
 int boot_load(const struct boot_config *config, const struct gmem *gmem, struct processor_entry *entry, struct err *err)
 {
-	struct elf_limits limits = {.machine = EM_X86_64, .lowest = BOOT_HIGH_ADDR, .highest = gmem->region[0].size};
+	struct elf_limits limits = {.machine = EM_X86_64,
+	        .lowest = BOOT_HIGH_ADDR,
+	        .highest = gmem->region[0].size,
+	        .copy = config->copy_kernel};
 	struct elf_image kernel;
 	struct span initramfs;
 	struct stat st;

@@ -41,7 +41,8 @@ struct boot_config {
 	const char *initramfs_name;
 	const char *cmdline;
 	unsigned cpus;
-	unsigned pins; /* of the I/O APIC: up to IOAPIC_PINS_MAX */
+	unsigned pins;    /* of the I/O APIC: up to IOAPIC_PINS_MAX */
+	bool copy_kernel; /* map no page of its file */
 };
 
 /* Loads everything into `gmem`, and fills in where the first vCPU starts. 0, or -errno with `err` and `entry` as it
