@@ -600,7 +600,7 @@ struct wisp_sandbox_info {
 	const char *user; /* "" is root */
 	const char *shell;
 	const char *hostname;
-	const char *const *env;  /* ended by NULL */
+	const char *const *env; /* ended by NULL */
 	uint32_t jail_layers;   /* enum wisp_jail_layer: those that hold; 0 before it is ready, and once it has ended */
 	int64_t max_duration_ms; /* 0: without limit, as the next */
 	int64_t idle_timeout_ms;

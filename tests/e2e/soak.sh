@@ -208,7 +208,7 @@ latencies() {
 }
 at() { awk -v p="$1" '{ v[NR] = $1 } END { print v[int(NR * p / 100) + (NR * p % 100 > 0)] }'; }
 
-# neighbours COUNT: so many sandboxes that work a little, and five more of which each does its worst.
+# neighbours COUNT: so many sandboxes that work a little, and five more of which each does its worst within its limits.
 neighbours() {
 	local i box quiet noisy
 	local -a boxes=()
@@ -221,7 +221,7 @@ neighbours() {
 	quiet=$(latencies 100 "${boxes[@]}")
 	truncate -s 64M full.img
 	for box in crash disk console forks bus; do
-		wisp create -q -n $box -m 96 $([ $box = disk ] && echo --disk full.img) || fail "create $box"
+		wisp create -q -n $box -m 96 --cpu-max 0.2 $([ $box = disk ] && echo --disk full.img) || fail "create $box"
 	done
 	check "copy a program" wisp cp "$area/tests/buslock" bus:/bin/buslock
 	wisp exec -d disk -- sh -c 'while :; do dd if=/dev/zero of=/dev/vdb bs=64k; dd if=/dev/zero of=/fill bs=64k; rm /fill; done 2>/dev/null' </dev/null >/dev/null
@@ -230,7 +230,7 @@ neighbours() {
 	wisp exec -d bus -- buslock </dev/null >/dev/null
 	# This one crashes again and again.
 	(while wisp exec crash -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 9' </dev/null
-		[ ! -e over ]; do wisp rm -f crash && wisp create -q -n crash -m 96; done) >/dev/null 2>&1 &
+		[ ! -e over ]; do wisp rm -f crash && wisp create -q -n crash -m 96 --cpu-max 0.2; done) >/dev/null 2>&1 &
 	sleep 2
 	noisy=$(latencies 100 "${boxes[@]}")
 	touch over

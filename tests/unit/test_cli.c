@@ -333,7 +333,7 @@ static void bench_is_a_program(void)
 	expect_error(&c, "rm $WISP_LIBDIR/wisp-bench; wisp bench floor", 125, "/wisp-bench: No such file");
 	expect_error(&c, "wisp help bench", 125, "install wisp again");
 	/* Completions are then those of the other verbs. */
-	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "23\n");
+	expect(&c, "wisp completion bash >c && bash -n c && grep -c ') flags=' c", 0, "24\n");
 	expect(&c,
 	        "printf '#!/bin/sh\necho \"$@\"; exit 3' >$WISP_LIBDIR/wisp-bench; chmod +x $WISP_LIBDIR/wisp-bench; "
 	        "wisp bench --json 'a b' -x",
@@ -354,7 +354,7 @@ static void completions_are_scripts(void)
 	        "\"${COMPREPLY[*]}\"; }\nt wisp cre\nt wisp run --mem\nt wisp exec ''\nt wisp completion f\nt wisp "
 	        "bench den\nt wisp bench --peer-\nEND\n"
 	        "create -q -n box; bash t; wisp rm -f box",
-	        0, "create\n--memory\nbox\nfish\ndensity\n--peer-cid\n");
+	        0, "create\n--memory --memory-max\nbox\nfish\ndensity\n--peer-cid\n");
 	expect(&c, "if command -v zsh >/dev/null; then wisp completion zsh >z && zsh -n z; fi", 0, "");
 	expect(&c, "if command -v fish >/dev/null; then wisp completion fish >f && fish -n f; fi", 0, "");
 	sh(&c, "wisp completion zsh; wisp completion fish");

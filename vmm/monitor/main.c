@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +26,7 @@
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/counts.h"
 #include "vmm/monitor/echo.h"
+#include "vmm/monitor/ending.h"
 #include "vmm/monitor/execlog.h"
 #include "vmm/monitor/identity.h"
 #include "vmm/monitor/jail.h"
@@ -72,10 +72,7 @@ struct vmm {
 	bool ready; /* atomic: set on the loop's thread, read on those of vCPUs */
 	bool stop_asked;
 
-	pthread_mutex_t end_lock;
-	bool ended;
-	enum wisp_end end;
-	char end_text[256];
+	struct ending ending;
 	struct last_words last_words;
 
 	uint64_t begun_ns; /* CLOCK_MONOTONIC */
@@ -85,8 +82,6 @@ struct vmm {
 	struct clock clock;
 	struct loop_op signal_op;
 	struct lifetime lifetime;
-	enum wisp_end limit; /* that has passed; the guest is to power off */
-	char limit_text[96];
 };
 
 static bool has(const struct vmm *v, enum description_flags flag)
@@ -113,16 +108,8 @@ static void say(const char *line)
 
 static void finish(struct vmm *v, enum wisp_end end, const char *text)
 {
-	pthread_mutex_lock(&v->end_lock);
-	if (!v->ended) {
-		/* The guest powered off because it had to. */
-		bool had_to = end == WISP_END_POWEROFF && v->limit != WISP_END_UNKNOWN;
+	if (ending_set(&v->ending, end, text))
 		trace_mark(&v->trace, "ended");
-		v->ended = true;
-		v->end = had_to ? v->limit : end;
-		snprintf(v->end_text, sizeof(v->end_text), "%s", had_to ? v->limit_text : text);
-	}
-	pthread_mutex_unlock(&v->end_lock);
 	loop_stop(v->loop);
 }
 
@@ -217,15 +204,16 @@ static void on_boot_timeout(struct vmm *v)
 static void expire(struct vmm *v, enum wisp_end end, const char *why, uint64_t ms)
 {
 	uint32_t grace_ms = v->description.stop_grace_ms;
+	char text[96];
 	if (v->stop_asked)
 		return;
 	v->stop_asked = true;
-	snprintf(v->limit_text, sizeof(v->limit_text), "%s %g s", why, (double)ms / 1000);
-	v->limit = end;
-	log_line(&v->log, LOG_INFO, "%s: the sandbox ends", v->limit_text);
+	snprintf(text, sizeof(text), "%s %g s", why, (double)ms / 1000);
+	ending_expect(&v->ending, end, text);
+	log_line(&v->log, LOG_INFO, "%s: the sandbox ends", text);
 	manage_stop(v->manage);
 	if (!v->ready || !v->control || control_poweroff(v->control, grace_ms) < 0)
-		finish(v, end, v->limit_text);
+		finish(v, end, text);
 	else
 		lifetime_start(&v->lifetime, LIFETIME_GRACE);
 }
@@ -242,7 +230,7 @@ static void on_limit(void *context, enum lifetime_limit limit, int res)
 	else if (limit == LIFETIME_IDLE)
 		expire(v, WISP_END_IDLE_TIMEOUT, "no command has run in it for", v->description.idle_timeout_ms);
 	else
-		finish(v, v->limit, v->limit_text);
+		finish(v, WISP_END_POWEROFF, ""); /* the limit's */
 }
 
 static void start_lifetime(struct vmm *v)
@@ -406,18 +394,6 @@ static int on_begun(void *context, struct err *err)
 	return ret;
 }
 
-/* The owner has its answer from the first process at once; the second is not its child. */
-static int daemonise(struct err *err)
-{
-	pid_t pid = fork();
-	if (pid < 0)
-		return err_set(err, errno, "cannot start the sandbox's own process: %s", strerror(errno));
-	if (pid > 0)
-		_exit(0);
-	setsid();
-	return 0;
-}
-
 static void write_trace(struct vmm *v)
 {
 	int ret = trace_write(&v->trace, v->fds.dir, SANDBOX_FILES_TRACE);
@@ -471,7 +447,7 @@ static int run(struct vmm *v, struct err *err)
 	bool clone = has(v, DESCRIPTION_FORK);
 	int ret = cgroup_enter(&v->fds.cgroup, err);
 	if (ret == 0 && has(v, DESCRIPTION_DETACH) && !clone)
-		ret = daemonise(err);
+		ret = owner_leave(err);
 	/* What follows names files in the sandbox's directory only. */
 	if (ret == 0 && fchdir(v->fds.dir) < 0)
 		ret = err_set(err, errno, "cannot enter the sandbox's directory: %s", strerror(errno));
@@ -506,8 +482,8 @@ static int run(struct vmm *v, struct err *err)
 
 static void describe_end(struct vmm *v, char *line, size_t size)
 {
-	const char *words = v->ready || v->end == WISP_END_KILLED ? "" : last_words_line(&v->last_words);
-	snprintf(line, size, "exit %s %s%s%s%s%s", end_name(v->end), v->end_text,
+	const char *words = v->ready || v->ending.end == WISP_END_KILLED ? "" : last_words_line(&v->last_words);
+	snprintf(line, size, "exit %s %s%s%s%s%s", end_name(v->ending.end), v->ending.text,
 	        *words ? "; its last words were \"" : "", words, *words ? "\"" : "",
 	        backing_is_cut(&v->backing) ? "; the snapshot file that its memory comes from was truncated" : "");
 }
@@ -544,7 +520,7 @@ static int live(struct vmm *v, const struct snapshot_origin *origin)
 	struct err err = {0};
 	char line[900];
 	v->begun_ns = loop_now_ns();
-	pthread_mutex_init(&v->end_lock, NULL);
+	ending_init(&v->ending);
 	last_words_init(&v->last_words);
 	if (receive_description(v) < 0)
 		return EXIT_SET_UP;

@@ -63,6 +63,17 @@ static int watch_exit(struct owner *o, struct err *err)
 	return 0;
 }
 
+int owner_leave(struct err *err)
+{
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_set(err, errno, "cannot start the sandbox's own process: %s", strerror(errno));
+	if (pid > 0)
+		_exit(0);
+	setsid();
+	return 0;
+}
+
 int owner_watch(struct owner *o, struct err *err)
 {
 	o->socket_op.done = on_socket;

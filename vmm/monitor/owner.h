@@ -28,4 +28,10 @@ struct owner {
 /* The caller has filled in the first part. 0, or -errno with `err`. The operations last until the loop's end. */
 int owner_watch(struct owner *owner, struct err *err);
 
+/*
+ * Goes on in a process of its own, which is not the owner's child: the owner has its answer from the first process at
+ * once. Before there are other threads. 0, or -errno with `err` set.
+ */
+int owner_leave(struct err *err);
+
 #endif

@@ -47,8 +47,8 @@ enum description_flags {
 	DESCRIPTION_PREFETCH = 1 << 12, /* restored or forked with memory of its own, before the guest runs */
 	DESCRIPTION_NO_JAIL = 1 << 13,  /* the monitor keeps all rights of its user */
 	DESCRIPTION_REQUIRE_JAIL = 1 << 14, /* do not run without all layers of the jail */
-	DESCRIPTION_CGROUP = 1 << 15,   /* a descriptor for the cgroup that it enters is there */
-	DESCRIPTION_PRIVATE = 1 << 16,     /* copy the kernel and the snapshot: share no page of a file */
+	DESCRIPTION_CGROUP = 1 << 15,       /* a descriptor for the cgroup that it enters is there */
+	DESCRIPTION_PRIVATE = 1 << 16,      /* copy the kernel and the snapshot: share no page of a file */
 	DESCRIPTION_FLAGS_ALL = (1 << 17) - 1,
 };
 
