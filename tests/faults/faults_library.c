@@ -151,6 +151,36 @@ static void still_runs(struct fault_run *run, struct wisp_sandbox *sandbox)
 	wisp_close_sandbox(sandbox);
 }
 
+/* Where the answer of the monitor is lost, a port may have been added all the same. */
+static void ports(struct fault_run *run)
+{
+	char libdir[PATH_MAX], path[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	snprintf(path, sizeof(path), "%s/../web.sock", run->root);
+	const struct wisp_port port = {"0", 80};
+	create.ports = &port;
+	create.port_count = 1;
+	create.port_size = sizeof(port);
+	struct wisp_sandbox *sandbox = begin(run, &create);
+	struct wisp_port_info **list;
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	bool added = fault_check(run, "add", wisp_add_port(sandbox, path, 8080, &error), &error);
+	int count = wisp_list_ports(sandbox, &list, &error);
+	if (fault_check(run, "list", count < 0 ? count : 0, &error)) {
+		if (count != 2 && (count != 1 || added))
+			fault_violation(run, "%d ports", count);
+		wisp_free_port_list(list);
+	}
+	if (added)
+		fault_check(run, "remove", wisp_remove_port(sandbox, path, &error), &error);
+	fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+	wisp_close_sandbox(sandbox);
+	fault_use(NULL);
+	unlink(path); /* one that the fault kept from being removed */
+}
+
 static void pausing(struct fault_run *run)
 {
 	char libdir[PATH_MAX];
@@ -243,8 +273,8 @@ static void forking(struct fault_run *run)
 int main(int argc, char **argv)
 {
 	static const struct fault_scenario scenarios[] = {{"collect", collect}, {"stream", stream},
-	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {"pausing", pausing},
-	        {"saving", saving}, {"restoring", restoring}, {"forking", forking}, {0}};
+	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {"ports", ports},
+	        {"pausing", pausing}, {"saving", saving}, {"restoring", restoring}, {"forking", forking}, {0}};
 	char self[PATH_MAX];
 	fake_vmm_main(argc, argv);
 	if (!realpath("/proc/self/exe", self))

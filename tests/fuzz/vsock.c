@@ -15,6 +15,7 @@ enum { RX, TX };
 #define CID 3u
 #define HOST_PORT (1u << 30) /* of the first client */
 #define SERVED_PORT 1024u
+#define FORWARDED_TO 80u
 #define PEERS 8u
 
 static int peers[PEERS]; /* sockets of the host's side: clients, and what the server accepted */
@@ -76,6 +77,34 @@ static void connect_client(int *peer, uint8_t how)
 	replace(peer, fd);
 }
 
+/* The listener whose connections are forwarded has no file. */
+static void fill_forward_address(struct sockaddr_un *address)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1, "wisp-fuzz-%d", getpid());
+}
+
+static void connect_forwarded(int *peer)
+{
+	struct sockaddr_un address;
+	fill_forward_address(&address);
+	int fd = unix_socket();
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		close(fd);
+	else
+		replace(peer, fd);
+}
+
+static void forward(struct machine *m)
+{
+	struct sockaddr_un address;
+	struct err err = {0};
+	int fd = unix_socket();
+	fill_forward_address(&address);
+	MUST(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 16) == 0);
+	MUST(vsock_forward(m->dev, fd, FORWARDED_TO, &err) > 0);
+}
+
 static void act_host(struct machine *m, struct input *in)
 {
 	static uint8_t bytes[256 * 500];
@@ -89,7 +118,7 @@ static void act_host(struct machine *m, struct input *in)
 	case 4: recv(*peer, bytes, how & 128 ? sizeof(bytes) : how, MSG_DONTWAIT); break;
 	case 5: shutdown(*peer, how % 3); break;
 	case 6: replace(peer, -1); break;
-	default: break;
+	default: connect_forwarded(peer); break;
 	}
 	if (what & 128)
 		machine_step(m, 2);
@@ -123,6 +152,8 @@ static void packet(struct machine *m, struct input *in)
 	        .buf_alloc = kind & 2 ? in32(in) : 0x10000,
 	        .fwd_cnt = kind & 4 ? in32(in) : 0,
 	};
+	if (kind & 1 && from & 128)
+		header.dst_port = VSOCK_FORWARD_PORTS | (from % 8u) << 16 | FORWARDED_TO;
 	uint32_t bytes = header.op == VIRTIO_VSOCK_OP_RW ? (kind & 8 ? in16(in) : in8(in)) : 0;
 	header.len = kind & 16 ? in32(in) : bytes;
 	uint32_t split = kind & 128 ? in8(in) % 60 : 0;
@@ -164,8 +195,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		peers[i] = -1;
 	machine_open(&m);
 	fill_address(&address, "");
-	struct vsock_options options = {.cid = CID, .socket_path = address.sun_path};
+	struct vsock_options options = {.cid = CID, .socket_path = address.sun_path, .forward_port = 77};
 	MUST(vsock_create(&m.dev, &m.env, &options, &err) == 0 && vsock_listen(m.dev, &err) == 0);
+	forward(&m);
 	machine_run(&m, &in, network);
 	hang_up();
 	return 0;

@@ -183,6 +183,13 @@ static struct listen_address address_of(const struct manage_port *port)
 	return address;
 }
 
+static bool is_good(const struct manage_port *port)
+{
+	char text[LISTEN_TEXT_MAX];
+	struct listen_address address = address_of(port);
+	return port->to > 0 && port->address_size <= sizeof(port->address) && listen_format(&address, text);
+}
+
 /* What the monitor writes is checked as what a guest sends is. */
 static int list(struct wisp_sandbox *sandbox, struct listing *listing, struct wisp_error *error)
 {
@@ -193,10 +200,12 @@ static int list(struct wisp_sandbox *sandbox, struct listing *listing, struct wi
 	int r = manage_once(sandbox, &sandbox->cancel, &ask, error);
 	ssize_t n = r == 0 ? lib_pread(fd, listing->port, sizeof(listing->port), 0) : 0;
 	close(fd);
-	listing->count = n > 0 ? (size_t)n / sizeof(listing->port[0]) : 0;
-	bool good = n >= 0 && (size_t)n % sizeof(listing->port[0]) == 0;
+	if (n < 0)
+		return lib_fail_errno(error, (int)-n, "cannot read the ports of the sandbox '%s'", sandbox->name);
+	listing->count = (size_t)n / sizeof(listing->port[0]);
+	bool good = (size_t)n % sizeof(listing->port[0]) == 0;
 	for (size_t i = 0; i < listing->count && good; i++)
-		good = listing->port[i].address_size <= sizeof(listing->port[i].address) && listing->port[i].to > 0;
+		good = is_good(&listing->port[i]);
 	if (r == 0 && !good)
 		return lib_fail(error, WISP_ERR_PROTOCOL, EPROTO,
 		        "the monitor of the sandbox '%s' violated the protocol", sandbox->name);

@@ -24,6 +24,7 @@ static int add(struct virtio_dev *vsock, uint32_t to, int *file, struct err *err
 struct listing {
 	struct manage_port port[MANAGE_PORTS_MAX];
 	size_t count;
+	int error; /* errno */
 };
 
 static void add_entry(void *context, uint32_t id, int fd, uint16_t to)
@@ -33,15 +34,18 @@ static void add_entry(void *context, uint32_t id, int fd, uint16_t to)
 	struct sockaddr_storage address = {0};
 	socklen_t size = sizeof(address);
 	*port = (struct manage_port){.id = id, .to = to};
-	if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 && size <= sizeof(address))
-		port->address_size = (uint16_t)size;
+	if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+		listing->error = errno;
+	port->address_size = (uint16_t)size;
 	memcpy(port->address, &address, sizeof(port->address));
 }
 
 static int list(const struct virtio_dev *vsock, int file, struct err *err)
 {
-	struct listing listing = {.count = 0};
+	struct listing listing = {.count = 0, .error = 0};
 	vsock_each_forward(vsock, add_entry, &listing);
+	if (listing.error)
+		return err_set(err, listing.error, "cannot tell an address: %s", strerror(listing.error));
 	size_t size = listing.count * sizeof(listing.port[0]);
 	ssize_t n = pwrite(file, listing.port, size, 0);
 	if (n != (ssize_t)size)

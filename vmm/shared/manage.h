@@ -76,7 +76,7 @@ struct manage_request {
 struct manage_port {
 	uint32_t id;
 	uint16_t to;           /* the guest's port */
-	uint16_t address_size; /* of what getsockname(2) returns for the listening socket; 0: it failed */
+	uint16_t address_size; /* of what getsockname(2) returns for the listening socket */
 	uint8_t address[128];
 };
 
