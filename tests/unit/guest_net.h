@@ -56,6 +56,7 @@ static inline bool net_create(struct net *t)
 	if (!guest_open(&t->g))
 		return false;
 	snprintf(t->path, sizeof(t->path), "/tmp/wisp-test-vsock-%d-%u", getpid(), counter++);
+	unlink(t->path); /* of a former process of this number, which was killed */
 	struct vsock_options opt = {.cid = CID, .socket_path = t->path, .forward_port = FORWARD_PORT};
 	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0 || vsock_listen(dev, &err) < 0) {
 		printf("# %s\n", err.text);
