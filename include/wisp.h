@@ -268,10 +268,20 @@ enum wisp_cache {
 	WISP_CACHE_UNSAFE = 2,    /* in the page cache; a flush does nothing: the host's crash may lose all data */
 };
 
+/*
+ * How much may pass through a device, in both directions together, after a burst of a tenth of a second's worth. The
+ * guest waits then, as for a slow device, and loses nothing. 0: unlimited.
+ */
+struct wisp_rate {
+	uint64_t bytes;      /* a second */
+	uint64_t operations; /* a second: requests of a disk, packets with data of the vsock device */
+};
+
 struct wisp_disk {
 	const char *path; /* a file or block device; the guest sees a raw disk: /dev/vdb and so on */
 	bool read_only;
 	enum wisp_cache cache;
+	struct wisp_rate rate;
 };
 
 #define WISP_PORTS_MAX 64u
@@ -438,6 +448,11 @@ struct wisp_create_options {
 	uint32_t memory_max_mib;
 	uint32_t cpu_max_milli; /* thousandths of a processor: 1500 is one and a half */
 	uint32_t pids_max;      /* threads and processes of the monitor; at least cpus + 16 */
+	/*
+	 * Rates of devices that are not in `disks`. All that executions read and write passes through the vsock device.
+	 * Clones have the rates of their source; a snapshot has none.
+	 */
+	struct wisp_rate image_rate, overlay_rate, vsock_rate, console_rate;
 };
 
 /*

@@ -29,6 +29,7 @@
 
 #include "virtio/blk_config.h"
 #include "virtio/blk_file.h"
+#include "virtio/limit.h"
 #include "virtio/state.h"
 #include "vmm/shared/container_of.h"
 
@@ -336,7 +337,7 @@ static void start_transfer(struct request *r, uint64_t sector, uint64_t bytes)
 	}
 	r->offset = sector * SECTOR;
 	r->left = bytes;
-	virtio_count(r->type == VIRTIO_BLK_T_IN ? &blk->dev.to_guest : &blk->dev.from_guest, bytes);
+	virtio_moved(&blk->dev, r->type == VIRTIO_BLK_T_IN ? &blk->dev.to_guest : &blk->dev.from_guest, bytes);
 	transfer(r);
 }
 
@@ -356,6 +357,12 @@ static uint8_t check_ranges(const struct request *r)
 	return VIRTIO_BLK_S_OK;
 }
 
+static void count_other(struct request *r)
+{
+	r->blk->dev.other_operations++;
+	virtio_take(&r->blk->dev, 0, 1);
+}
+
 static void start_ranges(struct request *r, uint64_t bytes)
 {
 	size_t each = sizeof(r->range_list[0]);
@@ -366,7 +373,7 @@ static void start_ranges(struct request *r, uint64_t bytes)
 	guest_load_iov(r->range_list, r->iov, r->iov_count, 0, bytes);
 	r->ranges = (unsigned)(bytes / each);
 	r->range = 0;
-	r->blk->dev.other_operations++;
+	count_other(r);
 	uint8_t status = check_ranges(r);
 	if (status != VIRTIO_BLK_S_OK)
 		finish(r, status);
@@ -427,7 +434,7 @@ static void serve(struct request *r)
 	case VIRTIO_BLK_T_IN: start_transfer(r, header.sector, r->room); break;
 	case VIRTIO_BLK_T_OUT: start_transfer(r, header.sector, readable_bytes); break;
 	case VIRTIO_BLK_T_FLUSH:
-		r->blk->dev.other_operations++;
+		count_other(r);
 		r->blk->sync_ignored ? finish(r, VIRTIO_BLK_S_OK) : sync_data(r);
 		break;
 	case VIRTIO_BLK_T_GET_ID: get_id(r); break;
@@ -441,7 +448,11 @@ static void blk_kick(struct virtio_dev *dev, unsigned queue)
 {
 	struct blk *blk = to_blk(dev);
 	do {
-		while (virtio_fetch(dev, queue, &idle(blk)->chain)) {
+		for (;;) {
+			if (!virtio_may(dev))
+				return;
+			if (!virtio_fetch(dev, queue, &idle(blk)->chain))
+				break;
 			struct request *r = blk->free;
 			blk->free = r->next_free;
 			r->queue = queue;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "virtio/limit.h"
 #include "virtio/state.h"
 
 enum { RECEIVEQ, TRANSMITQ, QUEUES };
@@ -33,23 +34,25 @@ static struct console *to_console(struct virtio_dev *dev)
 	return (struct console *)dev;
 }
 
-/* Prints from the chain at hand. False if the round's share is used up before the chain is. */
+/* Prints from the chain at hand. False if the round's share, or the device's rate, is used up before the chain is. */
 static bool print(struct console *con, size_t *share)
 {
 	uint8_t piece[PIECE];
 	while (con->out_done < con->out.readable_bytes) {
 		size_t len = *share < PIECE ? *share : PIECE;
-		if (len == 0)
+		if (len == 0 || !virtio_may(&con->dev))
 			return false;
 		len = guest_load_iov(piece, con->out.iov, con->out.readable, con->out_done, len);
 		con->output(con->context, piece, len);
 		con->out_done += (uint32_t)len;
 		con->dev.from_guest.bytes += len;
+		virtio_take(&con->dev, len, 0);
 		*share -= len;
 	}
 	con->printing = false;
 	con->out_done = 0;
 	con->dev.from_guest.operations++;
+	virtio_take(&con->dev, 0, 1);
 	virtio_complete(&con->dev, TRANSMITQ, con->out.head, 0);
 	return true;
 }
@@ -61,7 +64,8 @@ static void transmit(struct console *con)
 		while (con->printing || virtio_fetch(&con->dev, TRANSMITQ, &con->out)) {
 			con->printing = true;
 			if (!print(con, &share)) {
-				virtio_kick_again(&con->dev, TRANSMITQ);
+				if (share == 0)
+					virtio_kick_again(&con->dev, TRANSMITQ);
 				return;
 			}
 		}

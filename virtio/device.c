@@ -136,7 +136,7 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
 
 static bool is_idle(const struct virtio_dev *dev)
 {
-	bool idle = !dev->round_task.queued && !dev->quiet_armed;
+	bool idle = !dev->round_task.queued && !dev->quiet_armed && !dev->limit.armed;
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		idle &= !dev->queue[i].armed;
 	return idle;
@@ -154,6 +154,8 @@ void virtio_destroy(struct virtio_dev *dev)
 	}
 	if (dev->quiet_armed)
 		loop_cancel(dev->env.loop, &dev->quiet_op);
+	if (dev->limit.armed)
+		loop_cancel(dev->env.loop, &dev->limit.op);
 	while (drained && !is_idle(dev))
 		drained = loop_step(dev->env.loop, -1) >= 0;
 	int fds[VIRTIO_QUEUES_MAX + 1] = {dev->irq_fd};

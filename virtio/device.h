@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "virtio/bucket.h"
 #include "virtio/queue.h"
 #include "vmm/monitor/err.h"
 #include "vmm/monitor/gmem.h"
@@ -96,6 +97,14 @@ struct virtio_count {
 	uint64_t operations; /* a disk's requests, a socket's packets, a console's buffers */
 };
 
+/* Zero: unlimited. The rates may be set until the device is activated: limit.h. */
+struct virtio_limit {
+	struct bucket bytes, operations;
+	bool armed; /* the timer is in flight */
+	struct loop_op op;
+	struct __kernel_timespec time;
+};
+
 struct virtio_dev {
 	const struct virtio_type *type;
 	struct virtio_env env;
@@ -111,7 +120,8 @@ struct virtio_dev {
 
 	/* The rest belongs to the loop's thread. */
 	struct virtio_count to_guest, from_guest;
-	uint64_t other_operations;    /* that move no data of the guest: flushes, discards */
+	uint64_t other_operations; /* that move no data of the guest: flushes, discards */
+	struct virtio_limit limit;
 	unsigned in_flight;           /* the device's count of operations that access guest memory or a disk */
 	bool active;                  /* it serves its queues */
 	bool started;                 /* activated since the last reset; it may have failed since */

@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "virtio/limit.h"
 #include "virtio/vsock_conn.h"
 #include "vmm/shared/container_of.h"
 
@@ -188,7 +189,7 @@ static void put_data(struct conn *conn)
 		uint32_t len = left < room[i] ? left : room[i];
 		conn->sent += len;
 		left -= len;
-		virtio_count(&v->dev.to_guest, len);
+		virtio_moved(&v->dev, &v->dev.to_guest, len);
 		put_packet(conn, &v->batch[i], VIRTIO_VSOCK_OP_RW, 0, len);
 	}
 	/* A full batch belongs to a stream: the guest can work on it while the next is filled. */
@@ -261,6 +262,8 @@ static void pump(struct vsock *v)
 		struct conn *conn = v->reply_count == 0 && !vsock_stale(v) ? first_ready(v) : NULL;
 		if (v->reply_count == 0 && !conn)
 			return; /* notifications stay off: new buffers are not needed */
+		if (!virtio_may(&v->dev))
+			return;
 		if (!fetch_rx(v, &v->batch[0])) {
 			if (!virtio_more(&v->dev, RXQ))
 				return;
@@ -361,7 +364,7 @@ static void receive(struct conn *conn, const struct virtio_vsock_hdr *header, st
 		return;
 	}
 	conn->received += len;
-	virtio_count(&conn->vsock->dev.from_guest, len);
+	virtio_moved(&conn->vsock->dev, &conn->vsock->dev.from_guest, len);
 	unsigned first = iov_advance(chain->iov, chain->readable, HEADER_SIZE);
 	unsigned count = first;
 	for (uint32_t left = len; left > 0; count++) {
@@ -445,7 +448,11 @@ static void take_packets(struct vsock *v)
 {
 	do {
 		/* Each may need a reply. If there is no room for one, the queue waits, and pump kicks it. */
-		while (v->reply_count < REPLIES_MAX && virtio_fetch(&v->dev, TXQ, &v->tx)) {
+		while (v->reply_count < REPLIES_MAX) {
+			if (!virtio_may(&v->dev))
+				return;
+			if (!virtio_fetch(&v->dev, TXQ, &v->tx))
+				break;
 			uint32_t bytes = v->tx.readable_bytes;
 			handle_packet(v, &v->tx);
 			/* The guest will soon need the memory of large packets again. */

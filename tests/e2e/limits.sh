@@ -79,3 +79,17 @@ t_a_cgroup_holds_the_monitor() {
 	wisp rm -f greedy
 	[ -z "$(ls -d /sys/fs/cgroup/wisp-* 2>/dev/null)" ] || fail "left $(ls -d /sys/fs/cgroup/wisp-*)"
 }
+
+# Each second of waiting is one that the rate forbids to save; there is no upper bound.
+t_devices_keep_their_rates() {
+	local began
+	truncate -s 64M disk
+	check create wisp create -q -n slow --disk disk,bps=2M --rate vsock,bps=2M --rate console,bps=100K
+	began=$SECONDS
+	check "a write" wisp exec slow -- dd if=/dev/zero of=/dev/vdb bs=1M count=8 oflag=direct 2>/dev/null
+	[ $((SECONDS - began)) -ge 3 ] || fail "8 MiB were written to the disk in $((SECONDS - began)) s"
+	began=$SECONDS
+	equal "bytes" "$(wisp exec slow -- head -c 8388608 /dev/zero | wc -c)" 8388608
+	[ $((SECONDS - began)) -ge 3 ] || fail "8 MiB came through vsock in $((SECONDS - began)) s"
+	check rm wisp rm -f slow
+}

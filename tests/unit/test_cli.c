@@ -152,6 +152,17 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --disk /no/d,isk,ro,cache=unsafe -- true", 125, "/no/d,isk as a read-only disk");
 	expect_error(&c, "run --disk /no/disk,cache=none -- true", 125, "writeback, direct or unsafe");
 	expect_error(&c, "run --disk ,ro -- true", 125, "no path");
+	expect_error(&c, "run --disk /no/disk,bps=1M,iops=5,ro -- true", 125, "/no/disk as a read-only disk");
+	expect_error(&c, "run --disk /no/disk,bps=1X -- true", 125, "a rate is a number");
+	expect_error(&c, "run --disk /no/disk,iops=0 -- true", 125, "let nothing pass");
+	expect_error(&c, "run --rate image -- true", 125, "write DEVICE,bps=SIZE,iops=N");
+	expect_error(&c, "run --rate disk,bps=1M -- true", 125, "the device is image, overlay, vsock or console");
+	expect_error(&c, "run --rate vsock,bps=99999999999G -- true", 125, "it is more than");
+	expect_error(&c, "run --rate vsock,bps=1M,ro -- true", 125, "write DEVICE,bps=SIZE,iops=N");
+	expect_error(&c, "run --cpu-max 1,5 -- true", 125, "it is not a number of processors");
+	expect_error(&c, "run --cpu-max 0 -- true", 125, "give 0.01 to 1000");
+	expect_error(&c, "run --pids-max 4 -- true", 125, "pids_max is 4");
+	expect_error(&c, "run --memory-max 8 -- true", 125, "memory_max_mib is 8");
 	expect_error(&c, "run --disk /proc/version,cache=direct,ro -- true", 125, "no O_DIRECT");
 	expect_error(&c, "run -t -- true </dev/null", 125, "requires standard input to be a terminal");
 	expect_error(&c, "WISP_LIBDIR=/no/lib wisp run -- true", 125, "/no/lib");
@@ -304,7 +315,7 @@ static void help_fits_the_terminal(void)
 	sh(&c, "unset COLUMNS; wisp run --help");
 	CHECK(longest_line(c.out) <= 80 && longest_line(c.out) > 70);
 	CHECK(strstr(c.out, "\n  -m, --memory SIZE           memory: "));
-	CHECK(strstr(c.out, "\n      --disk PATH[,ro][,cache=MODE]\n                              add a disk"));
+	CHECK(strstr(c.out, "\n      --disk PATH[,OPTION...]\n                              add a disk"));
 	sh(&c, "COLUMNS=100 wisp run --help");
 	CHECK(longest_line(c.out) <= 100 && longest_line(c.out) > 90);
 	sh(&c, "COLUMNS=60 wisp bench --help");

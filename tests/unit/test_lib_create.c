@@ -39,13 +39,20 @@ static void the_monitor_gets_its_description(void)
 	snprintf(other, sizeof(other), "%s/other", p.dir);
 	write_file(p.dir, "disk", "data");
 	write_file(p.dir, "other", "data");
-	struct wisp_disk disks[] = {{.path = disk}, {.path = other, .read_only = true, .cache = WISP_CACHE_UNSAFE}};
+	struct wisp_disk disks[] = {
+	        {.path = disk, .rate = {11, 12}}, {.path = other, .read_only = true, .cache = WISP_CACHE_UNSAFE}};
 	const char *breakpoints[] = {"start_kernel=0xffffffff81000000", NULL};
 	p.options.disks = disks;
 	p.options.disk_count = 2;
 	p.options.memory_mib = 96;
 	p.options.boot_timeout_ms = 1500;
 	p.options.hostname = "host";
+	p.options.max_duration_ms = 60000;
+	p.options.idle_timeout_ms = INT64_MAX;
+	p.options.image_rate = (struct wisp_rate){1, 2};
+	p.options.overlay_rate = (struct wisp_rate){5, 5};
+	p.options.vsock_rate = (struct wisp_rate){.bytes = 3};
+	p.options.console_rate = (struct wisp_rate){.operations = 4};
 	p.options.console = true;
 	p.options.kernel_args = "a=b c";
 	p.options.trace = true;
@@ -66,6 +73,11 @@ static void the_monitor_gets_its_description(void)
 	CHECK_EQ(d.disk[1].read_only, 0);
 	CHECK_EQ(d.disk[2].read_only, 1);
 	CHECK_EQ(d.disk[2].cache, WISP_CACHE_UNSAFE);
+	CHECK(d.disk[0].rate.bytes == 1 && d.disk[0].rate.operations == 2);
+	CHECK(d.disk[1].rate.bytes == 11 && d.disk[1].rate.operations == 12);
+	CHECK(d.disk[2].rate.bytes == 0 && d.vsock_rate.bytes == 3 && d.console_rate.operations == 4);
+	CHECK(d.max_duration_ms == 60000 && d.idle_timeout_ms == DESCRIPTION_LIFETIME_MS_MAX);
+	CHECK_EQ(d.stop_grace_ms, WISP_STOP_GRACE_MS_DEFAULT);
 	CHECK_EQ(d.breakpoint_count, 1);
 	CHECK_STR(d.breakpoint[0].name, "start_kernel");
 	CHECK_EQ(d.breakpoint[0].addr, 0xffffffff81000000);

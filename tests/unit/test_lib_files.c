@@ -58,6 +58,15 @@ static void config_survives(void)
 	        .shell = "/bin/bash",
 	        .created_ns = 1234567890123456789,
 	        .stop_grace_ms = 5,
+	        .max_duration_ms = 6,
+	        .idle_timeout_ms = 7,
+	        .limits = {8, 9, 10},
+	        .cgroup = "/a/b",
+	        .vsock_rate = {11, 12},
+	        .console_rate = {UINT64_MAX, 0},
+	        .disks = (const char *[]){"rw /a", "ro /b", NULL},
+	        .disk_info = (struct config_disk[]){{1, 2, 3, {4, 5}}, {0}},
+	        .disk_info_count = 2,
 	        .keep = true};
 	struct config in;
 	CHECK_EQ(config_write(fd, &out), 0);
@@ -68,6 +77,13 @@ static void config_survives(void)
 	CHECK_EQ(in.cpus, 3);
 	CHECK_EQ(in.memory_mib, 77);
 	CHECK_EQ(in.created_ns, out.created_ns);
+	CHECK(in.max_duration_ms == 6 && in.idle_timeout_ms == 7);
+	CHECK(in.limits.memory_mib == 8 && in.limits.cpu_milli == 9 && in.limits.pids == 10);
+	CHECK_STR(in.cgroup, "/a/b");
+	CHECK(in.vsock_rate.bytes == 11 && in.vsock_rate.operations == 12 && in.console_rate.bytes == UINT64_MAX);
+	REQUIRE(in.disk_info_count == 2);
+	CHECK(in.disk_info[0].cache == 1 && in.disk_info[0].dev == 2 && in.disk_info[0].ino == 3);
+	CHECK(in.disk_info[0].rate.bytes == 4 && in.disk_info[0].rate.operations == 5);
 	CHECK_EQ(in.env_count, 4);
 	for (size_t i = 0; i < 4; i++)
 		CHECK_STR(in.env[i], env[i]);
@@ -75,6 +91,19 @@ static void config_survives(void)
 	config_free(&in);
 	close(fd);
 	remove_all(dir);
+}
+
+/* Those of earlier versions have no rates. */
+static void disks_of_old_configs(void)
+{
+	struct config in;
+	REQUIRE(config_parse(strdup("disk=rw /a\ndisk=ro /b\ndisk=ro /c\ndisk_info=1 2 3\ndisk_info=1 2 3x\n"
+	                            "disk_info=1 2 3 4"),
+	                &in) == 0);
+	CHECK(in.disk_info[0].ino == 3 && in.disk_info[0].rate.bytes == 0);
+	CHECK_EQ(in.disk_info[1].ino, 0);
+	CHECK(in.disk_info[2].ino == 3 && in.disk_info[2].rate.bytes == 0);
+	config_free(&in);
 }
 
 static void strange_configs(void)
@@ -493,8 +522,8 @@ static void layers_of_the_jail(void)
 }
 
 TEST_MAIN("lib_files", {"utf8", utf8}, {"printable", printable}, {"config_survives", config_survives},
-        {"strange_configs", strange_configs}, {"detach_keys", detach_keys}, {"log_lines", log_lines},
-        {"logs_are_chosen", logs_are_chosen}, {"logs_are_followed", logs_are_followed},
-        {"following_is_cancelled", following_is_cancelled}, {"rotations_while_opening", rotations_while_opening},
-        {"names_of_numbers", names_of_numbers}, {"version", version}, {"end_reasons", end_reasons},
-        {"layers_of_the_jail", layers_of_the_jail})
+        {"disks_of_old_configs", disks_of_old_configs}, {"strange_configs", strange_configs},
+        {"detach_keys", detach_keys}, {"log_lines", log_lines}, {"logs_are_chosen", logs_are_chosen},
+        {"logs_are_followed", logs_are_followed}, {"following_is_cancelled", following_is_cancelled},
+        {"rotations_while_opening", rotations_while_opening}, {"names_of_numbers", names_of_numbers},
+        {"version", version}, {"end_reasons", end_reasons}, {"layers_of_the_jail", layers_of_the_jail})

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -21,13 +22,76 @@ static bool parse_cache(const char *text, enum wisp_cache *cache, char *why)
 	return cli_refuse(why, "the cache mode is writeback, direct or unsafe");
 }
 
+/* A number of bytes, or a number and K, M or G. */
+static bool parse_bytes(const char *text, uint64_t *bytes, char *why)
+{
+	static const char units[] = "kmg";
+	char digits[24], *unit;
+	size_t length = strspn(text, "0123456789");
+	unsigned shift = 0;
+	if (length == 0 || length >= sizeof(digits) || (text[length] && text[length + 1]))
+		return cli_refuse(why, "a rate is a number, or a number of bytes with K, M or G");
+	memcpy(digits, text, length);
+	digits[length] = '\0';
+	if (text[length] && !(unit = strchr(units, text[length] | 0x20)))
+		return cli_refuse(why, "a rate is a number, or a number of bytes with K, M or G");
+	else if (text[length])
+		shift = 10 * (unsigned)(unit - units + 1);
+	if (!cli_parse_count(digits, UINT64_MAX >> shift, bytes, why))
+		return false;
+	*bytes <<= shift;
+	return *bytes > 0 || cli_refuse(why, "a rate of 0 would let nothing pass");
+}
+
+/* "bps=10M" or "iops=100". 1 if it was one of them, 0 if not, -1 with `why` if its value is refused. */
+static int parse_rate(const char *text, struct wisp_rate *rate, char *why)
+{
+	if (strncmp(text, "bps=", 4) == 0)
+		return parse_bytes(text + 4, &rate->bytes, why) ? 1 : -1;
+	if (strncmp(text, "iops=", 5) == 0)
+		return parse_bytes(text + 5, &rate->operations, why) ? 1 : -1;
+	return 0;
+}
+
+/* DEVICE,bps=SIZE,iops=N, at least one of the two */
+static bool take_rate(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	struct cli_machine *machine = to;
+	const struct {
+		const char *name;
+		struct wisp_rate *rate;
+	} devices[] = {{"image", &machine->image_rate}, {"overlay", &machine->overlay_rate},
+	        {"vsock", &machine->vsock_rate}, {"console", &machine->console_rate}};
+	char copy[128], *rest = copy, *part;
+	struct wisp_rate *rate = NULL;
+	(void)option;
+	if ((size_t)snprintf(copy, sizeof(copy), "%s", text) >= sizeof(copy) || !strchr(copy, ','))
+		return cli_refuse(why, "write DEVICE,bps=SIZE,iops=N, with either or both");
+	part = strsep(&rest, ",");
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+		rate = strcmp(part, devices[i].name) == 0 ? devices[i].rate : rate;
+	if (!rate)
+		return cli_refuse(why, "the device is image, overlay, vsock or console; other disks have it in --disk");
+	while ((part = strsep(&rest, ","))) {
+		int known = parse_rate(part, rate, why);
+		if (known <= 0)
+			return known < 0 ? false : cli_refuse(why, "write DEVICE,bps=SIZE,iops=N, with either or both");
+	}
+	return true;
+}
+
 /* Splits options off the end of the path: a comma that begins none of them is part of the path. */
 static bool parse_disk(char *path, struct wisp_disk *disk, char *why)
 {
 	char *option;
 	while ((option = strrchr(path, ','))) {
-		if (strcmp(option, ",ro") == 0)
+		int rate = parse_rate(option + 1, &disk->rate, why);
+		if (rate < 0)
+			return false;
+		if (rate == 0 && strcmp(option, ",ro") == 0)
 			disk->read_only = true;
+		else if (rate > 0)
+			;
 		else if (strncmp(option, ",cache=", 7) != 0)
 			break;
 		else if (!parse_cache(option + 7, &disk->cache, why))
@@ -100,10 +164,17 @@ const struct cli_option cli_machine_options[] = {
                 CLI_MEMORY(struct cli_machine, memory_mib),
                 .help = "memory: a number of MiB, or a number and M or G; default 256"},
         {.name = "disk",
-                .value = "PATH[,ro][,cache=MODE]",
+                .value = "PATH[,OPTION...]",
                 .take = take_disk,
-                .help = "add a disk: in the guest from /dev/vdb on, or /dev/vdc with --overlay; MODE is writeback (the "
-                        "default), direct (bypass the host's page cache) or unsafe (ignore flushes); may be repeated"},
+                .help = "add a disk: in the guest from /dev/vdb on, or /dev/vdc with --overlay; OPTION is ro, "
+                        "cache=MODE, bps=SIZE or iops=N; MODE is writeback (the default), direct (bypass the host's "
+                        "page cache) or unsafe (ignore flushes); bps and iops limit the bytes and requests a second; "
+                        "may be repeated"},
+        {.name = "rate",
+                .value = "DEVICE[,bps=SIZE][,iops=N]",
+                .take = take_rate,
+                .help = "limit the bytes and operations a second of the image, overlay, vsock or console; may be "
+                        "repeated"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),
                 .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},
@@ -226,6 +297,10 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .cpu_max_milli = machine->cpu_max_milli,
 	        .pids_max = (uint32_t)machine->pids_max,
 	        .private_memory = machine->private_memory,
+	        .image_rate = machine->image_rate,
+	        .overlay_rate = machine->overlay_rate,
+	        .vsock_rate = machine->vsock_rate,
+	        .console_rate = machine->console_rate,
 	};
 }
 

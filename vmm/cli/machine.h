@@ -9,6 +9,7 @@ struct cli_machine {
 	uint64_t cpus;
 	uint32_t memory_mib, memory_max_mib, cpu_max_milli;
 	uint64_t pids_max;
+	struct wisp_rate image_rate, overlay_rate, vsock_rate, console_rate;
 	struct wisp_disk *disks;
 	size_t disk_count;
 	bool writable, no_jail, private_memory;

@@ -49,6 +49,8 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .idle_timeout_ms = options->idle_timeout_ms,
 	        .limits = creation_limits(options),
 	        .cgroup = creation->cgroup,
+	        .vsock_rate = options->vsock_rate,
+	        .console_rate = options->console_rate,
 	        .writable = options->writable,
 	        .overlay = creation->description.flags & DESCRIPTION_OVERLAY,
 	        .bare = creation->description.flags & DESCRIPTION_BARE,

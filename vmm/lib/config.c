@@ -41,6 +41,9 @@ void config_format(const struct config *config, struct lib_string *out)
 	lib_string_format(out, "memory_max_mib=%u\ncpu_max_milli=%u\npids_max=%u\n", config->limits.memory_mib,
 	        config->limits.cpu_milli, config->limits.pids);
 	add(out, "cgroup", config->cgroup);
+	lib_string_format(out, "vsock_rate=%llu %llu\nconsole_rate=%llu %llu\n",
+	        (unsigned long long)config->vsock_rate.bytes, (unsigned long long)config->vsock_rate.operations,
+	        (unsigned long long)config->console_rate.bytes, (unsigned long long)config->console_rate.operations);
 	add(out, "workdir", config->workdir);
 	add(out, "user", config->user);
 	add(out, "shell", config->shell);
@@ -52,8 +55,9 @@ void config_format(const struct config *config, struct lib_string *out)
 		add(out, "disk", config->disks[i]);
 	for (size_t i = 0; i < config->disk_info_count; i++) {
 		const struct config_disk *disk = &config->disk_info[i];
-		lib_string_format(out, "disk_info=%u %llu %llu\n", disk->cache, (unsigned long long)disk->dev,
-		        (unsigned long long)disk->ino);
+		lib_string_format(out, "disk_info=%u %llu %llu %llu %llu\n", disk->cache, (unsigned long long)disk->dev,
+		        (unsigned long long)disk->ino, (unsigned long long)disk->rate.bytes,
+		        (unsigned long long)disk->rate.operations);
 	}
 }
 
@@ -101,15 +105,27 @@ static int64_t parse_number(const char *text, int64_t most)
 }
 
 /* As config_format writes it, or zeros. */
+static struct wisp_rate parse_rate(const char *text)
+{
+	unsigned long long bytes, operations;
+	char end;
+	if (sscanf(text, "%llu %llu%c", &bytes, &operations, &end) != 2)
+		return (struct wisp_rate){0};
+	return (struct wisp_rate){.bytes = bytes, .operations = operations};
+}
+
+/* The same; earlier versions wrote no rate. */
 static struct config_disk parse_disk(const char *text)
 {
 	struct config_disk disk;
 	unsigned long long dev, ino;
-	char end;
-	if (sscanf(text, "%u %llu %llu%c", &disk.cache, &dev, &ino, &end) != 3 || disk.cache > WISP_CACHE_UNSAFE)
+	int length = -1;
+	if (sscanf(text, "%u %llu %llu%n", &disk.cache, &dev, &ino, &length) != 3 || length < 0 ||
+	        disk.cache > WISP_CACHE_UNSAFE || (text[length] != '\0' && text[length] != ' '))
 		return (struct config_disk){0};
 	disk.dev = dev;
 	disk.ino = ino;
+	disk.rate = parse_rate(text + length);
 	return disk;
 }
 
@@ -142,6 +158,10 @@ static void take(struct config *config, const char *key, char *value)
 		config->limits.cpu_milli = (uint32_t)parse_number(value, UINT32_MAX);
 	else if (strcmp(key, "pids_max") == 0)
 		config->limits.pids = (uint32_t)parse_number(value, UINT32_MAX);
+	else if (strcmp(key, "vsock_rate") == 0)
+		config->vsock_rate = parse_rate(value);
+	else if (strcmp(key, "console_rate") == 0)
+		config->console_rate = parse_rate(value);
 	else if (strcmp(key, "cgroup") == 0)
 		config->cgroup = value;
 	else if (strcmp(key, "workdir") == 0)

@@ -13,6 +13,7 @@ struct config_disk {
 	uint32_t cache; /* enum wisp_cache */
 	uint64_t dev;   /* of the file: another may have its path by now */
 	uint64_t ino;
+	struct wisp_rate rate; /* for clones */
 };
 
 struct config {
@@ -34,8 +35,9 @@ struct config {
 	int64_t stop_grace_ms;
 	int64_t max_duration_ms; /* for its clones, as the next */
 	int64_t idle_timeout_ms;
-	struct cgroup_limits limits; /* likewise */
-	const char *cgroup;          /* NULL, or the path of its own */
+	struct cgroup_limits limits; /* likewise, as the next */
+	struct wisp_rate vsock_rate, console_rate;
+	const char *cgroup; /* NULL, or the path of its own */
 	bool writable;
 	bool overlay; /* the second disk takes the changes to the image */
 	bool bare;

@@ -177,7 +177,7 @@ int creation_prepare(struct creation *creation, struct wisp_error *error)
 		r = lib_copy_cancel(&creation->cancel, creation->options.cancel, &(struct lib_cancel){0}, error);
 	if (r == 0)
 		r = creation->restore ? restore_describe(creation, error) : creation_describe(creation, error);
-	return r;
+	return r < 0 ? r : creation_set_rates(creation, error);
 }
 
 /* Whether the snapshot is to blame, or the caller, whose sandbox would not boot either. */

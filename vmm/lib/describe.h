@@ -62,6 +62,11 @@ int creation_add_known_disk(struct creation *creation, const struct known_disk *
 /* Makes the copies in the sandbox's directory, "disk0.img" and so on. */
 int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error *error);
 
+/* ---- rates.c ---- */
+
+/* What the options say of the rates of the devices that are described: the last step. */
+int creation_set_rates(struct creation *creation, struct wisp_error *error);
+
 /* ---- claim.c ---- */
 
 struct cgroup_limits creation_limits(const struct wisp_create_options *options);

@@ -104,6 +104,8 @@ static void set_options(struct creation *creation, const struct forking *f, cons
 	        .memory_max_mib = config->limits.memory_mib,
 	        .cpu_max_milli = config->limits.cpu_milli,
 	        .pids_max = config->limits.pids,
+	        .vsock_rate = config->vsock_rate,
+	        .console_rate = config->console_rate,
 	        .detach = f->options.detach,
 	        .keep = f->options.keep,
 	        .trace = f->options.trace,
@@ -129,6 +131,8 @@ static int add_disks(struct creation *creation, const struct forking *f, struct 
 			disk.check_file = disk.ino != 0;
 		}
 		r = creation_add_known_disk(creation, &disk, error);
+		if (r == 0 && i < config->disk_info_count)
+			creation->description.disk[i].rate = creation->disk_info[i].rate = config->disk_info[i].rate;
 	}
 	return r;
 }
@@ -140,6 +144,8 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 	int r = creation_set_options(creation, error);
 	d->flags |=
 	        DESCRIPTION_FORK | (config->bare ? 0 : DESCRIPTION_IMAGE) | (config->overlay ? DESCRIPTION_OVERLAY : 0);
+	d->vsock_rate = config->vsock_rate;
+	d->console_rate = config->console_rate;
 	if (r == 0 && config->image && !(creation->image = strdup(config->image)))
 		r = lib_no_memory(error);
 	return r < 0 ? r : add_disks(creation, f, error);

@@ -10,6 +10,7 @@
 
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/limit.h"
 #include "virtio/mmio.h"
 #include "virtio/state.h"
 #include "virtio/vsock.h"
@@ -161,12 +162,18 @@ static int add_device(struct machine *m, struct virtio_dev *dev, struct err *err
 	return ret < 0 ? err_set(err, -ret, "too many devices") : 0;
 }
 
+static int add_limited(struct machine *m, struct virtio_dev *dev, const struct wisp_rate *rate, struct err *err)
+{
+	virtio_set_rate(dev, rate->bytes, rate->operations);
+	return add_device(m, dev, err);
+}
+
 static int add_console(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	struct console_options options = {.output = o->console, .context = o->context};
 	struct virtio_dev *dev;
 	int ret = console_create(&dev, &m->env, &options, err);
-	return ret < 0 ? ret : add_device(m, dev, err);
+	return ret < 0 ? ret : add_limited(m, dev, &o->description->console_rate, err);
 }
 
 /* One queue for each vCPU, so that none waits for another's lock. */
@@ -184,7 +191,7 @@ static int add_disk(struct machine *m, const struct description_disk *disk, bool
 		return ret;
 	*fd = -1;
 	m->disks++;
-	return add_device(m, dev, err);
+	return add_limited(m, dev, &disk->rate, err);
 }
 
 static int add_vsock(struct machine *m, const struct machine_options *o, struct err *err)
@@ -192,7 +199,7 @@ static int add_vsock(struct machine *m, const struct machine_options *o, struct 
 	struct vsock_options options = {
 	        .cid = GUEST_CID, .socket_path = o->vsock_path, .forward_port = PROTO_PORT_AGENT};
 	int ret = vsock_create(&m->vsock, &m->env, &options, err);
-	return ret < 0 ? ret : add_device(m, m->vsock, err);
+	return ret < 0 ? ret : add_limited(m, m->vsock, &o->description->vsock_rate, err);
 }
 
 static int add_devices(struct machine *m, const struct machine_options *o, struct err *err)

@@ -55,6 +55,7 @@ enum description_flags {
 struct description_disk {
 	uint32_t read_only; /* 0 or 1 */
 	uint32_t cache;     /* enum wisp_cache; with WISP_CACHE_DIRECT the descriptor was opened with O_DIRECT */
+	struct wisp_rate rate;
 };
 
 struct description_breakpoint {
@@ -85,7 +86,8 @@ struct description {
 	char initramfs_name[DESCRIPTION_FILE_NAME_MAX];
 	uint64_t max_duration_ms; /* how long the sandbox may live; 0: without limit */
 	uint64_t idle_timeout_ms; /* how long it may live while no session runs; 0: without limit */
-	uint32_t stop_grace_ms;   /* how long the guest may take to power off when a limit has passed */
+	struct wisp_rate vsock_rate, console_rate;
+	uint32_t stop_grace_ms; /* how long the guest may take to power off when a limit has passed */
 	uint32_t zero;
 };
 
