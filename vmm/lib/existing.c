@@ -36,9 +36,7 @@ static int find_running(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	struct state state;
 	enum wisp_sandbox_state now;
 	sandbox->pidfd = state_open_monitor(sandbox->dir_fd);
-	/* The lock before the state: a sandbox that ends in between has written its state. */
-	bool held = sandbox->pidfd >= 0 || state_probe(sandbox->dir_fd) == STATE_HELD;
-	int r = state_now(sandbox->dir_fd, held, &state, &now);
+	int r = state_now(sandbox->dir_fd, sandbox->pidfd >= 0, &state, &now);
 	if (r < 0)
 		lib_fail_errno(error, -r, "cannot read the state of the sandbox '%s'", sandbox->name);
 	else if (now != WISP_SANDBOX_RUNNING && now != WISP_SANDBOX_PAUSED && now != WISP_SANDBOX_TEMPLATE)

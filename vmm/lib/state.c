@@ -153,19 +153,21 @@ bool state_is_ready(int dir_fd)
 	       st.st_size == strlen("ready jail=0x00\n");
 }
 
-int state_now(int dir_fd, bool held, struct state *state, enum wisp_sandbox_state *now)
+int state_now(int dir_fd, bool alive, struct state *state, enum wisp_sandbox_state *now)
 {
-	static const enum wisp_sandbox_state alive[] = {[STATE_NONE] = WISP_SANDBOX_BOOTING,
+	static const enum wisp_sandbox_state states[] = {[STATE_NONE] = WISP_SANDBOX_BOOTING,
 	        [STATE_READY] = WISP_SANDBOX_RUNNING,
 	        [STATE_PAUSED] = WISP_SANDBOX_PAUSED,
 	        [STATE_TEMPLATE] = WISP_SANDBOX_TEMPLATE};
+	/* The lock before the state: a sandbox that ends in between has written its state. */
+	bool held = alive || state_probe(dir_fd) == STATE_HELD;
 	int r = state_read(dir_fd, state);
 	if (state->kind == STATE_EXIT)
 		*now = WISP_SANDBOX_STOPPED;
 	else if (!held)
 		*now = WISP_SANDBOX_STALE;
 	else
-		*now = alive[state->kind];
+		*now = states[state->kind];
 	return r;
 }
 
@@ -379,10 +381,8 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	const struct config *config = &owner->config;
 	static const char *const no_env[] = {NULL};
 	struct state state;
-	/* The lock before the state: a sandbox that ends in between has written its state. */
 	info->pid = state_pid(dir_fd);
-	bool held = info->pid > 0 || state_probe(dir_fd) == STATE_HELD;
-	int r = state_now(dir_fd, held, &state, &info->state);
+	int r = state_now(dir_fd, info->pid > 0, &state, &info->state);
 	owner->end_text = state.text;
 	info->end = state.end;
 	info->end_text = owner->end_text ? owner->end_text : "";

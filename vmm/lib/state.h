@@ -49,8 +49,11 @@ void state_parse(const char *line, struct state *state);
 int state_read(int dir_fd, struct state *state);
 /* Whether the file says "ready". A cheap test: false does not say that it says anything else. */
 bool state_is_ready(int dir_fd);
-/* Reads the file, and says what it means if the lock was held just before. The caller frees state->text. */
-int state_now(int dir_fd, bool held, struct state *state, enum wisp_sandbox_state *now);
+/*
+ * Reads the file, and says what it and the lock mean together; `alive` if the caller knows that the lock was held just
+ * now. The caller frees state->text.
+ */
+int state_now(int dir_fd, bool alive, struct state *state, enum wisp_sandbox_state *now);
 
 /* 1 with proof that `dir_fd` is a sandbox's directory, 0 without, -errno if the host cannot tell. */
 int state_prove(int root_fd, int dir_fd);
