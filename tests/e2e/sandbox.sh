@@ -197,7 +197,7 @@ t_console_flood_is_bounded() {
 t_sigkill_leaves_nothing() {
 	wisp run -- sleep 1000 </dev/null >out 2>err &
 	local pid=$!
-	wait_until sh -c 'grep -qx ready "$WISP_STATE"/*/state 2>/dev/null' || fail "it did not start: $(cat err)"
+	wait_until sh -c 'grep -q ^ready "$WISP_STATE"/*/state 2>/dev/null' || fail "it did not start: $(cat err)"
 	kill -9 $pid
 	wait $pid 2>/dev/null
 	wait_until no_vmm || fail "its wisp-vmm lives on"
