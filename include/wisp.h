@@ -382,7 +382,7 @@ struct wisp_create_options {
 	const struct wisp_cancel *cancel; /* ends this call, and later ones as wisp_set_cancel does; NULL: nothing */
 	/*
 	 * A snapshot file, from which the sandbox continues instead of booting. kernel, initramfs, kernel_args,
-	 * writable, bare, console and breakpoints must not be set. cpus and memory_mib are 0 or the
+	 * writable, bare, console, breakpoints and reclaim must not be set. cpus and memory_mib are 0 or the
 	 * snapshot's. env is added to the snapshot's; workdir, user, shell and stop_grace_ms replace the snapshot's if
 	 * they are set. NULL: none. The guest has its own host name, random numbers and machine id before any of its
 	 * programs goes on.
@@ -404,11 +404,11 @@ struct wisp_create_options {
 	bool prefetch;
 	/*
 	 * Start from a snapshot of the booted machine that wisp_make_warm has left in cache_dir, which is required. The
-	 * sandbox boots if there is none for exactly these files (monitor, kernel, initramfs, image), cpus, memory_mib
-	 * and kernel_args, or if the host cannot use it; one that is damaged or refused is deleted. wisp_is_warm tells
-	 * which it was. A warm start is waited for, even with no_wait. It requires that the whole state of the machine
-	 * is in its memory: from, writable, overlay, disks, console, breakpoints, bare, and an image on a block device
-	 * are errors.
+	 * sandbox boots if there is none for exactly these files (monitor, kernel, initramfs, image), cpus, memory_mib,
+	 * kernel_args and reclaim, or if the host cannot use it; one that is damaged or refused is deleted.
+	 * wisp_is_warm tells which it was. A warm start is waited for, even with no_wait. It requires that the whole
+	 * state of the machine is in its memory: from, writable, overlay, disks, console, breakpoints, bare, and an
+	 * image on a block device are errors.
 	 */
 	bool warm;
 	enum wisp_jail_mode jail; /* of the monitor; a clone is in the jail of its source */
@@ -453,6 +453,12 @@ struct wisp_create_options {
 	 * Clones have the rates of their source; a snapshot has none.
 	 */
 	struct wisp_rate image_rate, overlay_rate, vsock_rate, console_rate;
+	/*
+	 * Give memory that the guest has freed back to the host, about two seconds later, in blocks of 4 MiB. The
+	 * guest's kernel must have virtio-balloon with free page reporting, as wisp's own has. The boot takes a little
+	 * longer. With from, the snapshot decides.
+	 */
+	bool reclaim;
 };
 
 /*

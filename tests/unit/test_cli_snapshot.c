@@ -390,8 +390,8 @@ static void sandboxes_start_from_files(void)
 	expect_error(&c, "FAKE=fail wisp run --from a.snap -- true", 125, "this is the reason");
 	expect_error(&c, "wisp run --from a.snap", 125, "run: a command is missing");
 	expect_error(&c, "wisp run --from", 125, "--from requires a value: PATH");
-	static const char *const fixed[] = {
-	        "--cpus 1", "--memory 64", "--rw", "--kernel x", "--kernel-args x", "--initramfs x", "--console"};
+	static const char *const fixed[] = {"--cpus 1", "--memory 64", "--rw", "--kernel x", "--kernel-args x",
+	        "--initramfs x", "--console", "--reclaim"};
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
 		char script[80], words[120];
 		snprintf(words, sizeof(words), "%.*s has no effect on a snapshot; omit it, or boot without --from",

@@ -181,6 +181,9 @@ static void every_field_is_checked(void)
 	REFUSE("read-only", d.disk[0].read_only = 0);
 	REFUSE("payload with", d.flags |= DESCRIPTION_BARE);
 	REFUSE("switched off and required", d.flags |= DESCRIPTION_NO_JAIL | DESCRIPTION_REQUIRE_JAIL);
+	REFUSE("payload with", d.flags = DESCRIPTION_BARE | DESCRIPTION_RECLAIM, d.disk_count = 0,
+	        d.breakpoint_count = 0);
+	REFUSE("is to boot", d.flags = DESCRIPTION_RESTORE | DESCRIPTION_RECLAIM, d.breakpoint_count = 0);
 	REFUSE("without a trace", d.flags &= ~(uint32_t)DESCRIPTION_TRACE);
 	REFUSE("without an end", memset(d.kernel_args, 'x', sizeof(d.kernel_args)));
 	REFUSE("without an end", memset(d.kernel_name, 'x', sizeof(d.kernel_name)));

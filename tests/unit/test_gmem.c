@@ -114,6 +114,39 @@ static void prefetched_blocks_keep_their_contents(void)
 	gmem_destroy(&g);
 }
 
+static bool is_resident(const void *page)
+{
+	unsigned char resident = 0;
+	CHECK_EQ(mincore((void *)(uintptr_t)page, 4096, &resident), 0);
+	return resident & 1;
+}
+
+/* Whole pages only, and those of a file have its contents again, not those of the guest. */
+static void discarded_pages_are_given_back(void)
+{
+	struct gmem g = make();
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+	CHECK_EQ(ftruncate(fd, MIB), 0);
+	CHECK_EQ(pwrite(fd, "file", 4, 0), 4);
+	CHECK_EQ(gmem_map_file(&g, gpa(4 * MIB), MIB, fd, 0), 0);
+	uint8_t *host = gmem_ptr(&g, gpa(0), 8 * MIB), *file = gmem_ptr(&g, gpa(4 * MIB), MIB);
+	memset(host, 0x77, MIB);
+	memcpy(file, "mine", 4);
+	gmem_discard(host + 1, 3 * 4096);
+	CHECK(host[0] == 0x77 && host[4095] == 0x77 && host[4096] == 0 && host[3 * 4096 - 1] == 0);
+	CHECK(host[3 * 4096] == 0x77);
+	gmem_discard(host + 4 * 4096 + 1, 4096); /* no page is whole */
+	gmem_discard(host + 4 * 4096, 4095);
+	gmem_discard(host + 4 * 4096, 0);
+	CHECK(host[4 * 4096] == 0x77 && host[5 * 4096] == 0x77);
+	gmem_discard(host, 8 * MIB);
+	CHECK(!is_resident(host + 8 * 4096));
+	CHECK(host[MIB - 1] == 0);
+	CHECK(memcmp(file, "file", 4) == 0);
+	close(fd);
+	gmem_destroy(&g);
+}
+
 static const char *hint_for(const char *setting)
 {
 	char path[32];
@@ -137,5 +170,6 @@ TEST_MAIN("gmem", {"layout_goes_round_the_hole", layout_goes_round_the_hole},
         {"ranges_are_whole_or_refused", ranges_are_whole_or_refused},
         {"copies_arrive_or_nothing_does", copies_arrive_or_nothing_does},
         {"prefetched_blocks_keep_their_contents", prefetched_blocks_keep_their_contents},
+        {"discarded_pages_are_given_back", discarded_pages_are_given_back},
         {"impossible_sizes_say_so", impossible_sizes_say_so},
         {"a_strict_host_is_explained", a_strict_host_is_explained})

@@ -56,6 +56,7 @@ static void the_monitor_gets_its_description(void)
 	p.options.console = true;
 	p.options.kernel_args = "a=b c";
 	p.options.trace = true;
+	p.options.reclaim = true;
 	p.options.breakpoints = breakpoints;
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	int fd = openat(AT_FDCWD, wisp_get_sandbox_dir(sandbox), O_RDONLY | O_DIRECTORY), file;
@@ -64,7 +65,7 @@ static void the_monitor_gets_its_description(void)
 	close(file);
 	close(fd);
 	CHECK_EQ(d.flags, DESCRIPTION_EPHEMERAL | DESCRIPTION_CONSOLE | DESCRIPTION_TRACE | DESCRIPTION_INITRAMFS |
-	                          DESCRIPTION_IMAGE);
+	                          DESCRIPTION_IMAGE | DESCRIPTION_RECLAIM);
 	CHECK_EQ(d.cpus, 1);
 	CHECK_EQ(d.memory_mib, 96);
 	CHECK_EQ(d.boot_timeout_ms, 1500);

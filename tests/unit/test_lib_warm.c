@@ -126,6 +126,9 @@ static void each_input_counts(void)
 	other.kernel_args = "quiet";
 	CHECK_EQ(starts_warm(&other), 0);
 	other = *options;
+	other.reclaim = true;
+	CHECK_EQ(starts_warm(&other), 0);
+	other = *options;
 	other.image = NULL;
 	CHECK_EQ(starts_warm(&other), 0);
 	other = *options;

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 
 #include "virtio/blk.h"
+#include "virtio/balloon.h"
 #include "virtio/console.h"
 #include "virtio/vsock.h"
 
@@ -24,7 +25,7 @@
 #define ROUNDS 2000u
 #define AREA (1u << 20) /* rings, tables and buffers are in the guest's first MiB */
 
-enum kind { BLK, CONSOLE, VSOCK, KINDS };
+enum kind { BLK, CONSOLE, VSOCK, BALLOON, KINDS };
 
 struct victim {
 	struct guest g;
@@ -74,6 +75,8 @@ static bool victim_open(struct victim *v, enum kind kind)
 		blk_create(&dev, &v->g.env, &(struct blk_options){.fd = fd, .queues = 4}, &err);
 	} else if (kind == CONSOLE) {
 		console_create(&dev, &v->g.env, &(struct console_options){.output = drop_output}, &err);
+	} else if (kind == BALLOON) {
+		balloon_create(&dev, &v->g.env, &err);
 	} else {
 		snprintf(v->path, sizeof(v->path), "/tmp/wisp-test-hostile-%d", getpid());
 		vsock_create(&dev, &v->g.env, &(struct vsock_options){.cid = 3, .socket_path = v->path}, &err);
@@ -275,6 +278,12 @@ static void check_alive(struct victim *v)
 		REQUIRE(ring_add(&v->d, 1, &(struct buf){at, 100}, 1, 0) >= 0);
 		ring_kick(&v->d, 1);
 		REQUIRE(ring_wait(&v->d, 1, &head, &len));
+	} else if (v->kind == BALLOON) {
+		*(uint8_t *)guest_at(&v->g, at, 1) = 0xee;
+		REQUIRE(ring_add(&v->d, 2, &(struct buf){at, 4096}, 0, 1) >= 0);
+		ring_kick(&v->d, 2);
+		REQUIRE(ring_wait(&v->d, 2, &head, &len));
+		CHECK_EQ(*(uint8_t *)guest_at(&v->g, at, 1), 0);
 	} else {
 		struct virtio_vsock_hdr hdr = {.src_cid = 3, .dst_cid = 2, .type = 1, .op = VIRTIO_VSOCK_OP_RW};
 		memcpy(guest_at(&v->g, at, sizeof(hdr)), &hdr, sizeof(hdr));

@@ -2,6 +2,9 @@
 /* Devices that are saved, and restored over a copy of the guest's memory. */
 #include "tests/unit/guest_disk.h"
 #include "tests/unit/guest_net.h"
+#include <linux/virtio_balloon.h>
+
+#include "virtio/balloon.h"
 #include "virtio/console.h"
 #include "virtio/state.h"
 
@@ -308,6 +311,46 @@ static void test_console(void)
 	guest_close(&g);
 }
 
+/* --- the balloon --- */
+
+static bool open_balloon(struct guest *g, struct driver *d)
+{
+	struct virtio_dev *dev;
+	struct err err = {0};
+	if (!guest_open(g) || balloon_create(&dev, &g->env, &err) < 0)
+		return false;
+	drv_open(d, g, dev);
+	return true;
+}
+
+/* Memory that was reported before the snapshot and not yet taken is taken by both machines. */
+static void test_balloon(void)
+{
+	struct guest g, copy_g;
+	struct driver d, copy;
+	struct virtio_state state;
+	uint16_t head;
+	uint32_t used;
+	REQUIRE(open_balloon(&g, &d) && drv_start(&d, RING_FEATURES_ALL | 1ull << VIRTIO_BALLOON_F_REPORTING, 64));
+	uint64_t area = guest_alloc(&g, 1u << 20, 4096);
+	memset(guest_at(&g, area, 1u << 20), 0x5a, 1u << 20);
+	CHECK(ring_add(&d, 2, (struct buf[]){{area, 1u << 20}}, 0, 1) >= 0);
+	save(&d, &state);
+	REQUIRE(open_balloon(&copy_g, &copy));
+	copy_driver(&copy, &d);
+	REQUIRE(restore(&copy, &state));
+	CHECK(ring_wait(&copy, 2, &head, &used));
+	CHECK_EQ(*(uint8_t *)guest_at(&copy_g, area, 1), 0);
+	CHECK_EQ(*(uint8_t *)guest_at(&g, area, 1), 0x5a);
+	ring_kick(&d, 2);
+	CHECK(ring_wait(&d, 2, &head, &used));
+	CHECK_EQ(*(uint8_t *)guest_at(&g, area, 1), 0);
+	drv_close(&copy);
+	drv_close(&d);
+	guest_close(&copy_g);
+	guest_close(&g);
+}
+
 /* --- the socket device --- */
 
 static uint64_t give_events(struct net *t)
@@ -519,5 +562,6 @@ static void test_flood(void)
 }
 
 TEST_MAIN("virtio_state", {"disk", test_disk}, {"refused", test_refused}, {"every_status", test_every_status},
-        {"console", test_console}, {"socket_event", test_socket_event}, {"late_buffer", test_late_buffer},
-        {"unannounced", test_unannounced}, {"quiet", test_quiet}, {"flood", test_flood})
+        {"console", test_console}, {"balloon", test_balloon}, {"socket_event", test_socket_event},
+        {"late_buffer", test_late_buffer}, {"unannounced", test_unannounced}, {"quiet", test_quiet},
+        {"flood", test_flood})

@@ -29,6 +29,7 @@ int cli_check_from(
 	        {machine->kernel_args, "kernel-args"},
 	        {machine->initramfs, "initramfs"},
 	        {console, "console"},
+	        {machine->reclaim, "reclaim"},
 	};
 	if (!from->file && from->prefetch)
 		return cli_fail("%s: --prefetch requires --from", call->verb->name);

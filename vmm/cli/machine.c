@@ -244,6 +244,9 @@ const struct cli_option cli_machine_options[] = {
                 .take = take_jail,
                 .help = "require: do not start unless every layer of the monitor's jail holds; off: as --no-jail; "
                         "default: without the layers that this host lacks"},
+        {.name = "reclaim",
+                CLI_FLAG(struct cli_machine, reclaim),
+                .help = "give memory that the guest has freed back to the host"},
         {.name = "no-jail",
                 CLI_FLAG(struct cli_machine, no_jail),
                 .help = "let the monitor keep all rights of its user; then a guest that breaks out has them too"},
@@ -301,6 +304,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .overlay_rate = machine->overlay_rate,
 	        .vsock_rate = machine->vsock_rate,
 	        .console_rate = machine->console_rate,
+	        .reclaim = machine->reclaim,
 	};
 }
 

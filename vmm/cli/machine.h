@@ -12,7 +12,7 @@ struct cli_machine {
 	struct wisp_rate image_rate, overlay_rate, vsock_rate, console_rate;
 	struct wisp_disk *disks;
 	size_t disk_count;
-	bool writable, no_jail, private_memory;
+	bool writable, no_jail, private_memory, reclaim;
 	enum wisp_jail_mode jail; /* read cli_jail_mode */
 	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
 	int64_t boot_timeout_ms, grace_ms, max_duration_ms, idle_timeout_ms;

@@ -193,6 +193,7 @@ int creation_set_options(struct creation *creation, struct wisp_error *error)
 	            (options->private_memory ? DESCRIPTION_PRIVATE : 0) |
 	            (options->jail == WISP_JAIL_OFF ? DESCRIPTION_NO_JAIL : 0) |
 	            (options->jail == WISP_JAIL_REQUIRE ? DESCRIPTION_REQUIRE_JAIL : 0) |
+	            (options->reclaim ? DESCRIPTION_RECLAIM : 0) |
 	            (options->console && options->console_fd ? DESCRIPTION_ECHO : 0);
 	d->cpus = options->cpus;
 	d->memory_mib = options->memory_mib;

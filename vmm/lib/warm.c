@@ -71,8 +71,8 @@ static int make_key(const struct creation *cold, char **key, struct wisp_error *
 	add_file(&text, "image", &image, cold->image_is_packed);
 	if (cold->image_is_packed)
 		lib_string_format(&text, ":%s", strrchr(cold->image, '/') + 1);
-	lib_string_format(&text, " cpus=%u memory=%u args=%s", options->cpus, options->memory_mib,
-	        options->kernel_args ? options->kernel_args : "");
+	lib_string_format(&text, " cpus=%u memory=%u reclaim=%u args=%s", options->cpus, options->memory_mib,
+	        options->reclaim, options->kernel_args ? options->kernel_args : "");
 	*key = text.text;
 	return text.failed ? lib_no_memory(error) : 0;
 }
@@ -125,6 +125,7 @@ int warm_describe(const struct warm *warm, int fd, const struct creation *cold, 
 	*options = cold->options;
 	options->warm = options->no_wait = false;
 	options->kernel = options->initramfs = options->kernel_args = NULL;
+	options->reclaim = false;
 	options->image = options->image && !cold->image_is_packed ? cold->image : NULL;
 	options->from = warm->path;
 	creation->warm_key = warm->key;

@@ -155,6 +155,17 @@ void gmem_prefetch(const struct gmem *gmem)
 	}
 }
 
+/*
+ * A new anonymous mapping would give zeros for certain, but each would be a mapping of its own, of which a process has
+ * 65530, and the guest chooses how many.
+ */
+void gmem_discard(void *host, uint64_t len)
+{
+	uint64_t before = -(uintptr_t)host & (PAGE_SIZE - 1);
+	if (len >= before + PAGE_SIZE)
+		madvise((uint8_t *)host + before, (len - before) & ~(uint64_t)(PAGE_SIZE - 1), MADV_DONTNEED);
+}
+
 void gmem_destroy(struct gmem *gmem)
 {
 	for (unsigned i = 0; i < gmem->count; i++)

@@ -62,6 +62,12 @@ void gmem_populate(const struct gmem *gmem, gpa_t addr, uint64_t len);
  */
 void gmem_prefetch(const struct gmem *gmem);
 
+/*
+ * Gives the whole pages of a range that gmem_ptr returned back to the host. What the guest finds there afterwards is
+ * zeros, or what a file has that is mapped there: contents that it has had before, and nobody else's. Any thread.
+ */
+void gmem_discard(void *host, uint64_t len);
+
 /* What to do about a refused reservation, as the file `overcommit` tells. For gmem_create, and for its test. */
 #define GMEM_OVERCOMMIT "/proc/sys/vm/overcommit_memory"
 const char *gmem_refusal_hint(const char *overcommit);

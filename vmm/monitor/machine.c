@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/limit.h"
@@ -24,7 +25,7 @@
 
 #define GUEST_CID 3u
 #define LOOP_ENTRIES 256u
-#define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 2)
+#define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 3)
 
 _Static_assert(VSOCK_FORWARD_PORTS == PROTO_PORT_FORWARD, "what the agent takes for a forwarded connection");
 _Static_assert(DEVICES_MAX <= ARCH_DEVICES_MAX, "an interrupt for every device");
@@ -202,6 +203,13 @@ static int add_vsock(struct machine *m, const struct machine_options *o, struct 
 	return ret < 0 ? ret : add_limited(m, m->vsock, &o->description->vsock_rate, err);
 }
 
+static int add_balloon(struct machine *m, struct err *err)
+{
+	struct virtio_dev *dev;
+	int ret = balloon_create(&dev, &m->env, err);
+	return ret < 0 ? ret : add_device(m, dev, err);
+}
+
 static int add_devices(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	const struct description *d = o->description;
@@ -210,7 +218,11 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 		ret = add_disk(m, &d->disk[i], i == 0 && d->flags & DESCRIPTION_IMAGE, &o->fds->disk[i], err);
 	if (ret == 0 && o->vsock_path)
 		ret = add_vsock(m, o, err);
-	return ret < 0 ? ret : add_console(m, o, err);
+	if (ret == 0)
+		ret = add_console(m, o, err);
+	/* The last, so that a saved machine with one more device than this one is one with a balloon. */
+	bool balloon = m->origin ? snapshot_devices(m->origin) > m->devices : d->flags & DESCRIPTION_RECLAIM;
+	return ret == 0 && balloon ? add_balloon(m, err) : ret;
 }
 
 /* Interrupts leave, and kicks arrive, as eventfds inside the host's kernel. */

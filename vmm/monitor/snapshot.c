@@ -272,6 +272,14 @@ void snapshot_destroy(struct snapshot_origin *origin)
 	*origin = (struct snapshot_origin){0};
 }
 
+unsigned snapshot_devices(const struct snapshot_origin *origin)
+{
+	struct state_head head = {0};
+	if (origin->state_size >= sizeof(head))
+		memcpy(&head, origin->state, sizeof(head));
+	return head.devices;
+}
+
 int snapshot_check(const struct snapshot_parts *p, const struct snapshot_origin *origin, struct err *err)
 {
 	struct state_head head, own = head_of(p);

@@ -62,6 +62,9 @@ int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory,
 /* Releases both. Takes a zeroed object. */
 void snapshot_destroy(struct snapshot_origin *origin);
 
+/* How many devices the saved machine has, as its state says it. */
+unsigned snapshot_devices(const struct snapshot_origin *origin);
+
 /* 0, or -EINVAL with `err`: the state is not of a machine of these parts. Before the other two. */
 int snapshot_check(const struct snapshot_parts *parts, const struct snapshot_origin *origin, struct err *err);
 

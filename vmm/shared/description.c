@@ -98,7 +98,8 @@ static const char *contradiction(const struct description *d)
 	bool restore = d->flags & DESCRIPTION_RESTORE, fork = d->flags & DESCRIPTION_FORK;
 	if (restore && fork)
 		return "a snapshot for a fork";
-	if ((restore || fork) && (d->flags & (DESCRIPTION_INITRAMFS | DESCRIPTION_CONSOLE) || d->breakpoint_count > 0))
+	if ((restore || fork) && (d->flags & (DESCRIPTION_INITRAMFS | DESCRIPTION_CONSOLE | DESCRIPTION_RECLAIM) ||
+	                                 d->breakpoint_count > 0))
 		return "a restored machine that is to boot";
 	if ((d->flags & DESCRIPTION_PREFETCH) && !restore && !fork)
 		return "memory to prefetch for a machine that boots";
@@ -110,8 +111,9 @@ static const char *contradiction(const struct description *d)
 		return "fewer disks than it names";
 	if (overlay && (!d->disk[0].read_only || d->disk[1].read_only))
 		return "an overlay that is read-only, or over an image that is not";
-	if ((d->flags & DESCRIPTION_BARE) && (d->disk_count > 0 || (d->flags & DESCRIPTION_INITRAMFS)))
-		return "a payload with disks or an initramfs";
+	if ((d->flags & DESCRIPTION_BARE) &&
+	        (d->disk_count > 0 || (d->flags & (DESCRIPTION_INITRAMFS | DESCRIPTION_RECLAIM))))
+		return "a payload with disks, an initramfs or a balloon";
 	if ((d->flags & DESCRIPTION_NO_JAIL) && (d->flags & DESCRIPTION_REQUIRE_JAIL))
 		return "a jail that is switched off and required";
 	if (d->breakpoint_count > 0 && !(d->flags & DESCRIPTION_TRACE))

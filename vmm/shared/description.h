@@ -49,7 +49,8 @@ enum description_flags {
 	DESCRIPTION_REQUIRE_JAIL = 1 << 14, /* do not run without all layers of the jail */
 	DESCRIPTION_CGROUP = 1 << 15,       /* a descriptor for the cgroup that it enters is there */
 	DESCRIPTION_PRIVATE = 1 << 16,      /* copy the kernel and the snapshot: share no page of a file */
-	DESCRIPTION_FLAGS_ALL = (1 << 17) - 1,
+	DESCRIPTION_RECLAIM = 1 << 17,      /* a balloon device, for memory that the guest has freed */
+	DESCRIPTION_FLAGS_ALL = (1 << 18) - 1,
 };
 
 struct description_disk {
