@@ -368,20 +368,23 @@ static int enter(struct jail *jail, unsigned layers, const struct description *d
 	return ret;
 }
 
+/* The sanitizers read /proc, trace the process, and make further system calls. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 int jail_enter(struct jail *jail, unsigned layers, const struct description *description,
         const struct description_fds *fds, struct err *err)
 {
 	int ret = 0;
 	*jail = (struct jail){0};
-	if (description->flags & DESCRIPTION_NO_JAIL) {
+	if (description->flags & DESCRIPTION_NO_JAIL)
 		say(jail, "none, as --no-jail asks");
-		return 0;
-	}
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	/* The sanitizers read /proc, trace the process, and make further system calls. */
-	say(jail, "none, because this is a build with sanitizers");
-#else
-	ret = enter(jail, layers, description, fds, err);
-#endif
+	else if (SANITIZED)
+		say(jail, "none, because this is a build with sanitizers");
+	else
+		ret = enter(jail, layers, description, fds, err);
 	return ret == 0 && description->flags & DESCRIPTION_REQUIRE_JAIL ? require_all(jail, err) : ret;
 }
