@@ -118,10 +118,22 @@ static int lower_limit(int resource, rlim_t to)
 	return setrlimit(resource, &limit);
 }
 
+/* Each connection takes a descriptor. The soft limit is one for programs that use select(2), which it leaves behind. */
+static int limit_files(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return -1;
+	if (limit.rlim_max > FILES_MAX)
+		limit.rlim_max = FILES_MAX;
+	limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
 static int limit_resources(struct jail *jail, uint32_t memory_mib, struct err *err)
 {
-	if (lower_limit(RLIMIT_CORE, 0) < 0 || lower_limit(RLIMIT_NOFILE, FILES_MAX) < 0 ||
+	if (lower_limit(RLIMIT_CORE, 0) < 0 || limit_files() < 0 ||
 	        lower_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX) < 0)
 		return err_set(err, errno, "the monitor cannot lower its limits: %s", strerror(errno));
 	jail_holds(jail, WISP_LAYER_LIMITS, "");
