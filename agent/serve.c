@@ -246,8 +246,7 @@ void agent_destroy(struct agent *agent)
 	for (int i = 0; i < 4; i++)
 		while (!list_empty(sessions[i]))
 			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
-	list_remove(&agent->ahead.node);
-	agent_spawn_destroy(agent->spawn_spare);
+	free(agent->spawn_spare);
 	agent->spawn_spare = NULL;
 	agent_forwards_destroy(&agent->forwards);
 	agent_cgroups_destroy(&agent->cgroups);
@@ -261,6 +260,5 @@ void agent_destroy(struct agent *agent)
 
 int agent_run(struct agent *agent)
 {
-	agent_start_ahead(agent);
 	return poller_run(&agent->poller);
 }

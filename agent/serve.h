@@ -82,8 +82,7 @@ struct agent {
 
 	struct agent_forwards forwards;
 	struct agent_cgroups cgroups;
-	struct agent_spawn *spawn_spare;      /* for the next program, NULL: none */
-	struct poller_task ahead;             /* agent_start_ahead() */
+	struct agent_spawn *spawn_spare;      /* memory for the next program, NULL: none */
 	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */
 	uint8_t scratch[AGENT_SCRATCH_BYTES]; /* what is read and dealt with at once */
 };

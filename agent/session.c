@@ -98,16 +98,12 @@ void agent_session_reaped(struct agent_session *session, int status)
 	/* It may have ended by itself just before. */
 	session->timed_out &= session->signal == SIGKILL;
 	poller_disarm(&session->timeout);
+	if (session->cgroup)
+		agent_cgroup_retire(session->cgroup);
 	agent_output_reaped(session);
 	if (agent_output_open(session))
 		poller_arm(&session->agent->poller, &session->grace, poller_now() + SESSION_GRACE_NS);
-	struct agent *agent = session->agent;
-	struct agent_cgroup *cgroup = session->cgroup;
-	agent_output_pump(session); /* may free it */
-	/* Tasks run in this order, and the client's answer comes first. */
-	if (cgroup)
-		agent_cgroup_retire(cgroup);
-	agent_start_ahead(agent);
+	agent_output_pump(session);
 }
 
 /* ---- The beginning ---- */

@@ -156,9 +156,6 @@ void agent_start_free(struct agent_session *session);
 /* The child has executed the program, or has ended. False when the session is gone, since its program did not start. */
 bool agent_start_end(struct agent_session *session);
 
-/* At the end of the round, when clients have been answered: makes what the next session needs (agent_spawn_prepare). */
-void agent_start_ahead(struct agent *agent);
-
 /* eviction.c: frees an evicted session that nothing needs any more. True when it did. */
 bool agent_session_release(struct agent_session *session);
 /* eviction.c: evicts the oldest ended sessions until the rest is within the bounds. */

@@ -301,46 +301,43 @@ static void explain(const struct agent_spawn *spawn, struct agent_failure *failu
 		agent_fail(failure, kind, spawn->stage, error, "cannot execute \"%.300s\"", name);
 }
 
-static const struct agent_pipe no_pipe = {-1, -1};
+struct pipe {
+	int ours, theirs;
+};
 
-static void close_pipe(struct agent_pipe *pipe)
+static void close_pipe(struct pipe *pipe)
 {
 	if (pipe->ours >= 0)
 		close(pipe->ours);
 	if (pipe->theirs >= 0)
 		close(pipe->theirs);
-	*pipe = no_pipe;
 }
 
-/* 0, or -errno and *pipe is closed. */
-static int open_pipe(struct agent_pipe *pipe, bool we_read)
+/* Our end of it does not block, theirs does. */
+static int open_pipe(struct pipe *pipe, bool we_read)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
-	*pipe = (struct agent_pipe){.ours = ends[we_read ? 0 : 1], .theirs = ends[we_read ? 1 : 0]};
-	if (fcntl(pipe->ours, F_SETFL, O_NONBLOCK) == 0)
-		return 0;
-	int error = -errno;
-	close_pipe(pipe);
-	return error;
+	pipe->ours = ends[we_read ? 0 : 1];
+	pipe->theirs = ends[we_read ? 1 : 0];
+	return fcntl(pipe->ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-/* A pipe that the agent reads: the one that was made ahead, or a new one. */
-static int take_pipe(struct agent_pipe *ahead, struct agent_pipe *pipe)
+/* Nobody writes to it: theirs need not block. */
+static int open_status(struct pipe *pipe)
 {
-	if (ahead->ours < 0)
-		return open_pipe(pipe, true);
-	*pipe = *ahead;
-	*ahead = no_pipe;
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	*pipe = (struct pipe){.ours = ends[0], .theirs = ends[1]};
 	return 0;
 }
 
 /* The pipes or the terminal. 0, or -1 with *failure; the caller closes what was opened either way. */
-static int open_streams(struct agent_spawn *spawn, struct agent_pipe streams[3], struct agent_failure *failure)
+static int open_streams(const struct agent_request *request, const struct agent_user *user, struct pipe streams[3],
+        struct agent_failure *failure)
 {
-	const struct agent_request *request = &spawn->request;
-	const struct agent_user *user = &spawn->user;
 	int error = 0;
 	if (request->exec.flags & PROTO_EXEC_TTY) {
 		error = agent_pty_open(
@@ -352,10 +349,8 @@ static int open_streams(struct agent_spawn *spawn, struct agent_pipe streams[3],
 	}
 	if (request->exec.flags & PROTO_EXEC_STDIN)
 		error = open_pipe(&streams[0], false);
-	if (!error)
-		error = take_pipe(&spawn->ahead[SPAWN_STDOUT], &streams[1]);
-	if (!error)
-		error = take_pipe(&spawn->ahead[SPAWN_STDERR], &streams[2]);
+	for (int i = 1; i <= 2 && !error; i++)
+		error = open_pipe(&streams[i], true);
 	/* As with a terminal: who opens /dev/stdout anew, as servers do for their logs, must own it. */
 	for (int i = 0; i <= 2 && !error && user->uid; i++)
 		if (streams[i].theirs >= 0 && fchown(streams[i].theirs, user->uid, user->gid) < 0)
@@ -388,9 +383,9 @@ int agent_spawn(struct agent_spawn *spawn, int null_fd, int cgroup_fd, struct ag
         struct agent_failure *failure)
 {
 	bool tty = spawn->request.exec.flags & PROTO_EXEC_TTY;
-	struct agent_pipe streams[3] = {no_pipe, no_pipe, no_pipe}, status = no_pipe;
-	int result = open_streams(spawn, streams, failure);
-	if (!result && (result = take_pipe(&spawn->ahead[SPAWN_STATUS], &status)))
+	struct pipe streams[3] = {{-1, -1}, {-1, -1}, {-1, -1}}, status = {-1, -1};
+	int result = open_streams(&spawn->request, &spawn->user, streams, failure);
+	if (!result && (result = open_status(&status)))
 		agent_fail(failure, system_failure(-result), PROTO_STAGE_PIPE, -result, "cannot open a pipe");
 	if (!result) {
 		spawn->path_variable = agent_request_getenv(&spawn->request, "PATH");
@@ -426,41 +421,17 @@ int agent_spawn_result(struct agent_spawn *spawn, struct agent_failure *failure)
 	return -1;
 }
 
-static struct agent_spawn *allocate(void)
-{
-	struct agent_spawn *spawn = malloc(sizeof(*spawn));
-	for (int i = 0; spawn && i < SPAWN_AHEAD; i++)
-		spawn->ahead[i] = no_pipe;
-	return spawn;
-}
-
 struct agent_spawn *agent_spawn_new(struct agent_spawn **spare)
 {
-	struct agent_spawn *spawn = *spare ? *spare : allocate();
+	struct agent_spawn *spawn = *spare ? *spare : malloc(sizeof(*spawn));
 	*spare = NULL;
 	if (!spawn)
 		return NULL;
 	/* Not what is large: agent_user_resolve() writes the user. */
-	memset(spawn, 0, offsetof(struct agent_spawn, ahead));
+	memset(spawn, 0, offsetof(struct agent_spawn, user));
 	spawn->user.groups = NULL;
 	spawn->path[0] = '\0';
 	return spawn;
-}
-
-void agent_spawn_prepare(struct agent_spawn **spare)
-{
-	if (!*spare)
-		*spare = allocate();
-	for (int i = 0; *spare && i < SPAWN_AHEAD; i++)
-		if ((*spare)->ahead[i].ours < 0)
-			open_pipe(&(*spare)->ahead[i], true);
-}
-
-void agent_spawn_destroy(struct agent_spawn *spare)
-{
-	for (int i = 0; spare && i < SPAWN_AHEAD; i++)
-		close_pipe(&spare->ahead[i]);
-	free(spare);
 }
 
 void agent_spawn_free(struct agent_spawn *spawn, struct agent_spawn **spare)
@@ -475,7 +446,7 @@ void agent_spawn_free(struct agent_spawn *spawn, struct agent_spawn **spare)
 	agent_request_free(&spawn->request);
 	agent_user_free(&spawn->user);
 	if (*spare)
-		agent_spawn_destroy(spawn);
+		free(spawn);
 	else
 		*spare = spawn;
 }

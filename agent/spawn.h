@@ -14,19 +14,12 @@
 #define SPAWN_STACK_BYTES 16384u
 #define SPAWN_PATH_BYTES 4096u
 
-enum { SPAWN_STDOUT, SPAWN_STDERR, SPAWN_STATUS, SPAWN_AHEAD };
-
 /* Why a program did not start. */
 struct agent_failure {
 	int error;     /* errno, 0: none */
 	uint8_t kind;  /* enum proto_failure */
 	uint8_t stage; /* enum proto_stage */
 	char message[512];
-};
-
-/* One end is the agent's and does not block, the other one is a program's and does. Both close-on-exec; -1: closed. */
-struct agent_pipe {
-	int ours, theirs;
 };
 
 /*
@@ -49,7 +42,6 @@ struct agent_spawn {
 	uint32_t rlimit;    /* index of the one that is set */
 	uint64_t limits[2]; /* of that */
 
-	struct agent_pipe ahead[SPAWN_AHEAD]; /* agent_spawn_prepare() made these */
 	struct agent_user user;
 	char path[SPAWN_PATH_BYTES]; /* the file that is tried */
 	_Alignas(16) uint8_t stack[SPAWN_STACK_BYTES];
@@ -70,13 +62,6 @@ struct agent_spawn *agent_spawn_new(struct agent_spawn **spare);
  * of it would fault. Kills a child that may still use it, and waits for that.
  */
 void agent_spawn_free(struct agent_spawn *spawn, struct agent_spawn **spare);
-
-/*
- * Makes what the next program needs while nobody waits for it: the memory in *spare, and its pipes. What cannot be made
- * now is made when it is needed. A child inherits no pipe of another program: the next one to be created takes *spare.
- */
-void agent_spawn_prepare(struct agent_spawn **spare);
-void agent_spawn_destroy(struct agent_spawn *spare);
 
 /*
  * Creates the child, which becomes the leader of a new session (and process group) and executes spawn's request as

@@ -31,7 +31,6 @@ static void fail(struct agent_session *session, const struct agent_failure *fail
 	/* This leaves the session, which nobody else can have found. */
 	agent_client_failed(agent, session->writer, session->id, failure);
 	agent_session_free(session);
-	agent_start_ahead(agent);
 }
 
 void agent_start_free(struct agent_session *session)
@@ -101,19 +100,6 @@ void agent_start_init(struct agent_session *session)
 {
 	session->start_timer.fire = start_timer_fired;
 	session->start = (struct poller_watch){.fd = -1, .ready = start_ready};
-}
-
-/* ---- Ahead ---- */
-
-static void prepare_next(struct poller_task *task)
-{
-	agent_spawn_prepare(&container_of(task, struct agent, ahead)->spawn_spare);
-}
-
-void agent_start_ahead(struct agent *agent)
-{
-	agent->ahead.run = prepare_next;
-	poller_defer(&agent->poller, &agent->ahead);
 }
 
 /* ---- The attempt ---- */
@@ -192,6 +178,5 @@ struct agent_session *agent_session_start(
 	if (session)
 		agent_session_free(session);
 	agent_spawn_free(spawn, &agent->spawn_spare);
-	agent_start_ahead(agent);
 	return NULL;
 }

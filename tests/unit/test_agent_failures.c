@@ -199,8 +199,7 @@ static void out_of_descriptors(void)
 		int fd = dial(&agent);
 		REQUIRE(expect_frame(fd, PROTO_HELLO, NULL, 0));
 		set_files((rlim_t)count_fds(agent.pid) + 1);
-		/* The other pipes were made before. */
-		exec.flags = tty ? PROTO_EXEC_TTY : PROTO_EXEC_STDIN;
+		exec.flags = tty ? PROTO_EXEC_TTY : 0;
 		uint8_t payload[256];
 		send_hello(fd);
 		send_frame(fd, PROTO_EXEC, payload, exec_payload(&exec, payload));

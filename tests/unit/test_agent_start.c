@@ -189,41 +189,5 @@ static void early_signal(void)
 	STOP();
 }
 
-static int count_pipes(pid_t pid)
-{
-	char path[64], target[64];
-	int count = 0;
-	for (int fd = 0; fd < 64; fd++) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
-		ssize_t length = readlink(path, target, sizeof(target));
-		count += length > 5 && memcmp(target, "pipe:", 5) == 0;
-	}
-	return count;
-}
-
-/* Those of a program without input, both ends: nobody waits until they are made. */
-static void pipes_are_made_ahead(void)
-{
-	START(0);
-	int ahead = count_pipes(getpid()) + 6;
-	WAIT_FOR(count_pipes(agent.pid) == ahead);
-	CHECK_EQ(count_pipes(agent.pid), ahead);
-	/* While one runs, the agent has two more. */
-	struct result result = {0};
-	int fd = dial(&agent);
-	send_exec(fd, &SH("sleep 60"));
-	await_start(fd, &result);
-	check_true();
-	WAIT_FOR(count_pipes(agent.pid) == ahead + 2);
-	CHECK_EQ(count_pipes(agent.pid), ahead + 2);
-	send_frame(fd, PROTO_SIGNAL, &(struct proto_signal){.signal = SIGKILL}, sizeof(struct proto_signal));
-	collect(fd, &result);
-	WAIT_FOR(count_pipes(agent.pid) == ahead);
-	CHECK_EQ(count_pipes(agent.pid), ahead);
-	result_free(&result);
-	STOP();
-}
-
 TEST_MAIN("agent_start", {"stopped_child", stopped_child}, {"client_leaves_first", client_leaves_first},
-        {"early_stdin", early_stdin}, {"early_stdin_unread", early_stdin_unread}, {"early_signal", early_signal},
-        {"pipes_are_made_ahead", pipes_are_made_ahead})
+        {"early_stdin", early_stdin}, {"early_stdin_unread", early_stdin_unread}, {"early_signal", early_signal})
