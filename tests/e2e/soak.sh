@@ -8,14 +8,14 @@ footprint() {
 	pid=$(wisp inspect "$1" --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
 	echo "descriptors $(ls "/proc/$pid/fd" | wc -l)"
 	echo "threads $(ls "/proc/$pid/task" | wc -l)"
-	echo "mappings $(wc -l <"/proc/$pid/maps")"
 	echo "files $(find "$WISP_STATE" | wc -l)"
 	echo "monitors $(vmms)"
 }
+mappings() { wc -l <"/proc/$1/maps"; }
 heap_kib() { awk '/^\[heap\]|^[0-9a-f].*\[heap\]/ { heap = 1; next } heap && /^Rss:/ { print $2; exit }' "/proc/$1/smaps"; }
 
 t_soak_restores_and_forks() {
-	local i pid cycles=${SOAK_CYCLES:-1000} before after heap
+	local i pid cycles=${SOAK_CYCLES:-1000} before after heap mapped
 	check create wisp create -n box -m 96 >/dev/null
 	check snapshot wisp snapshot -q box file.snap
 	# The first ones fill caches.
@@ -27,7 +27,7 @@ t_soak_restores_and_forks() {
 	done
 	wait_until sh -c "[ \"\$(pgrep -x wisp-vmm | wc -l)\" = 1 ]"
 	pid=$(pgrep -x wisp-vmm)
-	heap=$(heap_kib "$pid")
+	heap=$(heap_kib "$pid") mapped=$(mappings "$pid")
 	before=$(footprint box)
 	for ((i = 1; i <= cycles; i++)); do
 		wisp fork box -n clone >/dev/null || fail "fork $i"
@@ -41,6 +41,8 @@ t_soak_restores_and_forks() {
 	after=$(footprint box)
 	equal "what is left" "$after" "$before"
 	[ $(($(heap_kib "$pid") - heap)) -le 256 ] || fail "the monitor's heap grew from $heap to $(heap_kib "$pid") KiB"
+	# One more is an arena of malloc's, say; one a cycle is a leak.
+	[ $(($(mappings "$pid") - mapped)) -le 4 ] || fail "the monitor's mappings grew from $mapped to $(mappings "$pid")"
 	wisp rm -f box 2>/dev/null
 }
 
