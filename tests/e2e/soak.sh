@@ -63,10 +63,18 @@ t_soak_generations_under_load() {
 		check "snapshot of generation $i" wisp snapshot -q $box file.snap --stop --replace
 		check "generation $i" wisp create --from file.snap -n g$i --boot-timeout 120s >/dev/null
 		check "checks of generation $i" wisp exec g$i -- sh -c '! grep -q [a-z] /root/check && [ ! -s /root/disk ]' </dev/null
+		[ $failed -eq 0 ] || break
 		wisp rm -f $box 2>/dev/null
 		[ $((i % 10)) -ne 0 ] || echo "# $i generations"
-		[ $failed -eq 0 ] || break
 	done
+	if [ $failed -ne 0 ]; then
+		for box in g$((i - 1)) g$i; do
+			echo "# $box: $(wisp inspect $box 2>&1)"
+			tail -n 20 "$WISP_STATE/$box"/{vmm,console}.log | sed 's/^/# /'
+			wisp rm -f $box 2>/dev/null
+		done
+		return
+	fi
 	box=g$((i - 1))
 	wisp exec $box -- rm -f /root/rounds </dev/null
 	wait_until wisp exec $box -- test -e /root/rounds </dev/null || fail "the disk is not checked on"

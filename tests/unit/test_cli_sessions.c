@@ -73,11 +73,11 @@ static void looking_changes_nothing(void)
 	expect(&c, "touch go; wisp attach box 1 | tail -n 1; wisp attach box 1 >o", 7, "up\n");
 	/* No input is not the end of the session's input, which a client that died has left open. */
 	expect(&c,
-	        UP
-	        "rm -f o; mkfifo in; sleep 1000 >in & holder=$!; \"$WISP\" exec box -- sh -c 'echo up; cat >'$DIR/got <in >o & "
-	        "pid=$!; until grep -q up o; do sleep 0.02; done; kill -KILL $pid; wait $pid; kill $holder;"
-	        "rm o; up \"$WISP\" attach box 2; kill -HUP $pid; wait $pid; echo $?;"
-	        "echo in | wisp attach box 2; cat got",
+	        UP "rm -f o; mkfifo in; sleep 1000 >in & holder=$!; \"$WISP\" exec box -- sh -c 'echo up; cat "
+	           ">'$DIR/got <in >o & "
+	           "pid=$!; until grep -q up o; do sleep 0.02; done; kill -KILL $pid; wait $pid; kill $holder;"
+	           "rm o; up \"$WISP\" attach box 2; kill -HUP $pid; wait $pid; echo $?;"
+	           "echo in | wisp attach box 2; cat got",
 	        0, "129\nup\nin\n");
 	sh(&c, "wisp rm -f box");
 	end(&c);
