@@ -254,6 +254,7 @@ static void a_full_disk_leaves_no_file(void)
 		SKIP("it takes a mount, which only root can make");
 	}
 	CHECK_EQ(wisp_snapshot_sandbox(box, kept, &options, &error), -ENOSPC);
+	printf("# %s\n", error.message);
 	DIR *list = opendir(dir);
 	struct dirent *entry;
 	while (list && (entry = readdir(list)))

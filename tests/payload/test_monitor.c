@@ -305,7 +305,7 @@ static void it_keeps_known_descriptors_only(void)
 {
 	static const char *const known[] = {"/dev/null", "/dev/kvm", "socket:[", "anon_inode:[eventfd]",
 	        "anon_inode:[io_uring]", "anon_inode:[signalfd]", "anon_inode:[pidfd]", "anon_inode:kvm-vm",
-	        "anon_inode:kvm-vcpu:", "pidfd:["};
+	        "anon_inode:kvm-vcpu:", "anon_inode:kvm-vcpu-stats:", "pidfd:["};
 	struct wisp_create_options options = options_for("payload=spin");
 	struct wisp_sandbox *sandbox;
 	struct wisp_sandbox_info *info;

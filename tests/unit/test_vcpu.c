@@ -21,9 +21,10 @@ static struct fake {
 	struct kvm_run run;
 	int error;           /* what KVM_RUN fails with; EINTR: it runs until immediate_exit; 0: it succeeds */
 	unsigned good_every; /* with an error: it succeeds every so many calls */
-	unsigned calls;      /* atomic */
-	unsigned ends;       /* atomic */
-	unsigned sleeps;     /* atomic: of the vCPU's thread, apart from nanosleep */
+	unsigned exit_reason, flags, notify_flags; /* atomic: of a run that succeeds */
+	unsigned calls;                            /* atomic */
+	unsigned ends;                             /* atomic */
+	unsigned sleeps;                           /* atomic: of the vCPU's thread, apart from nanosleep */
 	char text[400];
 } fake;
 
@@ -39,6 +40,10 @@ static int run_guest(void)
 		return 0;
 	while (fake.error == EINTR && !__atomic_load_n(&fake.run.immediate_exit, __ATOMIC_SEQ_CST))
 		pause_ms(1);
+	fake.run.exit_reason = __atomic_load_n(&fake.exit_reason, __ATOMIC_RELAXED);
+	if (fake.run.exit_reason == KVM_EXIT_NOTIFY)
+		fake.run.notify.flags = __atomic_load_n(&fake.notify_flags, __ATOMIC_RELAXED);
+	fake.run.flags = (uint16_t)__atomic_load_n(&fake.flags, __ATOMIC_RELAXED);
 	errno = fake.error;
 	return fake.error ? -1 : 0;
 }
@@ -83,7 +88,10 @@ static struct bus memory = {.range = {{0, 4096, no_access, NULL}}, .count = 1};
 
 static void begin(struct vcpu *vcpu, int error, unsigned good_every)
 {
-	fake = (struct fake){.error = error, .good_every = good_every, .run = {.exit_reason = KVM_EXIT_INTR}};
+	fake = (struct fake){.error = error,
+	        .good_every = good_every,
+	        .exit_reason = KVM_EXIT_INTR,
+	        .run = {.exit_reason = KVM_EXIT_INTR}};
 	*vcpu = (struct vcpu){.fd = FAKE_FD, .index = 3, .run = &fake.run, .memory_bus = &memory, .ended = ended};
 	CHECK_EQ(vcpu_start(vcpu, NULL), 0);
 }
@@ -145,13 +153,13 @@ static void bus_locks_are_rationed(void)
 	struct vcpu vcpu;
 	begin(&vcpu, 0, 0);
 	CHECK(becomes(&fake.calls, 5000));
-	CHECK_EQ(fake.sleeps, 0);
-	__atomic_store_n(&fake.run.exit_reason, KVM_EXIT_X86_BUS_LOCK, __ATOMIC_RELAXED);
+	CHECK_EQ(__atomic_load_n(&fake.sleeps, __ATOMIC_ACQUIRE), 0);
+	__atomic_store_n(&fake.exit_reason, KVM_EXIT_X86_BUS_LOCK, __ATOMIC_RELAXED);
 	CHECK(becomes(&fake.sleeps, 1));
 	unsigned calls = __atomic_load_n(&fake.calls, __ATOMIC_ACQUIRE);
 	CHECK(becomes(&fake.calls, calls + 10)); /* it goes on */
-	__atomic_store_n(&fake.run.exit_reason, KVM_EXIT_INTR, __ATOMIC_RELAXED);
-	__atomic_store_n(&fake.run.flags, KVM_RUN_X86_BUS_LOCK, __ATOMIC_RELAXED);
+	__atomic_store_n(&fake.exit_reason, KVM_EXIT_INTR, __ATOMIC_RELAXED);
+	__atomic_store_n(&fake.flags, KVM_RUN_X86_BUS_LOCK, __ATOMIC_RELAXED);
 	unsigned sleeps = __atomic_load_n(&fake.sleeps, __ATOMIC_ACQUIRE);
 	CHECK(becomes(&fake.sleeps, sleeps + 2));
 	finish(&vcpu);
@@ -162,11 +170,11 @@ static void a_lost_state_ends_the_vcpu(void)
 {
 	struct vcpu vcpu;
 	begin(&vcpu, 0, 0);
-	__atomic_store_n(&fake.run.exit_reason, KVM_EXIT_NOTIFY, __ATOMIC_RELAXED);
+	__atomic_store_n(&fake.exit_reason, KVM_EXIT_NOTIFY, __ATOMIC_RELAXED);
 	unsigned calls = __atomic_load_n(&fake.calls, __ATOMIC_ACQUIRE);
 	CHECK(becomes(&fake.calls, calls + 10)); /* a notification is harmless */
-	CHECK_EQ(fake.ends, 0);
-	__atomic_store_n(&fake.run.notify.flags, KVM_NOTIFY_CONTEXT_INVALID, __ATOMIC_RELAXED);
+	CHECK_EQ(__atomic_load_n(&fake.ends, __ATOMIC_ACQUIRE), 0);
+	__atomic_store_n(&fake.notify_flags, KVM_NOTIFY_CONTEXT_INVALID, __ATOMIC_RELAXED);
 	CHECK(becomes(&fake.ends, 1));
 	finish(&vcpu);
 	CHECK(strstr(fake.text, "from taking interrupts") != NULL);
@@ -212,7 +220,7 @@ static void a_vcpu_that_does_not_answer_is_not_waited_for(void)
 	char text[128];
 	memory.range[0] = (struct bus_range){0, 4096, hold, &held};
 	pthread_mutex_lock(&held);
-	fake = (struct fake){.run = {.exit_reason = KVM_EXIT_MMIO, .mmio = {.len = 4}}};
+	fake = (struct fake){.exit_reason = KVM_EXIT_MMIO, .run = {.mmio = {.len = 4}}};
 	vcpu = (struct vcpu){.fd = FAKE_FD, .run = &fake.run, .memory_bus = &memory, .ended = ended};
 	CHECK_EQ(vcpu_start(&vcpu, NULL), 0);
 	CHECK(becomes(&fake.calls, 1));
@@ -249,7 +257,7 @@ static void lost_memory_is_explained(void)
 				_exit(page[0]);
 			struct vcpu vcpu = {.fd = FAKE_FD, .run = &fake.run, .memory_bus = &memory, .ended = ended};
 			memory.range[0] = (struct bus_range){0, 4096, touch, (void *)(uintptr_t)page};
-			fake = (struct fake){.run = {.exit_reason = KVM_EXIT_MMIO, .mmio = {.len = 4}}};
+			fake = (struct fake){.exit_reason = KVM_EXIT_MMIO, .run = {.mmio = {.len = 4}}};
 			vcpu_start(&vcpu, NULL);
 			pthread_join(vcpu.thread, NULL);
 			_exit(2);
