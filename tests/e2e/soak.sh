@@ -249,9 +249,8 @@ neighbours() {
 		printf "# %d sandboxes: exec p50 %.1f ms, p95 %.1f; with five hostile neighbours %.1f (%.2f times), %.1f (%.2f)\n",
 			count, q50 / 1000, q95 / 1000, n50 / 1000, n50 / q50, n95 / 1000, n95 / q95 }'
 	for box in "${boxes[@]}"; do
-		[ "$(wisp exec --timeout 60s "$box" -- echo alive </dev/null 2>&1)" = alive ] || fail "$box does not answer"
+		equal "an execution in $box afterwards" "$(wisp exec --timeout 60s "$box" -- echo alive </dev/null 2>&1)" alive
 	done
 	wisp rm -f "${boxes[@]}" crash disk console forks bus 2>/dev/null
 }
-t_neighbours() { neighbours 4; }
-t_soak_neighbours() { neighbours 59; }
+t_soak_neighbours() { neighbours "${SOAK_NEIGHBOURS:-59}"; }
