@@ -9,6 +9,11 @@ crash_image() {
 	cp "$area/tests/crashcheck" root/bin/
 }
 
+kill_monitors() {
+	pkill -9 -x wisp-vmm
+	no_vmm
+}
+
 # The monitor is killed under a guest that writes and flushes, WISP_KILLS times. A boot each: 50 take two minutes in the
 # emulated host.
 t_killed_monitor_loses_nothing() {
@@ -21,7 +26,7 @@ t_killed_monitor_loses_nothing() {
 		pid=$!
 		wait_until test -s out || fail "kill $i: no record: $(cat err)"
 		sleep "0.$((RANDOM % 5))$((RANDOM % 10))"
-		pkill -9 -x wisp-vmm
+		wait_until kill_monitors || fail "kill $i: a monitor lives on"
 		wait $pid && fail "kill $i: the command did not notice"
 		last=$(tail -n 1 out)
 		newest=$("$area/tests/crashcheck" check disk "${last:-0}" 2>err) || {
