@@ -14,10 +14,10 @@ kill_monitors() {
 	no_vmm
 }
 
-# The monitor is killed under a guest that writes and flushes, WISP_KILLS times. A boot each: 50 take two minutes in the
+# The monitor is killed under a guest that writes and flushes, WISP_KILLS times. A boot each: 20 take half a minute in the
 # emulated host.
 t_killed_monitor_loses_nothing() {
-	local kills=${WISP_KILLS:-50} i last=0 newest=0 flushed=0 pid
+	local kills=${WISP_KILLS:-20} i last=0 newest=0 flushed=0 pid
 	crash_image
 	truncate -s 1M disk
 	for ((i = 0; i < kills; i++)); do
