@@ -78,10 +78,7 @@ void ports_close(struct ports *ports)
 
 /* ---- Passing ---- */
 
-/*
- * Each connection takes a descriptor of the monitor, which starts with the limit of programs that use select(2), and
- * which its jail lets raise none.
- */
+/* Each connection takes a descriptor of the monitor. Its jail has raised the limit; without a jail, this does. */
 static void raise_limit(const struct wisp_sandbox *sandbox)
 {
 	struct rlimit files;

@@ -106,35 +106,26 @@ static int drop_privileges(struct jail *jail, bool keep_override, struct err *er
 /* Next to the guest's: buffers of connections (64 MiB), a part of the guest's memory that is being copied, stacks. */
 #define MEMORY_MAX (256ull << 20)
 
-/* For good: without privileges, nobody raises it again. */
-static int lower_limit(int resource, rlim_t to)
+/* For good: without privileges, nobody raises it again. With `raise`, it starts from the hard limit. */
+static int lower_limit(int resource, rlim_t to, bool raise)
 {
 	struct rlimit limit;
 	if (getrlimit(resource, &limit) < 0)
 		return -1;
+	if (raise)
+		limit.rlim_cur = limit.rlim_max;
 	if (limit.rlim_cur > to)
 		limit.rlim_cur = to;
 	limit.rlim_max = limit.rlim_cur;
 	return setrlimit(resource, &limit);
 }
 
-/* Each connection takes a descriptor. The soft limit is one for programs that use select(2), which it leaves behind. */
-static int limit_files(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return -1;
-	if (limit.rlim_max > FILES_MAX)
-		limit.rlim_max = FILES_MAX;
-	limit.rlim_cur = limit.rlim_max;
-	return setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 /* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
 static int limit_resources(struct jail *jail, uint32_t memory_mib, struct err *err)
 {
-	if (lower_limit(RLIMIT_CORE, 0) < 0 || limit_files() < 0 ||
-	        lower_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX) < 0)
+	/* Each connection takes a descriptor. The usual soft limit is one for programs that use select(2). */
+	if (lower_limit(RLIMIT_CORE, 0, false) < 0 || lower_limit(RLIMIT_NOFILE, FILES_MAX, true) < 0 ||
+	        lower_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX, false) < 0)
 		return err_set(err, errno, "the monitor cannot lower its limits: %s", strerror(errno));
 	jail_holds(jail, WISP_LAYER_LIMITS, "");
 	return 0;
