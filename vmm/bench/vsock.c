@@ -51,6 +51,17 @@ static bool receive_all(int fd, void *data, size_t length)
 	return n == (ssize_t)length;
 }
 
+/* Returns the socket, connected; or closes it, and returns -1 with errno. */
+static int connect_or_close(int fd, const struct sockaddr *address, socklen_t size)
+{
+	if (connect(fd, address, size) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
 /* A connection to the peer's guest, or -1 with errno. */
 static int connect_peer(const struct bench *bench)
 {
@@ -62,12 +73,7 @@ static int connect_peer(const struct bench *bench)
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
+	return connect_or_close(fd, (struct sockaddr *)&address, sizeof(address));
 }
 
 static int connect_tcp(uint16_t port)
@@ -79,12 +85,7 @@ static int connect_tcp(uint16_t port)
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
+	return connect_or_close(fd, (struct sockaddr *)&address, sizeof(address));
 }
 
 static int connect_side(const struct bench *bench, const struct way *way)
