@@ -3,12 +3,6 @@
 #include "tests/fuzz/device.h"
 #include "virtio/balloon.h"
 
-static void step(struct machine *m, struct input *in)
-{
-	(void)in;
-	machine_step(m, 1);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
@@ -16,6 +10,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine m;
 	machine_open(&m);
 	MUST(balloon_create(&m.dev, &m.env, &err) == 0);
-	machine_run(&m, &in, step);
+	machine_run(&m, &in, act_step);
 	return 0;
 }

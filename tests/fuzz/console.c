@@ -9,12 +9,6 @@ static void output(void *context, const void *data, size_t len)
 	touch(data, len);
 }
 
-static void step(struct machine *m, struct input *in)
-{
-	(void)in;
-	machine_step(m, 1);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
@@ -22,6 +16,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine m;
 	machine_open(&m);
 	MUST(console_create(&m.dev, &m.env, &(struct console_options){.output = output}, &err) == 0);
-	machine_run(&m, &in, step);
+	machine_run(&m, &in, act_step);
 	return 0;
 }

@@ -84,12 +84,6 @@ static void write_memory(struct machine *m, struct input *in)
 	}
 }
 
-static void step(struct machine *m, struct input *in)
-{
-	(void)in;
-	machine_step(m, 1);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
@@ -107,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	write_memory(&m, &in);
 	if (virtio_restore(&m.mmio, &state, &err) == 0) {
 		virtio_resume(m.dev);
-		machine_act(&m, &in, step);
+		machine_act(&m, &in, act_step);
 		while (virtio_busy(m.dev))
 			MUST(loop_step(m.env.loop, -1) >= 0);
 		virtio_save(&m.mmio, &state);
