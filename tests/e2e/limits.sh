@@ -38,7 +38,8 @@ t_counts_are_shown() {
 	check exec wisp exec counted -- sh -c 'dd if=/dev/zero of=/dev/vdb bs=1M count=4 conv=fsync 2>/dev/null'
 	wisp exec counted -- sh -c 'head -c 2000000 /dev/zero' >/dev/null
 	wisp exec -d counted -- sleep 600 >/dev/null
-	wisp stats --json counted >stats
+	# The monitor learns of a session from the guest's events, which do not wait for the client.
+	wait_until sh -c 'wisp stats --json counted >stats; grep -q "\"running\":1,\"ended\":2" stats'
 	python3 - <<-'END' 2>/dev/null || grep -q '"running":1,"ended":2' stats || fail "$(cat stats)"
 		import json
 		s = json.load(open("stats"))[0]
