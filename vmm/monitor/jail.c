@@ -4,24 +4,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/seccomp.h>
-#include <linux/securebits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/monitor/arch.h"
 #include "vmm/monitor/gmem.h"
 #include "vmm/monitor/jail_filter.h"
 #include "vmm/monitor/jail_layers.h"
+#include "vmm/shared/confine.h"
 #include "vmm/shared/end.h"
 #include "vmm/shared/jail_layers.h"
 #include "vmm/shared/sandbox_files.h"
@@ -70,29 +67,13 @@ static bool needs_override(const struct description *d, const struct description
 	return needs && geteuid() == 0;
 }
 
-static int drop_capabilities(bool keep_override)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {{0}};
-	if (keep_override)
-		data[0].effective = data[0].permitted = 1u << CAP_DAC_OVERRIDE;
-	/*
-	 * From now on, uid 0 gives no capabilities, nor do files without new privileges. That is what an empty bounding
-	 * set would do, in one call instead of forty. Only a holder of CAP_SETPCAP can, and others need not.
-	 */
-	(void)prctl(PR_SET_SECUREBITS,
-	        SECBIT_NOROOT | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_CAP_AMBIENT_RAISE | SECURE_ALL_LOCKS, 0, 0, 0);
-	return (int)syscall(SYS_capset, &head, data);
-}
-
 static int drop_privileges(struct jail *jail, bool keep_override, struct err *err)
 {
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_set(err, errno, "the monitor cannot give up new privileges: %s", strerror(errno));
 	/* Other processes of its user do not get at its memory, which is the guest's. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return err_set(err, errno, "the monitor cannot hide its memory: %s", strerror(errno));
-	if (drop_capabilities(keep_override) < 0)
+	if (confine_privileges() < 0)
+		return err_set(err, errno, "the monitor cannot give up new privileges or hide its memory: %s",
+		        strerror(errno));
+	if (confine_capabilities(keep_override ? 1u << CAP_DAC_OVERRIDE : 0) < 0)
 		return err_set(err, errno, "the monitor cannot give up its capabilities: %s", strerror(errno));
 	jail_holds(
 	        jail, WISP_LAYER_PRIVILEGES, keep_override ? " (but CAP_DAC_OVERRIDE, for files of another user)" : "");
@@ -106,122 +87,39 @@ static int drop_privileges(struct jail *jail, bool keep_override, struct err *er
 /* Next to the guest's: buffers of connections (64 MiB), a part of the guest's memory that is being copied, stacks. */
 #define MEMORY_MAX (256ull << 20)
 
-/* For good: without privileges, nobody raises it again. With `raise`, it starts from the hard limit. */
-static int lower_limit(int resource, rlim_t to, bool raise)
-{
-	struct rlimit limit;
-	if (getrlimit(resource, &limit) < 0)
-		return -1;
-	if (raise)
-		limit.rlim_cur = limit.rlim_max;
-	if (limit.rlim_cur > to)
-		limit.rlim_cur = to;
-	limit.rlim_max = limit.rlim_cur;
-	return setrlimit(resource, &limit);
-}
-
 /* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
 static int limit_resources(struct jail *jail, uint32_t memory_mib, struct err *err)
 {
 	/* Each connection takes a descriptor. The usual soft limit is one for programs that use select(2). */
-	if (lower_limit(RLIMIT_CORE, 0, false) < 0 || lower_limit(RLIMIT_NOFILE, FILES_MAX, true) < 0 ||
-	        lower_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX, false) < 0)
+	if (confine_limit(RLIMIT_CORE, 0, false) < 0 || confine_limit(RLIMIT_NOFILE, FILES_MAX, true) < 0 ||
+	        confine_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX, false) < 0)
 		return err_set(err, errno, "the monitor cannot lower its limits: %s", strerror(errno));
 	jail_holds(jail, WISP_LAYER_LIMITS, "");
 	return 0;
 }
 
-/* --- Landlock: which files it may open. The structures are the kernel's; libc's headers may not have them all. --- */
-
-#ifndef SYS_landlock_create_ruleset
-#define SYS_landlock_create_ruleset 444 /* on every processor */
-#define SYS_landlock_add_rule 445
-#define SYS_landlock_restrict_self 446
-#endif
-
-#define QUERY_VERSION 1u
-#define RULE_PATH_BENEATH 1
-
-enum {
-	EXECUTE = 1 << 0,
-	WRITE_FILE = 1 << 1,
-	READ_FILE = 1 << 2,
-	READ_DIR = 1 << 3,
-	REMOVE_DIR = 1 << 4,
-	REMOVE_FILE = 1 << 5,
-	MAKE_CHAR = 1 << 6,
-	MAKE_DIR = 1 << 7,
-	MAKE_REG = 1 << 8,
-	MAKE_SOCK = 1 << 9,
-	MAKE_FIFO = 1 << 10,
-	MAKE_BLOCK = 1 << 11,
-	MAKE_SYM = 1 << 12,
-	REFER = 1 << 13,
-	TRUNCATE = 1 << 14,
-	IOCTL_DEV = 1 << 15,
-	ABI_1 = REFER - 1,
-};
-
-enum { BIND_TCP = 1 << 0, CONNECT_TCP = 1 << 1 };
-enum { SCOPE_ABSTRACT_UNIX = 1 << 0, SCOPE_SIGNAL = 1 << 1 };
-
-struct ruleset_attr {
-	uint64_t fs;
-	uint64_t net;
-	uint64_t scoped;
-};
-
-struct path_attr {
-	uint64_t allowed;
-	int32_t fd;
-} __attribute__((packed));
-
-/* Everything that this version of the kernel can forbid. */
-static struct ruleset_attr everything(long abi)
-{
-	return (struct ruleset_attr){
-	        .fs = ABI_1 | (abi >= 2 ? REFER : 0) | (abi >= 3 ? TRUNCATE : 0) | (abi >= 5 ? IOCTL_DEV : 0),
-	        .net = abi >= 4 ? BIND_TCP | CONNECT_TCP : 0,
-	        .scoped = abi >= 6 ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0};
-}
-
-static int allow(int ruleset, const struct ruleset_attr *all, int fd, uint64_t rights)
-{
-	struct path_attr rule = {.allowed = rights & all->fs, .fd = fd};
-	return (int)syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0);
-}
-
-/* A file that does not exist, or that the user may not open, needs no rule. */
-static int allow_path(int ruleset, const struct ruleset_attr *all, const char *path, uint64_t rights)
-{
-	int fd = open(path, O_PATH | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT || errno == EACCES || errno == ENOTDIR ? 0 : -1;
-	int ret = allow(ruleset, all, fd, rights);
-	int error = errno;
-	close(fd);
-	errno = error;
-	return ret;
-}
+/* --- Landlock --- */
 
 /* Beneath the state directory are the sandbox's own directory, and those of the clones that this process becomes. */
 static int allow_needed(
-        int ruleset, const struct ruleset_attr *all, const struct description *d, const struct description_fds *fds)
+        const struct confine_ruleset *ruleset, const struct description *d, const struct description_fds *fds)
 {
-	int ret = allow(ruleset, all, fds->root,
-	        READ_FILE | WRITE_FILE | READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK |
-	                TRUNCATE);
+	int ret = confine_allow(ruleset, fds->root,
+	        CONFINE_READ_FILE | CONFINE_WRITE_FILE | CONFINE_READ_DIR | CONFINE_REMOVE_DIR | CONFINE_REMOVE_FILE |
+	                CONFINE_MAKE_DIR | CONFINE_MAKE_REG | CONFINE_MAKE_SOCK | CONFINE_TRUNCATE);
 	if (ret == 0)
-		ret = allow_path(ruleset, all, "/dev/kvm", READ_FILE | WRITE_FILE | IOCTL_DEV);
+		ret = confine_allow_path(
+		        ruleset, "/dev/kvm", CONFINE_READ_FILE | CONFINE_WRITE_FILE | CONFINE_IOCTL_DEV);
 	for (const char *const *path = arch_host_files; *path && ret == 0; path++)
-		ret = allow_path(ruleset, all, *path, READ_FILE);
+		ret = confine_allow_path(ruleset, *path, CONFINE_READ_FILE);
 	/* Read for an error message. */
 	if (ret == 0)
-		ret = allow_path(ruleset, all, GMEM_OVERCOMMIT, READ_FILE);
+		ret = confine_allow_path(ruleset, GMEM_OVERCOMMIT, CONFINE_READ_FILE);
 	/* These are opened a second time; what their descriptors allow already is not more by path. */
 	for (uint32_t i = 0; i < d->disk_count && ret == 0; i++) {
 		if (d->disk[i].cache == WISP_CACHE_DIRECT)
-			ret = allow(ruleset, all, fds->disk[i], READ_FILE | (d->disk[i].read_only ? 0 : WRITE_FILE));
+			ret = confine_allow(ruleset, fds->disk[i],
+			        CONFINE_READ_FILE | (d->disk[i].read_only ? 0 : CONFINE_WRITE_FILE));
 	}
 	return ret;
 }
@@ -229,28 +127,21 @@ static int allow_needed(
 static int restrict_paths(
         struct jail *jail, const struct description *d, const struct description_fds *fds, struct err *err)
 {
+	struct confine_ruleset ruleset;
 	char version[32];
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, QUERY_VERSION);
-	/* ENOSYS: older than Linux 5.13; EOPNOTSUPP: switched off at boot; EPERM: a container's filter. */
-	if (abi < 0 && (errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM)) {
+	bool lacking;
+	int ret = confine_begin(&ruleset, false, &lacking);
+	if (lacking) {
 		jail_lacks(jail, WISP_LAYER_LANDLOCK, errno);
 		return 0;
 	}
-	struct ruleset_attr all = everything(abi);
-	int ruleset = abi < 0 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
-	int ret = ruleset;
-	if (ret >= 0)
-		ret = allow_needed(ruleset, &all, d, fds);
 	if (ret == 0)
-		ret = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
-	if (ret < 0)
-		ret = err_set(err, errno, "the monitor cannot set up Landlock: %s", strerror(errno));
-	snprintf(version, sizeof(version), " ABI %ld", abi);
-	if (ret == 0)
-		jail_holds(jail, WISP_LAYER_LANDLOCK, version);
-	if (ruleset >= 0)
-		close(ruleset);
-	return ret;
+		ret = allow_needed(&ruleset, d, fds);
+	if (confine_end(&ruleset, ret < 0) < 0)
+		return err_set(err, errno, "the monitor cannot set up Landlock: %s", strerror(errno));
+	snprintf(version, sizeof(version), " ABI %ld", ruleset.abi);
+	jail_holds(jail, WISP_LAYER_LANDLOCK, version);
+	return 0;
 }
 
 /* --- seccomp: which system calls it may make --- */
@@ -284,18 +175,10 @@ static void on_refused(int number, siginfo_t *info, void *context)
 	_exit(JAIL_STATUS);
 }
 
-/*
- * SPEC_ALLOW: without it, Linux before 5.16 takes a filter as a wish to run the thread, and so the guest, without
- * speculation. What the host does about side channels is for its administrator to say.
- */
 static int filter_calls(enum jail_thread thread)
 {
 	struct sock_filter program[JAIL_FILTER_MAX];
-	struct sock_fprog filter = {.len = (unsigned short)jail_filter(thread, program), .filter = program};
-	long ret = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &filter);
-	if (ret < 0 && errno == EINVAL) /* before Linux 4.17 */
-		ret = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);
-	return ret < 0 ? -errno : 0;
+	return confine_calls(program, jail_filter(thread, program));
 }
 
 static int restrict_calls(struct jail *jail, struct err *err)
@@ -371,13 +254,6 @@ static int enter(struct jail *jail, unsigned layers, const struct description *d
 	return ret;
 }
 
-/* The sanitizers read /proc, trace the process, and make further system calls. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#else
-#define SANITIZED false
-#endif
-
 int jail_enter(struct jail *jail, unsigned layers, const struct description *description,
         const struct description_fds *fds, struct err *err)
 {
@@ -385,7 +261,7 @@ int jail_enter(struct jail *jail, unsigned layers, const struct description *des
 	*jail = (struct jail){0};
 	if (description->flags & DESCRIPTION_NO_JAIL)
 		say(jail, "none, as --no-jail asks");
-	else if (SANITIZED)
+	else if (CONFINE_SANITIZED)
 		say(jail, "none, because this is a build with sanitizers");
 	else
 		ret = enter(jail, layers, description, fds, err);

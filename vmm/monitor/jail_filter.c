@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/jail_filter.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -170,158 +168,15 @@ const size_t jail_rule_count = sizeof(jail_rules) / sizeof(jail_rules[0]);
  * numbers that are always allowed, and runs the program only for calls whose arguments matter.
  */
 static const uint32_t hot[] = {SYS_ioctl, SYS_io_uring_enter, SYS_write, SYS_read};
-#define HOT_COUNT (sizeof(hot) / sizeof(hot[0]))
-
-#define NUMBERS 512u /* of system calls; those of all rules are below */
-#define RULES_OF_CALL_MAX 64u
-
-enum outcome {
-	REFUSED = 0,
-	ALLOWED,
-	DEPENDS, /* on an argument, or the call fails with ENOSYS */
-};
-
-/* Numbers with the same outcome, up to the start of the next range. Each that DEPENDS is a range of its own. */
-struct range {
-	uint16_t start;
-	uint8_t outcome;
-};
-
-struct builder {
-	enum jail_thread thread;
-	struct sock_filter *program;
-	size_t count; /* above JAIL_FILTER_MAX: the program cannot be built */
-};
-
-static void add(struct builder *b, uint16_t code, uint8_t jt, uint8_t jf, uint32_t k)
-{
-	if (b->count < JAIL_FILTER_MAX)
-		b->program[b->count] = (struct sock_filter){code, jt, jf, k};
-	b->count++;
-}
-
-static void load(struct builder *b, size_t offset)
-{
-	add(b, BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)offset);
-}
-
-static void finish(struct builder *b, uint32_t action)
-{
-	add(b, BPF_RET | BPF_K, 0, 0, action);
-}
-
-/* The distance of a jump from the instruction at `from` to what is added next. */
-static uint8_t distance(struct builder *b, size_t from)
-{
-	size_t skipped = b->count - from - 1;
-	if (skipped > UINT8_MAX)
-		b->count = JAIL_FILTER_MAX + 1;
-	return (uint8_t)skipped;
-}
-
-/* The rules of both tables, one after the other; NULL behind the last one. */
-static const struct jail_rule *rule_at(size_t i)
-{
-	if (i < jail_rule_count)
-		return &jail_rules[i];
-	i -= jail_rule_count;
-	return i < jail_arch_rule_count ? &jail_arch_rules[i] : NULL;
-}
-
-static enum outcome outcome_of(const struct jail_rule *rule)
-{
-	return rule->test == JAIL_ANY ? ALLOWED : DEPENDS;
-}
-
-static size_t find_rules(enum jail_thread thread, uint32_t number, const struct jail_rule *found[RULES_OF_CALL_MAX])
-{
-	const struct jail_rule *rule;
-	size_t count = 0;
-	for (size_t i = 0; (rule = rule_at(i)) && count < RULES_OF_CALL_MAX; i++) {
-		if (rule->number == number && rule->threads & thread)
-			found[count++] = rule;
-	}
-	return count;
-}
-
-/* Decides about a call that has rules. Any test that holds jumps to the last instruction, which allows the call. */
-static void add_call(struct builder *b, uint32_t number)
-{
-	const struct jail_rule *found[RULES_OF_CALL_MAX];
-	size_t count = find_rules(b->thread, number, found);
-	if (found[0]->test == JAIL_ANY || found[0]->test == JAIL_MISSING) {
-		finish(b, found[0]->test == JAIL_ANY ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS);
-		return;
-	}
-	load(b, offsetof(struct seccomp_data, args) + 8 * found[0]->argument);
-	for (size_t i = 0; i < count; i++) {
-		uint8_t allow = (uint8_t)(count - i);
-		bool wanted = found[i]->test == JAIL_IS;
-		add(b, BPF_JMP | BPF_K | (found[i]->test == JAIL_LACKS ? BPF_JSET : BPF_JEQ), wanted ? allow : 0,
-		        wanted ? 0 : allow, found[i]->value);
-	}
-	finish(b, SECCOMP_RET_TRAP);
-	finish(b, SECCOMP_RET_ALLOW);
-}
-
-static void add_hot(struct builder *b)
-{
-	const struct jail_rule *found[RULES_OF_CALL_MAX];
-	for (size_t i = 0; i < HOT_COUNT; i++) {
-		size_t test = b->count;
-		if (find_rules(b->thread, hot[i], found) == 0)
-			continue;
-		add(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, hot[i]);
-		add_call(b, hot[i]);
-		b->program[test].jf = distance(b, test);
-	}
-}
-
-/* Without the hot calls, which never get so far. Returns the number of ranges. */
-static size_t make_ranges(enum jail_thread thread, struct range ranges[NUMBERS])
-{
-	uint8_t outcome[NUMBERS] = {REFUSED};
-	const struct jail_rule *rule;
-	size_t count = 0;
-	for (size_t i = 0; (rule = rule_at(i)); i++) {
-		if (rule->threads & thread)
-			outcome[rule->number % NUMBERS] = (uint8_t)outcome_of(rule);
-	}
-	for (size_t i = 0; i < HOT_COUNT; i++)
-		outcome[hot[i]] = REFUSED;
-	for (uint32_t n = 0; n < NUMBERS; n++) {
-		if (n == 0 || outcome[n] != outcome[n - 1] || outcome[n] == DEPENDS)
-			ranges[count++] = (struct range){(uint16_t)n, outcome[n]};
-	}
-	return count;
-}
-
-/* A binary search for the number's range. */
-static void add_search(struct builder *b, const struct range *range, size_t count)
-{
-	if (count == 1 && range->outcome == DEPENDS) {
-		add_call(b, range->start);
-	} else if (count == 1) {
-		finish(b, range->outcome == ALLOWED ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
-	} else {
-		size_t test = b->count, half = count / 2;
-		add(b, BPF_JMP | BPF_JGE | BPF_K, 0, 0, range[half].start);
-		add_search(b, range, half);
-		if (test < JAIL_FILTER_MAX)
-			b->program[test].jt = distance(b, test);
-		add_search(b, range + half, count - half);
-	}
-}
 
 size_t jail_filter(enum jail_thread thread, struct sock_filter program[JAIL_FILTER_MAX])
 {
-	struct builder b = {.thread = thread, .program = program};
-	struct range ranges[NUMBERS];
-	load(&b, offsetof(struct seccomp_data, arch));
-	add(&b, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, jail_arch);
-	finish(&b, SECCOMP_RET_KILL_PROCESS);
-	load(&b, offsetof(struct seccomp_data, nr));
-	add_hot(&b);
-	add_search(&b, ranges, make_ranges(thread, ranges));
-	return b.count <= JAIL_FILTER_MAX ? b.count : 0;
+	const struct jail_tables tables = {.rules = jail_rules,
+	        .count = jail_rule_count,
+	        .arch_rules = jail_arch_rules,
+	        .arch_count = jail_arch_rule_count,
+	        .hot = hot,
+	        .hot_count = sizeof(hot) / sizeof(hot[0]),
+	        .arch = jail_arch};
+	return jail_build(&tables, thread, program);
 }
