@@ -40,8 +40,9 @@ struct forward {
 	struct agent_forwards *all;
 	struct poller_task task;
 	uint16_t port;
-	bool connecting, tried_ipv6;
-	struct end host, server;
+	struct end *connecting; /* the one that is being connected; NULL: none */
+	bool tried_ipv6, out;
+	struct end host, server; /* `server` is the guest's end: a client's, with `out` */
 };
 
 /*
@@ -52,6 +53,12 @@ static void set_credit(const struct agent_forwards *forwards, uint64_t bytes)
 {
 	if (forwards->listener)
 		setsockopt(forwards->listener->fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &bytes, sizeof(bytes));
+}
+
+static void count_one(struct agent_forwards *forwards)
+{
+	if (++forwards->count == FORWARDS_AMPLE + 1)
+		set_credit(forwards, FORWARD_CREDIT_SMALL);
 }
 
 static void free_end(struct agent_forwards *all, struct end *end)
@@ -67,6 +74,7 @@ static void release(struct forward *forward)
 	free_end(all, &forward->server);
 	list_remove(&forward->task.node);
 	list_remove(&forward->node);
+	all->out_count -= forward->out;
 	if (all->count-- == FORWARDS_AMPLE + 1)
 		set_credit(all, FORWARD_CREDIT);
 	free(forward);
@@ -216,7 +224,7 @@ static int connect_server(struct forward *forward)
 		forward->tried_ipv6 = true;
 		error = begin_connect(forward);
 	}
-	forward->connecting = error == -EINPROGRESS;
+	forward->connecting = error == -EINPROGRESS ? &forward->server : NULL;
 	if (error && !forward->connecting)
 		return error;
 	return poller_watch(poller, &forward->server.watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
@@ -227,10 +235,10 @@ static int end_connect(struct forward *forward)
 {
 	int error = 0;
 	socklen_t size = sizeof(error);
-	if (getsockopt(forward->server.watch.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+	if (getsockopt(forward->connecting->watch.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
 		error = errno;
-	forward->connecting = false;
-	if (!error || forward->tried_ipv6)
+	forward->connecting = NULL;
+	if (!error || forward->tried_ipv6 || forward->out)
 		return -error;
 	poller_close(forward->all->poller, &forward->server.watch);
 	forward->tried_ipv6 = true;
@@ -265,7 +273,7 @@ static void end_ready(struct poller_watch *watch, uint32_t events)
 {
 	struct end *end = container_of(watch, struct end, watch);
 	struct forward *forward = end->forward;
-	if (forward->connecting && end == &forward->server) {
+	if (forward->connecting == end) {
 		if (!(events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 			return;
 		if (end_connect(forward)) {
@@ -284,24 +292,51 @@ static void end_ready(struct poller_watch *watch, uint32_t events)
 		poller_defer(forward->all->poller, &forward->task);
 }
 
-void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port)
+static struct forward *make_forward(struct agent_forwards *forwards, int host, int server)
 {
 	struct forward *forward = forwards->count < FORWARDS_MAX ? calloc(1, sizeof(*forward)) : NULL;
+	if (!forward)
+		return NULL;
+	forward->all = forwards;
+	forward->task.run = serve_task;
+	forward->host = (struct end){.watch = {.fd = host, .ready = end_ready}, .forward = forward};
+	forward->server = (struct end){.watch = {.fd = server, .ready = end_ready}, .forward = forward};
+	list_append(&forwards->all, &forward->node);
+	count_one(forwards);
+	return forward;
+}
+
+void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port)
+{
+	struct forward *forward = make_forward(forwards, fd, -1);
 	if (!forward) {
 		close(fd);
 		return;
 	}
-	forward->all = forwards;
 	forward->port = port;
-	forward->task.run = serve_task;
-	forward->host = (struct end){.watch = {.fd = fd, .ready = end_ready}, .forward = forward};
-	forward->server = (struct end){.watch = {.fd = -1, .ready = end_ready}, .forward = forward};
-	list_append(&forwards->all, &forward->node);
-	if (++forwards->count == FORWARDS_AMPLE + 1)
-		set_credit(forwards, FORWARD_CREDIT_SMALL);
 	int error = connect_server(forward);
 	if (!error)
 		error = poller_watch(forwards->poller, &forward->host.watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	if (error)
+		break_off(forward);
+}
+
+void agent_forward_out(struct agent_forwards *forwards, int client, int host)
+{
+	const uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+	struct forward *forward = make_forward(forwards, host < 0 ? -1 : host, client);
+	if (!forward) {
+		close(client);
+		if (host >= 0)
+			close(host);
+		return;
+	}
+	forward->out = true;
+	forwards->out_count++;
+	forward->connecting = &forward->host;
+	int error = host < 0 ? host : poller_watch(forwards->poller, &forward->host.watch, events);
+	if (!error)
+		error = poller_watch(forwards->poller, &forward->server.watch, events);
 	if (error)
 		break_off(forward);
 }

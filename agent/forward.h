@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forwarded connections: each leads from the host to a TCP server of the guest, on its loopback interface.
+ * Forwarded connections: each leads from the host to a TCP server of the guest, on its loopback interface, or from a
+ * TCP client there to the host's proxy.
  *
  * The two directions are independent: each has its own end, and waits on its own. What a reader does not take stays in
  * the sockets' buffers, but for one read. The work of a turn is bounded; then others have theirs.
@@ -30,6 +31,7 @@ struct agent_forwards {
 	uint8_t *scratch;                    /* FORWARD_CHUNK bytes, used during a call only */
 	struct list all;
 	unsigned int count;
+	unsigned int out_count; /* of these, to the host */
 };
 
 void agent_forwards_init(
@@ -38,5 +40,10 @@ void agent_forwards_destroy(struct agent_forwards *forwards);
 
 /* Takes over a connection of the host, which does not block, and leads it to the guest's TCP port. */
 void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port);
+
+/*
+ * Takes over a client of the guest, and a connection to the host, which may be under way, or is -errno. Neither blocks.
+ */
+void agent_forward_out(struct agent_forwards *forwards, int client, int host);
 
 #endif

@@ -57,26 +57,36 @@ static int listen_vsock(void)
 	return -error;
 }
 
-/* A control connection, or -errno. */
-static int dial_host(struct agent *agent)
+/* A connection to a port of the host, or -errno. With SOCK_NONBLOCK it may be under way. */
+static int dial_port(uint32_t port, int flags)
 {
-	struct sockaddr_vm address = {
-	        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = PROTO_PORT_CONTROL};
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	(void)agent;
+	struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EINPROGRESS)
 		return fd;
 	int error = errno;
 	close(fd);
 	return -error;
 }
 
+static int dial_control(struct agent *agent)
+{
+	(void)agent;
+	return dial_port(PROTO_PORT_CONTROL, 0);
+}
+
+static int dial(struct agent *agent, uint32_t port)
+{
+	(void)agent;
+	return dial_port(port, SOCK_NONBLOCK);
+}
+
 /* The host is not obliged to listen; the guest is as usable without. */
 static void connect_control(struct agent *agent)
 {
-	int fd = dial_host(agent);
+	int fd = dial_control(agent);
 	if (fd >= 0)
 		agent_serve_control(agent, fd);
 	else
@@ -125,7 +135,8 @@ static int serve(const struct init_options *options, struct power *power)
 	static const struct agent_hooks hooks = {.power = begin_power,
 	        .childless = childless,
 	        .step_clock = step_clock,
-	        .reconnect = dial_host,
+	        .reconnect = dial_control,
+	        .dial = dial,
 	        .renew = renew,
 	        .log = log_line};
 	struct agent *agent = malloc(sizeof(*agent));

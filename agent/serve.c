@@ -226,6 +226,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->mirror_behind);
 	agent_freeze_init(&agent->freeze);
 	agent_forwards_init(&agent->forwards, &agent->poller, &agent->listener, agent->scratch);
+	agent_egress_init(&agent->egress, agent);
 	agent_cgroups_init(&agent->cgroups, &agent->poller);
 	raise_files(agent);
 	int error = open_null(agent);
@@ -248,6 +249,7 @@ void agent_destroy(struct agent *agent)
 			agent_session_free(container_of(sessions[i]->next, struct agent_session, node));
 	free(agent->spawn_spare);
 	agent->spawn_spare = NULL;
+	agent_egress_destroy(&agent->egress);
 	agent_forwards_destroy(&agent->forwards);
 	agent_cgroups_destroy(&agent->cgroups);
 	poller_close(&agent->poller, &agent->listener);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "agent/cgroup.h"
+#include "agent/egress.h"
 #include "agent/forward.h"
 #include "agent/freeze.h"
 #include "agent/list.h"
@@ -36,6 +37,11 @@ struct agent_hooks {
 	 * again. NULL: there is none.
 	 */
 	int (*reconnect)(struct agent *agent);
+	/*
+	 * A connection to a vsock port of the host, which does not block and may be under way, or -errno. NULL: none
+	 * can be made.
+	 */
+	int (*dial)(struct agent *agent, uint32_t port);
 	/*
 	 * The machine is another one from now on (struct proto_thaw). 0, or -errno when it would have random numbers
 	 * in common with others.
@@ -81,6 +87,7 @@ struct agent {
 	struct poller_timer mirror_timer;
 
 	struct agent_forwards forwards;
+	struct agent_egress egress;
 	struct agent_cgroups cgroups;
 	struct agent_spawn *spawn_spare;      /* memory for the next program, NULL: none */
 	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */

@@ -161,6 +161,8 @@ struct agent_session *agent_session_start(
 	struct agent_spawned spawned;
 	struct agent_session *session = NULL;
 	spawn->files = agent->files;
+	if (spawn->request.exec.flags & PROTO_EXEC_EGRESS)
+		agent_egress_open(&agent->egress);
 	int result = prepare(&spawn->request, id, &spawn->user, failure);
 	if (!result && !(session = agent_session_new(agent, &spawn->request, id))) {
 		agent_fail(failure, PROTO_FAILURE_OUT_OF_MEMORY, PROTO_STAGE_REQUEST, ENOMEM, "cannot keep a session");

@@ -122,9 +122,26 @@ static void connect_control(struct agent *agent, const char *directory)
 		close(fd);
 }
 
+/* As the monitor connects the guest to a port of the host. */
+static int dial(struct agent *agent, uint32_t port)
+{
+	struct sockaddr_un address;
+	char name[32];
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	snprintf(name, sizeof(name), "vsock.sock_%u", port);
+	if (fd < 0 || unix_address(agent->owner, name, &address) < 0 ||
+	        connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		int error = errno;
+		if (fd >= 0)
+			close(fd);
+		return -error;
+	}
+	return fd;
+}
+
 int main(int argc, char **argv)
 {
-	static const struct agent_hooks hooks = {.power = power, .log = log_line};
+	static const struct agent_hooks hooks = {.power = power, .dial = dial, .log = log_line};
 	struct agent *agent = calloc(1, sizeof(*agent));
 	if (argc != 2 || !agent) {
 		fprintf(stderr, "usage: agent_host DIR\n");
@@ -132,11 +149,13 @@ int main(int argc, char **argv)
 	}
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	struct door door = {.watch = {.fd = -1, .ready = door_ready}, .agent = agent};
-	if (agent_init(agent, &hooks, NULL) || open_door(&door, argv[1])) {
+	if (agent_init(agent, &hooks, argv[1]) || open_door(&door, argv[1])) {
 		fprintf(stderr, "agent_host: cannot serve in %s: %s\n", argv[1], strerror(errno));
 		free(agent);
 		return 1;
 	}
+	/* Many of these run on one machine. */
+	agent->egress.http.port = agent->egress.socks.port = 0;
 	connect_control(agent, argv[1]);
 	puts("ready");
 	fflush(stdout);

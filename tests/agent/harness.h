@@ -56,12 +56,14 @@ enum agent_process_flags {
 };
 
 /* Of the agents that are started next: */
-static UNUSED uint64_t harness_start_ns;              /* agent.start_ns, 0: as it is */
-static UNUSED const char *harness_cgroups;            /* where its cgroups are, NULL: nowhere */
-static UNUSED uint64_t harness_freeze_ns;             /* agent.freeze.limit_ns, 0: as it is */
-static UNUSED struct identity_files harness_identity; /* what THAW changes */
-static UNUSED int harness_renew_error;                /* the random generator takes no seed */
-static UNUSED const struct sockaddr_un *harness_host; /* where it connects anew, NULL: nowhere */
+static UNUSED uint64_t harness_start_ns;               /* agent.start_ns, 0: as it is */
+static UNUSED const char *harness_cgroups;             /* where its cgroups are, NULL: nowhere */
+static UNUSED uint64_t harness_freeze_ns;              /* agent.freeze.limit_ns, 0: as it is */
+static UNUSED struct identity_files harness_identity;  /* what THAW changes */
+static UNUSED int harness_renew_error;                 /* the random generator takes no seed */
+static UNUSED const struct sockaddr_un *harness_host;  /* where it connects anew, NULL: nowhere */
+static UNUSED const struct sockaddr_un *harness_proxy; /* where EGRESS leads, NULL: nowhere */
+static UNUSED uint16_t harness_doors[2];               /* the ports that lead there */
 
 static void seen_power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
 {
@@ -91,12 +93,24 @@ static int dial_host(struct agent *agent)
 	return -ECONNREFUSED;
 }
 
+static int dial_proxy(struct agent *agent, uint32_t port)
+{
+	(void)agent, (void)port;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (connect(fd, (const struct sockaddr *)harness_proxy, sizeof(*harness_proxy)) == 0)
+		return fd;
+	int error = errno;
+	close(fd);
+	return -error;
+}
+
 /* Returns the exit status: LeakSanitizer adds its own at exit(). */
 static int be_agent(int listener, int control, struct seen *seen)
 {
 	struct agent_hooks hooks = {.power = seen_power, .step_clock = seen_clock, .renew = seen_thaw};
 	struct agent *agent = malloc(sizeof(*agent));
 	hooks.reconnect = harness_host ? dial_host : NULL;
+	hooks.dial = harness_proxy ? dial_proxy : NULL;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	/* Nothing else, and no gaps: tests count and limit what it has open. */
@@ -108,6 +122,8 @@ static int be_agent(int listener, int control, struct seen *seen)
 	close_range(100, ~0u, 0);
 	if (!agent || agent_init(agent, &hooks, seen) || agent_listen(agent, listener))
 		return 99;
+	agent->egress.http.port = harness_doors[0];
+	agent->egress.socks.port = harness_doors[1];
 	if (harness_start_ns)
 		agent->start_ns = harness_start_ns;
 	if (harness_freeze_ns)

@@ -114,7 +114,7 @@ static void exec_payloads(void)
 	static const struct {
 		size_t offset;
 		uint32_t value;
-	} fields[] = {{offsetof(struct proto_exec, flags), 32}, {offsetof(struct proto_exec, argc), 0},
+	} fields[] = {{offsetof(struct proto_exec, flags), 64}, {offsetof(struct proto_exec, argc), 0},
 	        {offsetof(struct proto_exec, argc), 3}, {offsetof(struct proto_exec, argc), UINT32_MAX},
 	        {offsetof(struct proto_exec, envc), 0}, {offsetof(struct proto_exec, envc), UINT32_MAX},
 	        {offsetof(struct proto_exec, rlimit_count), 17},

@@ -97,9 +97,11 @@ enum proto_exec_flags {
 	PROTO_EXEC_MAKE_CWD = 1u << 3, /* create cwd if it is missing, as root */
 	/* No capabilities, no new privileges, a seccomp filter; without `user`, a user of the session's own. */
 	PROTO_EXEC_RESTRICTED = 1u << 4,
+	PROTO_EXEC_EGRESS = 1u << 5, /* from now on, the guest's loopback leads to the host's proxy: egress.h */
 };
-#define PROTO_EXEC_FLAGS \
-	(PROTO_EXEC_TTY | PROTO_EXEC_STDIN | PROTO_EXEC_COLLECT | PROTO_EXEC_MAKE_CWD | PROTO_EXEC_RESTRICTED)
+#define PROTO_EXEC_FLAGS                                                                                        \
+	(PROTO_EXEC_TTY | PROTO_EXEC_STDIN | PROTO_EXEC_COLLECT | PROTO_EXEC_MAKE_CWD | PROTO_EXEC_RESTRICTED | \
+	        PROTO_EXEC_EGRESS)
 
 #define PROTO_RLIMITS_MAX 16u
 
