@@ -66,8 +66,8 @@
  *
  * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
  * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
- * are close-on-exec. Its only child processes are wisp-vmm and mksquashfs, which it reaps by their pid; it still works
- * in a program that ignores SIGCHLD or reaps all children.
+ * are close-on-exec. Its only child processes are wisp-vmm, wisp-proxy and mksquashfs, which it reaps by their pid; it
+ *still works in a program that ignores SIGCHLD or reaps all children.
  *
  * Strings that come from or go to the guest are bytes, which end with NUL. The library assumes nothing about their
  * encoding, unless a description says UTF-8.
@@ -344,8 +344,8 @@ struct wisp_create_options {
 	const char *shell;      /* an absolute path; NULL: "/bin/sh" */
 	const char *hostname;   /* NULL: the sandbox's name */
 	/* Where wisp's own files are. */
-	const char *libdir;      /* has wisp-vmm, vmlinux-up, vmlinux-smp, initramfs.cpio and base.squashfs; NULL: where
-	                            they were installed */
+	const char *libdir;      /* has wisp-vmm, wisp-proxy, vmlinux-up, vmlinux-smp, initramfs.cpio and base.squashfs;
+	                            NULL: where      they were installed */
 	const char *helper;      /* used instead of libdir's wisp-vmm */
 	const char *kernel;      /* used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp */
 	const char *initramfs;   /* used instead of libdir's initramfs.cpio */
@@ -459,6 +459,28 @@ struct wisp_create_options {
 	 * longer. With from, the snapshot decides.
 	 */
 	bool reclaim;
+	/*
+	 * What programs in the guest may reach on the network, by name: "HOST" or "HOST:PORT" strings, ended by NULL;
+	 * NULL: nothing. HOST is a name, "*.NAME" (every name below NAME), "*" (every name), an address, or a network
+	 * in CIDR notation; IPv6 with a port stands in brackets. PORT is a number or "*"; without it, the rule is for
+	 * the ports 80 and 443. An address that is not on the internet (private, loopback, link-local, metadata and so
+	 * on) must be named itself, by an address or a network, even where a name leads to it.
+	 *
+	 * Sessions find an HTTP proxy at 127.0.0.1:3128, as the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and
+	 * NO_PROXY say in both cases, and SOCKS 5 at 127.0.0.1:1080. A process of the host, libdir's wisp-proxy,
+	 * decides, resolves and connects, and writes its decisions to net.log in the sandbox's directory. It starts
+	 * when the sandbox is ready (with no_wait: in wisp_wait_ready), and ends with the monitor. At most 1024 rules.
+	 * A clone has a proxy of its own, with the same rules; a snapshot has none, so that set them anew with `from`.
+	 * Not with bare.
+	 */
+	const char *const *allow;
+	/*
+	 * "NAME=VALUE@HOST" or "NAME=VALUE@HOST:PORT" strings, ended by NULL: sessions have a variable NAME with a
+	 * placeholder, which the proxy replaces by VALUE in the headers of plain HTTP to this host and port (80 without
+	 * it), and nowhere else. HTTPS would need interception of TLS, which is not done: there, the host gets the
+	 * placeholder. The value is only in the proxy's memory: clones do not have it. At most 32; allow must be set.
+	 */
+	const char *const *secrets;
 };
 
 /*
@@ -625,6 +647,8 @@ struct wisp_sandbox_info {
 	uint32_t jail_layers;   /* enum wisp_jail_layer: those that hold; 0 before it is ready, and once it has ended */
 	int64_t max_duration_ms; /* 0: without limit, as the next */
 	int64_t idle_timeout_ms;
+	const char *const *allow;   /* as in wisp_create_options; ended by NULL */
+	const char *const *secrets; /* "NAME@HOST" or "NAME@HOST:PORT"; ended by NULL */
 };
 
 /*

@@ -181,6 +181,24 @@ static void ports(struct fault_run *run)
 	unlink(path); /* one that the fault kept from being removed */
 }
 
+/* wisp-proxy is the real one; it ends with the monitor, whatever failed. */
+static void network(struct fault_run *run)
+{
+	static const char *const allow[] = {"example.org", NULL}, *const secrets[] = {"KEY=value@example.org", NULL};
+	char libdir[PATH_MAX], path[PATH_MAX], proxy[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	snprintf(path, sizeof(path), "%s/lib/wisp-proxy", run->dir);
+	if (symlink(built("../../lib/wisp/wisp-proxy", proxy), path) < 0)
+		abort();
+	create.allow = allow;
+	create.secrets = secrets;
+	struct wisp_sandbox *sandbox = begin(run, &create);
+	if (!sandbox)
+		return;
+	collect_output(run, sandbox);
+	wisp_close_sandbox(sandbox);
+}
+
 static void pausing(struct fault_run *run)
 {
 	char libdir[PATH_MAX];
@@ -274,7 +292,8 @@ int main(int argc, char **argv)
 {
 	static const struct fault_scenario scenarios[] = {{"collect", collect}, {"stream", stream},
 	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {"ports", ports},
-	        {"pausing", pausing}, {"saving", saving}, {"restoring", restoring}, {"forking", forking}, {0}};
+	        {"network", network}, {"pausing", pausing}, {"saving", saving}, {"restoring", restoring},
+	        {"forking", forking}, {0}};
 	char self[PATH_MAX];
 	fake_vmm_main(argc, argv);
 	if (!realpath("/proc/self/exe", self))

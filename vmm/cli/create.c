@@ -5,6 +5,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/cli/egress.h"
 #include "vmm/cli/execution.h"
 #include "vmm/cli/from.h"
 #include "vmm/cli/ports.h"
@@ -17,6 +18,7 @@ struct options {
 	struct cli_from from;
 	struct cli_warm warm;
 	struct cli_ports ports;
+	struct cli_egress egress;
 	const char *name;
 	bool console, remove, quiet, template;
 	struct cli_process process;
@@ -93,6 +95,7 @@ static int create(const struct cli_call *call)
 	create.detach = true;
 	create.keep = !options->remove;
 	cli_fill_ports(&options->ports, &create);
+	cli_fill_egress(&options->egress, &create);
 	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
@@ -133,6 +136,7 @@ static const struct cli_group groups[] = {
         CLI_FROM_GROUP(struct options, from),
         CLI_WARM_GROUP(struct options, warm),
         CLI_PORTS_GROUP(struct options, ports),
+        CLI_EGRESS_GROUP(struct options, egress),
         {.options = own_options},
         CLI_PROCESS_GROUP(struct options, process),
         {0},
@@ -142,12 +146,13 @@ const struct cli_verb cli_create = {
         .name = "create",
         .synopsis = "[IMAGE]",
         .summary = "Boot a sandbox that keeps running, and print its name",
-        .details = CLI_IMAGE_DETAILS
-        "\n\n" CLI_FROM_DETAILS " A template is never run; wisp fork makes clones of it.\n\n" CLI_WARM_DETAILS "\n\n"
-        "The options -e, -w and -u set the defaults of every command in the sandbox.\n\n"
-        "  wisp create -n box -m 512\n"
-        "  wisp exec box -- ps\n"
-        "  wisp stop box && wisp rm box",
+        .details = CLI_IMAGE_DETAILS "\n\n" CLI_FROM_DETAILS
+                                     " A template is never run; wisp fork makes clones of it.\n\n" CLI_WARM_DETAILS
+                                     "\n\n" CLI_EGRESS_DETAILS "\n\n"
+                                     "The options -e, -w and -u set the defaults of every command in the sandbox.\n\n"
+                                     "  wisp create -n box -m 512\n"
+                                     "  wisp exec box -- ps\n"
+                                     "  wisp stop box && wisp rm box",
         .groups = groups,
         .options_size = sizeof(struct options),
         .operands = {CLI_FILE},

@@ -16,7 +16,7 @@ struct options {
 	const char *source, *grep;
 };
 
-/* console.log and vmm.log are plain text: prints the whole file, or its last `tail` lines. */
+/* console.log, vmm.log and net.log are plain text: prints the whole file, or its last `tail` lines. */
 static int print_file(const char *dir, const char *name, uint64_t tail)
 {
 	char path[4200], *line = NULL;
@@ -133,9 +133,11 @@ static int logs(const struct cli_call *call)
 		return print_other(call, "console.log");
 	if (options->source && strcmp(options->source, "vmm") == 0)
 		return print_other(call, "vmm.log");
+	if (options->source && strcmp(options->source, "net") == 0)
+		return print_other(call, "net.log");
 	if (!choose_sources(options, &open.sources))
-		return cli_fail(
-		        "logs: --source '%s': write exec, stdout, stderr, events, console or vmm", options->source);
+		return cli_fail("logs: --source '%s': write exec, stdout, stderr, events, console, vmm or net",
+		        options->source);
 	int r = options->grep ? regcomp(&regex, options->grep, REG_EXTENDED | REG_NEWLINE) : 0;
 	if (r != 0) {
 		char why[128];
@@ -180,7 +182,7 @@ static const struct cli_option own_options[] = {
         {.name = "source",
                 .value = "SOURCE",
                 CLI_TEXT(struct options, source),
-                .help = "exec (the default), stdout, stderr, events, console or vmm"},
+                .help = "exec (the default), stdout, stderr, events, console, vmm or net (what --allow decided)"},
         {.name = "session",
                 .value = "ID",
                 CLI_NUMBER(struct options, session, 0, UINT64_MAX),

@@ -55,6 +55,10 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 	cli_json_string(json, "user", info->user);
 	cli_json_string(json, "shell", info->shell);
 	cli_json_strings(json, "env", info->env);
+	if (info->allow[0])
+		cli_json_strings(json, "allow", info->allow);
+	if (info->secrets[0])
+		cli_json_strings(json, "secrets", info->secrets);
 	if (info->jail_layers)
 		print_jail(json, info->jail_layers);
 	if (info->max_duration_ms > 0)

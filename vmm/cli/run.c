@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <unistd.h>
 
+#include "vmm/cli/egress.h"
 #include "vmm/cli/execution.h"
 #include "vmm/cli/from.h"
 #include "vmm/cli/ports.h"
@@ -12,6 +13,7 @@ struct options {
 	struct cli_from from;
 	struct cli_warm warm;
 	struct cli_ports ports;
+	struct cli_egress egress;
 	const char *name;
 	bool console, remove;
 	struct cli_execution execution;
@@ -39,6 +41,7 @@ static int run(const struct cli_call *call)
 	static const int console_fd = STDERR_FILENO;
 	create.console_fd = options->console ? &console_fd : NULL;
 	cli_fill_ports(&options->ports, &create);
+	cli_fill_egress(&options->egress, &create);
 	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
@@ -81,6 +84,7 @@ static const struct cli_group groups[] = {
         CLI_FROM_GROUP(struct options, from),
         CLI_WARM_GROUP(struct options, warm),
         CLI_PORTS_GROUP(struct options, ports),
+        CLI_EGRESS_GROUP(struct options, egress),
         {.options = own_options},
         CLI_EXECUTION_GROUPS(struct options, execution),
         {0},
@@ -91,7 +95,7 @@ const struct cli_verb cli_run = {
         .synopsis = "[IMAGE] [-- COMMAND [ARG...]]",
         .summary = "Boot a sandbox, run a command in it, and exit with its exit code",
         .details = CLI_IMAGE_DETAILS
-        "\n\n" CLI_FROM_DETAILS "\n\n" CLI_WARM_DETAILS
+        "\n\n" CLI_FROM_DETAILS "\n\n" CLI_WARM_DETAILS "\n\n" CLI_EGRESS_DETAILS
         "\n\nThe command's standard output and error are passed on byte for byte. wisp forwards standard input if it "
         "is "
         "a pipe, a file or a socket, so that pipes work without an option, as with ssh; --no-stdin prevents that. -i "

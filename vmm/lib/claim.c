@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vmm/lib/describe.h"
+#include "vmm/lib/egress.h"
 #include "vmm/lib/sandbox.h"
 
 struct cgroup_limits creation_limits(const struct wisp_create_options *options)
@@ -57,6 +58,9 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .detach = options->detach,
 	        .keep = options->keep,
 	        .warm = options->from ? NULL : creation->warm_key,
+	        .allow = options->allow,
+	        .secrets = creation->egress ? (const char *const *)creation->egress->secrets : NULL,
+	        .proxy = creation->proxy,
 	};
 }
 

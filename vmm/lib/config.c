@@ -49,6 +49,11 @@ void config_format(const struct config *config, struct lib_string *out)
 	add(out, "shell", config->shell);
 	add(out, "hostname", config->hostname);
 	add(out, "warm", config->warm);
+	add(out, "proxy", config->proxy);
+	for (const char *const *rule = config->allow; rule && *rule; rule++)
+		add(out, "allow", *rule);
+	for (const char *const *secret = config->secrets; secret && *secret; secret++)
+		add(out, "secret", *secret);
 	for (const char **env = config->env; env && *env; env++)
 		add(out, "env", *env);
 	for (size_t i = 0; config->disks && config->disks[i]; i++)
@@ -174,6 +179,12 @@ static void take(struct config *config, const char *key, char *value)
 		config->hostname = value;
 	else if (strcmp(key, "warm") == 0)
 		config->warm = value;
+	else if (strcmp(key, "proxy") == 0)
+		config->proxy = value;
+	else if (strcmp(key, "allow") == 0)
+		config->allow_list[config->allow_count++] = value;
+	else if (strcmp(key, "secret") == 0)
+		config->secret_list[config->secret_count++] = value;
 	else if (strcmp(key, "env") == 0)
 		config->env[config->env_count++] = value;
 	else if (strcmp(key, "disk") == 0)
@@ -202,7 +213,11 @@ int config_parse(char *text, struct config *config)
 	config->env = calloc(count_lines(config->text, "env=") + 1, sizeof(*config->env));
 	config->disks = calloc(count_lines(config->text, "disk=") + 1, sizeof(*config->disks));
 	config->disk_info = calloc(count_lines(config->text, "disk_info=") + 1, sizeof(*config->disk_info));
-	if (!config->env || !config->disks || !config->disk_info) {
+	config->allow_list = calloc(count_lines(config->text, "allow=") + 1, sizeof(*config->allow_list));
+	config->secret_list = calloc(count_lines(config->text, "secret=") + 1, sizeof(*config->secret_list));
+	config->allow = config->allow_list;
+	config->secrets = config->secret_list;
+	if (!config->env || !config->disks || !config->disk_info || !config->allow || !config->secrets) {
 		config_free(config);
 		return -ENOMEM;
 	}
@@ -242,5 +257,7 @@ void config_free(struct config *config)
 	free(config->env);
 	free(config->disks);
 	free(config->disk_info);
+	free(config->allow_list);
+	free(config->secret_list);
 	*config = (struct config){0};
 }

@@ -23,7 +23,11 @@ struct config {
 	const char *shell;
 	const char *hostname;
 	const char *warm; /* NULL, or the configuration whose warm start this sandbox was booted for: warm.h */
-	const char **env; /* never NULL; ended by NULL */
+	/* What the guest may reach: as struct wisp_create_options has it, without values; ended by NULL, if not NULL.
+	 */
+	const char *const *allow, *const *secrets;
+	const char *proxy; /* NULL, or wisp-proxy's path, for clones */
+	const char **env;  /* never NULL; ended by NULL */
 	size_t env_count;
 	const char **disks; /* "ro PATH" or "rw PATH" of each file it uses; never NULL; ended by NULL */
 	size_t disk_count;
@@ -43,7 +47,9 @@ struct config {
 	bool bare;
 	bool detach;
 	bool keep;
-	char *text; /* holds the strings */
+	char *text;                             /* holds the strings */
+	const char **allow_list, **secret_list; /* of a config that was read: hold `allow` and `secrets` */
+	size_t allow_count, secret_count;
 };
 
 /* Appends `config` as text. Check text->failed. */

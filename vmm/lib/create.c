@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/describe.h"
+#include "vmm/lib/egress.h"
 #include "vmm/lib/launch.h"
 #include "vmm/lib/ports.h"
 #include "vmm/lib/restore.h"
@@ -129,6 +130,9 @@ static int claim_and_start(
 	int r = creation_claim(creation, root, sandbox, error);
 	if (r == 0)
 		r = creation_copy_disks(creation, sandbox->dir_fd, error);
+	/* A template never runs: its clones have the way to the network. */
+	if (r == 0 && !creation->options.is_template)
+		r = egress_listen(sandbox, &creation->egress, error);
 	if (r == 0)
 		r = start(creation, sandbox, error);
 	/* The monitor's are the same open files, and keep the lock. */
@@ -175,6 +179,8 @@ int creation_prepare(struct creation *creation, struct wisp_error *error)
 		r = check_options(&creation->options, error);
 	if (r == 0)
 		r = lib_copy_cancel(&creation->cancel, creation->options.cancel, &(struct lib_cancel){0}, error);
+	if (r == 0)
+		r = creation_prepare_egress(creation, NULL, error);
 	if (r == 0)
 		r = creation->restore ? restore_describe(creation, error) : creation_describe(creation, error);
 	return r < 0 ? r : creation_set_rates(creation, error);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/lib/egress.h"
 #include "vmm/lib/image.h"
 #include "vmm/lib/restore.h"
 
@@ -45,6 +46,16 @@ int creation_prepare_helper(struct creation *creation, struct wisp_error *error)
 	if (stat(creation->helper, &st) < 0 || access(creation->helper, X_OK) < 0)
 		return fail_own_file("monitor", creation->helper, errno, error);
 	return S_ISREG(st.st_mode) ? 0 : fail_own_file("monitor", creation->helper, EACCES, error);
+}
+
+int creation_prepare_egress(struct creation *creation, const char *proxy, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	if ((!options->allow || !options->allow[0]) && (!options->secrets || !options->secrets[0]))
+		return 0;
+	creation->proxy = own_file(creation, proxy, "wisp-proxy");
+	return creation->proxy ? egress_prepare(options, creation->proxy, &creation->egress, error)
+	                       : lib_no_memory(error);
 }
 
 /* Opens a file that the guest's memory is filled from; `field` gets its name for messages. */
@@ -237,7 +248,9 @@ void creation_free(struct creation *creation)
 		close(creation->from_fd);
 	free(creation->cgroup);
 	free(creation->helper);
+	free(creation->proxy);
 	free(creation->image);
+	egress_free(creation->egress);
 }
 
 /* The disks' order is what the guest calls them. */

@@ -19,6 +19,8 @@ struct creation {
 	struct description_fds fds;
 	char *cgroup; /* that was made for it, or NULL */
 	char *helper;
+	char *proxy;                                 /* wisp-proxy, if there are rules, or NULL */
+	struct egress *egress;                       /* likewise, until the sandbox has it: egress.h */
 	char *image;                                 /* the file that is the image, absolute */
 	bool image_is_packed;                        /* it is a directory's, in the cache */
 	char *disk_names[DESCRIPTION_DISKS_MAX + 1]; /* "ro PATH" or "rw PATH" of each disk, for the config */
@@ -48,6 +50,8 @@ int creation_describe(struct creation *creation, struct wisp_error *error);
 
 /* The parts of it that a creation without a boot has too. */
 int creation_prepare_helper(struct creation *creation, struct wisp_error *error);
+/* `proxy`: wisp-proxy's path; NULL: libdir's. */
+int creation_prepare_egress(struct creation *creation, const char *proxy, struct wisp_error *error);
 int creation_set_options(struct creation *creation, struct wisp_error *error);
 
 /* ---- disks.c: the order in which they are added is that of their names in the guest ---- */

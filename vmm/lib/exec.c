@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/lib/egress.h"
 #include "vmm/lib/session.h"
 
 static void add_string(struct lib_string *out, const char *string)
@@ -55,7 +56,11 @@ static int build(const struct wisp_sandbox *sandbox, const char *const *argv, co
 	add_string(out, cwd ? cwd : "");
 	add_string(out, user ? user : "");
 	exec.argc = add_strings(out, argv);
-	exec.envc = add_strings(out, sandbox->config.env);
+	if (sandbox->config.allow_count > 0) {
+		exec.flags |= PROTO_EXEC_EGRESS;
+		exec.envc = egress_add_env(sandbox->config.secrets, out);
+	}
+	exec.envc += add_strings(out, sandbox->config.env);
 	exec.envc += add_strings(out, options->env);
 	if (out->failed)
 		return lib_no_memory(error);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/describe.h"
+#include "vmm/lib/egress.h"
 #include "vmm/lib/manage.h"
 #include "vmm/lib/sandbox.h"
 
@@ -106,6 +107,7 @@ static void set_options(struct creation *creation, const struct forking *f, cons
 	        .pids_max = config->limits.pids,
 	        .vsock_rate = config->vsock_rate,
 	        .console_rate = config->console_rate,
+	        .allow = config->allow,
 	        .detach = f->options.detach,
 	        .keep = f->options.keep,
 	        .trace = f->options.trace,
@@ -148,6 +150,9 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 	d->console_rate = config->console_rate;
 	if (r == 0 && config->image && !(creation->image = strdup(config->image)))
 		r = lib_no_memory(error);
+	/* Its source's proxy alone has the secrets' values. */
+	if (r == 0)
+		r = creation_prepare_egress(creation, config->proxy, error);
 	return r < 0 ? r : add_disks(creation, f, error);
 }
 
@@ -197,6 +202,8 @@ static int make_clone(struct forking *f, size_t i, const char *root, const char 
 		r = creation_claim(&creation, root, clone, error);
 	if (r == 0)
 		r = creation_copy_disks(&creation, clone->dir_fd, error);
+	if (r == 0)
+		r = egress_listen(clone, &creation.egress, error);
 	if (r == 0)
 		r = start(&creation, f, clone, error);
 	/* The clone's are the same open files, and keep the lock. */

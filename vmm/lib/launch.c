@@ -3,40 +3,47 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
+int launch_spawn(const char *program, const struct launch_fd *fds, size_t count, const sigset_t *blocked, pid_t *pid)
 {
 	/* posix_spawn does not write to it. */
-	char *const argv[] = {(char *)(uintptr_t)helper, NULL}, *const envp[] = {NULL};
+	char *const argv[] = {(char *)(uintptr_t)program, NULL}, *const envp[] = {NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t blocked, all;
+	sigset_t all;
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
+	posix_spawn_file_actions_adddup2(&actions, 0, 1);
+	posix_spawn_file_actions_adddup2(&actions, 0, 2);
+	for (size_t i = 0; i < count; i++)
+		posix_spawn_file_actions_adddup2(&actions, fds[i].ours, fds[i].theirs);
+	posix_spawn_file_actions_addclosefrom_np(&actions, fds[count - 1].theirs + 1);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+	posix_spawnattr_setsigmask(&attributes, blocked);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	int r = posix_spawn(pid, program, &actions, &attributes, argv, envp);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attributes);
+	return r;
+}
+
+static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
+{
+	const struct launch_fd fds[] = {{stderr_fd, 2}, {socket, DESCRIPTION_SOCKET_FD}};
+	sigset_t blocked;
 	/* The monitor handles these itself, and one that comes before it can must wait. */
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTERM);
 	sigaddset(&blocked, SIGINT);
 	sigaddset(&blocked, SIGHUP);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	posix_spawn_file_actions_adddup2(&actions, stderr_fd, 2);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, 0, 1);
-	posix_spawn_file_actions_adddup2(&actions, socket, DESCRIPTION_SOCKET_FD);
-	posix_spawn_file_actions_addclosefrom_np(&actions, DESCRIPTION_SOCKET_FD + 1);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	posix_spawnattr_setsigmask(&attributes, &blocked);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	int r = posix_spawn(pid, helper, &actions, &attributes, argv, envp);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attributes);
-	return r;
+	return launch_spawn(helper, fds, 2, &blocked, pid);
 }
 
 /* The description waits in the socket for the monitor, which need not exist to be sent to. */

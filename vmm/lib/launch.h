@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starts a sandbox's monitor, wisp-vmm, as a child process. */
+/* Starts the programs of a sandbox, wisp-vmm and wisp-proxy, as child processes. */
 #ifndef WISP_LIB_LAUNCH_H
 #define WISP_LIB_LAUNCH_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "vmm/lib/lib.h"
@@ -17,6 +18,18 @@
  */
 int launch_start(const char *helper, struct description *description, const struct description_fds *fds,
         const int *console_fd, pid_t *pid, int *status_fd, struct wisp_error *error);
+
+struct launch_fd {
+	int ours; /* higher than all of theirs */
+	int theirs;
+};
+
+/*
+ * Starts a program without arguments and environment, in a session of its own, with these descriptors, in the order of
+ * theirs. Those of the standard streams that are not among them are /dev/null; it has no others. It has default signal
+ * dispositions, and `blocked` signals. 0 or an errno.
+ */
+int launch_spawn(const char *program, const struct launch_fd *fds, size_t count, const sigset_t *blocked, pid_t *pid);
 
 /* Reaps a child. Another may have reaped it already. */
 void launch_reap(pid_t pid);

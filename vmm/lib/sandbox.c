@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/lib/egress.h"
 #include "vmm/lib/launch.h"
 #include "vmm/lib/manage.h"
 #include "vmm/lib/ports.h"
@@ -171,6 +172,8 @@ int wisp_wait_ready(struct wisp_sandbox *sandbox, int64_t timeout_ms, struct wis
 		}
 		pthread_mutex_unlock(&sandbox->lock);
 		if (r == 0)
+			r = egress_begin(sandbox, error);
+		if (r == 0)
 			return ports_begin(sandbox, error);
 		if (r != -EAGAIN)
 			return r;
@@ -207,6 +210,10 @@ static int wait_death(struct wisp_sandbox *sandbox, const struct lib_cancel *can
 	if (sandbox->child > 0) {
 		launch_reap(sandbox->child);
 		sandbox->child = 0;
+	}
+	if (sandbox->proxy > 0) {
+		launch_reap(sandbox->proxy);
+		sandbox->proxy = 0;
 	}
 	pthread_mutex_unlock(&sandbox->lock);
 	return 0;
@@ -384,6 +391,7 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 	if (sandbox->child > 0)
 		launch_reap(sandbox->child);
 	ports_close(sandbox->ports);
+	egress_free(sandbox->egress);
 	if (sandbox->sockets_fd >= 0)
 		close(sandbox->sockets_fd);
 	if (sandbox->pidfd >= 0)

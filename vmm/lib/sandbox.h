@@ -18,12 +18,14 @@ struct wisp_sandbox {
 	struct lib_cancel cancel;
 
 	/* The monitor. */
-	pid_t child;         /* to be reaped, or 0 */
-	int pidfd;           /* -1 until it is known */
-	int status_fd;       /* the creator's end of the status socket, or -1 */
-	struct ports *ports; /* which the monitor gets when it is ready, or NULL */
-	bool owner;          /* closing ends the sandbox */
-	bool warm;           /* started from the snapshot of its configuration */
+	pid_t child;           /* to be reaped, or 0 */
+	pid_t proxy;           /* likewise, after the monitor's end */
+	int pidfd;             /* -1 until it is known */
+	int status_fd;         /* the creator's end of the status socket, or -1 */
+	struct ports *ports;   /* which the monitor gets when it is ready, or NULL */
+	struct egress *egress; /* whose proxy starts then, or NULL */
+	bool owner;            /* closing ends the sandbox */
+	bool warm;             /* started from the snapshot of its configuration */
 	int64_t boot_deadline_ns;
 
 	pthread_mutex_t lock; /* guards what follows */

@@ -216,7 +216,9 @@ static int finish(struct saving *s, struct wisp_error *error)
 	for (size_t i = 0; i <= SNAPSHOT_DISKS_MAX; i++)
 		disks[i] = s->disks[i];
 	config.disks = disks;
-	config.disk_info_count = 0; /* the head has it */
+	config.disk_info_count = 0;           /* the head has it */
+	config.allow = config.secrets = NULL; /* of this sandbox: whoever restores the file decides anew */
+	config.proxy = NULL;
 	config_format(&config, &text);
 	int r = snapfile_finish(s->file.fd, s->file.path, &s->head, &text, &s->cancel,
 	        s->options.compress ? &(struct lib_progress){0} : &s->progress, error);

@@ -403,6 +403,8 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->jail_layers = info->pid > 0 ? state.jail : 0;
 	info->max_duration_ms = config->max_duration_ms;
 	info->idle_timeout_ms = config->idle_timeout_ms;
+	info->allow = config->allow ? config->allow : no_env;
+	info->secrets = config->secrets ? config->secrets : no_env;
 	return r;
 }
 

@@ -212,7 +212,7 @@ static int make_once(struct creation *creation, const struct warm *warm, struct 
 static void forget_sandbox(struct wisp_create_options *options)
 {
 	options->name = options->hostname = options->workdir = options->user = options->shell = NULL;
-	options->env = NULL;
+	options->env = options->allow = options->secrets = NULL;
 	options->max_duration_ms = options->idle_timeout_ms = 0;
 	options->image_rate = options->vsock_rate = options->console_rate = (struct wisp_rate){0};
 	options->memory_max_mib = options->cpu_max_milli = options->pids_max = 0;

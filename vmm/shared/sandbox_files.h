@@ -10,6 +10,7 @@
  *	sockets     the paths of Unix sockets elsewhere that lead to the guest, a line each (library)
  *	disk1.img and so on, copies of disks that only this sandbox has (library)
  *	vmm.log, console.log, exec.log, each with an older part in NAME.1; trace (monitor)
+ *	net.log     what the guest wanted to reach (wisp-proxy)
  *
  * A directory without the magic line is not a sandbox's: it is not listed, claimed or removed.
  */
@@ -31,6 +32,7 @@
 #define SANDBOX_FILES_VMM_LOG "vmm.log"
 #define SANDBOX_FILES_CONSOLE_LOG "console.log"
 #define SANDBOX_FILES_EXEC_LOG "exec.log"
+#define SANDBOX_FILES_NET_LOG "net.log"
 
 /*
  * `state` while the sandbox lives; the number is of enum wisp_jail_layer. Lines of one state are of one length:
