@@ -41,6 +41,7 @@ monitor_src := $(filter-out vmm/monitor/main.c,$(wildcard vmm/monitor/*.c vmm/mo
 virtio_src := $(wildcard virtio/*.c)
 lib_src := $(wildcard vmm/lib/*.c) $(shared_src)
 cli_src := $(wildcard vmm/cli/*.c)
+fs_src := $(filter-out vmm/fs/main.c,$(wildcard vmm/fs/*.c))
 bench_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/bench/*.c))
 proxy_src := $(filter-out vmm/proxy/main.c,$(wildcard vmm/proxy/*.c)) $(addprefix vmm/shared/,egress.c confine.c jail_program.c)
 agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c)) vmm/shared/proto.c
@@ -50,10 +51,10 @@ fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 W := $(B)/lib/wisp
-PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-bench $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
+PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs $(W)/wisp-bench $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
 GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 # What a sandbox with one processor needs: `make run` must not take the minutes of a second kernel.
-RUN := $(W)/vmlinux-up $(W)/base.squashfs $(W)/initramfs.cpio $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy
+RUN := $(W)/vmlinux-up $(W)/base.squashfs $(W)/initramfs.cpio $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs
 
 .PHONY: man all guest deps deps-run run check quick bench ablation lint format install clean
 all: $(PROGRAMS) $(W)/initramfs.cpio
@@ -75,8 +76,8 @@ $(B)/obj/%.o: %.c
 	$(call step,CC)
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c $< -o $@
 
--include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src) vmm/proxy/main.c $(proxy_src))
--include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) $(lib_src) $(cli_src) $(bench_src) vmm/proxy/main.c $(proxy_src) $(agent_src) $(unit_src) $(fuzz_src) \
+-include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src) vmm/proxy/main.c $(proxy_src) vmm/fs/main.c $(fs_src))
+-include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) vmm/fs/main.c $(fs_src) $(lib_src) $(cli_src) $(bench_src) vmm/proxy/main.c $(proxy_src) $(agent_src) $(unit_src) $(fuzz_src) \
   tests/payload/test_machine.c tests/payload/test_snapshot.c tests/payload/test_monitor.c tests/payload/test_fork.c tests/payload/test_kills.c $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
@@ -84,6 +85,8 @@ $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 $(B)/libagent.a: $(call obj,$(agent_src))
 	rm -f $@ && ar rcs $@ $^
 $(B)/libproxy.a: $(call obj,$(proxy_src))
+	rm -f $@ && ar rcs $@ $^
+$(B)/libfs.a: $(call obj,$(fs_src))
 	rm -f $@ && ar rcs $@ $^
 $(B)/libcli.a: $(call obj,$(filter-out vmm/cli/main.c,$(cli_src)))
 	rm -f $@ && ar rcs $@ $^
@@ -125,6 +128,19 @@ $(W)/wisp-proxy: $(call obj,vmm/proxy/main.c) $(B)/libproxy.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
+endif
+
+# Each shared folder has one of these.
+ifeq ($(SAN),)
+$(W)/wisp-fs: $(patsubst %.c,$(B)/musl/%.o,vmm/fs/main.c $(fs_src))
+	@mkdir -p $(@D)
+	$(call step,LD)
+	$(MUSL_CC) $(MUSL_LDFLAGS) -s $^ -o $@
+else
+$(W)/wisp-fs: $(call obj,vmm/fs/main.c) $(B)/libfs.a
+	@mkdir -p $(@D)
+	$(call step,LD)
+	$(CC) $(ALL_LDFLAGS) $^ -o $@
 endif
 
 # One object that keeps its own names to itself, so that a program that links it may have a config_read too. Unit tests,
@@ -220,7 +236,7 @@ PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fn
                   -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
 
 # Unit tests: one program a file, each linked with all modules.
-archives := $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a $(B)/libproxy.a
+archives := $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a $(B)/libproxy.a $(B)/libfs.a
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 	@mkdir -p $(@D)
 	$(call step,LD)
@@ -298,7 +314,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load $(FAULTS) \
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load $(FAULTS) \
        $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
@@ -411,7 +427,7 @@ install: all guest man
 	    $(addprefix $(PREFIX)/share/,man/man1 man/man3 bash-completion/completions fish/vendor_completions.d))
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/lib/$(SO) $(B)/lib/libwisp.a $(DESTDIR)$(LIBDIR)/ && ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libwisp.so
-	install $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-bench $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
+	install $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs $(W)/wisp-bench $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(GUEST) $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/

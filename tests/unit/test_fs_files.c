@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wisp-fs: what is in files. */
+#include "tests/unit/fs_client.h"
+
+#include <linux/falloc.h>
+#include <sys/stat.h>
+
+#define ROOT 1u
+
+static uint8_t pattern[FS_DATA_MAX], back[1 << 20];
+
+static void fill(void)
+{
+	for (uint32_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (uint8_t)(i * 7 + i / 251);
+}
+
+/* The file on the host has the pattern's first bytes from `offset` on. */
+static bool has(const char *path, off_t offset, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	bool good = pread(fd, back, size, offset) == (ssize_t)size && memcmp(back, pattern, size) == 0;
+	close(fd);
+	return good;
+}
+
+/* Every length around the limits: in a message, with the pipe, by pages and by parts of them. */
+static void sizes(void)
+{
+	static const uint32_t size[] = {0, 1, 79, 80, 4095, 4096, 4097, FS_INLINE_MAX - 81, FS_INLINE_MAX - 80,
+	        FS_INLINE_MAX - 79, FS_INLINE_MAX - 17, FS_INLINE_MAX - 16, FS_INLINE_MAX - 15, FS_INLINE_MAX, 65536,
+	        65537, 100001, FS_DATA_MAX - 1, FS_DATA_MAX};
+	static const uint64_t offset[] = {0, 1, 4095, 8192, 1u << 20};
+	int64_t fh;
+	fill();
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
+	for (unsigned i = 0; i < sizeof(size) / sizeof(size[0]); i++) {
+		for (unsigned k = 0; k < sizeof(offset) / sizeof(offset[0]); k++) {
+			CHECK_EQ(write_node(node, fh, offset[k], pattern, size[i], 0), size[i]);
+			CHECK(has(at("f"), (off_t)offset[k], size[i]));
+			CHECK_EQ(read_node(node, fh, offset[k], size[i]), size[i]);
+			CHECK(memcmp(client.in, pattern, size[i]) == 0);
+			REQUIRE(truncate(at("f"), 0) == 0);
+		}
+	}
+	client_end();
+}
+
+/* A read is short at the file's end, and nowhere else. */
+static void ends_of_files(void)
+{
+	REQUIRE(client_start(&(struct start){0}));
+	fill();
+	REQUIRE(put(at("f"), ""));
+	int fd = open(at("f"), O_WRONLY);
+	REQUIRE(write(fd, pattern, 100001) == 100001);
+	close(fd);
+	uint64_t node = (uint64_t)look_up(ROOT, "f");
+	int64_t fh = open_node(node, O_RDONLY);
+	CHECK_EQ(read_node(node, fh, 0, FS_DATA_MAX), 100001);
+	CHECK(memcmp(client.in, pattern, 100001) == 0);
+	CHECK_EQ(read_node(node, fh, 90000, 65536), 10001);
+	CHECK(memcmp(client.in, pattern + 90000, 10001) == 0);
+	CHECK_EQ(read_node(node, fh, 100001, 65536), 0);
+	CHECK_EQ(read_node(node, fh, 1u << 30, 100), 0);
+	CHECK_EQ(read_node(node, fh, UINT64_MAX, 100), -EINVAL);
+	CHECK_EQ(read_node(node, fh, INT64_MAX, 65536), -EINVAL);
+	CHECK_EQ(write_node(node, fh, 0, "x", 1, 0), -EBADF); /* it is open for reading */
+	client_end();
+}
+
+/* Many replies that wait together: more than the pipe has room for. */
+static void read_ahead(void)
+{
+	enum { READS = 24, EACH = 131072 };
+	int64_t fh;
+	fill();
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
+	for (unsigned i = 0; i < READS; i++)
+		REQUIRE(write_node(node, fh, i * (uint64_t)EACH, pattern + i, EACH, 0) == EACH);
+	uint64_t first = client.unique;
+	for (unsigned i = 0; i < READS; i++) {
+		struct fuse_read_in in = {.fh = (uint64_t)fh, .offset = i * (uint64_t)EACH, .size = EACH};
+		REQUIRE(post(FUSE_READ, node, &in, sizeof(in), FS_REPLY_MAX));
+	}
+	for (unsigned i = 0; i < READS; i++) {
+		client.unique = first + 1 + i;
+		REQUIRE(take() == 0 && client.size == EACH);
+		CHECK(memcmp(client.in, pattern + i, EACH) == 0);
+	}
+	client_end();
+}
+
+static void appending(void)
+{
+	int64_t fh;
+	fill();
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "log", O_WRONLY | O_APPEND, 0644, &fh);
+	CHECK_EQ(write_node(node, fh, 0, "one", 3, O_APPEND), 3);
+	/* What the host has added is not overwritten, whatever the guest takes for the end. */
+	int fd = open(at("log"), O_WRONLY | O_APPEND);
+	REQUIRE(write(fd, "TWO", 3) == 3);
+	close(fd);
+	CHECK_EQ(write_node(node, fh, 3, "three", 5, O_APPEND), 5);
+	CHECK_STR(get(at("log")), "oneTWOthree");
+	CHECK_EQ(write_node(node, fh, 3, pattern, 70000, O_APPEND), 70000);
+	CHECK(has(at("log"), 11, 70000));
+	/* A page of a mapping has its place. */
+	struct fuse_write_in in = {.fh = (uint64_t)fh, .size = 1, .write_flags = FUSE_WRITE_CACHE, .flags = O_APPEND};
+	uint8_t bytes[sizeof(in) + 1] = {0};
+	memcpy(bytes, &in, sizeof(in));
+	bytes[sizeof(in)] = 'O';
+	CHECK_EQ(call(FUSE_WRITE, node, bytes, sizeof(bytes)), 0);
+	CHECK(strncmp(get(at("log")), "OneTWO", 6) == 0);
+	client_end();
+}
+
+static void opening(void)
+{
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	int64_t fh;
+	REQUIRE(client_start(&(struct start){0}));
+	REQUIRE(put(at("f"), "12345") && mkdir(at("d"), 0755) == 0);
+	uint64_t node = (uint64_t)look_up(ROOT, "f"), d = (uint64_t)look_up(ROOT, "d");
+	CHECK(open_node(node, O_WRONLY | O_TRUNC) > 0);
+	CHECK_STR(get(at("f")), "");
+	CHECK_EQ(open_node(d, O_RDONLY), -EACCES);
+	CHECK_EQ(open_node(node, O_RDONLY | O_DIRECTORY), -ENOTDIR);
+	CHECK_EQ(open_node(999, O_RDONLY), -ESTALE);
+	/* O_DIRECT is for the guest's pages; here it would ask for alignment. */
+	int64_t direct = open_node(node, O_RDWR | O_DIRECT);
+	CHECK_EQ(write_node(node, direct, 1, "x", 1, O_DIRECT), 1);
+	/* Flags that are no business of a guest's. */
+	CHECK(open_node(node, O_RDONLY | O_PATH | O_CREAT | O_ASYNC | O_NOATIME | O_TMPFILE) < 0 ||
+	        REPLY(struct fuse_open_out)->fh > 0);
+	CHECK_EQ(create_node(ROOT, "f", O_RDWR | O_EXCL, 0644, &fh), -EEXIST);
+	CHECK_EQ(create_node(ROOT, "f", O_RDWR, 0644, &fh), (int64_t)node);
+	CHECK_EQ(read_node(node, fh, 0, 10), 2);
+	CHECK_EQ(create_node(ROOT, "f", O_RDWR | O_TRUNC, 0644, &fh), (int64_t)node);
+	CHECK_EQ(read_node(node, fh, 0, 10), 0);
+	CHECK_EQ(create_node(ROOT, "d", O_RDWR, 0644, &fh), -EEXIST);
+	uint64_t locked = (uint64_t)create_node(ROOT, "ro", O_RDWR, 0444, &fh);
+	CHECK_EQ(write_node(locked, fh, 0, "x", 1, 0), 1); /* as open(2) has it */
+	CHECK_EQ(call(FUSE_OPEN, node, &in, 4), -EINVAL);
+	client_end();
+}
+
+/* Pages stay in the guest from one open to the next, unless they may be of before a change in the same tick. */
+static void cached_pages(void)
+{
+	struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}},
+	                now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
+	REQUIRE(client_start(&(struct start){0}));
+	REQUIRE(put(at("f"), "1") && utimensat(AT_FDCWD, at("f"), old, 0) == 0);
+	uint64_t node = (uint64_t)look_up(ROOT, "f");
+	int64_t fh = open_node(node, O_RDONLY);
+	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, FOPEN_KEEP_CACHE);
+	CHECK_EQ(read_node(node, fh, 0, 1), 1);
+	open_node(node, O_RDONLY);
+	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, FOPEN_KEEP_CACHE);
+	REQUIRE(utimensat(AT_FDCWD, at("f"), now, 0) == 0);
+	open_node(node, O_RDONLY);
+	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, 0);
+	/* Dropped: what it reads now is as new as the next open. */
+	REQUIRE(utimensat(AT_FDCWD, at("f"), old, 0) == 0);
+	open_node(node, O_RDONLY);
+	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, FOPEN_KEEP_CACHE);
+	client_end();
+}
+
+static void sparse_files(void)
+{
+	int64_t fh;
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
+	CHECK_EQ(write_node(node, fh, 10u << 20, "end", 3, 0), 3);
+	struct fuse_lseek_in in = {.fh = (uint64_t)fh, .whence = SEEK_DATA};
+	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), 0);
+	uint64_t data = REPLY(struct fuse_lseek_out)->offset;
+	CHECK(data == 0 || (data > 0 && data <= 10u << 20)); /* the file system need not know holes */
+	in = (struct fuse_lseek_in){.fh = (uint64_t)fh, .offset = 10u << 20, .whence = SEEK_HOLE};
+	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), 0);
+	CHECK_EQ(REPLY(struct fuse_lseek_out)->offset, (10u << 20) + 3);
+	in.offset = 11u << 20;
+	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), -ENXIO);
+	in.whence = SEEK_SET;
+	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), -EINVAL);
+	in = (struct fuse_lseek_in){.fh = (uint64_t)fh, .offset = UINT64_MAX, .whence = SEEK_DATA};
+	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), -EINVAL);
+	client_end();
+}
+
+static void allocation(void)
+{
+	struct stat st;
+	int64_t fh;
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
+	struct fuse_fallocate_in in = {.fh = (uint64_t)fh, .length = 65536};
+	int ret = call(FUSE_FALLOCATE, node, &in, sizeof(in));
+	CHECK(ret == -EOPNOTSUPP || (ret == 0 && stat(at("f"), &st) == 0 && st.st_size == 65536));
+	in.offset = UINT64_MAX;
+	CHECK_EQ(call(FUSE_FALLOCATE, node, &in, sizeof(in)), -EFBIG);
+	in = (struct fuse_fallocate_in){.fh = (uint64_t)fh, .length = 1, .mode = 0xffff};
+	CHECK(call(FUSE_FALLOCATE, node, &in, sizeof(in)) < 0);
+	in.fh = 77;
+	CHECK_EQ(call(FUSE_FALLOCATE, node, &in, sizeof(in)), -EBADF);
+	client_end();
+}
+
+static void copies(void)
+{
+	int64_t from, to;
+	fill();
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t a = (uint64_t)create_node(ROOT, "a", O_RDWR, 0644, &from);
+	uint64_t b = (uint64_t)create_node(ROOT, "b", O_RDWR, 0644, &to);
+	CHECK_EQ(write_node(a, from, 0, pattern, 200000, 0), 200000);
+	struct fuse_copy_file_range_in in = {
+	        .fh_in = (uint64_t)from, .nodeid_out = b, .fh_out = (uint64_t)to, .off_out = 10, .len = 1ull << 40};
+	CHECK_EQ(call(FUSE_COPY_FILE_RANGE, a, &in, sizeof(in)), 0);
+	CHECK_EQ(REPLY(struct fuse_write_out)->size, 200000);
+	CHECK(has(at("b"), 10, 200000));
+	in.fh_out = 99;
+	CHECK_EQ(call(FUSE_COPY_FILE_RANGE, a, &in, sizeof(in)), -EBADF);
+	in = (struct fuse_copy_file_range_in){.fh_in = (uint64_t)from, .fh_out = (uint64_t)to, .off_in = UINT64_MAX};
+	CHECK_EQ(call(FUSE_COPY_FILE_RANGE, a, &in, sizeof(in)), -EINVAL);
+	in = (struct fuse_copy_file_range_in){.fh_in = (uint64_t)from, .fh_out = (uint64_t)to, .flags = 1};
+	CHECK_EQ(call(FUSE_COPY_FILE_RANGE, a, &in, sizeof(in)), -EINVAL);
+	client_end();
+}
+
+static void syncing(void)
+{
+	int64_t fh;
+	REQUIRE(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
+	struct fuse_fsync_in in = {.fh = (uint64_t)fh};
+	CHECK_EQ(call(FUSE_FSYNC, node, &in, sizeof(in)), 0);
+	in.fsync_flags = FUSE_FSYNC_FDATASYNC;
+	CHECK_EQ(call(FUSE_FSYNC, node, &in, sizeof(in)), 0);
+	struct fuse_syncfs_in all = {0};
+	CHECK_EQ(call(FUSE_SYNCFS, ROOT, &all, sizeof(all)), 0);
+	/* With each write on the host at once, there is nothing to do at a close. */
+	struct fuse_flush_in flush = {.fh = (uint64_t)fh};
+	CHECK_EQ(call(FUSE_FLUSH, node, &flush, sizeof(flush)), -ENOSYS);
+	CHECK_EQ(release_node(node, (uint64_t)fh, false), 0);
+	CHECK_EQ(release_node(node, (uint64_t)fh, false), -EBADF);
+	CHECK_EQ(call(FUSE_FSYNC, node, &in, sizeof(in)), -EBADF);
+	client_end();
+}
+
+/* The host is full, or the file is as large as it may be: an error, and the next write passes. */
+static void full(void)
+{
+	int64_t fh;
+	fill();
+	struct rlimit old, small = {100000, RLIM_INFINITY};
+	getrlimit(RLIMIT_FSIZE, &old);
+	small.rlim_max = old.rlim_max;
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &small);
+	bool started = client_start(&(struct start){0});
+	setrlimit(RLIMIT_FSIZE, &old);
+	REQUIRE(started);
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
+	CHECK_EQ(write_node(node, fh, 0, pattern, 131072, 0), 100000); /* what there was room for */
+	CHECK_EQ(write_node(node, fh, 100000, pattern, 131072, 0), -EFBIG);
+	CHECK_EQ(write_node(node, fh, 100000, pattern, 10, 0), -EFBIG);
+	CHECK_EQ(write_node(node, fh, 0, pattern, 65536, 0), 65536);
+	CHECK(has(at("f"), 0, 100000));
+	client_end();
+}
+
+static void read_only(void)
+{
+	int64_t fh;
+	struct listing;
+	REQUIRE(client_start(&(struct start){.read_only = true}));
+	REQUIRE(put(at("f"), "text") && mkdir(at("d"), 0755) == 0);
+	uint64_t node = (uint64_t)look_up(ROOT, "f");
+	int64_t reading = open_node(node, O_RDONLY);
+	CHECK_EQ(read_node(node, reading, 0, 10), 4);
+	CHECK_EQ(open_node(node, O_WRONLY), -EROFS);
+	CHECK_EQ(open_node(node, O_RDWR), -EROFS);
+	CHECK_EQ(open_node(node, O_RDONLY | O_TRUNC), -EROFS);
+	CHECK_EQ(create_node(ROOT, "f", O_RDONLY, 0644, &fh), -EROFS);
+	CHECK_EQ(write_node(node, reading, 0, pattern, 100000, 0), -EROFS);
+	CHECK_EQ(make_folder(ROOT, "x"), -EROFS);
+	CHECK_EQ(call_names(FUSE_UNLINK, ROOT, NULL, 0, "f", NULL), -EROFS);
+	CHECK_EQ(call_names(FUSE_RMDIR, ROOT, NULL, 0, "d", NULL), -EROFS);
+	CHECK_EQ(call_names(FUSE_SYMLINK, ROOT, NULL, 0, "s", "f"), -EROFS);
+	CHECK_EQ(rename_node(ROOT, "f", ROOT, "g", 0), -EROFS);
+	struct fuse_link_in link_in = {.oldnodeid = node};
+	CHECK_EQ(call_names(FUSE_LINK, ROOT, &link_in, sizeof(link_in), "g", NULL), -EROFS);
+	struct fuse_mknod_in mknod_in = {.mode = S_IFREG | 0644};
+	CHECK_EQ(call_names(FUSE_MKNOD, ROOT, &mknod_in, sizeof(mknod_in), "g", NULL), -EROFS);
+	struct fuse_setattr_in in = {.valid = FATTR_MODE, .mode = 0777};
+	CHECK_EQ(call(FUSE_SETATTR, node, &in, sizeof(in)), -EROFS);
+	CHECK_EQ(call_names(FUSE_REMOVEXATTR, node, NULL, 0, "user.x", NULL), -EROFS);
+	struct fuse_fallocate_in more = {.fh = (uint64_t)reading, .length = 1};
+	CHECK_EQ(call(FUSE_FALLOCATE, node, &more, sizeof(more)), -EROFS);
+	CHECK_STR(get(at("f")), "text");
+	client_end();
+}
+
+/* One file, in a folder that has nothing else and cannot be changed. */
+static void single_file(void)
+{
+	struct fuse_attr attr;
+	int64_t fh;
+	REQUIRE(client_start(&(struct start){.file = "f"}));
+	REQUIRE(put(at("secret"), "x"));
+	CHECK_EQ(stat_node(ROOT, &attr), 0);
+	CHECK_EQ(attr.mode, S_IFDIR | 0555);
+	uint64_t node = (uint64_t)look_up(ROOT, FS_FILE_NAME);
+	REQUIRE(node > 1);
+	CHECK_EQ(look_up(ROOT, FS_FILE_NAME), (int64_t)node);
+	CHECK_EQ(look_up(ROOT, "secret"), -ENOENT);
+	CHECK_EQ(look_up(ROOT, "f"), -ENOENT);
+	fh = open_node(node, O_RDWR);
+	CHECK_EQ(read_node(node, fh, 0, 10), 6);
+	CHECK_EQ(write_node(node, fh, 0, "S", 1, 0), 1);
+	CHECK_STR(get(at("f")), "Shared");
+	CHECK_EQ(stat_node(node, &attr), 0);
+	CHECK_EQ(attr.size, 6);
+	/* What it is forgets nothing. */
+	CHECK_EQ(forget(node, 1000), 0);
+	CHECK_EQ(stat_node(node, &attr), 0);
+	CHECK_EQ(make_folder(ROOT, "d"), -EPERM);
+	CHECK_EQ(create_node(ROOT, "x", O_RDWR, 0644, &fh), -EPERM);
+	CHECK_EQ(call_names(FUSE_UNLINK, ROOT, NULL, 0, FS_FILE_NAME, NULL), -EPERM);
+	CHECK_EQ(rename_node(ROOT, FS_FILE_NAME, ROOT, "x", 0), -EPERM);
+	CHECK_EQ(open_node(ROOT, O_RDONLY | O_DIRECTORY), -EPERM);
+	struct fuse_setattr_in in = {.valid = FATTR_MODE, .mode = 0};
+	CHECK_EQ(call(FUSE_SETATTR, ROOT, &in, sizeof(in)), -EPERM);
+	in.mode = 0600;
+	CHECK_EQ(call(FUSE_SETATTR, node, &in, sizeof(in)), 0);
+	struct fuse_init_in init = {.major = 7, .minor = 36};
+	CHECK_EQ(call(FUSE_INIT, 0, &init, sizeof(init)), 0);
+	CHECK_EQ(look_up(ROOT, FS_FILE_NAME), (int64_t)node);
+	client_end();
+}
+
+/* uid=map: owners are those of the host, and what a user of the guest creates is that user's. */
+static void mapped_owners(void)
+{
+	struct stat st;
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(client_start(&(struct start){.map = true}));
+	REQUIRE(put(at("f"), "") && chown(at("f"), 1234, 2345) == 0 && chmod(client.dir, 0777) == 0);
+	uint64_t node = (uint64_t)look_up(ROOT, "f");
+	CHECK(REPLY(struct fuse_entry_out)->attr.uid == 1234 && REPLY(struct fuse_entry_out)->attr.gid == 2345);
+	struct fuse_setattr_in in = {.valid = FATTR_UID, .uid = 77};
+	CHECK_EQ(call(FUSE_SETATTR, node, &in, sizeof(in)), 0);
+	CHECK(stat(at("f"), &st) == 0 && st.st_uid == 77 && st.st_gid == 2345);
+	/* As the monitor would pass a request of this user on. */
+	struct {
+		struct fs_frame frame;
+		struct fuse_in_header header;
+		struct fuse_mkdir_in in;
+		char name[4];
+	} message = {.frame = {.room = FS_REPLY_MAX},
+	        .header = {.len = sizeof(message) - sizeof(message.frame),
+	                .opcode = FUSE_MKDIR,
+	                .unique = ++client.unique,
+	                .nodeid = ROOT,
+	                .uid = 1000,
+	                .gid = 1001},
+	        .in = {.mode = 0755},
+	        .name = "dir"};
+	REQUIRE(send(client.socket, &message, sizeof(message), 0) == sizeof(message));
+	CHECK_EQ(take(), 0);
+	CHECK(stat(at("dir"), &st) == 0 && st.st_uid == 1000 && st.st_gid == 1001);
+	CHECK_EQ(make_folder(ROOT, "root"), 0); /* and back */
+	CHECK(stat(at("root"), &st) == 0 && st.st_uid == 0);
+	client_end();
+}
+
+TEST_MAIN("fs_files", {"sizes", sizes}, {"ends_of_files", ends_of_files}, {"read_ahead", read_ahead},
+        {"appending", appending}, {"opening", opening}, {"cached_pages", cached_pages}, {"sparse_files", sparse_files},
+        {"allocation", allocation}, {"copies", copies}, {"syncing", syncing}, {"full", full}, {"read_only", read_only},
+        {"single_file", single_file}, {"mapped_owners", mapped_owners})

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Open files. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmm/fs/fs.h"
+
+/* A copy is one request, which the others wait for. */
+#define COPY_MAX (16u << 20)
+
+/* Of the guest's flags, what matters on the host. O_APPEND is obeyed with each write. */
+#define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)
+
+/* --- handles --- */
+
+struct handle *fs_handle(struct fs *fs, uint64_t fh, bool is_folder)
+{
+	if (fh < 1 || fh > fs->handles_touched)
+		return NULL;
+	struct handle *handle = &fs->handles[fh - 1];
+	return handle->used && handle->is_folder == is_folder ? handle : NULL;
+}
+
+int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder)
+{
+	uint32_t fh = fs->free_handle;
+	if (fh > 0) {
+		fs->free_handle = fs->handles[fh - 1].next_free;
+	} else if (fs->handles_touched < fs->handles_max) {
+		fh = ++fs->handles_touched;
+	} else {
+		close(fd);
+		return -ENFILE;
+	}
+	fs->handles[fh - 1] = (struct handle){.fd = fd, .used = true, .is_folder = is_folder};
+	return fh;
+}
+
+void fs_close_handle(struct fs *fs, struct handle *handle)
+{
+	uint32_t fh = (uint32_t)(handle - fs->handles) + 1;
+	if (fs->entries_of == fh)
+		fs->entries_of = 0;
+	close(handle->fd);
+	*handle = (struct handle){.next_free = fs->free_handle};
+	fs->free_handle = fh;
+}
+
+/* --- opening --- */
+
+/* A guest that truncates sees the end of its pages itself. */
+static int fill_open(struct fs *fs, struct node *node, const struct stat *st, int fd, struct fuse_open_out *out)
+{
+	int64_t fh = fs_add_handle(fs, fd, false);
+	if (fh < 0)
+		return (int)fh;
+	*out = (struct fuse_open_out){.fh = (uint64_t)fh};
+	if (fs_keeps(node, st))
+		out->open_flags = FOPEN_KEEP_CACHE;
+	else
+		node->cached_ns = 0;
+	return 0;
+}
+
+static bool writes(uint32_t flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+}
+
+int fs_open(struct fs *fs, struct request *r)
+{
+	const struct fuse_open_in *in = r->arg;
+	struct stat st;
+	if (!S_ISREG(r->node->type))
+		return S_ISLNK(r->node->type) ? -ELOOP : -EACCES;
+	if (writes(in->flags) && fs->o.read_only)
+		return -EROFS;
+	int fd = fs_reopen(fs, r->node, (int)in->flags & OPEN_FLAGS);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0) {
+		close(fd);
+		return -EIO;
+	}
+	int ret = fill_open(fs, r->node, &st, fd, r->out);
+	return ret < 0 ? ret : (int)sizeof(struct fuse_open_out);
+}
+
+/* One that is there already is opened like any other: it may be something that must not be opened. */
+static int create(
+        struct fs *fs, struct request *r, const struct fuse_create_in *in, struct node **node, struct stat *st)
+{
+	int flags = (int)in->flags & OPEN_FLAGS & ~O_TRUNC, fd = node_fd(&fs->nodes, r->node);
+	if (fd < 0)
+		return fd;
+	fs_become(fs, r);
+	fd = node_open_beneath(fd, r->name, (uint64_t)(flags | O_CREAT | O_EXCL), fs_mode(in->mode, false));
+	fs_return(fs);
+	if (fd >= 0) {
+		int ret = fstat(fd, st) < 0 ? -errno : node_adopt(&fs->nodes, r->node, r->name, st, node);
+		if (ret < 0)
+			close(fd);
+		return ret < 0 ? ret : fd;
+	}
+	if (fd != -EEXIST || in->flags & O_EXCL)
+		return fd;
+	int ret = node_look_up(&fs->nodes, r->node, r->name, st, node);
+	if (ret < 0)
+		return ret;
+	fd = S_ISREG((*node)->type) ? fs_reopen(fs, *node, flags | ((int)in->flags & O_TRUNC)) : -EEXIST;
+	if (fd >= 0 && fstat(fd, st) < 0) {
+		close(fd);
+		fd = -EIO;
+	}
+	if (fd < 0)
+		node_forget(&fs->nodes, *node, 1);
+	return fd;
+}
+
+int fs_create_file(struct fs *fs, struct request *r)
+{
+	const struct fuse_create_in *in = r->arg;
+	struct fuse_open_out open;
+	struct node *node;
+	struct stat st;
+	int fd = create(fs, r, in, &node, &st);
+	if (fd < 0)
+		return fd;
+	int ret = fill_open(fs, node, &st, fd, &open);
+	if (ret < 0) {
+		node_forget(&fs->nodes, node, 1);
+		return ret;
+	}
+	ret = fs_fill_entry(fs, r, node, &st);
+	memcpy((uint8_t *)r->out + ret, &open, sizeof(open));
+	return ret + (int)sizeof(open);
+}
+
+int fs_release(struct fs *fs, struct request *r)
+{
+	struct handle *handle = fs_handle(fs, ((const struct fuse_release_in *)r->arg)->fh, false);
+	if (!handle)
+		return -EBADF;
+	fs_close_handle(fs, handle);
+	return 0;
+}
+
+/* --- reading --- */
+
+/*
+ * Much is moved by the file's pages into the reply pipe. What does not fit there, or cannot be moved so, is read, and
+ * follows: only at the file's end may a reply be short.
+ */
+static int read_much(struct fs *fs, struct request *r, int fd, off_t offset, uint32_t size)
+{
+	loff_t at = offset;
+	ssize_t n = splice(fd, &at, fs->o.replies, NULL, size, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	uint32_t moved = n > 0 ? (uint32_t)n : 0;
+	r->more = moved;
+	if (n == 0 || moved == size)
+		return 0;
+	n = pread(fd, r->out, size - moved, offset + moved);
+	if (n < 0 && moved == 0)
+		return -errno;
+	r->tail = n > 0 ? (uint32_t)n : 0;
+	return 0;
+}
+
+int fs_read(struct fs *fs, struct request *r)
+{
+	const struct fuse_read_in *in = r->arg;
+	const struct handle *handle = fs_handle(fs, in->fh, false);
+	uint32_t size = in->size < r->room ? in->size : r->room;
+	if (!handle)
+		return -EBADF;
+	if (in->offset > INT64_MAX - FS_REPLY_MAX)
+		return -EINVAL;
+	if (r->node->cached_ns == 0)
+		r->node->cached_ns = fs_now_ns();
+	if (size > FS_INLINE_MAX - sizeof(struct fuse_out_header))
+		return read_much(fs, r, handle->fd, (off_t)in->offset, size);
+	ssize_t n = pread(handle->fd, r->out, size, (off_t)in->offset);
+	return n < 0 ? -errno : (int)n;
+}
+
+/* --- writing --- */
+
+/* Pages of a mapping have their place, also if the file was opened to append. */
+static bool appends(const struct fuse_write_in *in)
+{
+	return in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
+}
+
+static ssize_t write_bytes(int fd, const struct fuse_write_in *in, const void *data, size_t size, uint64_t offset)
+{
+	const struct iovec io = {(void *)(uintptr_t)data, size};
+	if (appends(in))
+		return syscall(SYS_pwritev2, fd, &io, 1, 0L, 0L, RWF_APPEND);
+	return pwrite(fd, data, size, (off_t)offset);
+}
+
+/* As much as the host takes; an error only if that is nothing. */
+static int write_all(int fd, const struct fuse_write_in *in, const uint8_t *data, uint32_t size, uint32_t *done)
+{
+	for (uint32_t from = 0; from < size;) {
+		ssize_t n = write_bytes(fd, in, data + from, size - from, in->offset + *done);
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		from += (uint32_t)n;
+		*done += (uint32_t)n;
+	}
+	return 0;
+}
+
+/* From the pipe into the file, without a buffer in between; -EINVAL if the file cannot. */
+static int move_all(struct fs *fs, struct request *r, int fd, uint64_t offset, uint32_t *done)
+{
+	while (r->piped > 0) {
+		loff_t at = (loff_t)(offset + *done);
+		ssize_t n = splice(fs->o.requests, NULL, fd, &at, r->piped, SPLICE_F_MOVE);
+		if (n <= 0)
+			return n < 0 ? -errno : -EPIPE;
+		r->piped -= (uint32_t)n;
+		*done += (uint32_t)n;
+	}
+	return 0;
+}
+
+static int write_piped(struct fs *fs, struct request *r, int fd, const struct fuse_write_in *in, uint32_t *done)
+{
+	int ret = appends(in) ? -EINVAL : move_all(fs, r, fd, in->offset, done);
+	if (ret != -EINVAL || r->piped == 0)
+		return ret;
+	uint32_t size = r->piped;
+	ret = fs_take(fs, r, r->out, size);
+	return ret < 0 ? ret : write_all(fd, in, r->out, size, done);
+}
+
+int fs_write(struct fs *fs, struct request *r)
+{
+	const struct fuse_write_in *in = r->arg;
+	const struct handle *handle = fs_handle(fs, in->fh, false);
+	uint32_t here = r->size - (uint32_t)sizeof(*in), done = 0;
+	struct fuse_write_out *out = r->out;
+	if (!handle)
+		return -EBADF;
+	if (in->size != here + r->piped || in->size > FS_DATA_MAX || in->offset > INT64_MAX - FS_DATA_MAX)
+		return -EINVAL;
+	int ret = write_all(handle->fd, in, (const uint8_t *)(in + 1), here, &done);
+	if (ret == 0)
+		ret = write_piped(fs, r, handle->fd, in, &done);
+	if (ret < 0 && done == 0)
+		return ret;
+	*out = (struct fuse_write_out){.size = done};
+	return sizeof(*out);
+}
+
+/* --- the rest --- */
+
+int fs_fsync(struct fs *fs, struct request *r)
+{
+	const struct fuse_fsync_in *in = r->arg;
+	const struct handle *handle = fs_handle(fs, in->fh, false);
+	if (!handle)
+		return -EBADF;
+	return (in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(handle->fd) : fsync(handle->fd)) < 0 ? -errno : 0;
+}
+
+int fs_fallocate(struct fs *fs, struct request *r)
+{
+	const struct fuse_fallocate_in *in = r->arg;
+	const struct handle *handle = fs_handle(fs, in->fh, false);
+	if (!handle)
+		return -EBADF;
+	if (in->offset > INT64_MAX || in->length > INT64_MAX)
+		return -EFBIG;
+	return fallocate(handle->fd, (int)in->mode, (off_t)in->offset, (off_t)in->length) < 0 ? -errno : 0;
+}
+
+/* The guest knows the other places itself. */
+int fs_lseek(struct fs *fs, struct request *r)
+{
+	const struct fuse_lseek_in *in = r->arg;
+	const struct handle *handle = fs_handle(fs, in->fh, false);
+	struct fuse_lseek_out *out = r->out;
+	if (!handle)
+		return -EBADF;
+	if ((in->whence != SEEK_DATA && in->whence != SEEK_HOLE) || in->offset > INT64_MAX)
+		return -EINVAL;
+	off_t offset = lseek(handle->fd, (off_t)in->offset, (int)in->whence);
+	if (offset < 0)
+		return -errno;
+	*out = (struct fuse_lseek_out){.offset = (uint64_t)offset};
+	return sizeof(*out);
+}
+
+int fs_copy(struct fs *fs, struct request *r)
+{
+	const struct fuse_copy_file_range_in *in = r->arg;
+	const struct handle *from = fs_handle(fs, in->fh_in, false), *to = fs_handle(fs, in->fh_out, false);
+	struct fuse_write_out *out = r->out;
+	if (!from || !to)
+		return -EBADF;
+	if (in->flags || in->off_in > INT64_MAX || in->off_out > INT64_MAX)
+		return -EINVAL;
+	loff_t off_in = (loff_t)in->off_in, off_out = (loff_t)in->off_out;
+	ssize_t n = copy_file_range(
+	        from->fd, &off_in, to->fd, &off_out, in->len < COPY_MAX ? (size_t)in->len : COPY_MAX, 0);
+	if (n < 0)
+		return -errno;
+	*out = (struct fuse_write_out){.size = (uint32_t)n};
+	return sizeof(*out);
+}
+
+int fs_syncfs(struct fs *fs, struct request *r)
+{
+	int fd = fs->is_file ? -EOPNOTSUPP : fs_reopen(fs, r->node, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	int ret = syncfs(fd) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}

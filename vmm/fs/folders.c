@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Open folders. What the host's kernel tells at once is kept in one buffer, which belongs to the folder that was read
+ * last: any other is read anew from where the guest is.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/fs/fs.h"
+
+/* As the kernel writes it. */
+struct entry {
+	uint64_t ino;
+	int64_t next; /* where the entry behind it begins */
+	uint16_t length;
+	uint8_t type;
+	char name[];
+};
+
+/* The guest's own list of names may stay as its pages of a file may. */
+int fs_opendir(struct fs *fs, struct request *r)
+{
+	struct fuse_open_out *out = r->out;
+	struct stat st;
+	int fd = fs_reopen(fs, r->node, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	int64_t fh = fs_add_handle(fs, fd, true);
+	if (fh < 0)
+		return (int)fh;
+	*out = (struct fuse_open_out){.fh = (uint64_t)fh, .open_flags = FOPEN_CACHE_DIR};
+	if (fstat(fd, &st) == 0 && fs_keeps(r->node, &st))
+		out->open_flags |= FOPEN_KEEP_CACHE;
+	else
+		r->node->cached_ns = 0;
+	return sizeof(*out);
+}
+
+int fs_releasedir(struct fs *fs, struct request *r)
+{
+	struct handle *handle = fs_handle(fs, ((const struct fuse_release_in *)r->arg)->fh, true);
+	if (!handle)
+		return -EBADF;
+	fs_close_handle(fs, handle);
+	return 0;
+}
+
+int fs_fsyncdir(struct fs *fs, struct request *r)
+{
+	const struct handle *handle = fs_handle(fs, ((const struct fuse_fsync_in *)r->arg)->fh, true);
+	if (!handle)
+		return -EBADF;
+	return fsync(handle->fd) < 0 ? -errno : 0;
+}
+
+/* Has the buffer hold what comes from `offset` on. */
+static int seek_to(struct fs *fs, struct handle *handle, uint32_t fh, uint64_t offset)
+{
+	if (fs->entries_of == fh && handle->offset == (int64_t)offset)
+		return 0;
+	if (lseek(handle->fd, (off_t)offset, SEEK_SET) < 0)
+		return -errno;
+	handle->offset = (int64_t)offset;
+	fs->entries_of = fh;
+	fs->entries_at = fs->entries_end = 0;
+	return 0;
+}
+
+/* The next entry, which stays the next; NULL at the end, or with *error. */
+static const struct entry *peek(struct fs *fs, const struct handle *handle, int *error)
+{
+	if (fs->entries_at == fs->entries_end) {
+		long n = syscall(SYS_getdents64, handle->fd, fs->entries, FS_ENTRIES_BYTES);
+		*error = n < 0 ? -errno : 0;
+		fs->entries_at = 0;
+		fs->entries_end = n > 0 ? (uint32_t)n : 0;
+		if (n <= 0)
+			return NULL;
+	}
+	return (const struct entry *)(const void *)(fs->entries + fs->entries_at);
+}
+
+static bool is_dots(const char *name)
+{
+	return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+/* An entry whose file cannot be looked up is one without a node: the guest looks for itself when it needs to. */
+static void fill_node(struct fs *fs, struct request *r, const char *name, struct fuse_entry_out *out)
+{
+	struct request at = {.out = out};
+	struct node *node;
+	struct stat st;
+	memset(out, 0, sizeof(*out));
+	if (!is_dots(name) && node_look_up(&fs->nodes, r->node, name, &st, &node) == 0)
+		fs_fill_entry(fs, &at, node, &st);
+}
+
+/* Adds the entry if it fits: its length, or 0. */
+static uint32_t add(struct fs *fs, struct request *r, const struct entry *entry, uint32_t used, bool plus)
+{
+	size_t head = plus ? sizeof(struct fuse_direntplus) : sizeof(struct fuse_dirent), length = strlen(entry->name);
+	uint32_t size = (uint32_t)FUSE_DIRENT_ALIGN(head + length);
+	uint8_t *to = (uint8_t *)r->out + used;
+	struct fuse_dirent dirent = {
+	        .ino = entry->ino, .off = (uint64_t)entry->next, .namelen = (uint32_t)length, .type = entry->type};
+	if (size > r->room - used)
+		return 0;
+	memset(to, 0, size);
+	if (plus)
+		fill_node(fs, r, entry->name, (struct fuse_entry_out *)(void *)to);
+	memcpy(to + head - sizeof(dirent), &dirent, sizeof(dirent));
+	memcpy(to + head, entry->name, length);
+	return size;
+}
+
+static int read_entries(struct fs *fs, struct request *r, bool plus)
+{
+	const struct fuse_read_in *in = r->arg;
+	struct handle *handle = fs_handle(fs, in->fh, true);
+	const struct entry *entry;
+	uint32_t used = 0, size;
+	int error = 0;
+	if (!handle)
+		return -EBADF;
+	if (in->offset == 0 && r->node->cached_ns == 0)
+		r->node->cached_ns = fs_now_ns();
+	r->room = in->size < r->room ? in->size : r->room;
+	int ret = seek_to(fs, handle, (uint32_t)in->fh, in->offset);
+	if (ret < 0)
+		return ret;
+	while ((entry = peek(fs, handle, &error)) && (size = add(fs, r, entry, used, plus)) > 0) {
+		used += size;
+		handle->offset = entry->next;
+		fs->entries_at += entry->length;
+	}
+	return used == 0 && error < 0 ? error : (int)used;
+}
+
+int fs_readdir(struct fs *fs, struct request *r)
+{
+	return read_entries(fs, r, false);
+}
+
+int fs_readdirplus(struct fs *fs, struct request *r)
+{
+	return read_entries(fs, r, true);
+}

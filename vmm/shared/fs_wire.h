@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How FUSE messages pass between the monitor and wisp-fs, the process that serves one shared folder: a SOCK_SEQPACKET
+ * socket for messages, and a pipe in each direction for what is too long for one. A pipe takes pages of a file, and
+ * gives them, without a copy.
+ *
+ * A request is one message: a struct fs_frame and the beginning of the FUSE request. If the request is longer, its last
+ * `piped` bytes are in the request pipe. A reply is one message, which begins with struct fuse_out_header. If the
+ * length in there is more than the message has, the rest is in the reply pipe. Requests with room for a reply are
+ * answered in order, each exactly once; the others never.
+ */
+#ifndef WISP_FS_WIRE_H
+#define WISP_FS_WIRE_H
+
+#include <stdint.h>
+
+struct fs_frame {
+	uint32_t room;  /* bytes that the reply may have: 0, or at least those of its header */
+	uint32_t piped; /* bytes of the request in the pipe */
+};
+
+#define FS_INLINE_MAX 8192u /* bytes of FUSE in a message; a longer reply has only its header there */
+#define FS_SPLIT 80u        /* of a longer request, the bytes in the message: a write's headers */
+#define FS_DATA_MAX (256u << 10)
+#define FS_REQUEST_MAX (FS_DATA_MAX + 4096u)
+#define FS_REPLY_MAX (FS_DATA_MAX + 4096u)
+
+/* The device of the n-th folder. */
+#define FS_TAG "folder%u"
+
+/* The name of a shared file in the folder that wisp-fs makes for it. */
+#define FS_FILE_NAME "file"
+
+/* Where wisp-fs finds its descriptors: the socket, both pipes, the folder, and where it tells that it is ready. */
+enum { FS_SOCKET_FD = 3, FS_REQUEST_FD, FS_REPLY_FD, FS_FOLDER_FD, FS_STATUS_FD };
+
+#endif
