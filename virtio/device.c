@@ -146,8 +146,8 @@ void virtio_destroy(struct virtio_dev *dev)
 {
 	if (!dev)
 		return;
-	bool drained = virtio_reset(dev);
 	dev->destroying = true;
+	bool drained = virtio_reset(dev);
 	for (unsigned i = 0; i < dev->queue_count; i++) {
 		if (dev->queue[i].armed)
 			loop_cancel(dev->env.loop, &dev->queue[i].kick_op);

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. A request's header is copied out of guest memory once and checked; from then on only the copy
+ * counts. The rest goes from guest memory into the socket, or the request pipe, and is never looked at. wisp-fs answers
+ * in order, so that the next reply is the oldest request's: it is received straight into that request's buffers, but
+ * for its header, which is checked first. Of the reply only its length and its number matter.
+ *
+ * One request at a time may be half sent, because the socket or the pipe is full; until it is sent, the others wait in
+ * their queues. A request without a buffer for a reply (FORGET) is complete when it is sent.
+ *
+ * Without wisp-fs, which may be killed, or which violates the protocol, every request fails with EIO. The guest goes
+ * on.
+ */
+#include "virtio/fs.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <linux/virtio_fs.h>
+#include <linux/virtio_ids.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/shared/container_of.h"
+#include "vmm/shared/fs_wire.h"
+
+enum { HIPRIOQ, REQUESTQ, QUEUES };
+
+#define QUEUE_SIZE VIRTQ_SIZE_MAX
+#define REQUEST_HEAD sizeof(struct fuse_in_header)
+#define REPLY_HEAD sizeof(struct fuse_out_header)
+
+struct request {
+	struct request *next;
+	unsigned queue;
+	struct {
+		struct fs_frame frame;
+		struct fuse_in_header header;
+	} head;            /* as it is sent */
+	struct iovec *out; /* what of the request is to be sent */
+	unsigned out_count;
+	bool told; /* its message is sent */
+	struct virtq_chain chain;
+};
+
+struct fs {
+	struct virtio_dev dev;
+	struct virtio_fs_config config;
+	int socket, requests, replies;
+	bool lost; /* there is no wisp-fs any more */
+	struct request *all, *free;
+	unsigned touched; /* how many were ever used: the others have cost no memory */
+
+	struct request *sending; /* half sent: `send_op` waits for room */
+	bool polling;
+	struct loop_op send_op;
+
+	struct request *oldest, **end; /* those that wait for replies */
+	bool receiving;                /* `receive_op` is in flight */
+	struct loop_op receive_op;
+	struct fuse_out_header reply;
+	uint32_t received;                     /* bytes of the oldest one's reply; 0: its message is to come */
+	struct iovec in[VIRTQ_SIZE_MAX + 1];   /* room for what is left of it */
+	struct iovec part[VIRTQ_SIZE_MAX + 1]; /* the same, no more than its length */
+	unsigned in_count;
+};
+
+static struct fs *to_fs(struct virtio_dev *dev)
+{
+	return (struct fs *)dev;
+}
+
+static void release(struct fs *fs, struct request *r)
+{
+	r->next = fs->free;
+	fs->free = r;
+}
+
+/* The next request to use; it stays on the list. */
+static struct request *idle(struct fs *fs)
+{
+	if (!fs->free)
+		release(fs, &fs->all[fs->touched++]);
+	return fs->free;
+}
+
+/* The first `bytes` of the buffers. Returns how many buffers those are. */
+static unsigned cut(struct iovec *to, const struct iovec *from, unsigned count, size_t bytes)
+{
+	unsigned used = 0;
+	for (; used < count && bytes > 0; used++) {
+		to[used] = from[used];
+		if (to[used].iov_len > bytes)
+			to[used].iov_len = bytes;
+		bytes -= to[used].iov_len;
+	}
+	return used;
+}
+
+/* --- the end of a request --- */
+
+static void check_reset(struct fs *fs)
+{
+	if (fs->dev.reset_call && fs->dev.in_flight == 0 && !fs->polling && !fs->receiving)
+		virtio_reset_done(&fs->dev);
+}
+
+static void finish(struct fs *fs, struct request *r, uint32_t written)
+{
+	virtio_complete(&fs->dev, r->queue, r->chain.head, written);
+	fs->dev.in_flight--;
+	release(fs, r);
+}
+
+static void refuse(struct fs *fs, struct request *r)
+{
+	const struct fuse_out_header head = {.len = REPLY_HEAD, .error = -EIO, .unique = r->head.header.unique};
+	bool answers = r->head.frame.room > 0;
+	if (answers)
+		guest_store_iov(&r->chain.iov[r->chain.readable], r->chain.writable, 0, &head, sizeof(head));
+	finish(fs, r, answers ? REPLY_HEAD : 0);
+}
+
+/* The queues have waited until nothing was half sent. */
+static void serve_again(struct fs *fs)
+{
+	for (unsigned queue = 0; queue < QUEUES && fs->dev.active; queue++)
+		virtio_kick_again(&fs->dev, queue);
+}
+
+/* Not before the kernel is done with the guest's buffers. */
+static void refuse_all(struct fs *fs)
+{
+	if (fs->receiving || fs->polling)
+		return;
+	while (fs->oldest) {
+		struct request *r = fs->oldest;
+		fs->oldest = r->next;
+		refuse(fs, r);
+	}
+	fs->end = &fs->oldest;
+	if (fs->sending) {
+		refuse(fs, fs->sending);
+		fs->sending = NULL;
+		serve_again(fs);
+	}
+	check_reset(fs);
+}
+
+static void lose(struct fs *fs, const char *why)
+{
+	if (fs->lost)
+		return;
+	fs->lost = true;
+	if (!fs->dev.destroying)
+		log_line(fs->dev.env.log, LOG_WARN, "the folder %.36s is lost: %s", (const char *)fs->config.tag, why);
+	shutdown(fs->socket, SHUT_RDWR);
+	if (fs->receiving)
+		loop_cancel(fs->dev.env.loop, &fs->receive_op);
+	if (fs->polling)
+		loop_cancel(fs->dev.env.loop, &fs->send_op);
+}
+
+/* --- replies --- */
+
+static void receive(struct fs *fs, int fd, struct iovec *iov, unsigned count)
+{
+	struct io_uring_sqe *sqe = loop_sqe(fs->dev.env.loop);
+	io_uring_prep_readv(sqe, fd, iov, count, 0);
+	fs->receiving = true;
+	loop_start(fs->dev.env.loop, sqe, &fs->receive_op);
+}
+
+static void receive_message(struct fs *fs)
+{
+	struct request *r = fs->oldest;
+	if (!r || fs->receiving || fs->lost)
+		return;
+	fs->received = 0;
+	fs->in[0] = (struct iovec){&fs->reply, REPLY_HEAD};
+	struct iovec *body = &fs->in[1];
+	memcpy(body, &r->chain.iov[r->chain.readable], r->chain.writable * sizeof(*body));
+	unsigned used_up = iov_advance(body, r->chain.writable, REPLY_HEAD);
+	fs->in_count = r->chain.writable - used_up;
+	memmove(body, body + used_up, fs->in_count * sizeof(*body));
+	/* No more than was promised to wisp-fs. */
+	unsigned count = cut(fs->part, fs->in, fs->in_count + 1, r->head.frame.room);
+	receive(fs, fs->socket, fs->part, count);
+}
+
+static void receive_rest(struct fs *fs)
+{
+	unsigned count = cut(fs->part, &fs->in[1], fs->in_count, fs->reply.len - fs->received);
+	receive(fs, fs->replies, fs->part, count);
+}
+
+static void replied(struct fs *fs)
+{
+	struct request *r = fs->oldest;
+	guest_store_iov(&r->chain.iov[r->chain.readable], r->chain.writable, 0, &fs->reply, REPLY_HEAD);
+	fs->oldest = r->next;
+	if (!fs->oldest)
+		fs->end = &fs->oldest;
+	virtio_count(&fs->dev.to_guest, fs->reply.len);
+	finish(fs, r, fs->reply.len);
+	receive_message(fs);
+	check_reset(fs);
+}
+
+static bool is_good(const struct fs *fs, uint32_t bytes)
+{
+	const struct fuse_out_header *reply = &fs->reply;
+	return bytes >= REPLY_HEAD && reply->len >= bytes && reply->len <= fs->oldest->head.frame.room &&
+	       reply->unique == fs->oldest->head.header.unique;
+}
+
+static void received(struct loop_op *op, int res, uint32_t flags)
+{
+	struct fs *fs = container_of(op, struct fs, receive_op);
+	bool first = fs->received == 0;
+	(void)flags;
+	fs->receiving = false;
+	if (!fs->lost && (res == -EINTR || res == -EAGAIN)) {
+		first ? receive_message(fs) : receive_rest(fs);
+		return;
+	}
+	if (!fs->lost && res <= 0)
+		lose(fs, res < 0 ? strerror(-res) : "wisp-fs has ended");
+	else if (!fs->lost && first && !is_good(fs, (uint32_t)res))
+		lose(fs, "wisp-fs violated the protocol");
+	if (fs->lost) {
+		refuse_all(fs);
+		return;
+	}
+	uint32_t body = (uint32_t)res - (first ? (uint32_t)REPLY_HEAD : 0);
+	unsigned used_up = iov_advance(&fs->in[1], fs->in_count, body);
+	fs->in_count -= used_up;
+	memmove(&fs->in[1], &fs->in[1 + used_up], fs->in_count * sizeof(fs->in[0]));
+	fs->received += (uint32_t)res;
+	fs->received < fs->reply.len ? receive_rest(fs) : replied(fs);
+}
+
+/* --- requests --- */
+
+static void poll_for_room(struct fs *fs, int fd)
+{
+	struct io_uring_sqe *sqe = loop_sqe(fs->dev.env.loop);
+	io_uring_prep_poll_add(sqe, fd, POLLOUT);
+	fs->polling = true;
+	loop_start(fs->dev.env.loop, sqe, &fs->send_op);
+}
+
+/* 1 if it is sent, 0 if there is no room for it, or -errno. */
+static int send_message(struct fs *fs, struct request *r)
+{
+	struct iovec iov[VIRTQ_SIZE_MAX + 1] = {{&r->head, sizeof(r->head)}};
+	size_t bytes = r->head.header.len - REQUEST_HEAD - r->head.frame.piped;
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = 1 + cut(&iov[1], r->out, r->out_count, bytes)};
+	if (sendmsg(fs->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -errno;
+	unsigned used_up = iov_advance(r->out, r->out_count, bytes);
+	r->out += used_up;
+	r->out_count -= used_up;
+	r->told = true;
+	return 1;
+}
+
+static int send_rest(struct fs *fs, struct request *r)
+{
+	while (r->out_count > 0) {
+		ssize_t n = writev(fs->requests, r->out, (int)r->out_count);
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		unsigned used_up = iov_advance(r->out, r->out_count, (size_t)n);
+		r->out += used_up;
+		r->out_count -= used_up;
+	}
+	return 1;
+}
+
+/* Goes on with the request that is being sent. */
+static void send_on(struct fs *fs)
+{
+	struct request *r = fs->sending;
+	int ret = r->told ? 1 : send_message(fs, r);
+	if (ret > 0)
+		ret = send_rest(fs, r);
+	if (ret == 0) {
+		poll_for_room(fs, r->told ? fs->requests : fs->socket);
+		return;
+	}
+	if (ret < 0) {
+		lose(fs, ret == -EPIPE || ret == -ECONNRESET ? "wisp-fs has ended" : strerror(-ret));
+		refuse_all(fs);
+		return;
+	}
+	fs->sending = NULL;
+	virtio_count(&fs->dev.from_guest, r->head.header.len);
+	if (r->head.frame.room == 0) {
+		finish(fs, r, 0);
+		check_reset(fs);
+		return;
+	}
+	r->next = NULL;
+	*fs->end = r;
+	fs->end = &r->next;
+	receive_message(fs);
+}
+
+static void room(struct loop_op *op, int res, uint32_t flags)
+{
+	struct fs *fs = container_of(op, struct fs, send_op);
+	(void)flags;
+	fs->polling = false;
+	if (!fs->lost && res < 0 && res != -EINTR)
+		lose(fs, strerror(-res));
+	if (fs->lost) {
+		refuse_all(fs);
+		return;
+	}
+	send_on(fs);
+	if (!fs->sending)
+		serve_again(fs);
+}
+
+/* The rule that the request breaks, or NULL. */
+static const char *check(struct request *r)
+{
+	const struct virtq_chain *chain = &r->chain;
+	struct fuse_in_header *header = &r->head.header;
+	if (guest_load_iov(header, chain->iov, chain->readable, 0, REQUEST_HEAD) < REQUEST_HEAD ||
+	        header->len != chain->readable_bytes)
+		return "a file system request has another length than it says";
+	if (header->len > FS_REQUEST_MAX)
+		return "a file system request is longer than the device takes";
+	if (chain->writable_bytes > 0 && chain->writable_bytes < REPLY_HEAD)
+		return "a file system request has no room for the header of its reply";
+	return NULL;
+}
+
+static void serve(struct fs *fs, struct request *r)
+{
+	struct virtq_chain *chain = &r->chain;
+	const char *why = check(r);
+	if (why) {
+		release(fs, r);
+		virtio_fail(&fs->dev, why);
+		return;
+	}
+	uint32_t len = r->head.header.len;
+	r->head.frame =
+	        (struct fs_frame){.room = chain->writable_bytes < FS_REPLY_MAX ? chain->writable_bytes : FS_REPLY_MAX,
+	                .piped = len > FS_INLINE_MAX ? len - FS_SPLIT : 0};
+	r->told = false;
+	unsigned used_up = iov_advance(chain->iov, chain->readable, REQUEST_HEAD);
+	r->out = chain->iov + used_up;
+	r->out_count = chain->readable - used_up;
+	fs->dev.in_flight++;
+	if (fs->lost) {
+		refuse(fs, r);
+		return;
+	}
+	fs->sending = r;
+	send_on(fs);
+}
+
+static void fs_kick(struct virtio_dev *dev, unsigned queue)
+{
+	struct fs *fs = to_fs(dev);
+	do {
+		while (!fs->sending && virtio_fetch(dev, queue, &idle(fs)->chain)) {
+			struct request *r = fs->free;
+			fs->free = r->next;
+			r->queue = queue;
+			serve(fs, r);
+		}
+	} while (!fs->sending && virtio_more(dev, queue));
+}
+
+/* --- life --- */
+
+/* Requests that wisp-fs has are waited for, as those of a disk are; at the end of the device, it ends. */
+static void fs_reset(struct virtio_dev *dev)
+{
+	struct fs *fs = to_fs(dev);
+	if (dev->destroying)
+		lose(fs, "");
+	check_reset(fs);
+}
+
+static void fs_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
+{
+	memcpy(data, (const uint8_t *)&to_fs(dev)->config + offset, len);
+}
+
+static void fs_destroy(struct virtio_dev *dev)
+{
+	struct fs *fs = to_fs(dev);
+	if (fs->socket >= 0) {
+		close(fs->socket);
+		close(fs->requests);
+		close(fs->replies);
+	}
+	free(fs->all);
+	free(fs);
+}
+
+static const struct virtio_type fs_type = {
+        .name = "fs",
+        .id = VIRTIO_ID_FS,
+        .queue_size_max = QUEUE_SIZE,
+        .config_size = sizeof(struct virtio_fs_config),
+        .kick = fs_kick,
+        .reset = fs_reset,
+        .config_read = fs_config_read,
+        .destroy = fs_destroy,
+};
+
+int fsdev_create(
+        struct virtio_dev **dev, const struct virtio_env *env, const struct fsdev_options *opt, struct err *err)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+	/* One more, to fetch into while the driver has all heads of its queues in flight. */
+	struct request *all = calloc(QUEUES * QUEUE_SIZE + 1, sizeof(*all));
+	if (!fs || !all) {
+		free(fs);
+		free(all);
+		return err_set(err, ENOMEM, "out of memory for a folder");
+	}
+	fs->all = all;
+	fs->socket = -1; /* the caller's until all is done */
+	fs->end = &fs->oldest;
+	fs->send_op.done = room;
+	fs->receive_op.done = received;
+	fs->config.num_request_queues = 1;
+	memcpy(fs->config.tag, opt->tag, strnlen(opt->tag, FS_TAG_MAX));
+	int ret = virtio_init(&fs->dev, &fs_type, env, QUEUES, 0, err);
+	if (ret < 0) {
+		virtio_destroy(&fs->dev);
+		return ret;
+	}
+	fs->socket = opt->socket;
+	fs->requests = opt->requests;
+	fs->replies = opt->replies;
+	*dev = &fs->dev;
+	return 0;
+}
