@@ -18,6 +18,7 @@
 #include <linux/capability.h>
 #include <linux/if.h>
 
+#include "agent/folders.h"
 #include "agent/hosts.h"
 #include "agent/rootfs.h"
 
@@ -185,6 +186,10 @@ int init_guest(const struct init_options *options, int *over_fd)
 		return error;
 	mount_usual();
 	make_links();
+	for (unsigned i = 0; i < options->folder_count && !error; i++)
+		error = folder_mount(i, options->folders[i]);
+	if (error)
+		return error;
 	loopback_up();
 	write_generation();
 	if (options->host && sethostname(options->host, strlen(options->host)) < 0)

@@ -8,14 +8,18 @@
 
 #include "agent/identity.h"
 
+#define INIT_FOLDERS_MAX 8
+
 /* From the kernel's command line, after "--". */
 struct init_options {
-	const char *root;    /* device under /dev, NULL: stay in the initramfs */
+	const char *root;    /* device under /dev, or a folder's tag; NULL: stay in the initramfs */
 	const char *overlay; /* device under /dev with a writable ext4 for what changes, NULL: tmpfs */
 	const char *host;
 	long cpus;      /* that the machine has; 0: not told */
 	bool read_only; /* root is an image: what changes goes to an overlay */
 	bool stamps;
+	const char *folders[INIT_FOLDERS_MAX]; /* of the host: folders.h */
+	unsigned folder_count;
 };
 
 /*

@@ -37,6 +37,8 @@ static struct init_options parse_options(int argc, char **argv)
 			options.cpus = strtol(value, NULL, 10);
 		else if ((value = value_of(argv[i], "mode=")))
 			options.read_only = strcmp(value, "ro") == 0;
+		else if ((value = value_of(argv[i], "folder=")) && options.folder_count < INIT_FOLDERS_MAX)
+			options.folders[options.folder_count++] = value;
 		else if ((value = value_of(argv[i], "stamps=")))
 			options.stamps = strcmp(value, "1") == 0;
 	}

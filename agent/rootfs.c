@@ -105,6 +105,8 @@ static int mount_or_say(const char *device, const char *path, const char *type, 
 static int mount_disk(const char *name, const char *path, bool read_only)
 {
 	char device[DEVICE_BYTES];
+	if (strncmp(name, "folder", strlen("folder")) == 0)
+		return mount_or_say(name, path, "virtiofs", MS_RDONLY, NULL);
 	int error = device_path(name, device);
 	if (error)
 		return error;

@@ -66,8 +66,8 @@
  *
  * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
  * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
- * are close-on-exec. Its only child processes are wisp-vmm, wisp-proxy and mksquashfs, which it reaps by their pid; it
- *still works in a program that ignores SIGCHLD or reaps all children.
+ * are close-on-exec. Its only child processes are wisp-vmm, wisp-fs, wisp-proxy and mksquashfs, which it reaps by their
+ * pid; it still works in a program that ignores SIGCHLD or reaps all children.
  *
  * Strings that come from or go to the guest are bytes, which end with NUL. The library assumes nothing about their
  * encoding, unless a description says UTF-8.
@@ -284,6 +284,30 @@ struct wisp_disk {
 	struct wisp_rate rate;
 };
 
+#define WISP_FOLDERS_MAX 8u
+
+/* Who owns the files of a shared folder, as the guest sees it. */
+enum wisp_owners {
+	WISP_OWNERS_SQUASH = 0, /* root owns all; on the host, what the guest creates belongs to this process's user */
+	WISP_OWNERS_MAP = 1,    /* ids of the guest are ids of the host: only for root */
+};
+
+/*
+ * A folder of the host, or a single regular file, that the guest uses too. Device nodes cannot be opened through it,
+ * nor made, and no file of it gets a setuid or setgid bit. A process of its own serves it, wisp-fs, which ends with the
+ * sandbox.
+ */
+struct wisp_folder {
+	const char *path; /* on the host */
+	/*
+	 * An absolute path of the guest, of at most 255 bytes; what is missing of it is created. "/", only of the
+	 * first folder: the guest's root, instead of an image. It is then read-only, and changes stay in memory.
+	 */
+	const char *guest;
+	bool read_only;
+	enum wisp_owners owners;
+};
+
 #define WISP_PORTS_MAX 64u
 
 /* A place on the host that leads to a TCP server of the guest: see wisp_add_port. */
@@ -344,8 +368,8 @@ struct wisp_create_options {
 	const char *shell;      /* an absolute path; NULL: "/bin/sh" */
 	const char *hostname;   /* NULL: the sandbox's name */
 	/* Where wisp's own files are. */
-	const char *libdir;      /* has wisp-vmm, wisp-proxy, vmlinux-up, vmlinux-smp, initramfs.cpio and base.squashfs;
-	                            NULL: where      they were installed */
+	const char *libdir;      /* has wisp-vmm, wisp-fs, wisp-proxy, vmlinux-up, vmlinux-smp, initramfs.cpio and
+	                            base.squashfs; NULL: where they were installed */
 	const char *helper;      /* used instead of libdir's wisp-vmm */
 	const char *kernel;      /* used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp */
 	const char *initramfs;   /* used instead of libdir's initramfs.cpio */
@@ -481,6 +505,13 @@ struct wisp_create_options {
 	 * placeholder. The value is only in the proxy's memory: clones do not have it. At most 32; allow must be set.
 	 */
 	const char *const *secrets;
+	/*
+	 * Folders of the host that the guest uses. Not with from, warm, is_template and bare; a sandbox that has some
+	 * cannot be saved or forked.
+	 */
+	const struct wisp_folder *folders;
+	size_t folder_count; /* at most WISP_FOLDERS_MAX */
+	size_t folder_size;  /* with folders: sizeof(struct wisp_folder) */
 };
 
 /*
@@ -696,7 +727,7 @@ struct wisp_memory_stats {
 
 /* What passed through a device since the start of the monitor. */
 struct wisp_device_stats {
-	const char *name;             /* a disk's as in the guest ("vda"), "vsock" or "console" */
+	const char *name;             /* a disk's as in the guest ("vda"), "vsock", "console" or "folder0" and so on */
 	uint64_t bytes_to_guest;      /* what the guest reads or receives */
 	uint64_t bytes_from_guest;    /* what it writes or sends */
 	uint64_t operations_to_guest; /* requests of a disk, packets of the vsock device, buffers of the console */

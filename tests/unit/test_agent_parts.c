@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "agent/folders.h"
 #include "agent/bytes.h"
 #include "agent/outring.h"
 #include "agent/poller.h"
@@ -10,6 +11,7 @@
 #include "agent/power.h"
 #include "agent/request.h"
 #include "tests/unit/test.h"
+#include "vmm/monitor/init_args.h"
 
 static void byte_queue(void)
 {
@@ -338,7 +340,80 @@ static void own_name(void)
 	CHECK_EQ(hosts_add("/dev/null", "box"), -EINVAL);
 }
 
-TEST_MAIN("agent_parts", {"byte_queue", byte_queue}, {"ring_keeps_the_last", ring_keeps_the_last},
+static void folder_words(void)
+{
+	static const struct {
+		const char *word, *path; /* NULL: it is refused */
+		bool read_only, is_file;
+	} words[] = {
+	        {"rw:/work", "/work", false, false},
+	        {"ro:/a/b", "/a/b", true, false},
+	        {"ro:file:/etc/my%20file", "/etc/my file", true, true},
+	        {"rw:/%0A%FF%25", "/\n\xff%", false, false},
+	        {"rw:file", NULL, false, false},
+	        {"rw:work", NULL, false, false},
+	        {"rw:", NULL, false, false},
+	        {"rx:/work", NULL, false, false},
+	        {"", NULL, false, false},
+	        {"rw:/a%2", NULL, false, false},
+	        {"rw:/a%", NULL, false, false},
+	        {"rw:/a%zz", NULL, false, false},
+	        {"rw:/a%00b", NULL, false, false},
+	};
+	static char longest[400] = "rw:/";
+	struct folder folder;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		bool good = folder_parse(words[i].word, &folder);
+		CHECK_EQ(good, words[i].path != NULL);
+		if (!good || !words[i].path)
+			continue;
+		CHECK_STR(folder.path, words[i].path);
+		CHECK(folder.read_only == words[i].read_only && folder.is_file == words[i].is_file);
+	}
+	memset(longest + 4, 'x', 254);
+	CHECK(folder_parse(longest, &folder) && strlen(folder.path) == 255);
+	longest[258] = 'x';
+	CHECK(!folder_parse(longest, &folder));
+}
+
+/* What the monitor writes, the agent reads, whatever is in the path; and the words stay words. */
+static void folder_words_of_the_monitor(void)
+{
+	static struct description d;
+	static char text[INIT_ARGS_MAX];
+	char *rest = text, *word;
+	unsigned found = 0;
+	description_init(&d);
+	description_set(d.hostname, sizeof(d.hostname), "host");
+	d.folder_count = 3;
+	strcpy(d.folder[0].path, "/a b\"c'%=\\\n\xc3\xa9\xff--");
+	d.folder[1].read_only = 1;
+	strcpy(d.folder[1].path, "/plain/path-1_2.txt");
+	d.folder[2].is_file = 1;
+	memset(d.folder[2].path, ' ', sizeof(d.folder[2].path) - 1);
+	d.folder[2].path[0] = '/';
+	init_args_make(&d, text);
+	CHECK(strncmp(text, "host=host folder=rw:/a%20b%22c%27%25%3D%5C%0A%C3%A9%FF-- folder=ro:/plain/path-1_2.txt ",
+	              86) == 0);
+	while ((word = strsep(&rest, " "))) {
+		struct folder folder;
+		if (strncmp(word, "folder=", 7) != 0)
+			continue;
+		REQUIRE(found < 3 && folder_parse(word + 7, &folder));
+		CHECK_STR(folder.path, d.folder[found].path);
+		CHECK(folder.read_only == d.folder[found].read_only && folder.is_file == d.folder[found].is_file);
+		found++;
+	}
+	CHECK_EQ(found, 3);
+	/* One as the root is told as that. */
+	strcpy(d.folder[0].path, "/");
+	d.folder_count = 1;
+	init_args_make(&d, text);
+	CHECK_STR(text, "host=host root=folder0 mode=ro folder=/");
+}
+
+TEST_MAIN("agent_parts", {"folder_words", folder_words}, {"folder_words_of_the_monitor", folder_words_of_the_monitor},
+        {"byte_queue", byte_queue}, {"ring_keeps_the_last", ring_keeps_the_last},
         {"ring_keeps_the_floor", ring_keeps_the_floor}, {"ring_of_changes", ring_of_changes},
         {"timers_in_order", timers_in_order}, {"tasks_take_turns", tasks_take_turns},
         {"many_variables", many_variables}, {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end},

@@ -23,6 +23,9 @@ static struct description valid(void)
 	d.disk[2].cache = WISP_CACHE_DIRECT;
 	d.breakpoint_count = 1;
 	description_set(d.breakpoint[0].name, sizeof(d.breakpoint[0].name), "start_kernel");
+	d.folder_count = 1;
+	d.folder[0].read_only = 1;
+	description_set(d.folder[0].path, sizeof(d.folder[0].path), "/work");
 	description_set(d.name, sizeof(d.name), "box");
 	description_set(d.hostname, sizeof(d.hostname), "host");
 	description_set(d.kernel_args, sizeof(d.kernel_args), "quiet");
@@ -42,7 +45,7 @@ static struct description_fds make_fds(void)
 	struct description_fds fds;
 	description_init_fds(&fds);
 	int *all[] = {&fds.root, &fds.dir, &fds.lock, &fds.kernel, &fds.initramfs, &fds.cgroup, &fds.disk[0],
-	        &fds.disk[1], &fds.disk[2]};
+	        &fds.disk[1], &fds.disk[2], &fds.folder[0][0], &fds.folder[0][1], &fds.folder[0][2]};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		char name[] = "/tmp/wisp-test-XXXXXX";
 		*all[i] = mkstemp(name);
@@ -73,12 +76,14 @@ static void it_arrives_whole_with_its_descriptors(void)
 	CHECK_STR(why, "");
 	CHECK(memcmp(&d, &got, sizeof(d)) == 0);
 	const int all[] = {there.root, there.dir, there.lock, there.kernel, there.initramfs, there.cgroup,
-	        there.disk[0], there.disk[1], there.disk[2]};
+	        there.disk[0], there.disk[1], there.disk[2], there.folder[0][0], there.folder[0][1],
+	        there.folder[0][2]};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		CHECK_EQ(size_of(all[i]), (off_t)i + 1);
 		CHECK(fcntl(all[i], F_GETFD) & FD_CLOEXEC);
 	}
 	CHECK_EQ(there.disk[3], -1);
+	CHECK_EQ(there.folder[1][0], -1);
 	description_close_fds(&there);
 	close(pair[0]);
 	close(pair[1]);
@@ -122,16 +127,16 @@ static void a_broken_message_is_refused_and_keeps_nothing(void)
 	struct description d = valid();
 	char why[200];
 	int before = open_fds();
-	CHECK_EQ(receive_raw(&d, sizeof(d), 9, why, sizeof(why)), 0);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 12, why, sizeof(why)), 0);
 	CHECK_EQ(receive_raw(&d, 0, 0, why, sizeof(why)), -ECONNRESET);
-	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 9, why, sizeof(why)), -ECONNRESET);
+	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 12, why, sizeof(why)), -ECONNRESET);
 	CHECK(strstr(why, "cannot receive"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 8, why, sizeof(why)), -EPROTO);
-	CHECK(strstr(why, "8 descriptors, not 9"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 10, why, sizeof(why)), -EPROTO);
-	CHECK_EQ(receive_raw(&d, sizeof(d), 40, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 11, why, sizeof(why)), -EPROTO);
+	CHECK(strstr(why, "11 descriptors, not 12"));
+	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 60, why, sizeof(why)), -EPROTO);
 	d.version++;
-	CHECK_EQ(receive_raw(&d, sizeof(d), 9, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 12, why, sizeof(why)), -EPROTO);
 	CHECK(strstr(why, "different versions"));
 	CHECK_EQ(open_fds(), before);
 }
@@ -169,8 +174,19 @@ static void every_field_is_checked(void)
 	REFUSE("boot timeout", d.boot_timeout_ms = UINT32_MAX);
 	REFUSE("century", d.max_duration_ms = DESCRIPTION_LIFETIME_MS_MAX + 1);
 	REFUSE("century", d.idle_timeout_ms = UINT64_MAX);
-	REFUSE("reserved", d.zero = 1);
-	REFUSE("no sessions", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = 0, d.idle_timeout_ms = 1);
+	REFUSE("too many folders", d.folder_count = DESCRIPTION_FOLDERS_MAX + 1);
+	REFUSE("folder's mode", d.folder[0].read_only = 2);
+	REFUSE("folder's mode", d.folder[7].is_file = 2);
+	REFUSE("folder's path", d.folder[0].path[0] = 'x');
+	REFUSE("folder's path", d.folder_count = 2);
+	REFUSE("folder's path", d.folder_count = 0);
+	REFUSE("folder's path", d.folder_count = 2, strcpy(d.folder[1].path, "/"));
+	REFUSE("next to an image", strcpy(d.folder[0].path, "/"));
+	REFUSE("root folder that is written to", strcpy(d.folder[0].path, "/"), d.flags = 0, d.disk_count = 0,
+	        d.breakpoint_count = 0, d.folder[0].read_only = 0);
+	REFUSE("boot an agent", d.flags = DESCRIPTION_RESTORE, d.breakpoint_count = 0);
+	REFUSE("no sessions", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = d.folder_count = 0,
+	        d.folder[0].path[0] = '\0', d.idle_timeout_ms = 1);
 	REFUSE("too many disks", d.disk_count = DESCRIPTION_DISKS_MAX + 1);
 	REFUSE("too many breakpoints", d.breakpoint_count = DESCRIPTION_BREAKPOINTS_MAX + 1);
 	REFUSE("disk's mode", d.disk[1].read_only = 2);
@@ -188,6 +204,7 @@ static void every_field_is_checked(void)
 	REFUSE("without an end", memset(d.kernel_args, 'x', sizeof(d.kernel_args)));
 	REFUSE("without an end", memset(d.kernel_name, 'x', sizeof(d.kernel_name)));
 	REFUSE("without an end", memset(d.breakpoint[7].name, 'x', sizeof(d.breakpoint[7].name)));
+	REFUSE("without an end", memset(d.folder[7].path, '/', sizeof(d.folder[7].path)));
 	REFUSE("without an end", memset(d.name, 'x', sizeof(d.name)));
 	REFUSE("bad name", d.name[0] = '\0');
 	REFUSE("bad name", description_set(d.name, sizeof(d.name), "../up"));

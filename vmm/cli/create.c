@@ -7,6 +7,7 @@
 
 #include "vmm/cli/egress.h"
 #include "vmm/cli/execution.h"
+#include "vmm/cli/folders.h"
 #include "vmm/cli/from.h"
 #include "vmm/cli/ports.h"
 #include "vmm/cli/progress.h"
@@ -19,6 +20,7 @@ struct options {
 	struct cli_warm warm;
 	struct cli_ports ports;
 	struct cli_egress egress;
+	struct cli_folders folders;
 	const char *name;
 	bool console, remove, quiet, template;
 	struct cli_process process;
@@ -96,6 +98,7 @@ static int create(const struct cli_call *call)
 	create.keep = !options->remove;
 	cli_fill_ports(&options->ports, &create);
 	cli_fill_egress(&options->egress, &create);
+	cli_fill_folders(&options->folders, &create);
 	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
@@ -137,6 +140,7 @@ static const struct cli_group groups[] = {
         CLI_WARM_GROUP(struct options, warm),
         CLI_PORTS_GROUP(struct options, ports),
         CLI_EGRESS_GROUP(struct options, egress),
+        CLI_FOLDERS_GROUP(struct options, folders),
         {.options = own_options},
         CLI_PROCESS_GROUP(struct options, process),
         {0},

@@ -3,6 +3,7 @@
 
 #include "vmm/cli/egress.h"
 #include "vmm/cli/execution.h"
+#include "vmm/cli/folders.h"
 #include "vmm/cli/from.h"
 #include "vmm/cli/ports.h"
 #include "vmm/cli/verbs.h"
@@ -14,6 +15,7 @@ struct options {
 	struct cli_warm warm;
 	struct cli_ports ports;
 	struct cli_egress egress;
+	struct cli_folders folders;
 	const char *name;
 	bool console, remove;
 	struct cli_execution execution;
@@ -42,6 +44,7 @@ static int run(const struct cli_call *call)
 	create.console_fd = options->console ? &console_fd : NULL;
 	cli_fill_ports(&options->ports, &create);
 	cli_fill_egress(&options->egress, &create);
+	cli_fill_folders(&options->folders, &create);
 	cli_fill_warm(&options->warm, &create);
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
@@ -85,6 +88,7 @@ static const struct cli_group groups[] = {
         CLI_WARM_GROUP(struct options, warm),
         CLI_PORTS_GROUP(struct options, ports),
         CLI_EGRESS_GROUP(struct options, egress),
+        CLI_FOLDERS_GROUP(struct options, folders),
         {.options = own_options},
         CLI_EXECUTION_GROUPS(struct options, execution),
         {0},

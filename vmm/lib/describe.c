@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 #include "vmm/lib/egress.h"
+#include "vmm/lib/folders.h"
 #include "vmm/lib/image.h"
 #include "vmm/lib/restore.h"
 
 /* ---- wisp's own files ---- */
 
-/* `given` made absolute, or the file of libdir. NULL when memory is out. */
-static char *own_file(const struct creation *creation, const char *given, const char *name)
+char *creation_own_file(const struct creation *creation, const char *given, const char *name)
 {
 	if (given)
 		return lib_absolute(given);
@@ -40,7 +40,7 @@ static int fail_own_file(const char *what, const char *path, int errnum, struct 
 int creation_prepare_helper(struct creation *creation, struct wisp_error *error)
 {
 	struct stat st;
-	creation->helper = own_file(creation, creation->options.helper, "wisp-vmm");
+	creation->helper = creation_own_file(creation, creation->options.helper, "wisp-vmm");
 	if (!creation->helper)
 		return lib_no_memory(error);
 	if (stat(creation->helper, &st) < 0 || access(creation->helper, X_OK) < 0)
@@ -53,7 +53,7 @@ int creation_prepare_egress(struct creation *creation, const char *proxy, struct
 	const struct wisp_create_options *options = &creation->options;
 	if ((!options->allow || !options->allow[0]) && (!options->secrets || !options->secrets[0]))
 		return 0;
-	creation->proxy = own_file(creation, proxy, "wisp-proxy");
+	creation->proxy = creation_own_file(creation, proxy, "wisp-proxy");
 	return creation->proxy ? egress_prepare(options, creation->proxy, &creation->egress, error)
 	                       : lib_no_memory(error);
 }
@@ -63,7 +63,7 @@ static int open_software(struct creation *creation, const char *what, const char
         char field[DESCRIPTION_FILE_NAME_MAX], struct wisp_error *error)
 {
 	struct stat st;
-	char *path = own_file(creation, given, name);
+	char *path = creation_own_file(creation, given, name);
 	int r = 0;
 	if (!path)
 		return lib_no_memory(error);
@@ -133,7 +133,7 @@ static int find_image(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
 	struct stat st;
-	char *path = own_file(creation, options->image, "base.squashfs");
+	char *path = creation_own_file(creation, options->image, "base.squashfs");
 	if (!path)
 		return lib_no_memory(error);
 	creation->image = path;
@@ -261,7 +261,9 @@ int creation_describe(struct creation *creation, struct wisp_error *error)
 		r = creation_prepare_helper(creation, error);
 	if (r == 0)
 		r = prepare_software(creation, error);
-	if (r == 0 && !creation->options.bare)
+	if (r == 0 && !creation->options.bare && !folders_have_root(&creation->options))
 		r = prepare_image(creation, error);
-	return r < 0 ? r : prepare_disks(creation, error);
+	if (r == 0)
+		r = prepare_disks(creation, error);
+	return r < 0 ? r : folders_open(creation, error);
 }

@@ -48,6 +48,9 @@ struct known_disk {
  */
 int creation_describe(struct creation *creation, struct wisp_error *error);
 
+/* `given` made absolute, or the file of libdir; the caller's to free. NULL when memory is out. */
+char *creation_own_file(const struct creation *creation, const char *given, const char *name);
+
 /* The parts of it that a creation without a boot has too. */
 int creation_prepare_helper(struct creation *creation, struct wisp_error *error);
 /* `proxy`: wisp-proxy's path; NULL: libdir's. */

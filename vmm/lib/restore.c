@@ -48,6 +48,8 @@ static int check_conflicts(const struct wisp_create_options *options, struct wis
 		return fail_set("breakpoints", error);
 	if (options->reclaim)
 		return fail_set("whether the guest reports free memory", error);
+	if (options->folder_count > 0)
+		return fail_set("a folder of the host", error);
 	if (options->writable || options->bare)
 		return fail_set("the kind of its image", error);
 	if (options->is_template && !options->detach)

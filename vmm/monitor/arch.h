@@ -17,7 +17,7 @@
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/trace.h"
 
-#define ARCH_DEVICES_MAX 16u /* virtio-mmio devices */
+#define ARCH_DEVICES_MAX 22u /* virtio-mmio devices */
 
 struct arch;
 

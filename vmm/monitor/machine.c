@@ -11,6 +11,7 @@
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/fs.h"
 #include "virtio/limit.h"
 #include "virtio/mmio.h"
 #include "virtio/state.h"
@@ -18,14 +19,16 @@
 #include "vmm/monitor/arch.h"
 #include "vmm/monitor/bus.h"
 #include "vmm/monitor/gmem.h"
+#include "vmm/monitor/init_args.h"
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/tally.h"
 #include "vmm/monitor/vcpu.h"
+#include "vmm/shared/fs_wire.h"
 #include "vmm/shared/proto.h"
 
 #define GUEST_CID 3u
 #define LOOP_ENTRIES 256u
-#define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 3)
+#define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 3 + DESCRIPTION_FOLDERS_MAX)
 
 _Static_assert(VSOCK_FORWARD_PORTS == PROTO_PORT_FORWARD, "what the agent takes for a forwarded connection");
 _Static_assert(DEVICES_MAX <= ARCH_DEVICES_MAX, "an interrupt for every device");
@@ -64,6 +67,7 @@ struct machine {
 	struct vcpu vcpu[WISP_CPUS_MAX];
 	unsigned devices;
 	unsigned disks; /* the first of them */
+	unsigned folders;
 	struct virtio_dev *device[DEVICES_MAX];
 	struct virtio_dev *vsock; /* one of them, or NULL */
 	struct virtio_mmio transport[DEVICES_MAX];
@@ -203,6 +207,24 @@ static int add_vsock(struct machine *m, const struct machine_options *o, struct 
 	return ret < 0 ? ret : add_limited(m, m->vsock, &o->description->vsock_rate, err);
 }
 
+static int add_folder(struct machine *m, int fds[DESCRIPTION_FOLDER_FDS], struct err *err)
+{
+	char tag[FS_TAG_MAX];
+	struct fsdev_options options = {.tag = tag,
+	        .socket = fds[DESCRIPTION_FOLDER_SOCKET],
+	        .requests = fds[DESCRIPTION_FOLDER_REQUESTS],
+	        .replies = fds[DESCRIPTION_FOLDER_REPLIES]};
+	struct virtio_dev *dev;
+	snprintf(tag, sizeof(tag), FS_TAG, m->folders);
+	int ret = fsdev_create(&dev, &m->env, &options, err);
+	if (ret < 0)
+		return ret;
+	for (unsigned i = 0; i < DESCRIPTION_FOLDER_FDS; i++)
+		fds[i] = -1;
+	m->folders++;
+	return add_device(m, dev, err);
+}
+
 static int add_balloon(struct machine *m, struct err *err)
 {
 	struct virtio_dev *dev;
@@ -220,6 +242,8 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 		ret = add_vsock(m, o, err);
 	if (ret == 0)
 		ret = add_console(m, o, err);
+	for (uint32_t i = 0; i < d->folder_count && ret == 0; i++)
+		ret = add_folder(m, o->fds->folder[i], err);
 	/* The last, so that a saved machine with one more device than this one is one with a balloon. */
 	bool balloon = m->origin ? snapshot_devices(m->origin) > m->devices : d->flags & DESCRIPTION_RECLAIM;
 	return ret == 0 && balloon ? add_balloon(m, err) : ret;
@@ -238,34 +262,14 @@ static int bind_device(struct machine *m, unsigned index, struct err *err)
 
 /* --- the guest's software --- */
 
-/* What the agent is told on the kernel's command line: agent/main.c reads it. */
-static void make_init_args(const struct description *d, char *to, size_t size)
-{
-	bool image = d->flags & DESCRIPTION_IMAGE, overlay = d->flags & DESCRIPTION_OVERLAY;
-	if (d->flags & DESCRIPTION_BARE) {
-		to[0] = '\0';
-		return;
-	}
-	int used = snprintf(to, size, "host=%s", d->hostname);
-	if (image)
-		used += snprintf(
-		        to + used, size - (size_t)used, " root=vda mode=%s", d->disk[0].read_only ? "ro" : "rw");
-	if (overlay)
-		used += snprintf(to + used, size - (size_t)used, " overlay=vdb");
-	if (d->cpus > 1)
-		used += snprintf(to + used, size - (size_t)used, " cpus=%u", d->cpus);
-	if (d->flags & DESCRIPTION_TRACE)
-		snprintf(to + used, size - (size_t)used, " stamps=1");
-}
-
 static int load_guest(struct machine *m, const struct machine_options *o, struct err *err)
 {
 	const struct description *d = o->description;
 	char kernel_args[sizeof(KERNEL_ARGS) + DESCRIPTION_KERNEL_ARGS_MAX + 32];
-	char init_args[DESCRIPTION_HOSTNAME_MAX + 64];
+	char init_args[INIT_ARGS_MAX];
 	snprintf(kernel_args, sizeof(kernel_args), "%s%s%s%s", KERNEL_ARGS,
 	        d->flags & DESCRIPTION_CONSOLE ? " ignore_loglevel" : "", *d->kernel_args ? " " : "", d->kernel_args);
-	make_init_args(d, init_args, sizeof(init_args));
+	init_args_make(d, init_args);
 	struct arch_boot boot = {.kernel_fd = o->fds->kernel,
 	        .initramfs_fd = o->fds->initramfs,
 	        .kernel_name = d->kernel_name,
@@ -355,6 +359,10 @@ void machine_resume(struct machine *m)
 int machine_save(struct machine *m, struct snapshot_origin *origin, struct err *err)
 {
 	struct snapshot_parts parts = parts_of(m);
+	if (m->folders > 0)
+		return err_set(err, EOPNOTSUPP,
+		        "the sandbox uses folders of the host, which another machine cannot go on with: "
+		        "start one without folders for this");
 	return snapshot_save(&parts, origin, err);
 }
 

@@ -46,12 +46,14 @@ static struct stats_device describe(const struct virtio_dev *dev)
 
 void tally_devices(struct stats *stats, struct virtio_dev *const *device, unsigned count)
 {
-	unsigned disks = 0;
+	unsigned disks = 0, folders = 0;
 	for (unsigned i = 0; i < count && i < STATS_DEVICES_MAX; i++) {
 		struct stats_device *to = &stats->device[stats->device_count++];
 		*to = describe(device[i]);
 		if (device[i]->type->id == VIRTIO_ID_BLOCK)
 			snprintf(to->name, sizeof(to->name), "vd%c", (char)('a' + disks++));
+		else if (device[i]->type->id == VIRTIO_ID_FS)
+			snprintf(to->name, sizeof(to->name), "folder%u", folders++);
 		else
 			snprintf(to->name, sizeof(to->name), "%s", device[i]->type->name);
 	}

@@ -37,6 +37,9 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 		list[count++] = &fds->cgroup;
 	for (uint32_t i = 0; i < d->disk_count; i++)
 		list[count++] = &fds->disk[i];
+	for (uint32_t i = 0; i < d->folder_count; i++)
+		for (size_t k = 0; k < DESCRIPTION_FOLDER_FDS; k++)
+			list[count++] = &fds->folder[i][k];
 	return count;
 }
 
@@ -46,6 +49,9 @@ void description_init_fds(struct description_fds *fds)
 	        .root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1, .snapshot = -1, .cgroup = -1};
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		fds->disk[i] = -1;
+	for (size_t i = 0; i < DESCRIPTION_FOLDERS_MAX; i++)
+		for (size_t k = 0; k < DESCRIPTION_FOLDER_FDS; k++)
+			fds->folder[i][k] = -1;
 }
 
 static void close_fd(int fd)
@@ -65,6 +71,9 @@ void description_close_fds(struct description_fds *fds)
 	close_fd(fds->cgroup);
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		close_fd(fds->disk[i]);
+	for (size_t i = 0; i < DESCRIPTION_FOLDERS_MAX; i++)
+		for (size_t k = 0; k < DESCRIPTION_FOLDER_FDS; k++)
+			close_fd(fds->folder[i][k]);
 	description_init_fds(fds);
 }
 
@@ -83,12 +92,19 @@ static int check_strings(const struct description *d)
 	            is_string(d->initramfs_name, sizeof(d->initramfs_name));
 	for (uint32_t i = 0; good && i < DESCRIPTION_BREAKPOINTS_MAX; i++)
 		good = is_string(d->breakpoint[i].name, sizeof(d->breakpoint[i].name));
+	for (uint32_t i = 0; good && i < DESCRIPTION_FOLDERS_MAX; i++)
+		good = is_string(d->folder[i].path, sizeof(d->folder[i].path));
 	return good ? 0 : -EINVAL;
 }
 
 static bool check_name(const char *name)
 {
 	return name[0] != '\0' && name[0] != '.' && !strchr(name, '/');
+}
+
+static bool is_root(const struct description_folder *folder)
+{
+	return folder->path[0] == '/' && folder->path[1] == '\0';
 }
 
 /* What may hold only together with something else. */
@@ -116,6 +132,10 @@ static const char *contradiction(const struct description *d)
 		return "a payload with disks, an initramfs or a balloon";
 	if ((d->flags & DESCRIPTION_NO_JAIL) && (d->flags & DESCRIPTION_REQUIRE_JAIL))
 		return "a jail that is switched off and required";
+	if (d->folder_count > 0 && (restore || fork || d->flags & DESCRIPTION_BARE))
+		return "folders of a machine that does not boot an agent";
+	if (is_root(&d->folder[0]) && (image || d->folder[0].is_file || !d->folder[0].read_only))
+		return "a root folder that is written to, or next to an image";
 	if (d->breakpoint_count > 0 && !(d->flags & DESCRIPTION_TRACE))
 		return "breakpoints without a trace";
 	return NULL;
@@ -141,8 +161,8 @@ int description_check(const struct description *d, char *why, size_t size)
 		what = "a lifetime of more than a century";
 	else if (d->idle_timeout_ms > 0 && d->flags & DESCRIPTION_BARE)
 		what = "an idle timeout for a payload, which has no sessions";
-	else if (d->zero != 0)
-		what = "a reserved field";
+	else if (d->folder_count > DESCRIPTION_FOLDERS_MAX)
+		what = "too many folders";
 	else if (check_strings(d) < 0)
 		what = "a string without an end";
 	else if (!check_name(d->name))
@@ -150,6 +170,13 @@ int description_check(const struct description *d, char *why, size_t size)
 	for (uint32_t i = 0; i < DESCRIPTION_DISKS_MAX; i++) {
 		if (d->disk[i].read_only > 1 || d->disk[i].cache > WISP_CACHE_UNSAFE)
 			what = "a disk's mode";
+	}
+	for (uint32_t i = 0; i < DESCRIPTION_FOLDERS_MAX && !what; i++) {
+		const struct description_folder *folder = &d->folder[i];
+		if (folder->read_only > 1 || folder->is_file > 1)
+			what = "a folder's mode";
+		else if ((folder->path[0] == '/') != (i < d->folder_count) || (i > 0 && is_root(folder)))
+			what = "a folder's path";
 	}
 	if (what) {
 		snprintf(why, size, "the sandbox's description is invalid: %s", what);

@@ -22,6 +22,8 @@
 #define DESCRIPTION_SOCKET_FD 3
 
 #define DESCRIPTION_DISKS_MAX (WISP_DISKS_MAX + 2) /* the image and the overlay too */
+#define DESCRIPTION_FOLDERS_MAX WISP_FOLDERS_MAX
+#define DESCRIPTION_FOLDER_PATH_MAX 256u
 #define DESCRIPTION_BREAKPOINTS_MAX 8u
 #define DESCRIPTION_BREAKPOINT_NAME_MAX 24u /* bytes, with the NUL, here and below */
 #define DESCRIPTION_HOSTNAME_MAX 64u
@@ -64,6 +66,13 @@ struct description_breakpoint {
 	uint64_t addr; /* virtual address of an instruction in the kernel */
 };
 
+struct description_folder {
+	uint32_t read_only;                     /* 0 or 1, as the next */
+	uint32_t is_file;                       /* a regular file, in a folder of its own: fs_wire.h */
+	char path[DESCRIPTION_FOLDER_PATH_MAX]; /* absolute, in the guest; "/": the root, only the first folder may be
+	                                           it */
+};
+
 /* Everything but the descriptors. Strings are NUL-terminated. Unused elements of arrays are zero. */
 struct description {
 	char magic[8];
@@ -89,8 +98,12 @@ struct description {
 	uint64_t idle_timeout_ms; /* how long it may live while no session runs; 0: without limit */
 	struct wisp_rate vsock_rate, console_rate;
 	uint32_t stop_grace_ms; /* how long the guest may take to power off when a limit has passed */
-	uint32_t zero;
+	uint32_t folder_count;
+	struct description_folder folder[DESCRIPTION_FOLDERS_MAX];
 };
+
+/* Of a folder: the monitor's ends of wisp-fs's socket and pipes. */
+enum { DESCRIPTION_FOLDER_SOCKET, DESCRIPTION_FOLDER_REQUESTS, DESCRIPTION_FOLDER_REPLIES, DESCRIPTION_FOLDER_FDS };
 
 /* The descriptors that come with it; -1 for one that is not there. */
 struct description_fds {
@@ -102,9 +115,10 @@ struct description_fds {
 	int snapshot;  /* with DESCRIPTION_RESTORE; open for reading */
 	int cgroup;    /* with DESCRIPTION_CGROUP: a cgroup.procs, open for writing */
 	int disk[DESCRIPTION_DISKS_MAX];
+	int folder[DESCRIPTION_FOLDERS_MAX][DESCRIPTION_FOLDER_FDS];
 };
 
-#define DESCRIPTION_FDS_MAX (7 + DESCRIPTION_DISKS_MAX)
+#define DESCRIPTION_FDS_MAX (7 + DESCRIPTION_DISKS_MAX + DESCRIPTION_FOLDERS_MAX * DESCRIPTION_FOLDER_FDS)
 
 /* All zero but the head: version and size. */
 void description_init(struct description *description);

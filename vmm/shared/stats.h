@@ -10,7 +10,7 @@
 
 #include "wisp.h"
 
-#define STATS_DEVICES_MAX 16u
+#define STATS_DEVICES_MAX 22u
 #define STATS_DEVICE_NAME_MAX 16u /* bytes, with the NUL */
 
 /* The reasons for which vCPUs leave the guest; the names are KVM's, without "_exits". */
@@ -53,7 +53,8 @@ struct stats_memory {
 };
 
 struct stats_device {
-	char name[STATS_DEVICE_NAME_MAX]; /* "vda" and so on as the guest calls it, "vsock", "console" */
+	char name[STATS_DEVICE_NAME_MAX]; /* "vda" and so on as the guest calls it, "vsock", "console", "folder0" and so
+	                                     on */
 	uint64_t bytes_to_guest, bytes_from_guest;
 	uint64_t operations_to_guest, operations_from_guest;
 	uint64_t operations_other; /* a disk's flushes, discards and zeroes */

@@ -157,7 +157,8 @@ static int make_cmdline(const struct arch *arch, const struct arch_boot *boot, c
 		        *boot->init_args ? " -- " : "", boot->init_args);
 	if (used >= (int)size)
 		return err_set(err, E2BIG,
-		        "the kernel's command line would have %d bytes, but only %zu fit: use fewer kernel parameters",
+		        "the kernel's command line would have %d bytes, but only %zu fit: use fewer kernel parameters, "
+		        "or folders with shorter paths in the guest",
 		        used, size - 1);
 	return 0;
 }

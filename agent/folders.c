@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/folders.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/init.h"
+#include "vmm/shared/fs_wire.h"
+
+/* --- the word --- */
+
+static int digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static bool decode(const char *text, char *to, size_t size)
+{
+	size_t used = 0;
+	for (; *text && used + 1 < size; used++) {
+		if (*text != '%') {
+			to[used] = *text++;
+			continue;
+		}
+		int high = digit(text[1]), low = high < 0 ? -1 : digit(text[2]);
+		if (low < 0 || (high == 0 && low == 0))
+			return false;
+		to[used] = (char)(high << 4 | low);
+		text += 3;
+	}
+	to[used] = '\0';
+	return *text == '\0' && to[0] == '/';
+}
+
+bool folder_parse(const char *word, struct folder *folder)
+{
+	*folder = (struct folder){.read_only = strncmp(word, "ro:", 3) == 0};
+	if (!folder->read_only && strncmp(word, "rw:", 3) != 0)
+		return false;
+	word += 3;
+	folder->is_file = strncmp(word, "file:", 5) == 0;
+	return decode(word + (folder->is_file ? 5 : 0), folder->path, sizeof(folder->path));
+}
+
+/* --- mounting --- */
+
+/* All of the path but its last component. What cannot be made shows when it is used. */
+static void make_parents(char *path)
+{
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(path, 0755);
+		*slash = '/';
+	}
+}
+
+static int fail(const char *path, int error)
+{
+	init_fail("cannot mount the host's folder on %s: %s%s", path, strerror(error),
+	        error == ENODEV ? " (this kernel has no virtiofs)" : "");
+	return -error;
+}
+
+static int mount_tag(const char *tag, const char *path, bool read_only)
+{
+	mkdir(path, 0755);
+	return mount(tag, path, "virtiofs", MS_NOSUID | MS_NODEV | (read_only ? MS_RDONLY : 0), NULL) < 0 ? errno : 0;
+}
+
+/* The file becomes a mount of its own; the folder that it comes from is then in nobody's way. */
+static int mount_file(const char *tag, const struct folder *folder)
+{
+	static const char place[] = "/run/wisp/folder", source[] = "/run/wisp/folder/" FS_FILE_NAME;
+	mkdir("/run/wisp", 0755);
+	int error = mount_tag(tag, place, folder->read_only);
+	if (error)
+		return error;
+	int fd = open(folder->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	if (fd >= 0)
+		close(fd);
+	error = mount(source, folder->path, NULL, MS_BIND, NULL) < 0 ? errno : 0;
+	umount2(place, MNT_DETACH);
+	rmdir(place);
+	return error;
+}
+
+int folder_mount(unsigned n, const char *word)
+{
+	struct folder folder;
+	char tag[24];
+	if (strcmp(word, "/") == 0) /* the root, which is mounted */
+		return 0;
+	if (!folder_parse(word, &folder))
+		return fail(word, EINVAL);
+	snprintf(tag, sizeof(tag), FS_TAG, n);
+	make_parents(folder.path);
+	int error = folder.is_file ? mount_file(tag, &folder) : mount_tag(tag, folder.path, folder.read_only);
+	return error ? fail(folder.path, error) : 0;
+}

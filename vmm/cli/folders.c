@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/cli/folders.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FORM "write HOST:GUEST[:ro][,uid=map|squash], with an absolute path in the guest"
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t length = strlen(text), tail = strlen(end);
+	return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+/* Takes options off the end. Only these: paths may have colons and commas. */
+static void take_options(char *text, struct wisp_folder *folder)
+{
+	static const char squash[] = ",uid=squash", map[] = ",uid=map", ro[] = ":ro";
+	bool mapped = ends_with(text, map);
+	if (mapped || ends_with(text, squash))
+		*strrchr(text, ',') = '\0';
+	folder->owners = mapped ? WISP_OWNERS_MAP : WISP_OWNERS_SQUASH;
+	folder->read_only = ends_with(text, ro);
+	if (folder->read_only)
+		*strrchr(text, ':') = '\0';
+}
+
+/* The guest's path begins behind the last colon that a slash follows. */
+static char *find_guest(char *text)
+{
+	char *found = NULL;
+	for (char *at = strstr(text, ":/"); at; at = strstr(at + 1, ":/"))
+		found = at;
+	return found;
+}
+
+static bool take_folder(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	struct cli_folders *folders = to;
+	struct wisp_folder *grown = reallocarray(folders->folders, folders->count + 1, sizeof(*grown));
+	char *copy = strdup(text);
+	(void)option;
+	if (grown)
+		folders->folders = grown;
+	if (!grown || !copy) {
+		free(copy);
+		return cli_refuse(why, "out of memory");
+	}
+	struct wisp_folder folder = {.path = copy};
+	take_options(copy, &folder);
+	char *colon = find_guest(copy);
+	if (!colon || colon == copy) {
+		free(copy);
+		return cli_refuse(why, FORM);
+	}
+	*colon = '\0';
+	folder.guest = colon + 1;
+	grown[folders->count++] = folder;
+	return true;
+}
+
+const struct cli_option cli_folders_options[] = {
+        {.name = "volume",
+                .letter = 'v',
+                .value = "HOST:GUEST[:ro][,uid=map|squash]",
+                .take = take_folder,
+                .help = "let the guest use the folder or file HOST, at the path GUEST; ro: it only reads; uid=squash "
+                        "(the default): all files are root's in the guest, and yours here; uid=map: ids of the guest "
+                        "are ids of this host, for root only; may be repeated"},
+        {0},
+};
+
+void cli_release_folders(void *group)
+{
+	struct cli_folders *folders = group;
+	/* take_folder allocated the paths, two in one. */
+	union {
+		const char *from;
+		char *to;
+	} path;
+	for (size_t i = 0; i < folders->count; i++) {
+		path.from = folders->folders[i].path;
+		free(path.to);
+	}
+	free(folders->folders);
+}
+
+void cli_fill_folders(const struct cli_folders *folders, struct wisp_create_options *options)
+{
+	options->folders = folders->folders;
+	options->folder_count = folders->count;
+	options->folder_size = sizeof(*folders->folders);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/lib/folders.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/shared/fs_wire.h"
+
+#define FDS (FS_STATUS_FD - FS_SOCKET_FD + 1)
+
+/* wisp-fs's own descriptors, in the order of fs_wire.h, and this side of each. */
+struct ends {
+	int theirs[FDS];
+	int socket, requests, replies, status;
+};
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void close_theirs(struct ends *ends)
+{
+	for (size_t i = 0; i < FDS; i++) {
+		close_fd(ends->theirs[i]);
+		ends->theirs[i] = -1;
+	}
+}
+
+/* ---- The folder ---- */
+
+static int check(const struct wisp_folder *folder, struct wisp_error *error)
+{
+	int r = lib_check_absolute(folder->guest, "the folder's path in the guest", error);
+	if (r < 0)
+		return r;
+	if (!folder->path || !folder->path[0] || !folder->guest)
+		return lib_fail(
+		        error, WISP_ERR_INVALID, EINVAL, "a folder lacks its path on the host, or in the guest");
+	if (strlen(folder->guest) >= DESCRIPTION_FOLDER_PATH_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, ENAMETOOLONG,
+		        "the path %.40s... in the guest is longer than %u bytes", folder->guest,
+		        DESCRIPTION_FOLDER_PATH_MAX - 1);
+	if ((unsigned)folder->owners > WISP_OWNERS_MAP)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the folder %s: there are no owners %d", folder->path,
+		        (int)folder->owners);
+	if (folder->owners == WISP_OWNERS_MAP && geteuid() != 0)
+		return lib_fail(error, WISP_ERR_INVALID, EPERM,
+		        "the folder %s: only root can map the guest's user ids: omit uid=map", folder->path);
+	return 0;
+}
+
+/* Without opening the file itself: it is for wisp-fs to do so, with the rights that it then has. */
+static int open_folder(const struct wisp_folder *folder, struct stat *st, struct wisp_error *error)
+{
+	int fd = open(folder->path, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, st) < 0) {
+		int errnum = errno;
+		close_fd(fd);
+		return lib_fail(
+		        error, WISP_ERR_INVALID, errnum, "cannot share %s: %s", folder->path, strerrordesc_np(errnum));
+	}
+	if (S_ISDIR(st->st_mode) || S_ISREG(st->st_mode))
+		return fd;
+	close(fd);
+	return lib_fail(error, WISP_ERR_INVALID, EINVAL, "cannot share %s: it is neither a folder nor a regular file",
+	        folder->path);
+}
+
+/* ---- wisp-fs ---- */
+
+static int open_ends(struct ends *ends)
+{
+	int sockets[2], requests[2], replies[2], status[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return -errno;
+	ends->socket = sockets[0];
+	ends->theirs[FS_SOCKET_FD - FS_SOCKET_FD] = sockets[1];
+	if (pipe2(requests, O_CLOEXEC) < 0)
+		return -errno;
+	ends->requests = requests[1];
+	ends->theirs[FS_REQUEST_FD - FS_SOCKET_FD] = requests[0];
+	if (pipe2(replies, O_CLOEXEC) < 0)
+		return -errno;
+	ends->replies = replies[0];
+	ends->theirs[FS_REPLY_FD - FS_SOCKET_FD] = replies[1];
+	if (pipe2(status, O_CLOEXEC) < 0)
+		return -errno;
+	ends->status = status[0];
+	ends->theirs[FS_STATUS_FD - FS_SOCKET_FD] = status[1];
+	/* The monitor waits for nothing but its loop. */
+	if (fcntl(ends->requests, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	/* Above the places where the child finds them, so that no move overwrites the source of another. */
+	for (size_t i = 0; i < FDS; i++) {
+		int fd = fcntl(ends->theirs[i], F_DUPFD_CLOEXEC, FS_STATUS_FD + 1);
+		if (fd < 0)
+			return -errno;
+		close(ends->theirs[i]);
+		ends->theirs[i] = fd;
+	}
+	return 0;
+}
+
+static int spawn(const char *program, const struct ends *ends, const struct wisp_folder *folder, pid_t *pid)
+{
+	char name[] = "wisp-fs", ro[] = "ro", map[] = "map", none[] = "-";
+	char *const argv[] = {
+	        name, folder->read_only ? ro : none, folder->owners == WISP_OWNERS_MAP ? map : none, NULL};
+	char *const envp[] = {NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none_blocked, all;
+	sigemptyset(&none_blocked);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
+	posix_spawn_file_actions_adddup2(&actions, 0, 1);
+	posix_spawn_file_actions_adddup2(&actions, 0, 2);
+	for (int i = 0; i < FDS; i++)
+		posix_spawn_file_actions_adddup2(&actions, ends->theirs[i], FS_SOCKET_FD + i);
+	posix_spawn_file_actions_addclosefrom_np(&actions, FS_STATUS_FD + 1);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+	posix_spawnattr_setsigmask(&attributes, &none_blocked);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	int r = posix_spawn(pid, program, &actions, &attributes, argv, envp);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attributes);
+	return -r;
+}
+
+/* What wisp-fs says until it closes its end: nothing, if it serves. */
+static void read_status(int fd, char *text, size_t size)
+{
+	size_t used = 0;
+	ssize_t n = 1;
+	while (n != 0 && used + 1 < size) {
+		n = read(fd, text + used, size - 1 - used);
+		if (n < 0 && errno != EINTR)
+			break;
+		used += n > 0 ? (size_t)n : 0;
+	}
+	text[used] = '\0';
+}
+
+/* The process that is started ends at once: the one that serves is nobody's child, and needs none to wait for it. */
+static int start(const char *program, struct ends *ends, const struct wisp_folder *folder, struct wisp_error *error)
+{
+	char text[200];
+	int status = 0;
+	pid_t pid;
+	int r = spawn(program, ends, folder, &pid);
+	close_theirs(ends);
+	if (r < 0)
+		return lib_fail(error, WISP_ERR_SETUP, -r, "cannot start %s: %s: check the installation or set libdir",
+		        program, strerrordesc_np(-r));
+	read_status(ends->status, text, sizeof(text));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!text[0] && status == 0)
+		return 0;
+	return lib_fail(error, WISP_ERR_SETUP, EIO, "cannot share %s: %s", folder->path,
+	        text[0] ? text : "wisp-fs did not start");
+}
+
+static bool is_root(const struct wisp_folder *folder)
+{
+	return folder->guest && folder->guest[0] == '/' && strspn(folder->guest, "/") == strlen(folder->guest);
+}
+
+bool folders_have_root(const struct wisp_create_options *options)
+{
+	struct wisp_folder first;
+	return options->folder_count > 0 && options->folders &&
+	       lib_copy_element(&first, sizeof(first), options->folders, options->folder_size, 0, "struct wisp_folder",
+	               NULL) == 0 &&
+	       is_root(&first);
+}
+
+/* Changes go to an overlay in memory, as those to an image do. */
+static int check_root(
+        const struct creation *creation, const struct wisp_folder *folder, bool first, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	if (options->image || options->writable || options->overlay)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the folder %s is to be the guest's root: omit the image, and what concerns one", folder->path);
+	if (!first)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the folder %s is to be the guest's root: name it before the others", folder->path);
+	return 0;
+}
+
+static int add(struct creation *creation, const char *program, struct wisp_folder *folder, struct wisp_error *error)
+{
+	struct description *d = &creation->description;
+	struct ends ends = {.theirs = {-1, -1, -1, -1, -1}, .socket = -1, .requests = -1, .replies = -1, .status = -1};
+	struct stat st;
+	int r = check(folder, error);
+	if (r == 0 && is_root(folder)) {
+		r = check_root(creation, folder, d->folder_count == 0, error);
+		folder->read_only = true;
+		folder->guest = "/";
+	}
+	if (r == 0)
+		r = ends.theirs[FS_FOLDER_FD - FS_SOCKET_FD] = open_folder(folder, &st, error);
+	if (r < 0)
+		return r;
+	if (is_root(folder) && !S_ISDIR(st.st_mode)) {
+		close_theirs(&ends);
+		return lib_fail(
+		        error, WISP_ERR_INVALID, ENOTDIR, "the file %s cannot be the guest's root", folder->path);
+	}
+	r = open_ends(&ends);
+	if (r < 0)
+		lib_fail_errno(error, -r, "cannot make the socket and pipes of a folder");
+	else
+		r = start(program, &ends, folder, error);
+	close_theirs(&ends);
+	close_fd(ends.status);
+	/* The description closes them, also if the creation fails. */
+	int *fds = creation->fds.folder[d->folder_count];
+	fds[DESCRIPTION_FOLDER_SOCKET] = ends.socket;
+	fds[DESCRIPTION_FOLDER_REQUESTS] = ends.requests;
+	fds[DESCRIPTION_FOLDER_REPLIES] = ends.replies;
+	if (r < 0)
+		return r;
+	struct description_folder *described = &d->folder[d->folder_count++];
+	described->read_only = folder->read_only;
+	described->is_file = S_ISREG(st.st_mode);
+	description_set(described->path, sizeof(described->path), folder->guest);
+	return 0;
+}
+
+int folders_open(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	if (options->folder_count == 0)
+		return 0;
+	if (options->folder_count > WISP_FOLDERS_MAX || !options->folders)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu folders: give at most %u", options->folder_count,
+		        WISP_FOLDERS_MAX);
+	if (options->bare)
+		return lib_fail(
+		        error, WISP_ERR_INVALID, EINVAL, "a bare sandbox has no agent to mount folders: omit them");
+	char *program = creation_own_file(creation, NULL, "wisp-fs");
+	int r = program ? 0 : lib_no_memory(error);
+	for (size_t i = 0; i < options->folder_count && r == 0; i++) {
+		struct wisp_folder folder;
+		r = lib_copy_element(&folder, sizeof(folder), options->folders, options->folder_size, i,
+		        "struct wisp_folder", error);
+		if (r == 0)
+			r = add(creation, program, &folder, error);
+	}
+	free(program);
+	return r;
+}
