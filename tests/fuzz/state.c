@@ -5,12 +5,14 @@
  */
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/fuzz/device.h"
 #include "virtio/blk.h"
 #include "virtio/balloon.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/state.h"
 #include "virtio/vsock.h"
 
@@ -35,6 +37,12 @@ static void create(struct machine *m, unsigned kind, int file)
 		ret = console_create(&m->dev, &m->env, &(struct console_options){.output = output}, &err);
 	} else if (kind == 3) {
 		ret = balloon_create(&m->dev, &m->env, &err);
+	} else if (kind == 4) {
+		int pair[2];
+		MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+		close(pair[1]);
+		ret = net_create(
+		        &m->dev, &m->env, &(struct net_options){.fd = pair[0], .stream = true, .mtu = 1500}, &err);
 	} else {
 		char path[64];
 		snprintf(path, sizeof(path), "/tmp/wisp-fuzz-%d", getpid());
@@ -60,7 +68,9 @@ static void fill_state(const struct machine *m, unsigned kind, struct virtio_sta
 	        .status = 0xf,
 	        .active = 1,
 	        .started = 1,
-	        .own = {kind == 0 ? DISK_BYTES : 0}};
+	        .own = {kind == 0   ? DISK_BYTES
+	                : kind == 4 ? 1500ull << 48
+	                            : 0}};
 	for (unsigned q = 0; q < m->dev->queue_count; q++)
 		state->queue[q] = (struct virtq_state){RING(q), AVAIL(q), USED(q), RING_SIZE, 1, 0, 0};
 }
@@ -91,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine m;
 	struct virtio_state state;
 	uint8_t choice = in8(&in);
-	unsigned kind = choice == 0xff ? 3 : choice % 3; /* what the corpus had before there was a balloon stays */
+	unsigned kind = choice >= 0xfe ? 3u + (choice == 0xfe) : choice % 3; /* the first devices of the corpus stay */
 	int file = memfd_create("disk", MFD_CLOEXEC);
 	MUST(file >= 0 && ftruncate(file, DISK_BYTES) == 0);
 	machine_open(&m);

@@ -9,6 +9,7 @@
  */
 #include "tests/unit/guest_driver.h"
 
+#include <arpa/inet.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_vsock.h>
 #include <pthread.h>
@@ -19,19 +20,21 @@
 #include "virtio/blk.h"
 #include "virtio/balloon.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/vsock.h"
 
 #define DISK_BYTES (1u << 20)
 #define ROUNDS 2000u
 #define AREA (1u << 20) /* rings, tables and buffers are in the guest's first MiB */
 
-enum kind { BLK, CONSOLE, VSOCK, BALLOON, KINDS };
+enum kind { BLK, CONSOLE, VSOCK, BALLOON, NET_TAP, NET_STREAM, KINDS };
 
 struct victim {
 	struct guest g;
 	struct driver d;
 	enum kind kind;
 	char path[64];
+	int peer; /* of a network device */
 	uint64_t random;
 	uint64_t heap; /* where a new start lays out its rings */
 	unsigned failures;
@@ -59,6 +62,11 @@ static void drop_output(void *context, const void *data, size_t len)
 	(void)len;
 }
 
+static bool is_net(const struct victim *v)
+{
+	return v->kind == NET_TAP || v->kind == NET_STREAM;
+}
+
 static bool victim_open(struct victim *v, enum kind kind)
 {
 	struct virtio_dev *dev = NULL;
@@ -77,6 +85,14 @@ static bool victim_open(struct victim *v, enum kind kind)
 		console_create(&dev, &v->g.env, &(struct console_options){.output = drop_output}, &err);
 	} else if (kind == BALLOON) {
 		balloon_create(&dev, &v->g.env, &err);
+	} else if (is_net(v)) {
+		int pair[2];
+		if (socketpair(AF_UNIX, (kind == NET_STREAM ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) <
+		        0)
+			return false;
+		v->peer = pair[1];
+		net_create(&dev, &v->g.env,
+		        &(struct net_options){.fd = pair[0], .stream = kind == NET_STREAM, .mtu = 1500}, &err);
 	} else {
 		snprintf(v->path, sizeof(v->path), "/tmp/wisp-test-hostile-%d", getpid());
 		vsock_create(&dev, &v->g.env, &(struct vsock_options){.cid = 3, .socket_path = v->path}, &err);
@@ -96,6 +112,8 @@ static void victim_close(struct victim *v)
 {
 	drv_close(&v->d);
 	guest_close(&v->g);
+	if (is_net(v))
+		close(v->peer);
 }
 
 static bool victim_start(struct victim *v)
@@ -181,7 +199,10 @@ static void nearly_right(struct victim *v, unsigned queue)
 			bufs[k] = (struct buf){
 			        0x80000 + rnd(v) % 64 * 0x1000, 512 * (uint32_t)(rnd(v) % 5) + (uint32_t)(rnd(v) % 2)};
 		if (rnd(v) % 64 != 0) { /* and mostly in the direction that the device expects */
-			if (v->kind == VSOCK && queue != 1) {
+			if (is_net(v)) {
+				out = queue == 1 ? 1 + (unsigned)(rnd(v) % 3) : 0;
+				in = queue == 1 ? 0 : 1 + (unsigned)(rnd(v) % 3);
+			} else if (v->kind == VSOCK && queue != 1) {
 				out = 0;
 				in = 1;
 				bufs[0].len = 45 + (uint32_t)(rnd(v) % 4000);
@@ -190,7 +211,7 @@ static void nearly_right(struct victim *v, unsigned queue)
 				in = v->kind == BLK ? 1 : 0;
 			}
 		}
-		if (rnd(v) % 2 && v->kind != VSOCK)
+		if (rnd(v) % 2 && v->kind != VSOCK && !is_net(v))
 			bufs[out + in > 0 ? out + in - 1 : 0].len = 1;
 		ring_add(&v->d, queue, bufs, out, in);
 	}
@@ -225,6 +246,15 @@ static void attack(struct victim *v)
 	if (rnd(v) % 8 == 0) { /* any register, any value */
 		uint32_t value = (uint32_t)rnd(v);
 		virtio_mmio_write(&v->d.mmio, rnd(v) % 0x120, &value, 1 + (unsigned)(rnd(v) % 4));
+	}
+	if (is_net(v)) {
+		static uint8_t frame[1600];
+		uint32_t len = v->kind == NET_STREAM ? 1 + (uint32_t)(rnd(v) % 1500) : 12 + (uint32_t)(rnd(v) % 1500);
+		uint32_t length = htonl(len);
+		memcpy(frame, &length, sizeof(length));
+		(void)!send(v->peer, frame, (v->kind == NET_STREAM ? 4 : 0) + len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		while (rnd(v) % 8 != 0 && recv(v->peer, frame, sizeof(frame), MSG_DONTWAIT) > 0)
+			;
 	}
 	if (v->kind == VSOCK && rnd(v) % 4 == 0) {
 		struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -284,6 +314,13 @@ static void check_alive(struct victim *v)
 		ring_kick(&v->d, 2);
 		REQUIRE(ring_wait(&v->d, 2, &head, &len));
 		CHECK_EQ(*(uint8_t *)guest_at(&v->g, at, 1), 0);
+	} else if (is_net(v)) {
+		static uint8_t rest[1 << 16];
+		while (recv(v->peer, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+			;
+		REQUIRE(ring_add(&v->d, 1, &(struct buf){at, 100}, 1, 0) >= 0);
+		ring_kick(&v->d, 1);
+		REQUIRE(ring_wait(&v->d, 1, &head, &len));
 	} else {
 		struct virtio_vsock_hdr hdr = {.src_cid = 3, .dst_cid = 2, .type = 1, .op = VIRTIO_VSOCK_OP_RW};
 		memcpy(guest_at(&v->g, at, sizeof(hdr)), &hdr, sizeof(hdr));

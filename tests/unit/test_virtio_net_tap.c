@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The network device on a tap device: the kernel's own network stack is at the other end. */
+#include "tests/unit/guest_card.h"
+
+#include <linux/if_ether.h>
+#include <sys/wait.h>
+
+#include "tests/unit/tap.h"
+
+static struct card card;
+
+static void put_ethernet(uint8_t *frame, const uint8_t *to, uint16_t protocol)
+{
+	protocol = htons(protocol);
+	memcpy(frame, to, 6);
+	memcpy(frame + 6, mac, 6);
+	memcpy(frame + 12, &protocol, 2);
+}
+
+static void post_bytes(struct card *c, const struct virtio_net_hdr_v1 *hdr, const uint8_t *frame, uint32_t len)
+{
+	uint8_t *at = guest_at(&c->g, c->area, HEADER + len);
+	memcpy(at, hdr, HEADER);
+	memcpy(at + HEADER, frame, len);
+	CHECK(ring_add(&c->d, TX, &(struct buf){c->area, HEADER + len}, 1, 0) >= 0);
+	ring_kick(&c->d, TX);
+}
+
+/* The next frame of this protocol; others (IPv6's first words) are skipped. */
+static bool await_protocol(struct card *c, uint16_t protocol, uint8_t *frame)
+{
+	unsigned buffers;
+	while (take_frame(c, frame, &buffers) > 0) {
+		if (frame[HEADER + 12] << 8 == (protocol & 0xff00) && frame[HEADER + 13] == (protocol & 0xff))
+			return true;
+	}
+	return false;
+}
+
+static const uint8_t *ask_arp(struct card *c, uint8_t *frame)
+{
+	uint8_t request[42] = {0};
+	put_ethernet(request, (const uint8_t *)"\xff\xff\xff\xff\xff\xff", ETH_P_ARP);
+	memcpy(request + 14, "\0\1\x08\0\6\4\0\1", 8);
+	memcpy(request + 22, mac, 6);
+	memcpy(request + 28, "\x0a\x09\0\2", 4);
+	memcpy(request + 38, "\x0a\x09\0\1", 4);
+	post_bytes(c, &(struct virtio_net_hdr_v1){0}, request, sizeof(request));
+	return await_protocol(c, ETH_P_ARP, frame) ? frame + HEADER + 22 : NULL;
+}
+
+static uint16_t sum16(const uint8_t *at, size_t len, uint32_t sum)
+{
+	for (size_t i = 0; i + 1 < len; i += 2)
+		sum += (uint32_t)(at[i] << 8 | at[i + 1]);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)sum;
+}
+
+/* A UDP datagram whose checksum is the host's to complete: its receiver gets it only if the host did. */
+static void send_unsummed(struct card *c, const uint8_t *to, uint16_t port)
+{
+	uint8_t f[14 + 20 + 8 + 6] = {0};
+	struct virtio_net_hdr_v1 hdr = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 6};
+	put_ethernet(f, to, ETH_P_IP);
+	memcpy(f + 14, "\x45\0\0\x22\0\0\0\0\x40\x11\0\0\x0a\x09\0\2\x0a\x09\0\1", 20);
+	uint16_t sum = (uint16_t)~sum16(f + 14, 20, 0);
+	f[24] = (uint8_t)(sum >> 8);
+	f[25] = (uint8_t)sum;
+	memcpy(f + 34, "\x10\0\0\0\0\x0e\0\0hello!", 14);
+	f[36] = (uint8_t)(port >> 8);
+	f[37] = (uint8_t)port;
+	sum = sum16(f + 26, 8, 17 + 14); /* of the pseudo header */
+	f[40] = (uint8_t)(sum >> 8);
+	f[41] = (uint8_t)sum;
+	post_bytes(c, &hdr, f, sizeof(f));
+}
+
+static void talk_to_kernel(int fd)
+{
+	static uint8_t frame[1 << 17];
+	struct card *c = &card;
+	char got[16] = "";
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t size = sizeof(address);
+	int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct net_options options = {.fd = fd, .offload = true, .mtu = 1500};
+	memcpy(options.mac, mac, sizeof(mac));
+	REQUIRE(bind(udp, (struct sockaddr *)&address, size) == 0);
+	REQUIRE(getsockname(udp, (struct sockaddr *)&address, &size) == 0);
+	REQUIRE(card_create(c, &options, -1) && drv_start(&c->d, ~0ull, 128));
+	CHECK_EQ(c->d.features & (CHECKSUMS | SEGMENTS), CHECKSUMS | SEGMENTS);
+	give(c, 100, BUFFER);
+	const uint8_t *host = ask_arp(c, frame);
+	REQUIRE(host != NULL);
+	uint8_t to[6];
+	memcpy(to, host, 6);
+	send_unsummed(c, to, ntohs(address.sin_port));
+	for (long long end = now_ms() + 2000; recv(udp, got, sizeof(got), MSG_DONTWAIT) < 0 && now_ms() < end;)
+		loop_step(c->g.loop, 5);
+	CHECK_STR(got, "hello!");
+	/* And what the host's kernel refuses harms nobody. */
+	post_bytes(c, &(struct virtio_net_hdr_v1){.gso_type = 0xee, .hdr_len = 0xffff, .flags = 0xff}, to, 6);
+	post_bytes(c, &(struct virtio_net_hdr_v1){.flags = 1, .csum_start = 0xfff0, .csum_offset = 0xfff0}, to, 6);
+	CHECK(ask_arp(c, frame) != NULL);
+	CHECK(link_is_up(c) && !drv_failed(&c->d));
+	CHECK_EQ(c->g.log_lines, 0);
+	close(udp);
+	card_close(c);
+}
+
+static void test_kernel(void)
+{
+	fflush(stdout);
+	pid_t pid = fork();
+	int status = 0, size = HEADER;
+	if (pid == 0) {
+		int fd = tap_enter() ? tap_make(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "10.9.0.1") : -1;
+		if (fd >= 0 && ioctl(fd, TUNSETVNETHDRSZ, &size) == 0)
+			talk_to_kernel(fd);
+		fflush(stdout);
+		_exit(fd < 0 ? 2 : test_failed);
+	}
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (WEXITSTATUS(status) == 2)
+		SKIP("this host has no /dev/net/tun, or no namespaces of its users'");
+	CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_MAIN("virtio_net_tap", {"kernel", test_kernel})
