@@ -11,9 +11,16 @@
 #include <linux/vm_sockets.h>
 
 #include "agent/init.h"
+#include "agent/net.h"
 #include "vmm/shared/platform.h"
 #include "agent/power.h"
 #include "agent/serve.h"
+
+/* What the agent's hooks need. */
+struct guest {
+	struct power power;
+	struct net net;
+};
 
 static const char *value_of(const char *argument, const char *key)
 {
@@ -35,6 +42,8 @@ static struct init_options parse_options(int argc, char **argv)
 			options.host = value;
 		else if ((value = value_of(argv[i], "cpus=")))
 			options.cpus = strtol(value, NULL, 10);
+		else if ((value = value_of(argv[i], "net=")))
+			options.net = value;
 		else if ((value = value_of(argv[i], "mode=")))
 			options.read_only = strcmp(value, "ro") == 0;
 		else if ((value = value_of(argv[i], "folder=")) && options.folder_count < INIT_FOLDERS_MAX)
@@ -97,12 +106,14 @@ static void connect_control(struct agent *agent)
 
 static void begin_power(struct agent *agent, enum agent_power wanted, uint32_t grace_ms)
 {
-	power_begin(agent->owner, wanted, grace_ms);
+	struct guest *guest = agent->owner;
+	power_begin(&guest->power, wanted, grace_ms);
 }
 
 static void childless(struct agent *agent)
 {
-	power_childless(agent->owner);
+	struct guest *guest = agent->owner;
+	power_childless(&guest->power);
 }
 
 static void step_clock(struct agent *agent, uint64_t realtime_ns)
@@ -115,6 +126,7 @@ static void step_clock(struct agent *agent, uint64_t realtime_ns)
 
 static int renew(struct agent *agent, const struct proto_thaw *thaw)
 {
+	struct guest *guest = agent->owner;
 	int error = identity_reseed(&init_identity, thaw->seed);
 	if (error) {
 		init_fail("cannot reseed the random generator: %s", strerror(-error));
@@ -122,6 +134,7 @@ static int renew(struct agent *agent, const struct proto_thaw *thaw)
 	}
 	if ((error = identity_renew(&init_identity, thaw)))
 		agent_log(agent, "cannot give the machine its new name and ids: %s", strerror(-error));
+	net_again(&guest->net);
 	return 0;
 }
 
@@ -132,7 +145,7 @@ static void log_line(struct agent *agent, const char *line)
 }
 
 /* Serves until the guest is to end. 0, or -errno after a line on the console. */
-static int serve(const struct init_options *options, struct power *power)
+static int serve(const struct init_options *options, struct guest *guest)
 {
 	static const struct agent_hooks hooks = {.power = begin_power,
 	        .childless = childless,
@@ -142,12 +155,13 @@ static int serve(const struct init_options *options, struct power *power)
 	        .renew = renew,
 	        .log = log_line};
 	struct agent *agent = malloc(sizeof(*agent));
-	int error = agent ? agent_init(agent, &hooks, power) : -ENOMEM;
+	int error = agent ? agent_init(agent, &hooks, guest) : -ENOMEM;
 	if (error) {
 		init_fail("cannot start: %s", strerror(-error));
 		return error;
 	}
-	power_init(power, agent);
+	power_init(&guest->power, agent);
+	net_serve(&guest->net, &agent->poller);
 	if ((error = agent_cgroups_use(&agent->cgroups, "/sys/fs/cgroup")))
 		agent_log(agent, "sessions have no cgroups, and a timeout reaches process groups alone: %s",
 		        strerror(-error));
@@ -175,13 +189,17 @@ int main(int argc, char **argv)
 	struct init_options options = parse_options(argc, argv);
 	if (options.stamps)
 		power_write_port(PLATFORM_PORT_STAMP, PLATFORM_STAMP_INIT);
-	struct power power = {0};
+	struct guest guest = {0};
 	int over_fd = -1;
-	bool failed = init_guest(&options, &over_fd) || serve(&options, &power);
+	bool failed = init_guest(&options, &over_fd) != 0;
+	if (!failed) {
+		net_begin(&guest.net, options.net, init_log);
+		failed = serve(&options, &guest) != 0;
+	}
 	init_undo(over_fd);
 	if (failed)
 		power_off(PLATFORM_POWER_FAILED);
-	if (power.wanted == AGENT_POWER_REBOOT)
+	if (guest.power.wanted == AGENT_POWER_REBOOT)
 		power_reboot();
 	power_off(PLATFORM_POWER_OFF);
 }

@@ -274,7 +274,7 @@ enum wisp_cache {
  */
 struct wisp_rate {
 	uint64_t bytes;      /* a second */
-	uint64_t operations; /* a second: requests of a disk, packets with data of the vsock device */
+	uint64_t operations; /* a second: requests of a disk, packets with data of the vsock device, frames */
 };
 
 struct wisp_disk {
@@ -338,6 +338,34 @@ enum wisp_jail_mode {
 	 * looking into the monitor with a debugger.
 	 */
 	WISP_JAIL_OFF,
+};
+
+enum wisp_net_kind {
+	WISP_NET_TAP = 1, /* a tap device of the host: bridges, routes and filters are the host's */
+};
+
+#define WISP_NET_MTU_MIN 68u
+#define WISP_NET_MTU_MAX 65535u
+
+/*
+ * The guest's network card, eth0. The guest sets it up before it is ready: from `address`, or by DHCP, for which it
+ * waits a few seconds. IPv6 is configured by router advertisements, if the guest's kernel has it.
+ */
+struct wisp_net {
+	size_t size;
+	enum wisp_net_kind kind;
+	const char *tap; /* the name of an existing tap device, which this process may open; NULL: see `fd` */
+	/*
+	 * An open tap device instead, with IFF_NO_PI and IFF_VNET_HDR. The library duplicates it, and sets O_NONBLOCK
+	 * and the size of its header, which all duplicates share. The caller does not read from it any more.
+	 */
+	const int *fd;
+	const char *mac;     /* such as "02:00:00:00:00:01"; NULL: a random one */
+	uint32_t mtu;        /* 0: the tap device's; WISP_NET_MTU_MIN to WISP_NET_MTU_MAX */
+	const char *address; /* IPv4, with the length of its prefix, such as "192.0.2.2/24"; NULL: by DHCP */
+	const char *gateway; /* with address; NULL: no default route */
+	const char *dns;     /* with address: for /etc/resolv.conf; NULL: that file stays as it is */
+	struct wisp_rate rate;
 };
 
 struct wisp_create_options {
@@ -512,6 +540,12 @@ struct wisp_create_options {
 	const struct wisp_folder *folders;
 	size_t folder_count; /* at most WISP_FOLDERS_MAX */
 	size_t folder_size;  /* with folders: sizeof(struct wisp_folder) */
+	/*
+	 * A network card; NULL: none. Not with bare and warm. With from, only if the snapshot's machine has one: give
+	 * `tap` or `fd`, and `rate`; the guest keeps its MAC, MTU and addresses. A sandbox from a snapshot without
+	 * this, and a clone, have the card of their source with its link down.
+	 */
+	const struct wisp_net *net;
 };
 
 /*
@@ -680,6 +714,7 @@ struct wisp_sandbox_info {
 	int64_t idle_timeout_ms;
 	const char *const *allow;   /* as in wisp_create_options; ended by NULL */
 	const char *const *secrets; /* "NAME@HOST" or "NAME@HOST:PORT"; ended by NULL */
+	const char *net; /* "" without a network card; else what it is connected to, as wisp --net takes it */
 };
 
 /*
@@ -727,10 +762,11 @@ struct wisp_memory_stats {
 
 /* What passed through a device since the start of the monitor. */
 struct wisp_device_stats {
-	const char *name;             /* a disk's as in the guest ("vda"), "vsock", "console" or "folder0" and so on */
+	const char *name;             /* a disk's as in the guest ("vda"), "vsock", "console", "net", or "folder0" and so on */
 	uint64_t bytes_to_guest;      /* what the guest reads or receives */
 	uint64_t bytes_from_guest;    /* what it writes or sends */
-	uint64_t operations_to_guest; /* requests of a disk, packets of the vsock device, buffers of the console */
+	uint64_t operations_to_guest; /* requests of a disk, packets of the vsock device, buffers of the console,
+	                                 frames of the network */
 	uint64_t operations_from_guest;
 	uint64_t operations_other; /* of a disk: flushes, discards and zeroes */
 };

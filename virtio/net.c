@@ -65,6 +65,7 @@ struct net {
 	struct virtio_dev dev;
 	struct net_port port;
 	bool offload;
+	bool restored;                   /* the driver is to look at the status, which may be another than it knows */
 	bool connected;                  /* the port is there */
 	struct virtio_net_config config; /* the status is atomic: vCPUs read it */
 	struct wait readable, writable;
@@ -287,6 +288,9 @@ static void net_activate(struct virtio_dev *dev)
 	bool tso6 = checksums && virtio_has(dev, VIRTIO_NET_F_GUEST_TSO6);
 	n->mergeable = virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF);
 	n->rx_need = NET_HEADER + (tso4 || tso6 ? NET_FRAME_MAX : n->config.mtu + FRAME_HEADERS);
+	if (n->restored)
+		virtio_config_changed(dev);
+	n->restored = false;
 	if (!n->connected || !n->offload)
 		return;
 	int ret = net_port_set_offload(
@@ -330,6 +334,7 @@ static int net_restore(struct virtio_dev *dev, const struct virtio_state *state,
 		return err_set(err, EINVAL, "cannot restore the net device of the snapshot: its MTU is %u", mtu);
 	memcpy(n->config.mac, &state->own[0], sizeof(n->config.mac));
 	n->config.mtu = mtu;
+	n->restored = true;
 	return 0;
 }
 

@@ -155,6 +155,12 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --disk /no/disk,bps=1M,iops=5,ro -- true", 125, "/no/disk as a read-only disk");
 	expect_error(&c, "run --disk /no/disk,bps=1X -- true", 125, "a rate is a number");
 	expect_error(&c, "run --disk /no/disk,iops=0 -- true", 125, "let nothing pass");
+	expect_error(&c, "run --net tap= -- true", 125, "a part of it is empty");
+	expect_error(&c, "run --net bridge=br0 -- true", 125, "write tap=NAME or fd=N, then mac=");
+	expect_error(&c, "run --net fd=x -- true", 125, "fd is the number of an open descriptor");
+	expect_error(&c, "run --net tap=a,mtu=x -- true", 125, "mtu is a number of bytes");
+	expect_error(&c, "run --net tap=a,bps=1X -- true", 125, "a rate is a number");
+	expect_error(&c, "run --net tap=a --net tap=b -- true", 125, "a sandbox has one network card");
 	expect_error(&c, "run --rate image -- true", 125, "write DEVICE,bps=SIZE,iops=N");
 	expect_error(&c, "run -v /no/folder:/work -- true", 125, "cannot share /no/folder: No such file");
 	expect_error(&c, "run -v /no:/a,b:/work:ro,uid=squash -- true", 125, "cannot share /no:/a,b: No such file");

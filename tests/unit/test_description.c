@@ -29,6 +29,13 @@ static struct description valid(void)
 	description_set(d.name, sizeof(d.name), "box");
 	description_set(d.hostname, sizeof(d.hostname), "host");
 	description_set(d.kernel_args, sizeof(d.kernel_args), "quiet");
+	d.net = (struct description_net){.port = DESCRIPTION_NET_TAP,
+	        .mtu = 1500,
+	        .mac = {2},
+	        .prefix = 24,
+	        .address = 1,
+	        .gateway = 2,
+	        .dns = 3};
 	return d;
 }
 
@@ -45,7 +52,7 @@ static struct description_fds make_fds(void)
 	struct description_fds fds;
 	description_init_fds(&fds);
 	int *all[] = {&fds.root, &fds.dir, &fds.lock, &fds.kernel, &fds.initramfs, &fds.cgroup, &fds.disk[0],
-	        &fds.disk[1], &fds.disk[2], &fds.folder[0][0], &fds.folder[0][1], &fds.folder[0][2]};
+	        &fds.disk[1], &fds.disk[2], &fds.folder[0][0], &fds.folder[0][1], &fds.folder[0][2], &fds.net};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		char name[] = "/tmp/wisp-test-XXXXXX";
 		*all[i] = mkstemp(name);
@@ -77,7 +84,7 @@ static void it_arrives_whole_with_its_descriptors(void)
 	CHECK(memcmp(&d, &got, sizeof(d)) == 0);
 	const int all[] = {there.root, there.dir, there.lock, there.kernel, there.initramfs, there.cgroup,
 	        there.disk[0], there.disk[1], there.disk[2], there.folder[0][0], there.folder[0][1],
-	        there.folder[0][2]};
+	        there.folder[0][2], there.net};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		CHECK_EQ(size_of(all[i]), (off_t)i + 1);
 		CHECK(fcntl(all[i], F_GETFD) & FD_CLOEXEC);
@@ -127,16 +134,16 @@ static void a_broken_message_is_refused_and_keeps_nothing(void)
 	struct description d = valid();
 	char why[200];
 	int before = open_fds();
-	CHECK_EQ(receive_raw(&d, sizeof(d), 12, why, sizeof(why)), 0);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), 0);
 	CHECK_EQ(receive_raw(&d, 0, 0, why, sizeof(why)), -ECONNRESET);
-	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 12, why, sizeof(why)), -ECONNRESET);
+	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 13, why, sizeof(why)), -ECONNRESET);
 	CHECK(strstr(why, "cannot receive"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 11, why, sizeof(why)), -EPROTO);
-	CHECK(strstr(why, "11 descriptors, not 12"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 12, why, sizeof(why)), -EPROTO);
+	CHECK(strstr(why, "12 descriptors, not 13"));
+	CHECK_EQ(receive_raw(&d, sizeof(d), 14, why, sizeof(why)), -EPROTO);
 	CHECK_EQ(receive_raw(&d, sizeof(d), 60, why, sizeof(why)), -EPROTO);
 	d.version++;
-	CHECK_EQ(receive_raw(&d, sizeof(d), 12, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), -EPROTO);
 	CHECK(strstr(why, "different versions"));
 	CHECK_EQ(open_fds(), before);
 }
@@ -200,6 +207,16 @@ static void every_field_is_checked(void)
 	REFUSE("payload with", d.flags = DESCRIPTION_BARE | DESCRIPTION_RECLAIM, d.disk_count = 0,
 	        d.breakpoint_count = 0);
 	REFUSE("is to boot", d.flags = DESCRIPTION_RESTORE | DESCRIPTION_RECLAIM, d.breakpoint_count = 0);
+	REFUSE("without a port", d.net.port = DESCRIPTION_NET_NONE);
+	REFUSE("network's port", d.net.port = DESCRIPTION_NET_STREAM + 1);
+	REFUSE("network's port", d.net.port = DESCRIPTION_NET_DOWN);
+	REFUSE("network's MTU", d.net.mtu = WISP_NET_MTU_MIN - 1);
+	REFUSE("of a group", d.net.mac[0] = 1);
+	REFUSE("network's addresses", d.net.prefix = 33);
+	REFUSE("network's addresses", d.net.prefix = 0);
+	REFUSE("network's addresses", d.net.address = 0);
+	REFUSE("network's addresses", d.net.address = d.net.prefix = 0);
+	REFUSE("payload with", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = 0);
 	REFUSE("without a trace", d.flags &= ~(uint32_t)DESCRIPTION_TRACE);
 	REFUSE("without an end", memset(d.kernel_args, 'x', sizeof(d.kernel_args)));
 	REFUSE("without an end", memset(d.kernel_name, 'x', sizeof(d.kernel_name)));

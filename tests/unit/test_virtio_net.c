@@ -392,6 +392,7 @@ static void test_state(void)
 	REQUIRE(virtio_restore(&copy->d.mmio, &state, &err) == 0);
 	virtio_resume(copy->d.dev);
 	CHECK(!link_is_up(copy));
+	CHECK(reg_read(&copy->d, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG); /* which its driver learns */
 	card_close(copy);
 
 	state.own[0] = 0; /* an MTU of 0 */

@@ -61,6 +61,8 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 		cli_json_strings(json, "secrets", info->secrets);
 	if (info->jail_layers)
 		print_jail(json, info->jail_layers);
+	if (info->net[0])
+		cli_json_string(json, "net", info->net);
 	if (info->max_duration_ms > 0)
 		cli_json_number(json, "max_duration_ms", info->max_duration_ms);
 	if (info->idle_timeout_ms > 0)

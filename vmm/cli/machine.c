@@ -118,6 +118,66 @@ static bool take_disk(const struct cli_option *option, const char *text, void *t
 	return good;
 }
 
+static bool parse_net_number(const char *text, uint64_t most, uint64_t *number, const char *what, char *why)
+{
+	return cli_parse_count(text, most, number, why) || cli_refuse(why, "%s", what);
+}
+
+/* A part of --net that begins with a key, or one of its rates. */
+static bool take_net_part(struct cli_machine *machine, char *part, char *why)
+{
+	struct wisp_net *net = &machine->net;
+	const struct {
+		const char *key;
+		const char **text;
+	} texts[] = {{"tap=", &net->tap}, {"mac=", &net->mac}, {"address=", &net->address}, {"gateway=", &net->gateway},
+	        {"dns=", &net->dns}};
+	uint64_t number;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		size_t length = strlen(texts[i].key);
+		if (strncmp(part, texts[i].key, length) == 0) {
+			*texts[i].text = part + length;
+			return part[length] != '\0' || cli_refuse(why, "a part of it is empty");
+		}
+	}
+	if (strncmp(part, "fd=", 3) == 0) {
+		if (!parse_net_number(part + 3, INT32_MAX, &number, "fd is the number of an open descriptor", why))
+			return false;
+		machine->net_fd = (int)number;
+		net->fd = &machine->net_fd;
+		return true;
+	}
+	if (strncmp(part, "mtu=", 4) == 0) {
+		if (!parse_net_number(part + 4, UINT32_MAX, &number, "mtu is a number of bytes", why))
+			return false;
+		net->mtu = (uint32_t)number;
+		return true;
+	}
+	int rate = parse_rate(part, &net->rate, why);
+	if (rate == 0)
+		return cli_refuse(why, "write tap=NAME or fd=N, then mac=, mtu=, address=, gateway=, dns=, bps= or "
+		                       "iops=, separated by commas");
+	return rate > 0;
+}
+
+static bool take_net(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	struct cli_machine *machine = to;
+	char *rest = strdup(text), *part;
+	(void)option;
+	if (!rest || machine->net_text) {
+		free(rest);
+		return cli_refuse(why, rest ? "a sandbox has one network card" : "out of memory");
+	}
+	machine->net_text = rest;
+	machine->net = (struct wisp_net){.size = sizeof(machine->net), .kind = WISP_NET_TAP};
+	while ((part = strsep(&rest, ","))) {
+		if (!take_net_part(machine, part, why))
+			return false;
+	}
+	return true;
+}
+
 static bool take_jail(const struct cli_option *option, const char *text, void *to, char *why)
 {
 	static const char *const modes[] = {
@@ -175,6 +235,12 @@ const struct cli_option cli_machine_options[] = {
                 .take = take_rate,
                 .help = "limit the bytes and operations a second of the image, overlay, vsock or console; may be "
                         "repeated"},
+        {.name = "net",
+                .value = "tap=NAME|fd=N[,OPTION...]",
+                .take = take_net,
+                .help = "give the guest a network card, on the tap device NAME or on that of the open descriptor N; "
+                        "OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX (default: by DHCP), gateway=ADDRESS, "
+                        "dns=ADDRESS, bps=SIZE or iops=N"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),
                 .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},
@@ -266,6 +332,7 @@ void cli_release_machine(void *group)
 		free(path.to);
 	}
 	free(machine->disks);
+	free(machine->net_text);
 }
 
 void cli_fill_machine(const struct cli_machine *machine, const struct cli_places *places, const char *image,
@@ -305,6 +372,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .vsock_rate = machine->vsock_rate,
 	        .console_rate = machine->console_rate,
 	        .reclaim = machine->reclaim,
+	        .net = machine->net.size ? &machine->net : NULL,
 	};
 }
 

@@ -10,6 +10,9 @@ struct cli_machine {
 	uint32_t memory_mib, memory_max_mib, cpu_max_milli;
 	uint64_t pids_max;
 	struct wisp_rate image_rate, overlay_rate, vsock_rate, console_rate;
+	struct wisp_net net; /* a size of 0: none */
+	char *net_text;      /* which holds its strings */
+	int net_fd;
 	struct wisp_disk *disks;
 	size_t disk_count;
 	bool writable, no_jail, private_memory, reclaim;

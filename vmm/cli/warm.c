@@ -25,7 +25,7 @@ void cli_fill_warm(const struct cli_warm *warm, struct wisp_create_options *opti
 {
 	const char *always = getenv("WISP_WARM");
 	bool possible = !options->from && !options->writable && !options->overlay && options->disk_count == 0 &&
-	                options->folder_count == 0 && !options->console && !has_device_image(options);
+	                options->folder_count == 0 && !options->console && !options->net && !has_device_image(options);
 	options->warm = warm->wanted || (always && strcmp(always, "1") == 0 && possible);
 }
 

@@ -52,6 +52,7 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .cgroup = creation->cgroup,
 	        .vsock_rate = options->vsock_rate,
 	        .console_rate = options->console_rate,
+	        .net = creation->net,
 	        .writable = options->writable,
 	        .overlay = creation->description.flags & DESCRIPTION_OVERLAY,
 	        .bare = creation->description.flags & DESCRIPTION_BARE,

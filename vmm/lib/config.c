@@ -48,6 +48,7 @@ void config_format(const struct config *config, struct lib_string *out)
 	add(out, "user", config->user);
 	add(out, "shell", config->shell);
 	add(out, "hostname", config->hostname);
+	add(out, "net", config->net);
 	add(out, "warm", config->warm);
 	add(out, "proxy", config->proxy);
 	for (const char *const *rule = config->allow; rule && *rule; rule++)
@@ -177,6 +178,8 @@ static void take(struct config *config, const char *key, char *value)
 		config->shell = value;
 	else if (strcmp(key, "hostname") == 0)
 		config->hostname = value;
+	else if (strcmp(key, "net") == 0)
+		config->net = value;
 	else if (strcmp(key, "warm") == 0)
 		config->warm = value;
 	else if (strcmp(key, "proxy") == 0)

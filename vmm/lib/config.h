@@ -22,6 +22,7 @@ struct config {
 	const char *user;
 	const char *shell;
 	const char *hostname;
+	const char *net;  /* NULL, or what its network device is connected to: net.h */
 	const char *warm; /* NULL, or the configuration whose warm start this sandbox was booted for: warm.h */
 	/* What the guest may reach: as struct wisp_create_options has it, without values; ended by NULL, if not NULL.
 	 */

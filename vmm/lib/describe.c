@@ -13,6 +13,7 @@
 #include "vmm/lib/egress.h"
 #include "vmm/lib/folders.h"
 #include "vmm/lib/image.h"
+#include "vmm/lib/net.h"
 #include "vmm/lib/restore.h"
 
 /* ---- wisp's own files ---- */
@@ -249,6 +250,7 @@ void creation_free(struct creation *creation)
 	free(creation->cgroup);
 	free(creation->helper);
 	free(creation->proxy);
+	free(creation->net);
 	free(creation->image);
 	egress_free(creation->egress);
 }
@@ -265,5 +267,7 @@ int creation_describe(struct creation *creation, struct wisp_error *error)
 		r = prepare_image(creation, error);
 	if (r == 0)
 		r = prepare_disks(creation, error);
+	if (r == 0)
+		r = net_describe(creation, error);
 	return r < 0 ? r : folders_open(creation, error);
 }

@@ -10,6 +10,7 @@
 #include "vmm/lib/describe.h"
 #include "vmm/lib/egress.h"
 #include "vmm/lib/manage.h"
+#include "vmm/lib/net.h"
 #include "vmm/lib/sandbox.h"
 
 struct forking {
@@ -153,7 +154,9 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 	/* Its source's proxy alone has the secrets' values. */
 	if (r == 0)
 		r = creation_prepare_egress(creation, config->proxy, error);
-	return r < 0 ? r : add_disks(creation, f, error);
+	if (r == 0)
+		r = add_disks(creation, f, error);
+	return r < 0 ? r : net_inherit(creation, config->net, error);
 }
 
 /* Asks for the child on a connection that is the clone's status socket from then on. */

@@ -10,6 +10,7 @@
 
 #include "vmm/lib/cache.h"
 #include "vmm/lib/expand.h"
+#include "vmm/lib/net.h"
 
 struct restore {
 	struct snapfile file;
@@ -286,5 +287,7 @@ int restore_describe(struct creation *creation, struct wisp_error *error)
 		r = creation_prepare_helper(creation, error);
 	if (r == 0)
 		r = add_disks(creation, error);
+	if (r == 0)
+		r = net_inherit(creation, creation->restore->file.config.net, error);
 	return r < 0 ? r : open_memory(creation, error);
 }

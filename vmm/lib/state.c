@@ -405,6 +405,7 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->idle_timeout_ms = config->idle_timeout_ms;
 	info->allow = config->allow ? config->allow : no_env;
 	info->secrets = config->secrets ? config->secrets : no_env;
+	info->net = config->net ? config->net : "";
 	return r;
 }
 

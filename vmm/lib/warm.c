@@ -28,6 +28,7 @@ int warm_check(const struct wisp_create_options *options, struct wisp_error *err
 	        {options->breakpoints, "breakpoints"},
 	        {options->bare, "bare"},
 	        {options->folder_count > 0, "folders"},
+	        {options->net, "net"},
 	};
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
 		if (refused[i].given)

@@ -1,20 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/monitor/init_args.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "vmm/shared/fs_wire.h"
 
-/* What is not plain in a path is written as %XX: the kernel's words end at a space, and quotes have a meaning. */
-static void append_path(const char *path, char *to, size_t size)
+struct words {
+	char *to;
+	size_t used;
+};
+
+static void add(struct words *words, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct words *words, const char *format, ...)
 {
-	size_t used = strlen(to);
-	for (; *path && used + 4 <= size; path++) {
+	va_list arguments;
+	va_start(arguments, format);
+	int length = vsnprintf(words->to + words->used, INIT_ARGS_MAX - words->used, format, arguments);
+	va_end(arguments);
+	words->used += (size_t)length;
+	if (words->used >= INIT_ARGS_MAX)
+		words->used = INIT_ARGS_MAX - 1;
+}
+
+/* What is not plain in a path is written as %XX: the kernel's words end at a space, and quotes have a meaning. */
+static void add_path(struct words *words, const char *path)
+{
+	for (; *path; path++) {
 		bool plain = isalnum((unsigned char)*path) || strchr("/._-+,@", *path);
-		used += (size_t)snprintf(to + used, size - used, plain ? "%c" : "%%%02X", (unsigned char)*path);
+		add(words, plain ? "%c" : "%%%02X", (unsigned char)*path);
 	}
 }
 
@@ -23,34 +42,49 @@ static bool is_root(const struct description_folder *folder)
 	return strcmp(folder->path, "/") == 0;
 }
 
-void init_args_make(const struct description *d, char to[INIT_ARGS_MAX])
+static void add_folder(struct words *words, const struct description_folder *folder)
 {
-	const size_t size = INIT_ARGS_MAX;
-	bool image = d->flags & DESCRIPTION_IMAGE, overlay = d->flags & DESCRIPTION_OVERLAY;
-	if (d->flags & DESCRIPTION_BARE) {
-		to[0] = '\0';
+	if (is_root(folder)) {
+		add(words, " folder=/");
 		return;
 	}
-	int used = snprintf(to, size, "host=%s", d->hostname);
-	if (image)
-		used += snprintf(
-		        to + used, size - (size_t)used, " root=vda mode=%s", d->disk[0].read_only ? "ro" : "rw");
-	if (d->folder_count > 0 && is_root(&d->folder[0]))
-		used += snprintf(to + used, size - (size_t)used, " root=" FS_TAG " mode=ro", 0);
-	if (overlay)
-		used += snprintf(to + used, size - (size_t)used, " overlay=vdb");
-	if (d->cpus > 1)
-		used += snprintf(to + used, size - (size_t)used, " cpus=%u", d->cpus);
-	if (d->flags & DESCRIPTION_TRACE)
-		used += snprintf(to + used, size - (size_t)used, " stamps=1");
-	for (uint32_t i = 0; i < d->folder_count; i++) {
-		used = (int)strlen(to);
-		if (is_root(&d->folder[i])) {
-			snprintf(to + used, size - (size_t)used, " folder=/");
-			continue;
-		}
-		snprintf(to + used, size - (size_t)used, " folder=%s%s:", d->folder[i].read_only ? "ro" : "rw",
-		        d->folder[i].is_file ? ":file" : "");
-		append_path(d->folder[i].path, to, size);
+	add(words, " folder=%s%s:", folder->read_only ? "ro" : "rw", folder->is_file ? ":file" : "");
+	add_path(words, folder->path);
+}
+
+/* A static address with its gateway and name server, each of which may be 0.0.0.0; or DHCP. */
+static void add_net(struct words *words, const struct description_net *net)
+{
+	char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], dns[INET_ADDRSTRLEN];
+	if (net->address == 0) {
+		add(words, " net=dhcp");
+		return;
 	}
+	inet_ntop(AF_INET, &net->address, address, sizeof(address));
+	inet_ntop(AF_INET, &net->gateway, gateway, sizeof(gateway));
+	inet_ntop(AF_INET, &net->dns, dns, sizeof(dns));
+	add(words, " net=%s/%u,%s,%s", address, net->prefix, gateway, dns);
+}
+
+void init_args_make(const struct description *d, char to[INIT_ARGS_MAX])
+{
+	struct words words = {.to = to};
+	to[0] = '\0';
+	if (d->flags & DESCRIPTION_BARE)
+		return;
+	add(&words, "host=%s", d->hostname);
+	if (d->flags & DESCRIPTION_IMAGE)
+		add(&words, " root=vda mode=%s", d->disk[0].read_only ? "ro" : "rw");
+	if (d->folder_count > 0 && is_root(&d->folder[0]))
+		add(&words, " root=" FS_TAG " mode=ro", 0u);
+	if (d->flags & DESCRIPTION_OVERLAY)
+		add(&words, " overlay=vdb");
+	if (d->net.port != DESCRIPTION_NET_NONE)
+		add_net(&words, &d->net);
+	if (d->cpus > 1)
+		add(&words, " cpus=%u", d->cpus);
+	if (d->flags & DESCRIPTION_TRACE)
+		add(&words, " stamps=1");
+	for (uint32_t i = 0; i < d->folder_count; i++)
+		add_folder(&words, &d->folder[i]);
 }

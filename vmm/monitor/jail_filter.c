@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -56,7 +57,8 @@ const struct jail_rule jail_rules[] = {
         IOCTL(KVM_SET_VCPU_EVENTS, LOOP),
         IOCTL(BLKGETSIZE64, LOOP), /* of a disk that is a block device */
         IOCTL(BLKSSZGET, LOOP),
-        IOCTL(TIOCGWINSZ, LOOP), /* musl asks it of every file that fdopen opens: the trace */
+        IOCTL(TUNSETOFFLOAD, LOOP), /* of a tap device: which frames the guest's driver can take */
+        IOCTL(TIOCGWINSZ, LOOP),    /* musl asks it of every file that fdopen opens: the trace */
 
         /* --- the loop --- */
         CALL(io_uring_enter, LOOP),

@@ -83,7 +83,7 @@ static const uint8_t operations[] = {
         IORING_OP_WRITEV,    /* */
         IORING_OP_FSYNC,     /* */
         IORING_OP_FALLOCATE, /* */
-        IORING_OP_POLL_ADD,  /* vsock's connections, the owner's pidfd */
+        IORING_OP_POLL_ADD,  /* vsock's connections, the network's port, the owner's pidfd */
         IORING_OP_RECV,      /* the agent's control connection, the owner's socket */
         IORING_OP_RECVMSG,   /* requests, with their descriptors */
         IORING_OP_ACCEPT,    /* the agent, and clients with requests */

@@ -14,6 +14,7 @@
 #include "virtio/fs.h"
 #include "virtio/limit.h"
 #include "virtio/mmio.h"
+#include "virtio/net.h"
 #include "virtio/state.h"
 #include "virtio/vsock.h"
 #include "vmm/monitor/arch.h"
@@ -28,7 +29,7 @@
 
 #define GUEST_CID 3u
 #define LOOP_ENTRIES 256u
-#define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 3 + DESCRIPTION_FOLDERS_MAX)
+#define DEVICES_MAX (DESCRIPTION_DISKS_MAX + 4 + DESCRIPTION_FOLDERS_MAX)
 
 _Static_assert(VSOCK_FORWARD_PORTS == PROTO_PORT_FORWARD, "what the agent takes for a forwarded connection");
 _Static_assert(DEVICES_MAX <= ARCH_DEVICES_MAX, "an interrupt for every device");
@@ -225,6 +226,22 @@ static int add_folder(struct machine *m, int fds[DESCRIPTION_FOLDER_FDS], struct
 	return add_device(m, dev, err);
 }
 
+static int add_net(struct machine *m, const struct description_net *net, int *fd, struct err *err)
+{
+	/* Nothing is connected to one that is down, so it can offer whatever its saved driver chose. */
+	struct net_options options = {.fd = net->port == DESCRIPTION_NET_DOWN ? -1 : *fd,
+	        .stream = net->port == DESCRIPTION_NET_STREAM,
+	        .offload = net->port != DESCRIPTION_NET_STREAM,
+	        .mtu = net->mtu};
+	struct virtio_dev *dev;
+	memcpy(options.mac, net->mac, sizeof(options.mac));
+	int ret = net_create(&dev, &m->env, &options, err);
+	if (ret < 0)
+		return ret;
+	*fd = -1;
+	return add_limited(m, dev, &net->rate, err);
+}
+
 static int add_balloon(struct machine *m, struct err *err)
 {
 	struct virtio_dev *dev;
@@ -244,6 +261,8 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 		ret = add_console(m, o, err);
 	for (uint32_t i = 0; i < d->folder_count && ret == 0; i++)
 		ret = add_folder(m, o->fds->folder[i], err);
+	if (ret == 0 && d->net.port != DESCRIPTION_NET_NONE)
+		ret = add_net(m, &d->net, &o->fds->net, err);
 	/* The last, so that a saved machine with one more device than this one is one with a balloon. */
 	bool balloon = m->origin ? snapshot_devices(m->origin) > m->devices : d->flags & DESCRIPTION_RECLAIM;
 	return ret == 0 && balloon ? add_balloon(m, err) : ret;
@@ -266,16 +285,16 @@ static int load_guest(struct machine *m, const struct machine_options *o, struct
 {
 	const struct description *d = o->description;
 	char kernel_args[sizeof(KERNEL_ARGS) + DESCRIPTION_KERNEL_ARGS_MAX + 32];
-	char init_args[INIT_ARGS_MAX];
+	char words[INIT_ARGS_MAX];
 	snprintf(kernel_args, sizeof(kernel_args), "%s%s%s%s", KERNEL_ARGS,
 	        d->flags & DESCRIPTION_CONSOLE ? " ignore_loglevel" : "", *d->kernel_args ? " " : "", d->kernel_args);
-	init_args_make(d, init_args);
+	init_args_make(d, words);
 	struct arch_boot boot = {.kernel_fd = o->fds->kernel,
 	        .initramfs_fd = o->fds->initramfs,
 	        .kernel_name = d->kernel_name,
 	        .initramfs_name = d->initramfs_name,
 	        .kernel_args = kernel_args,
-	        .init_args = init_args,
+	        .init_args = words,
 	        .devices = m->devices,
 	        .copy_kernel = d->flags & DESCRIPTION_PRIVATE};
 	return arch_load(m->arch, &m->gmem, &boot, err);

@@ -24,8 +24,8 @@
 
 struct machine_options {
 	const struct description *description; /* checked; needed for machine_create only */
-	struct description_fds
-	        *fds; /* machine_create takes the disks' and sets them to -1; the others stay the caller's */
+	struct description_fds *fds; /* machine_create takes the disks' and the network's, and sets them to -1; the
+	                                others stay the caller's */
 	/*
 	 * NULL: boots. Otherwise goes on where this was saved. machine_create takes the memory; the state outlives the
 	 * machine.

@@ -40,13 +40,21 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 	for (uint32_t i = 0; i < d->folder_count; i++)
 		for (size_t k = 0; k < DESCRIPTION_FOLDER_FDS; k++)
 			list[count++] = &fds->folder[i][k];
+	if (d->net.port >= DESCRIPTION_NET_TAP)
+		list[count++] = &fds->net;
 	return count;
 }
 
 void description_init_fds(struct description_fds *fds)
 {
-	*fds = (struct description_fds){
-	        .root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1, .snapshot = -1, .cgroup = -1};
+	*fds = (struct description_fds){.root = -1,
+	        .dir = -1,
+	        .lock = -1,
+	        .kernel = -1,
+	        .initramfs = -1,
+	        .snapshot = -1,
+	        .cgroup = -1,
+	        .net = -1};
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		fds->disk[i] = -1;
 	for (size_t i = 0; i < DESCRIPTION_FOLDERS_MAX; i++)
@@ -69,6 +77,7 @@ void description_close_fds(struct description_fds *fds)
 	close_fd(fds->initramfs);
 	close_fd(fds->snapshot);
 	close_fd(fds->cgroup);
+	close_fd(fds->net);
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		close_fd(fds->disk[i]);
 	for (size_t i = 0; i < DESCRIPTION_FOLDERS_MAX; i++)
@@ -105,6 +114,28 @@ static bool check_name(const char *name)
 static bool is_root(const struct description_folder *folder)
 {
 	return folder->path[0] == '/' && folder->path[1] == '\0';
+}
+
+/* NULL, or what is wrong. */
+static const char *check_net(const struct description *d)
+{
+	static const struct description_net none;
+	const struct description_net *net = &d->net;
+	bool boots = !(d->flags & (DESCRIPTION_RESTORE | DESCRIPTION_FORK));
+	if (net->port == DESCRIPTION_NET_NONE)
+		return memcmp(net, &none, sizeof(none)) == 0 ? NULL : "a network without a port";
+	if (net->port > DESCRIPTION_NET_STREAM || (net->port == DESCRIPTION_NET_DOWN && boots))
+		return "the network's port";
+	if (d->flags & DESCRIPTION_BARE)
+		return "a payload with a network";
+	if (net->mtu < WISP_NET_MTU_MIN)
+		return "the network's MTU";
+	if (net->mac[0] & 1)
+		return "a MAC of a group";
+	if (net->prefix > 32 || (net->address == 0) != (net->prefix == 0) ||
+	        (net->address == 0 && (net->gateway || net->dns)))
+		return "the network's addresses";
+	return NULL;
 }
 
 /* What may hold only together with something else. */
@@ -167,6 +198,8 @@ int description_check(const struct description *d, char *why, size_t size)
 		what = "a string without an end";
 	else if (!check_name(d->name))
 		what = "a bad name";
+	if (!what)
+		what = check_net(d);
 	for (uint32_t i = 0; i < DESCRIPTION_DISKS_MAX; i++) {
 		if (d->disk[i].read_only > 1 || d->disk[i].cache > WISP_CACHE_UNSAFE)
 			what = "a disk's mode";

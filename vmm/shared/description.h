@@ -61,6 +61,23 @@ struct description_disk {
 	struct wisp_rate rate;
 };
 
+enum description_net_port {
+	DESCRIPTION_NET_NONE, /* no network device; all else is zero */
+	DESCRIPTION_NET_DOWN, /* of a restored machine or a clone, with nothing connected: no descriptor */
+	DESCRIPTION_NET_TAP,  /* a tap device with IFF_VNET_HDR and headers of 12 bytes */
+	DESCRIPTION_NET_STREAM,
+};
+
+/* Addresses are IPv4's, in network byte order; 0: none. A restored machine keeps all but the port and the rate. */
+struct description_net {
+	uint32_t port; /* enum description_net_port */
+	uint16_t mtu;
+	uint8_t mac[6];
+	uint32_t prefix; /* bits, of `address`, which is static; without one, the guest asks by DHCP */
+	uint32_t address, gateway, dns;
+	struct wisp_rate rate;
+};
+
 struct description_breakpoint {
 	char name[DESCRIPTION_BREAKPOINT_NAME_MAX];
 	uint64_t addr; /* virtual address of an instruction in the kernel */
@@ -100,6 +117,7 @@ struct description {
 	uint32_t stop_grace_ms; /* how long the guest may take to power off when a limit has passed */
 	uint32_t folder_count;
 	struct description_folder folder[DESCRIPTION_FOLDERS_MAX];
+	struct description_net net;
 };
 
 /* Of a folder: the monitor's ends of wisp-fs's socket and pipes. */
@@ -116,9 +134,10 @@ struct description_fds {
 	int cgroup;    /* with DESCRIPTION_CGROUP: a cgroup.procs, open for writing */
 	int disk[DESCRIPTION_DISKS_MAX];
 	int folder[DESCRIPTION_FOLDERS_MAX][DESCRIPTION_FOLDER_FDS];
+	int net; /* what the network device is connected to, if anything */
 };
 
-#define DESCRIPTION_FDS_MAX (7 + DESCRIPTION_DISKS_MAX + DESCRIPTION_FOLDERS_MAX * DESCRIPTION_FOLDER_FDS)
+#define DESCRIPTION_FDS_MAX (8 + DESCRIPTION_DISKS_MAX + DESCRIPTION_FOLDERS_MAX * DESCRIPTION_FOLDER_FDS)
 
 /* All zero but the head: version and size. */
 void description_init(struct description *description);

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/route.h>
+
+#include "agent/list.h"
+
+#define CARD "eth0"
+#define RESOLV "/etc/resolv.conf"
+#define LINK_TRIES 300 /* of a millisecond */
+#define RESOLV_NEW "/etc/.resolv.conf.wisp"
+
+static void say(const struct net *net, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(const struct net *net, const char *format, ...)
+{
+	char line[256];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	net->log(line);
+}
+
+/* --- the card --- */
+
+static struct sockaddr_in to_sockaddr(uint32_t address)
+{
+	return (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {address}};
+}
+
+static int set_one(int fd, unsigned long request, uint32_t address)
+{
+	struct ifreq r = {.ifr_name = CARD};
+	struct sockaddr_in in = to_sockaddr(address);
+	memcpy(&r.ifr_addr, &in, sizeof(in));
+	return ioctl(fd, request, &r);
+}
+
+static int add_route(int fd, uint32_t to, uint32_t mask, uint32_t router)
+{
+	char card[] = CARD;
+	struct rtentry route = {.rt_flags = (unsigned short)(RTF_UP | (router ? RTF_GATEWAY : 0)), .rt_dev = card};
+	struct sockaddr_in in[] = {to_sockaddr(to), to_sockaddr(mask), to_sockaddr(router)};
+	memcpy(&route.rt_dst, &in[0], sizeof(in[0]));
+	memcpy(&route.rt_genmask, &in[1], sizeof(in[1]));
+	if (router)
+		memcpy(&route.rt_gateway, &in[2], sizeof(in[2]));
+	return ioctl(fd, SIOCADDRT, &route);
+}
+
+/* A router outside the card's network is reached by a route of its own. */
+static int add_default_route(int fd, uint32_t router)
+{
+	if (add_route(fd, 0, 0, router) == 0 || errno == EEXIST)
+		return 0;
+	return errno == ENETUNREACH && add_route(fd, router, INADDR_NONE, 0) == 0 ? add_route(fd, 0, 0, router) : -1;
+}
+
+static int write_resolv(const uint32_t dns[DHCP_DNS_MAX])
+{
+	char text[DHCP_DNS_MAX * 32] = "";
+	int length = 0;
+	for (unsigned i = 0; i < DHCP_DNS_MAX && dns[i]; i++) {
+		uint8_t b[4];
+		memcpy(b, &dns[i], sizeof(b));
+		length += snprintf(text + length, sizeof(text) - (size_t)length, "nameserver %u.%u.%u.%u\n", b[0], b[1],
+		        b[2], b[3]);
+	}
+	if (length == 0)
+		return 0;
+	/* An image may have a link there, to a file that another resolver would write. */
+	unlink(RESOLV_NEW);
+	int fd = open(RESOLV_NEW, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return -1;
+	bool good = write(fd, text, (size_t)length) == length;
+	close(fd);
+	return good ? rename(RESOLV_NEW, RESOLV) : -1;
+}
+
+static void apply(const struct net *net, const struct net_address *a)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq mtu = {.ifr_name = CARD, .ifr_mtu = a->mtu};
+	if (a->mtu && ioctl(fd, SIOCSIFMTU, &mtu) < 0)
+		say(net, "cannot set the MTU of eth0 to %u: %s", a->mtu, strerror(errno));
+	if (set_one(fd, SIOCSIFADDR, a->address) < 0 || set_one(fd, SIOCSIFNETMASK, a->mask) < 0)
+		say(net, "cannot set the address of eth0: %s", strerror(errno));
+	else if (a->router && add_default_route(fd, a->router) < 0)
+		say(net, "cannot add a default route: %s", strerror(errno));
+	if (write_resolv(a->dns) < 0)
+		say(net, "cannot write /etc/resolv.conf: %s", strerror(errno));
+	close(fd);
+}
+
+/* Without an address, the kernel removes the routes. */
+static void withdraw(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	set_one(fd, SIOCSIFADDR, 0);
+	close(fd);
+}
+
+/* Its number and its MAC. 0, or -errno if there is no such card or it cannot be switched on. */
+static int switch_on(struct net *net, uint8_t mac[6])
+{
+	struct ifreq r = {.ifr_name = CARD};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int ret = ioctl(fd, SIOCGIFINDEX, &r);
+	net->index = r.ifr_ifindex;
+	if (ret == 0 && (ret = ioctl(fd, SIOCGIFHWADDR, &r)) == 0)
+		memcpy(mac, r.ifr_hwaddr.sa_data, 6);
+	if (ret == 0 && (ret = ioctl(fd, SIOCGIFFLAGS, &r)) == 0) {
+		r.ifr_flags |= IFF_UP;
+		ret = ioctl(fd, SIOCSIFFLAGS, &r);
+	}
+	ret = ret < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* A number up to `most` without a leading zero, and then `end`. Moves *text behind that. */
+static bool parse_number(const char **text, unsigned most, char end, unsigned *number)
+{
+	const char *at = *text;
+	unsigned digits = 0;
+	for (*number = 0; *at >= '0' && *at <= '9' && digits < 3; at++, digits++)
+		*number = *number * 10 + (unsigned)(*at - '0');
+	if (digits == 0 || (digits > 1 && **text == '0') || *number > most || *at != end)
+		return false;
+	*text = at + (end != '\0');
+	return true;
+}
+
+/* libc's functions for this, and sscanf, would be a tenth of the agent. */
+static bool parse_address(const char **text, char end, uint32_t *address)
+{
+	uint8_t bytes[4];
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned number;
+		if (!parse_number(text, 255, i < 3 ? '.' : end, &number))
+			return false;
+		bytes[i] = (uint8_t)number;
+	}
+	memcpy(address, bytes, sizeof(bytes));
+	return true;
+}
+
+bool net_parse(const char *text, struct net_address *a)
+{
+	unsigned prefix;
+	*a = (struct net_address){0};
+	if (!parse_address(&text, '/', &a->address) || !parse_number(&text, 32, ',', &prefix) || prefix == 0 ||
+	        !parse_address(&text, ',', &a->router) || !parse_address(&text, '\0', &a->dns[0]))
+		return false;
+	a->mask = htonl(~0u << (32 - prefix));
+	return true;
+}
+
+/*
+ * Until the kernel sends frames over the card: it learns from its driver, a little later, that the link is up, and
+ * drops what comes before. A first packet would be sent again after a second.
+ */
+static void await_link(void)
+{
+	static const struct timespec pause = {.tv_nsec = 1000000};
+	struct ifreq r = {.ifr_name = CARD};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	for (unsigned i = 0; i < LINK_TRIES && ioctl(fd, SIOCGIFFLAGS, &r) == 0 && !(r.ifr_flags & IFF_RUNNING); i++)
+		nanosleep(&pause, NULL);
+	close(fd);
+}
+
+/* --- DHCP --- */
+
+static void close_socket(struct net *net)
+{
+	if (net->watch.fd < 0)
+		return;
+	if (net->poller) {
+		poller_close(net->poller, &net->watch);
+	} else {
+		close(net->watch.fd);
+		net->watch.fd = -1;
+	}
+}
+
+/* Open only while an answer is awaited: it gets every packet of the card. */
+static bool open_socket(struct net *net)
+{
+	struct sockaddr_ll address = {
+	        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = net->index};
+	if (net->watch.fd >= 0)
+		return true;
+	net->watch.fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_IP));
+	if (net->watch.fd < 0)
+		return false;
+	bool good = bind(net->watch.fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	            (!net->poller || poller_watch(net->poller, &net->watch, EPOLLIN) == 0);
+	int error = errno;
+	if (!good) {
+		close(net->watch.fd);
+		net->watch.fd = -1;
+	}
+	errno = error;
+	return good;
+}
+
+/* A lease that is renewed as it was changes nothing: /etc/resolv.conf may be another's by now. */
+static void follow_lease(struct net *net)
+{
+	const struct dhcp_lease *lease = &net->dhcp.lease;
+	struct net_address address = {0};
+	if (net->dhcp.bound) {
+		address = (struct net_address){
+		        .address = lease->address, .mask = lease->mask, .router = lease->router, .mtu = lease->mtu};
+		memcpy(address.dns, lease->dns, sizeof(address.dns));
+	}
+	if (memcmp(&address, &net->applied, sizeof(address)) == 0)
+		return;
+	if (address.address)
+		apply(net, &address);
+	else
+		withdraw();
+	net->applied = address;
+}
+
+/* After a change: the socket is open as long as an answer is awaited, and the timer is set. */
+static void settle(struct net *net)
+{
+	if (net->dhcp.state == DHCP_BOUND)
+		close_socket(net);
+	if (!net->poller)
+		return;
+	if (net->dhcp.due_ns == DHCP_NEVER)
+		poller_disarm(&net->timer);
+	else
+		poller_arm(net->poller, &net->timer, net->dhcp.due_ns);
+}
+
+static void send_due(struct net *net)
+{
+	uint8_t packet[DHCP_PACKET_MAX];
+	struct sockaddr_ll to = {.sll_family = AF_PACKET,
+	        .sll_protocol = htons(ETH_P_IP),
+	        .sll_ifindex = net->index,
+	        .sll_halen = 6,
+	        .sll_addr = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+	size_t length = dhcp_due(&net->dhcp, packet, poller_now());
+	if (!net->renewed)
+		follow_lease(net);
+	if (open_socket(net))
+		sendto(net->watch.fd, packet, length, MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof(to));
+	else if (net->dhcp.tries == 1)
+		say(net, "cannot ask for an address by DHCP: %s", strerror(errno));
+	settle(net); /* and what is not sent is sent again later */
+}
+
+static void receive_all(struct net *net)
+{
+	uint8_t packet[2048];
+	ssize_t n;
+	while (net->watch.fd >= 0 && (n = recv(net->watch.fd, packet, sizeof(packet), 0)) >= 0) {
+		if (!dhcp_receive(&net->dhcp, packet, (size_t)n, poller_now()))
+			continue;
+		net->renewed &= !net->dhcp.bound;
+		if (!net->renewed)
+			follow_lease(net);
+		settle(net);
+	}
+}
+
+static void on_packet(struct poller_watch *watch, uint32_t events)
+{
+	(void)events;
+	receive_all(container_of(watch, struct net, watch));
+}
+
+static void on_timer(struct poller_timer *timer)
+{
+	send_due(container_of(timer, struct net, timer));
+}
+
+/* Until there is an address, or the time is up. */
+static void await_lease(struct net *net)
+{
+	uint64_t now_ns = poller_now(), until_ns = now_ns + NET_WAIT_NS;
+	for (; !net->dhcp.bound && now_ns < until_ns; now_ns = poller_now()) {
+		if (now_ns >= net->dhcp.due_ns) {
+			send_due(net);
+			continue;
+		}
+		uint64_t next_ns = net->dhcp.due_ns < until_ns ? net->dhcp.due_ns : until_ns;
+		struct pollfd answer = {.fd = net->watch.fd, .events = POLLIN};
+		if (poll(&answer, 1, (int)((next_ns - now_ns) / 1000000) + 1) > 0)
+			receive_all(net);
+	}
+	if (!net->dhcp.bound)
+		say(net, "eth0 has no address: no DHCP server has answered yet");
+}
+
+static void ask(struct net *net, const uint8_t mac[6])
+{
+	uint32_t xid = 0;
+	ssize_t n = getrandom(&xid, sizeof(xid), GRND_INSECURE); /* it tells answers apart, no more */
+	(void)n;
+	dhcp_start(&net->dhcp, mac, xid, poller_now());
+}
+
+void net_begin(struct net *net, const char *text, void (*log)(const char *line))
+{
+	struct net_address address;
+	uint8_t mac[6];
+	*net = (struct net){.log = log, .watch = {.fd = -1, .ready = on_packet}, .timer = {.fire = on_timer}};
+	if (!text)
+		return;
+	int error = switch_on(net, mac);
+	if (error) {
+		say(net, "cannot switch eth0 on: %s: the guest's kernel needs virtio-net", strerror(-error));
+	} else if (strcmp(text, "dhcp") == 0) {
+		await_link();
+		ask(net, mac);
+		await_lease(net);
+	} else if (net_parse(text, &address)) {
+		apply(net, &address);
+		await_link();
+	} else {
+		say(net, "cannot read the network's address: %.100s", text);
+	}
+}
+
+void net_serve(struct net *net, struct poller *poller)
+{
+	if (net->dhcp.state == DHCP_OFF)
+		return;
+	net->poller = poller;
+	if (net->watch.fd >= 0 && poller_watch(poller, &net->watch, EPOLLIN) < 0)
+		close_socket(net);
+	settle(net);
+}
+
+void net_again(struct net *net)
+{
+	uint8_t mac[6];
+	if (net->dhcp.state == DHCP_OFF)
+		return;
+	memcpy(mac, net->dhcp.mac, sizeof(mac));
+	close_socket(net);
+	net->renewed = true;
+	ask(net, mac);
+	settle(net);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The guest's network card, eth0: its address by the kernel's command line or by DHCP, routes, name servers. */
+#ifndef WISP_AGENT_NET_H
+#define WISP_AGENT_NET_H
+
+#include "agent/dhcp.h"
+#include "agent/poller.h"
+
+#define NET_WAIT_NS 5000000000ull /* how long the guest's start waits for an address by DHCP */
+
+/* Addresses are in network byte order; 0: none. */
+struct net_address {
+	uint32_t address, mask, router;
+	uint32_t dns[DHCP_DNS_MAX];
+	uint16_t mtu; /* 0: as it is */
+};
+
+struct net {
+	struct poller *poller; /* NULL until net_serve */
+	struct poller_watch watch;
+	struct poller_timer timer;
+	struct dhcp dhcp;           /* DHCP_OFF: the address is static */
+	int index;                  /* the kernel's, of the card */
+	struct net_address applied; /* an address of 0: none */
+	bool renewed; /* by net_again: the old address stays until a server gives one, as there may be no network */
+	void (*log)(const char *line);
+};
+
+/* Reads "ADDRESS/PREFIX,ROUTER,DNS". */
+bool net_parse(const char *text, struct net_address *address);
+
+/*
+ * Sets up the card as `text` says, which is that or "dhcp"; then waits, up to NET_WAIT_NS, for an address. What does
+ * not work is logged.
+ */
+void net_begin(struct net *net, const char *text, void (*log)(const char *line));
+
+/* Goes on with DHCP, from here on by the poller. */
+void net_serve(struct net *net, struct poller *poller);
+
+/* The machine is another one, or its card is on another network: asks for an address anew. */
+void net_again(struct net *net);
+
+#endif

@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Network cards: real clients and servers on the host and in the guest, over a tap device.
+
+# make_tap NAME ADDRESS/PREFIX
+make_tap() {
+	modprobe tun 2>/dev/null
+	ip tuntap add dev "$1" mode tap 2>/dev/null && ip addr add "$2" dev "$1" && ip link set "$1" up
+}
+# serve_files ADDRESS:PORT: a web server of the host, for the current folder
+serve_files() {
+	busybox httpd -f -p "$1" -h "$PWD" &
+	server=$!
+}
+answers() { busybox ping -c 1 -W 5 "$@" >/dev/null; }
+# carrier NAME: of the guest's card, 1 or 0
+carrier() { wisp exec "$1" -- cat /sys/class/net/eth0/carrier </dev/null; }
+has_carrier() { [ "$(carrier "$1")" = "$2" ]; }
+
+has_no_address() { [ -z "$(wisp exec box -- ip -4 -o addr show eth0 </dev/null)" ]; }
+
+t_net_static() {
+	make_tap tap7 10.77.0.1/24 || { skipped="this host makes no tap device"; return; }
+	local server sum
+	head -c 20000000 /dev/urandom >data
+	sum=$(md5sum <data | cut -c 1-32)
+	serve_files 10.77.0.1:8000
+	check create wisp create -q -n box --net tap=tap7,mac=02:00:00:00:77:02,address=10.77.0.2/24,gateway=10.77.0.1,dns=10.77.0.1
+	equal "MAC" "$(wisp exec box -- cat /sys/class/net/eth0/address </dev/null)" 02:00:00:00:77:02
+	equal "MTU" "$(wisp exec box -- cat /sys/class/net/eth0/mtu </dev/null)" 1500
+	equal "name server" "$(wisp exec box -- cat /etc/resolv.conf </dev/null)" "nameserver 10.77.0.1"
+	equal "default route" "$(wisp exec box -- ip route </dev/null | sed -n 's/^default via \([^ ]*\) .*/\1/p')" 10.77.0.1
+	equal "what inspect says" "$(wisp inspect box | grep -c '"net":"tap=tap7,mac=02:00:00:00:77:02,mtu=1500,address=10.77.0.2/24')" 1
+	check "ping from the host" wait_until answers 10.77.0.2
+	check "large packets" wait_until answers 10.77.0.2 -s 40000
+	wisp exec box -- ping -c 3 -W 5 10.77.0.1 </dev/null >out || fail "ping from the guest: $(cat out)"
+	# Offloads are in use: the guest's driver has them, and a frame of many segments crosses whole.
+	equal "20 MB to the guest" "$(wisp exec box -- sh -c 'wget -qO- http://10.77.0.1:8000/data | md5sum' </dev/null | cut -c 1-32)" "$sum"
+	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; wget -qO /tmp/www/data http://10.77.0.1:8000/data; httpd -h /tmp/www' </dev/null
+	equal "20 MB from the guest" "$(busybox wget -qO- http://10.77.0.2/data | md5sum | cut -c 1-32)" "$sum"
+	python3 -c "
+import urllib.request
+for i in range(50):
+    c = urllib.request.urlopen('http://10.77.0.2/data', timeout=60)
+    c.read(1000)
+    c.close()" || fail "fifty connections"
+	wisp stats --json box | grep -q '"net":{"bytes_to_guest":4[0-9]\{7\}' || fail "stats say $(wisp stats --json box)"
+	# The interface goes away: the guest's link is down, and the sandbox runs on.
+	ip link del tap7
+	check "the link is down" wait_until has_carrier box 0
+	grep -q "link is down" "$WISP_STATE/box/vmm.log" || fail "the log says nothing"
+	kill "$server"
+	check stop wisp stop box
+	check rm wisp rm box
+}
+
+t_net_dhcp() {
+	make_tap tap7 10.78.0.1/24 && make_tap tap8 10.78.1.1/24 || { skipped="this host makes no tap device"; return; }
+	local server
+	cat >udhcpd.conf <<-END
+		start 10.78.0.50
+		end 10.78.0.50
+		interface tap7
+		lease_file $PWD/leases
+		pidfile $PWD/pid
+		opt subnet 255.255.255.0
+		opt router 10.78.0.1
+		opt dns 10.78.0.1 9.9.9.9
+		opt mtu 1400
+		opt lease 20
+	END
+	: >leases
+	busybox udhcpd -f udhcpd.conf 2>/dev/null &
+	server=$!
+	# The guest waits 5 seconds for an address, and this host may be slow.
+	timeout 120 wisp run --net tap=tap7 -- sh -c 'i=0
+		until ip -4 -o addr show eth0 | grep -q inet || [ $i = 60 ]; do sleep 1; i=$((i + 1)); done
+		ip -4 addr show eth0; ip route; cat /etc/resolv.conf /sys/class/net/eth0/mtu; ping -c 3 -W 5 10.78.0.1' </dev/null >out || fail "the first guest failed: $(cat out)"
+	for word in "inet 10.78.0.50/24" "default via 10.78.0.1" "nameserver 10.78.0.1" "nameserver 9.9.9.9" "^1400$" "[1-3] packets received"; do
+		grep -q -- "$word" out || fail "the guest did not say $word: $(tail -n 20 out)"
+	done
+	# A lease is renewed before it ends, and lost at its end. A sandbox starts where no server answers.
+	check create wisp create -q -n box --net tap=tap7
+	sleep 25 # more than the lease
+	check "renewed" wait_until answers 10.78.0.50
+	kill "$server"
+	wait "$server" 2>/dev/null
+	check "the lease ends" wait_until has_no_address
+	check "run without a server" timeout 120 wisp run --net tap=tap8 -- true </dev/null
+	check stop wisp stop box
+	check rm wisp rm box
+	ip link del tap7
+	ip link del tap8
+}
+
+t_net_of_clones() {
+	make_tap tap7 10.79.0.1/24 && make_tap tap8 10.79.1.1/24 || { skipped="this host makes no tap device"; return; }
+	check create wisp create -q -n box -m 96 --net tap=tap7,address=10.79.0.2/24
+	check ping wait_until answers 10.79.0.2
+	wisp fork box -n twin >/dev/null || fail "no clone"
+	check "the clone's link is down" wait_until has_carrier twin 0
+	check "the source's is not" wait_until has_carrier box 1
+	check "it is still there" wait_until answers 10.79.0.2
+	check snapshot wisp snapshot -q box net.snap
+	check stop wisp stop box
+	check rm wisp rm box
+	expect 125 "keeps its MAC" wisp run --from net.snap --net tap=tap7,mtu=1400 -- true
+	check "restored without" wisp create -q -n again --from net.snap
+	check "its link is down" wait_until has_carrier again 0
+	wisp rm -f again 2>/dev/null
+	check "restored with a tap device" wisp create -q -n again --from net.snap --net tap=tap7
+	check "its link is up" wait_until has_carrier again 1
+	check "it answers" wait_until answers 10.79.0.2
+	wisp rm -f again twin 2>/dev/null
+	check "a snapshot without" wisp create -q -n box -m 96
+	check snapshot wisp snapshot -q box no-net.snap
+	expect 125 "no network card" wisp run --from no-net.snap --net tap=tap7 -- true
+	wisp rm -f box 2>/dev/null
+	ip link del tap7
+	ip link del tap8
+}
+
+t_net_refused() {
+	modprobe tun 2>/dev/null
+	expect 125 "no network interface" wisp run --net tap=nothing -- true
+	expect 125 "not a tap device" wisp run --net tap=lo -- true
+	expect 125 "requires its name or its descriptor" wisp run --net mtu=1500 -- true
+	expect 125 "six hexadecimal bytes" wisp run --net tap=lo,mac=1:2:3:4:5:6 -- true
+	expect 125 "not the address of a single card" wisp run --net tap=lo,mac=01:00:00:00:00:01 -- true
+	expect 125 "and its prefix" wisp run --net tap=lo,address=10.0.0.1 -- true
+	expect 125 "not in the network" wisp run --net tap=lo,address=10.0.0.1/24,gateway=10.1.0.1 -- true
+	expect 125 "static address" wisp run --net tap=lo,dns=10.1.0.1 -- true
+	expect 125 "MTU" wisp run --net tap=lo,mtu=67 -- true
+	expect 125 "not that of a tap device" wisp run --net fd=9 -- true 9<>/dev/null
+	expect 125 "is not open" wisp run --net fd=77 -- true
+	expect 125 "one network card" wisp run --net tap=a --net tap=b -- true
+	no_vmm || fail "a monitor is left"
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The network of a sandbox: what the monitor and the config are told of it, and what is refused. */
+#include "tests/unit/tap.h"
+#include "tests/unit/test_place.h"
+
+static void read_description(struct wisp_sandbox *sandbox, struct description *d)
+{
+	int dir = open(wisp_get_sandbox_dir(sandbox), O_RDONLY | O_DIRECTORY);
+	int file = openat(dir, "description", O_RDONLY);
+	CHECK_EQ(read(file, d, sizeof(*d)), (long)sizeof(*d));
+	close(file);
+	close(dir);
+}
+
+static void a_tap_device_is_described(int tap)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL, *clone = NULL;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error = {.message = ""};
+	struct description d;
+	struct wisp_net net = {.size = sizeof(net),
+	        .kind = WISP_NET_TAP,
+	        .fd = &tap,
+	        .mac = "02:aB:00:00:00:07",
+	        .address = "192.0.2.130/25",
+	        .gateway = "192.0.2.129",
+	        .dns = "9.9.9.9",
+	        .rate = {.bytes = 5000, .operations = 6}};
+	REQUIRE(make_place(&p));
+	p.options.net = &net;
+	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox);
+	read_description(sandbox, &d);
+	CHECK_EQ(d.net.port, DESCRIPTION_NET_TAP);
+	CHECK_EQ(d.net.mtu, 1500);
+	CHECK(memcmp(d.net.mac, "\2\xab\0\0\0\7", 6) == 0);
+	CHECK_EQ(d.net.prefix, 25);
+	CHECK_EQ(d.net.address, inet_addr("192.0.2.130"));
+	CHECK_EQ(d.net.gateway, inet_addr("192.0.2.129"));
+	CHECK_EQ(d.net.dns, inet_addr("9.9.9.9"));
+	CHECK(d.net.rate.bytes == 5000 && d.net.rate.operations == 6);
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
+	CHECK_STR(info->net, "tap=tap0,mac=02:ab:00:00:00:07,mtu=1500,address=192.0.2.130/25,gateway=192.0.2.129,"
+	                     "dns=9.9.9.9");
+	wisp_free_sandbox_info(info);
+	/* A clone has the device, and nothing on it. */
+	REQUIRE(wisp_fork_sandbox(sandbox, 1,
+	                &(struct wisp_fork_options){.size = sizeof(struct wisp_fork_options), .name = "twin"}, &clone,
+	                NULL) == 0);
+	read_description(clone, &d);
+	CHECK_EQ(d.net.port, DESCRIPTION_NET_DOWN);
+	REQUIRE(wisp_inspect_sandbox(p.root, "twin", &info, NULL) == 0);
+	CHECK(strncmp(info->net, "down,mac=02:ab:", 15) == 0);
+	wisp_free_sandbox_info(info);
+	wisp_close_sandbox(clone);
+	wisp_close_sandbox(sandbox);
+
+	/* Without a MAC, a random one; by name, while nobody else has it. */
+	CHECK_EQ(ioctl(tap, TUNSETPERSIST, 1), 0);
+	close(tap);
+	net = (struct wisp_net){.size = sizeof(net), .kind = WISP_NET_TAP, .tap = "tap0", .mtu = 9000};
+	uint8_t macs[2][6];
+	for (unsigned i = 0; i < 2; i++) {
+		REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+		read_description(sandbox, &d);
+		CHECK_EQ(d.net.mtu, 9000);
+		CHECK_EQ(d.net.address, 0);
+		CHECK_EQ(d.net.mac[0] & 3, 2);
+		memcpy(macs[i], d.net.mac, 6);
+		wisp_close_sandbox(sandbox);
+	}
+	CHECK(memcmp(macs[0], macs[1], 6) != 0);
+	end_place(&p, 0);
+}
+
+/* In a process of its own, because it leaves the host's network. */
+static void in_namespace(short flags, void (*run)(int tap))
+{
+	int status = 0;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int tap = tap_enter() ? tap_make(flags, "10.9.0.1") : -1;
+		if (tap >= 0)
+			run(tap);
+		fflush(stdout);
+		_exit(tap < 0 ? 2 : test_failed);
+	}
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (WEXITSTATUS(status) == 2)
+		SKIP("this host has no /dev/net/tun, or no namespaces of its users'");
+	CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
+static void tap_devices(void)
+{
+	in_namespace(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, a_tap_device_is_described);
+}
+
+static void expect(struct place *p, const struct wisp_net *net, const char *word)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	p->options.net = net;
+	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
+	CHECK(!sandbox);
+	if (!strstr(error.message, word)) {
+		printf("# \"%s\" does not say \"%s\"\n", error.message, word);
+		test_failed = true;
+	}
+}
+
+static void a_wrong_tap_is_refused(int tap)
+{
+	struct place p;
+	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_TAP, .fd = &tap};
+	REQUIRE(make_place(&p));
+	expect(&p, &net, "lacks IFF_NO_PI or IFF_VNET_HDR");
+	net.fd = NULL;
+	net.tap = "tap0";
+	expect(&p, &net, "another program uses it");
+	net.tap = "lo";
+	expect(&p, &net, "not a tap device");
+	end_place(&p, 0);
+}
+
+static void taps_that_cannot_be_used(void)
+{
+	in_namespace(IFF_TAP | IFF_NO_PI, a_wrong_tap_is_refused);
+}
+
+static void bad_networks_are_refused(void)
+{
+	int null = open("/dev/null", O_RDWR), closed = 4000;
+	struct place p;
+	REQUIRE(make_place(&p));
+	const struct wisp_net good = {.size = sizeof(good), .kind = WISP_NET_TAP, .tap = "lo"};
+	struct wisp_net net = good;
+	net.kind = (enum wisp_net_kind)0;
+	expect(&p, &net, "no kind of network 0");
+	net = good;
+	net.tap = NULL;
+	expect(&p, &net, "requires its name or its descriptor");
+	net.fd = &null;
+	expect(&p, &net, "not that of a tap device");
+	net.fd = &closed;
+	expect(&p, &net, "is not open");
+	net.tap = "lo";
+	expect(&p, &net, "not both");
+	net = good;
+	net.tap = "no-such-interface";
+	expect(&p, &net, "there is no network interface");
+	net = good;
+	for (unsigned mtu = 67; mtu < 70000; mtu += 65536 - 67) {
+		net.mtu = mtu;
+		expect(&p, &net, "MTU");
+	}
+	net = good;
+	static const char *const macs[] = {"", "02:00:00:00:00", "02:00:00:00:00:0g", "02:00:00:00:00:001",
+	        "2:0:0:0:0:0:0:0:0", "0200:00:00:00:000"};
+	for (size_t i = 0; i < sizeof(macs) / sizeof(macs[0]); i++) {
+		net.mac = macs[i];
+		expect(&p, &net, "six hexadecimal bytes");
+	}
+	net.mac = "03:00:00:00:00:01";
+	expect(&p, &net, "not the address of a single card");
+	net.mac = "00:00:00:00:00:00";
+	expect(&p, &net, "not the address of a single card");
+	net = good;
+	static const char *const addresses[] = {"", "192.0.2.1", "192.0.2.1/", "192.0.2.1/0", "192.0.2.1/33",
+	        "192.0.2.1/024", "192.0.2.256/24", "0.0.0.0/8", "fd00::1/64", "1111.2222.3333.4444/24"};
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+		net.address = addresses[i];
+		expect(&p, &net, "and its prefix");
+	}
+	net.address = "192.0.2.1/24";
+	net.gateway = "192.0.3.1";
+	expect(&p, &net, "not in the network of the address");
+	net.gateway = "192.0.2";
+	expect(&p, &net, "as in 192.0.2.1");
+	net.gateway = NULL;
+	net.dns = "ns.example.org";
+	expect(&p, &net, "as in 192.0.2.1");
+	net.address = NULL;
+	expect(&p, &net, "requires a static address");
+	p.options.bare = p.options.no_wait = true;
+	expect(&p, &good, "takes no network");
+	p.options.bare = p.options.no_wait = false;
+	p.options.warm = true;
+	p.options.cache_dir = p.dir;
+	expect(&p, &good, "cannot be combined with net");
+	close(null);
+	remove_all(p.dir);
+}
+
+int main(int argc, char **argv)
+{
+	fake_vmm_main(argc, argv);
+	static const struct test_case cases[] = {
+	        {"tap_devices", tap_devices},
+	        {"taps_that_cannot_be_used", taps_that_cannot_be_used},
+	        {"bad_networks_are_refused", bad_networks_are_refused},
+	};
+	return test_main("lib_net", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/lib/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MTU_DEFAULT 1500u
+#define HEADER_BYTES 12 /* struct virtio_net_hdr_v1 */
+#define TAP_FLAGS (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+
+/* ---- Text ---- */
+
+static int fail_text(const char *what, const char *text, const char *why, struct wisp_error *error)
+{
+	return lib_fail(
+	        error, WISP_ERR_INVALID, EINVAL, "the network's %s '%.80s' cannot be used: %s", what, text, why);
+}
+
+static int parse_mac(const char *text, uint8_t mac[6], struct wisp_error *error)
+{
+	static const uint8_t none[6];
+	int end = 0;
+	bool good = strlen(text) == 17 && strspn(text, "0123456789abcdefABCDEF:") == 17 &&
+	            sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
+	                    &mac[5], &end) == 6 &&
+	            end == 17;
+	if (!good)
+		return fail_text("MAC", text, "write six hexadecimal bytes, as in 02:00:00:00:00:01", error);
+	if (mac[0] & 1 || memcmp(mac, none, sizeof(none)) == 0)
+		return fail_text("MAC", text, "it is not the address of a single card", error);
+	return 0;
+}
+
+/* A MAC of the range that everyone may use. */
+static void random_mac(uint8_t mac[6])
+{
+	lib_random(mac, 6);
+	mac[0] = (uint8_t)((mac[0] & ~1u) | 2);
+}
+
+static int parse_ipv4(const char *what, const char *text, uint32_t *address, struct wisp_error *error)
+{
+	if (text && (inet_pton(AF_INET, text, address) != 1 || *address == 0))
+		return fail_text(what, text, "write an IPv4 address, as in 192.0.2.1", error);
+	return 0;
+}
+
+/* "ADDRESS/PREFIX" */
+static int parse_address(const char *text, struct description_net *net, struct wisp_error *error)
+{
+	char address[INET_ADDRSTRLEN] = "";
+	const char *slash = strchr(text, '/');
+	size_t digits = slash ? strlen(slash + 1) : 0;
+	if (slash && slash - text < (ptrdiff_t)sizeof(address))
+		memcpy(address, text, (size_t)(slash - text));
+	net->prefix = digits > 0 && digits <= 2 && strspn(slash + 1, "0123456789") == digits
+	                      ? (uint32_t)strtoul(slash + 1, NULL, 10)
+	                      : 0;
+	if (net->prefix < 1 || net->prefix > 32 || inet_pton(AF_INET, address, &net->address) != 1 || net->address == 0)
+		return fail_text("address", text, "write an IPv4 address and its prefix, as in 192.0.2.2/24", error);
+	return 0;
+}
+
+static int parse_addresses(const struct wisp_net *options, struct description_net *net, struct wisp_error *error)
+{
+	if (!options->address && (options->gateway || options->dns))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "a gateway or name server of the network requires a static address: set it, or leave all of "
+		        "them to DHCP");
+	if (!options->address)
+		return 0;
+	int r = parse_address(options->address, net, error);
+	if (r == 0)
+		r = parse_ipv4("gateway", options->gateway, &net->gateway, error);
+	if (r == 0)
+		r = parse_ipv4("name server", options->dns, &net->dns, error);
+	uint32_t mask = r == 0 ? htonl(~0u << (32 - net->prefix)) : 0;
+	if (r == 0 && net->gateway && ((net->gateway ^ net->address) & mask))
+		r = fail_text("gateway", options->gateway, "it is not in the network of the address", error);
+	return r;
+}
+
+/* ---- Tap devices ---- */
+
+static unsigned find_mtu(const char *interface)
+{
+	struct ifreq request = {0};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface);
+	/* The descriptor may be of another network namespace. */
+	bool known = fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0 && request.ifr_mtu >= (int)WISP_NET_MTU_MIN &&
+	             request.ifr_mtu <= (int)WISP_NET_MTU_MAX;
+	if (fd >= 0)
+		close(fd);
+	return known ? (unsigned)request.ifr_mtu : MTU_DEFAULT;
+}
+
+static int open_tap(const char *name, int *fd, struct wisp_error *error)
+{
+	struct ifreq request = {.ifr_flags = TAP_FLAGS};
+	if (strlen(name) >= sizeof(request.ifr_name) || if_nametoindex(name) == 0)
+		return lib_fail(error, WISP_ERR_INVALID, ENODEV,
+		        "there is no network interface '%.80s': make it with \"ip tuntap add mode tap user USER "
+		        "NAME\"",
+		        name);
+	memcpy(request.ifr_name, name, strlen(name));
+	*fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return lib_fail_errno(error, errno, "cannot open /dev/net/tun");
+	if (ioctl(*fd, TUNSETIFF, &request) == 0)
+		return 0;
+	const char *why = errno == EPERM    ? ": only root, and the user or group that it was made for, may use it"
+	                  : errno == EBUSY  ? ": another program uses it"
+	                  : errno == EINVAL ? ": it is not a tap device, or one with several queues"
+	                                    : "";
+	return lib_fail(error, WISP_ERR_SETUP, errno, "cannot use the network interface %s: %s%s", name,
+	        strerrordesc_np(errno), why);
+}
+
+/* One that the caller has prepared. */
+static int take_tap(int given, int *fd, struct wisp_error *error)
+{
+	struct ifreq request = {0};
+	*fd = fcntl(given, F_DUPFD_CLOEXEC, 3);
+	if (*fd < 0)
+		return lib_fail(error, WISP_ERR_INVALID, errno, "the network's descriptor %d is not open", given);
+	if (ioctl(*fd, TUNGETIFF, &request) < 0 || !(request.ifr_flags & IFF_TAP))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the network's descriptor %d is not that of a tap device", given);
+	if ((request.ifr_flags & TAP_FLAGS) != TAP_FLAGS)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the tap device of descriptor %d lacks IFF_NO_PI or IFF_VNET_HDR: set both with TUNSETIFF",
+		        given);
+	return 0;
+}
+
+static int connect_tap(
+        struct creation *creation, const struct wisp_net *options, char name[IFNAMSIZ], struct wisp_error *error)
+{
+	int size = HEADER_BYTES, *fd = &creation->fds.net;
+	struct ifreq request = {0};
+	if (!options->tap == !options->fd)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "a network by a tap device requires its name or its descriptor, and not both");
+	int r = options->tap ? open_tap(options->tap, fd, error) : take_tap(*options->fd, fd, error);
+	if (r < 0)
+		return r;
+	if (ioctl(*fd, TUNGETIFF, &request) < 0 || ioctl(*fd, TUNSETVNETHDRSZ, &size) < 0)
+		return lib_fail_errno(error, errno, "cannot prepare the tap device");
+	memcpy(name, request.ifr_name, IFNAMSIZ);
+	name[IFNAMSIZ - 1] = '\0';
+	creation->description.net.port = DESCRIPTION_NET_TAP;
+	return 0;
+}
+
+/* ---- Both ---- */
+
+/* As `--net` takes it, for the config. */
+static int tell(
+        struct creation *creation, const struct wisp_net *options, const char *interface, struct wisp_error *error)
+{
+	const struct description_net *net = &creation->description.net;
+	struct lib_string text = {0};
+	lib_string_format(&text, "tap=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u", interface, net->mac[0], net->mac[1],
+	        net->mac[2], net->mac[3], net->mac[4], net->mac[5], net->mtu);
+	if (options->address)
+		lib_string_format(&text, ",address=%s", options->address);
+	if (options->gateway)
+		lib_string_format(&text, ",gateway=%s", options->gateway);
+	if (options->dns)
+		lib_string_format(&text, ",dns=%s", options->dns);
+	creation->net = text.text;
+	return text.failed ? lib_no_memory(error) : 0;
+}
+
+static int copy_options(struct creation *creation, struct wisp_net *options, struct wisp_error *error)
+{
+	int r = lib_copy_options(options, sizeof(*options), creation->options.net, "struct wisp_net", error);
+	if (r == 0 && options->kind != WISP_NET_TAP)
+		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "there is no kind of network %d", (int)options->kind);
+	creation->description.net.rate = options->rate;
+	return r;
+}
+
+int net_describe(struct creation *creation, struct wisp_error *error)
+{
+	struct description_net *net = &creation->description.net;
+	struct wisp_net options;
+	char name[IFNAMSIZ];
+	if (!creation->options.net)
+		return 0;
+	int r = copy_options(creation, &options, error);
+	if (r == 0 && creation->options.bare)
+		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "bare boots a kernel alone: it takes no network");
+	if (r == 0 && options.mtu && (options.mtu < WISP_NET_MTU_MIN || options.mtu > WISP_NET_MTU_MAX))
+		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "a network's MTU of %u: give %u to %u", options.mtu,
+		        WISP_NET_MTU_MIN, WISP_NET_MTU_MAX);
+	if (r == 0)
+		r = parse_addresses(&options, net, error);
+	random_mac(net->mac);
+	if (r == 0 && options.mac)
+		r = parse_mac(options.mac, net->mac, error);
+	if (r == 0)
+		r = connect_tap(creation, &options, name, error);
+	if (r < 0)
+		return r;
+	net->mtu = (uint16_t)(options.mtu ? options.mtu : find_mtu(name));
+	return tell(creation, &options, name, error);
+}
+
+int net_inherit(struct creation *creation, const char *had, struct wisp_error *error)
+{
+	struct description_net *net = &creation->description.net;
+	struct wisp_net options;
+	char name[IFNAMSIZ];
+	if (!had && creation->options.net)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the machine of the snapshot has no network card: omit the network, or boot with one");
+	if (!had)
+		return 0;
+	/* What the device was created with is in its state. */
+	net->mtu = MTU_DEFAULT;
+	net->port = DESCRIPTION_NET_DOWN;
+	const char *rest = strchr(had, ',');
+	int r = 0;
+	if (creation->options.net) {
+		r = copy_options(creation, &options, error);
+		if (r == 0 && (options.mac || options.mtu || options.address || options.gateway || options.dns))
+			r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "the guest of the snapshot keeps its MAC, MTU and addresses: give the tap device "
+			        "alone");
+		if (r == 0)
+			r = connect_tap(creation, &options, name, error);
+	}
+	if (r < 0)
+		return r;
+	bool is_down = net->port == DESCRIPTION_NET_DOWN;
+	if (asprintf(&creation->net, "%s%s%s", is_down ? "down" : "tap=", is_down ? "" : name, rest ? rest : "") < 0) {
+		creation->net = NULL;
+		return lib_no_memory(error);
+	}
+	return 0;
+}
