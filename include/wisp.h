@@ -66,8 +66,8 @@
  *
  * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
  * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
- * are close-on-exec. Its only child processes are wisp-vmm, wisp-fs, wisp-proxy and mksquashfs, which it reaps by their
- * pid; it still works in a program that ignores SIGCHLD or reaps all children.
+ * are close-on-exec. Its only child processes are wisp-vmm, wisp-fs, wisp-proxy, passt and mksquashfs, which it reaps by
+ * their pid; it still works in a program that ignores SIGCHLD or reaps all children.
  *
  * Strings that come from or go to the guest are bytes, which end with NUL. The library assumes nothing about their
  * encoding, unless a description says UTF-8.
@@ -342,6 +342,12 @@ enum wisp_jail_mode {
 
 enum wisp_net_kind {
 	WISP_NET_TAP = 1, /* a tap device of the host: bridges, routes and filters are the host's */
+	/*
+	 * passt(1), which the library starts: the guest has the host's addresses, and what it sends goes through
+	 * sockets of this user. passt ends with the sandbox. `ports` that name a TCP port of the host, and not 0, are
+	 * passt's: its connections reach the guest's own address, and wisp_list_ports does not have them.
+	 */
+	WISP_NET_PASST = 2,
 };
 
 #define WISP_NET_MTU_MIN 68u
@@ -361,11 +367,13 @@ struct wisp_net {
 	 */
 	const int *fd;
 	const char *mac;     /* such as "02:00:00:00:00:01"; NULL: a random one */
-	uint32_t mtu;        /* 0: the tap device's; WISP_NET_MTU_MIN to WISP_NET_MTU_MAX */
+	uint32_t mtu;        /* 0: the tap device's, or passt's, 65520; WISP_NET_MTU_MIN to WISP_NET_MTU_MAX */
 	const char *address; /* IPv4, with the length of its prefix, such as "192.0.2.2/24"; NULL: by DHCP */
 	const char *gateway; /* with address; NULL: no default route */
-	const char *dns;     /* with address: for /etc/resolv.conf; NULL: that file stays as it is */
+	const char *dns;     /* with address: for /etc/resolv.conf; NULL: that file stays as it is. With passt: instead
+	                        of the host's name servers */
 	struct wisp_rate rate;
+	const char *program; /* with WISP_NET_PASST: used instead of /usr/bin/passt */
 };
 
 struct wisp_create_options {

@@ -120,6 +120,65 @@ t_net_of_clones() {
 	ip link del tap8
 }
 
+# A host with a default route, and a web server that is not the host itself.
+make_internet() {
+	ip link add dummy7 type dummy && ip addr add 192.0.2.10/24 dev dummy7 && ip link set dummy7 up &&
+		ip route add default via 192.0.2.1 dev dummy7 && ip netns add server &&
+		ip link add to-server type veth peer name eth0 netns server && ip addr add 10.50.0.1/24 dev to-server &&
+		ip link set to-server up && ip -n server addr add 10.50.0.2/24 dev eth0 && ip -n server link set eth0 up &&
+		ip -n server route add default via 10.50.0.1
+}
+end_internet() {
+	ip netns del server
+	ip link del dummy7
+}
+no_passt() { ! pgrep -x passt >/dev/null && ! pgrep -x passt.avx2 >/dev/null; }
+
+# As an ordinary user, who may make no tap device.
+t_net_passt() {
+	command -v passt >/dev/null || { skipped="passt is not installed"; return; }
+	make_internet || { skipped="this host makes no networks"; return; }
+	local server sum as_user
+	head -c 20000000 /dev/urandom >data
+	sum=$(md5sum <data | cut -c 1-32)
+	ip netns exec server busybox httpd -f -p 10.50.0.2:8000 -h "$PWD" &
+	server=$!
+	mkdir user
+	chown 65534:65534 user
+	as_user="setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nowhere WISP_STATE=$PWD/user/state"
+	# shellcheck disable=SC2086 # words
+	check create $as_user wisp create -q -n box --net passt,dns=9.9.9.9 -p 18080:80 -p 18081:81
+	# shellcheck disable=SC2086
+	in_box() { $as_user wisp exec box -- sh -c "$1" </dev/null; }
+	equal "the guest's address" "$(in_box 'ip -4 -o addr show eth0' | grep -o 'inet [^ ]*')" "inet 192.0.2.10/24"
+	equal "MTU" "$(in_box 'cat /sys/class/net/eth0/mtu')" 65520
+	equal "name server" "$(in_box 'cat /etc/resolv.conf')" "nameserver 9.9.9.9"
+	equal "20 MB to the guest" "$(in_box 'wget -qO- http://10.50.0.2:8000/data | md5sum' | cut -c 1-32)" "$sum"
+	in_box 'mkdir /tmp/www; wget -qO /tmp/www/data http://10.50.0.2:8000/data; httpd -h /tmp/www' || fail "httpd"
+	equal "20 MB from the guest" "$(busybox wget -qO- http://127.0.0.1:18080/data | md5sum | cut -c 1-32)" "$sum"
+	for _ in 1 2 3; do
+		equal "and again" "$(busybox wget -qO- http://127.0.0.1:18080/data | head -c 1000 | md5sum)" "$(head -c 1000 data | md5sum)"
+	done
+	# shellcheck disable=SC2086
+	equal "passt's ports are not the monitor's" "$($as_user wisp port ls --json box)" "[]"
+	no_passt && fail "passt does not run"
+	# It ends with the monitor, however that ends.
+	pkill -9 -x wisp-vmm
+	check "passt ended" wait_until no_passt
+	# shellcheck disable=SC2086
+	$as_user wisp rm -f box >/dev/null 2>&1
+	# And a guest whose passt has ended runs on.
+	check create wisp create -q -n box --net passt
+	pkill -9 passt
+	check "the link is down" wait_until has_carrier box 0
+	check stop wisp stop box
+	check rm wisp rm box
+	kill "$server"
+	end_internet
+	expect 125 "could not start" wisp run --net passt -- true # there is no route to anywhere
+	rm -rf user
+}
+
 t_net_refused() {
 	modprobe tun 2>/dev/null
 	expect 125 "no network interface" wisp run --net tap=nothing -- true
@@ -130,6 +189,7 @@ t_net_refused() {
 	expect 125 "and its prefix" wisp run --net tap=lo,address=10.0.0.1 -- true
 	expect 125 "not in the network" wisp run --net tap=lo,address=10.0.0.1/24,gateway=10.1.0.1 -- true
 	expect 125 "static address" wisp run --net tap=lo,dns=10.1.0.1 -- true
+	expect 125 "has no tap device" wisp run --net passt,tap=lo -- true
 	expect 125 "MTU" wisp run --net tap=lo,mtu=67 -- true
 	expect 125 "not that of a tap device" wisp run --net fd=9 -- true 9<>/dev/null
 	expect 125 "is not open" wisp run --net fd=77 -- true

@@ -156,7 +156,7 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --disk /no/disk,bps=1X -- true", 125, "a rate is a number");
 	expect_error(&c, "run --disk /no/disk,iops=0 -- true", 125, "let nothing pass");
 	expect_error(&c, "run --net tap= -- true", 125, "a part of it is empty");
-	expect_error(&c, "run --net bridge=br0 -- true", 125, "write tap=NAME or fd=N, then mac=");
+	expect_error(&c, "run --net bridge=br0 -- true", 125, "write passt, tap=NAME or fd=N, then mac=");
 	expect_error(&c, "run --net fd=x -- true", 125, "fd is the number of an open descriptor");
 	expect_error(&c, "run --net tap=a,mtu=x -- true", 125, "mtu is a number of bytes");
 	expect_error(&c, "run --net tap=a,bps=1X -- true", 125, "a rate is a number");

@@ -195,6 +195,98 @@ static void bad_networks_are_refused(void)
 	remove_all(p.dir);
 }
 
+/* A program in passt's place, which does what the script says. */
+static void write_program(const struct place *p, char path[128], const char *script)
+{
+	char text[512];
+	snprintf(path, 128, "%s/passt", p->dir);
+	snprintf(text, sizeof(text), "#!/bin/sh\n%s\n", script);
+	unlink(path);
+	write_file(p->dir, "passt", text);
+	CHECK_EQ(chmod(path, 0755), 0);
+}
+
+static bool appears(const char *path)
+{
+	for (unsigned i = 0; i < 500 && access(path, F_OK) < 0; i++)
+		usleep(10000);
+	return access(path, F_OK) == 0;
+}
+
+static void passt_is_started_and_ends(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error = {.message = ""};
+	struct description d;
+	char program[128], script[400], args[128], ended[128], said[512] = "";
+	struct wisp_port ports[] = {{"127.0.0.1:18080", 80}, {"0", 81}, {"[::1]:18082", 82}};
+	REQUIRE(make_place(&p));
+	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = program, .dns = "9.9.9.9"};
+	snprintf(args, sizeof(args), "%s/args", p.dir);
+	snprintf(ended, sizeof(ended), "%s/ended", p.dir);
+	snprintf(script, sizeof(script), "echo \"$@\" >%s; (cat <&3; echo >%s) >/dev/null 2>&1 </dev/null & exit 0",
+	        args, ended);
+	write_program(&p, program, script);
+	p.options.net = &net;
+	p.options.ports = ports;
+	p.options.port_count = 3;
+	p.options.port_size = sizeof(ports[0]);
+	int before = count_entries("/proc/self/fd");
+	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox);
+	int file = open(args, O_RDONLY);
+	CHECK(read(file, said, sizeof(said) - 1) > 0);
+	close(file);
+	CHECK_STR(said, "--quiet --fd 3 --mtu 65520 --no-map-gw --dns 9.9.9.9 --tcp-ports 127.0.0.1/18080:80 "
+	                "--tcp-ports ::1/18082:82\n");
+	read_description(sandbox, &d);
+	CHECK_EQ(d.net.port, DESCRIPTION_NET_STREAM);
+	CHECK_EQ(d.net.mtu, 65520);
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
+	CHECK(strncmp(info->net, "passt,mac=", 10) == 0);
+	wisp_free_sandbox_info(info);
+	CHECK(access(ended, F_OK) < 0);
+	wisp_close_sandbox(sandbox);
+	CHECK(appears(ended));
+	CHECK_EQ(count_entries("/proc/self/fd"), before);
+	end_place(&p, 0);
+}
+
+static void passt_that_fails_is_told(void)
+{
+	struct place p;
+	char program[128];
+	int ready[2];
+	REQUIRE(make_place(&p));
+	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = program};
+	write_program(&p, program, "echo 'a first line' >&2; echo 'No route to anywhere' >&2; exit 1");
+	expect(&p, &net, "could not start: No route to anywhere");
+	write_program(&p, program,
+	        "i=0; while [ $i -lt 300 ]; do echo 'much of this' >&2; i=$((i+1)); done; printf end >&2; kill -9 $$");
+	expect(&p, &net, "could not start: end");
+	write_program(&p, program, "exit 3");
+	expect(&p, &net, "it gave no reason");
+	unlink(program);
+	expect(&p, &net, "install the package passt");
+	/* One that never serves is not waited for by a caller that gives up. */
+	write_program(&p, program, "exec sleep 1000");
+	REQUIRE(pipe(ready) == 0);
+	close(ready[1]);
+	p.options.cancel = &(struct wisp_cancel){.size = sizeof(struct wisp_cancel), .fd = &ready[0]};
+	expect(&p, &net, "cancel");
+	close(ready[0]);
+	p.options.cancel = NULL;
+	net.tap = "lo";
+	expect(&p, &net, "has no tap device");
+	net.tap = NULL;
+	net.dns = "name";
+	expect(&p, &net, "as in 192.0.2.1");
+	end_place(&p, 0);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -202,6 +294,8 @@ int main(int argc, char **argv)
 	        {"tap_devices", tap_devices},
 	        {"taps_that_cannot_be_used", taps_that_cannot_be_used},
 	        {"bad_networks_are_refused", bad_networks_are_refused},
+	        {"passt_is_started_and_ends", passt_is_started_and_ends},
+	        {"passt_that_fails_is_told", passt_that_fails_is_told},
 	};
 	return test_main("lib_net", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -133,6 +133,10 @@ static bool take_net_part(struct cli_machine *machine, char *part, char *why)
 	} texts[] = {{"tap=", &net->tap}, {"mac=", &net->mac}, {"address=", &net->address}, {"gateway=", &net->gateway},
 	        {"dns=", &net->dns}};
 	uint64_t number;
+	if (strcmp(part, "passt") == 0) {
+		net->kind = WISP_NET_PASST;
+		return true;
+	}
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		size_t length = strlen(texts[i].key);
 		if (strncmp(part, texts[i].key, length) == 0) {
@@ -155,8 +159,9 @@ static bool take_net_part(struct cli_machine *machine, char *part, char *why)
 	}
 	int rate = parse_rate(part, &net->rate, why);
 	if (rate == 0)
-		return cli_refuse(why, "write tap=NAME or fd=N, then mac=, mtu=, address=, gateway=, dns=, bps= or "
-		                       "iops=, separated by commas");
+		return cli_refuse(why,
+		        "write passt, tap=NAME or fd=N, then mac=, mtu=, address=, gateway=, dns=, bps= or "
+		        "iops=, separated by commas");
 	return rate > 0;
 }
 
@@ -236,10 +241,12 @@ const struct cli_option cli_machine_options[] = {
                 .help = "limit the bytes and operations a second of the image, overlay, vsock or console; may be "
                         "repeated"},
         {.name = "net",
-                .value = "tap=NAME|fd=N[,OPTION...]",
+                .value = "passt|tap=NAME|fd=N[,OPTION...]",
                 .take = take_net,
-                .help = "give the guest a network card, on the tap device NAME or on that of the open descriptor N; "
-                        "OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX (default: by DHCP), gateway=ADDRESS, "
+                .help = "give the guest a network card: by passt(1), which any user may use, on the tap device NAME, "
+                        "or on "
+                        "that of the open descriptor N; OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX (default: by "
+                        "DHCP), gateway=ADDRESS, "
                         "dns=ADDRESS, bps=SIZE or iops=N"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),

@@ -270,7 +270,8 @@ int wisp_create_sandbox(
 	if (r == 0)
 		r = state_open_root(creation.options.state_root, true, &root_fd, &root, error);
 	if (r == 0)
-		r = ports_open(&creation.options, &ports, error);
+		r = ports_open(
+		        &creation.options, creation.description.net.port == DESCRIPTION_NET_STREAM, &ports, error);
 	if (r == 0 && creation.options.warm)
 		r = try_warm(&creation, root, root_fd, sandbox, error);
 	if (r == 0) {

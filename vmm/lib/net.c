@@ -13,8 +13,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/lib/passt.h"
+
 #define MTU_DEFAULT 1500u
-#define HEADER_BYTES 12 /* struct virtio_net_hdr_v1 */
+#define MTU_PASST 65520u              /* the largest that it has */
+#define PORT_NAME_SIZE (IFNAMSIZ + 8) /* of "tap=NAME" or "passt" */
+#define HEADER_BYTES 12               /* struct virtio_net_hdr_v1 */
 #define TAP_FLAGS (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
 
 /* ---- Text ---- */
@@ -72,6 +76,9 @@ static int parse_address(const char *text, struct description_net *net, struct w
 
 static int parse_addresses(const struct wisp_net *options, struct description_net *net, struct wisp_error *error)
 {
+	uint32_t unused;
+	if (options->kind == WISP_NET_PASST)
+		return parse_ipv4("name server", options->dns, &unused, error);
 	if (!options->address && (options->gateway || options->dns))
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "a gateway or name server of the network requires a static address: set it, or leave all of "
@@ -144,7 +151,7 @@ static int take_tap(int given, int *fd, struct wisp_error *error)
 }
 
 static int connect_tap(
-        struct creation *creation, const struct wisp_net *options, char name[IFNAMSIZ], struct wisp_error *error)
+        struct creation *creation, const struct wisp_net *options, char name[PORT_NAME_SIZE], struct wisp_error *error)
 {
 	int size = HEADER_BYTES, *fd = &creation->fds.net;
 	struct ifreq request = {0};
@@ -156,13 +163,43 @@ static int connect_tap(
 		return r;
 	if (ioctl(*fd, TUNGETIFF, &request) < 0 || ioctl(*fd, TUNSETVNETHDRSZ, &size) < 0)
 		return lib_fail_errno(error, errno, "cannot prepare the tap device");
-	memcpy(name, request.ifr_name, IFNAMSIZ);
-	name[IFNAMSIZ - 1] = '\0';
+	snprintf(name, PORT_NAME_SIZE, "tap=%.*s", IFNAMSIZ, request.ifr_name);
 	creation->description.net.port = DESCRIPTION_NET_TAP;
 	return 0;
 }
 
 /* ---- Both ---- */
+
+/* passt does both itself, and it is the guest's only neighbour. */
+static int connect_passt(struct creation *creation, const struct wisp_net *options, struct wisp_error *error)
+{
+	struct passt_options passt = {.program = options->program ? options->program : "/usr/bin/passt",
+	        .dns = options->dns,
+	        .mtu = creation->description.net.mtu,
+	        .create = &creation->options};
+	if (options->tap || options->fd || options->address || options->gateway)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "a network by passt has no tap device, and the guest's address is the host's: omit them");
+	int r = passt_start(&passt, &creation->cancel, &creation->fds.net, error);
+	if (r == 0)
+		creation->description.net.port = DESCRIPTION_NET_STREAM;
+	return r;
+}
+
+/* Fills in the MTU, unless it was chosen, and `name`. */
+static int connect_port(
+        struct creation *creation, const struct wisp_net *options, char name[PORT_NAME_SIZE], struct wisp_error *error)
+{
+	uint16_t *mtu = &creation->description.net.mtu;
+	snprintf(name, PORT_NAME_SIZE, "passt");
+	*mtu = (uint16_t)(options->mtu ? options->mtu : MTU_PASST);
+	if (options->kind == WISP_NET_PASST)
+		return connect_passt(creation, options, error);
+	int r = connect_tap(creation, options, name, error);
+	if (r == 0 && !options->mtu)
+		*mtu = (uint16_t)find_mtu(name + strlen("tap="));
+	return r;
+}
 
 /* As `--net` takes it, for the config. */
 static int tell(
@@ -170,7 +207,7 @@ static int tell(
 {
 	const struct description_net *net = &creation->description.net;
 	struct lib_string text = {0};
-	lib_string_format(&text, "tap=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u", interface, net->mac[0], net->mac[1],
+	lib_string_format(&text, "%s,mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u", interface, net->mac[0], net->mac[1],
 	        net->mac[2], net->mac[3], net->mac[4], net->mac[5], net->mtu);
 	if (options->address)
 		lib_string_format(&text, ",address=%s", options->address);
@@ -185,7 +222,7 @@ static int tell(
 static int copy_options(struct creation *creation, struct wisp_net *options, struct wisp_error *error)
 {
 	int r = lib_copy_options(options, sizeof(*options), creation->options.net, "struct wisp_net", error);
-	if (r == 0 && options->kind != WISP_NET_TAP)
+	if (r == 0 && options->kind != WISP_NET_TAP && options->kind != WISP_NET_PASST)
 		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "there is no kind of network %d", (int)options->kind);
 	creation->description.net.rate = options->rate;
 	return r;
@@ -195,7 +232,7 @@ int net_describe(struct creation *creation, struct wisp_error *error)
 {
 	struct description_net *net = &creation->description.net;
 	struct wisp_net options;
-	char name[IFNAMSIZ];
+	char name[PORT_NAME_SIZE];
 	if (!creation->options.net)
 		return 0;
 	int r = copy_options(creation, &options, error);
@@ -210,18 +247,15 @@ int net_describe(struct creation *creation, struct wisp_error *error)
 	if (r == 0 && options.mac)
 		r = parse_mac(options.mac, net->mac, error);
 	if (r == 0)
-		r = connect_tap(creation, &options, name, error);
-	if (r < 0)
-		return r;
-	net->mtu = (uint16_t)(options.mtu ? options.mtu : find_mtu(name));
-	return tell(creation, &options, name, error);
+		r = connect_port(creation, &options, name, error);
+	return r < 0 ? r : tell(creation, &options, name, error);
 }
 
 int net_inherit(struct creation *creation, const char *had, struct wisp_error *error)
 {
 	struct description_net *net = &creation->description.net;
 	struct wisp_net options;
-	char name[IFNAMSIZ];
+	char name[PORT_NAME_SIZE];
 	if (!had && creation->options.net)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "the machine of the snapshot has no network card: omit the network, or boot with one");
@@ -236,15 +270,15 @@ int net_inherit(struct creation *creation, const char *had, struct wisp_error *e
 		r = copy_options(creation, &options, error);
 		if (r == 0 && (options.mac || options.mtu || options.address || options.gateway || options.dns))
 			r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
-			        "the guest of the snapshot keeps its MAC, MTU and addresses: give the tap device "
-			        "alone");
+			        "the guest of the snapshot keeps its MAC, MTU and addresses: give the tap device, or "
+			        "passt, alone");
 		if (r == 0)
-			r = connect_tap(creation, &options, name, error);
+			r = connect_port(creation, &options, name, error);
 	}
 	if (r < 0)
 		return r;
 	bool is_down = net->port == DESCRIPTION_NET_DOWN;
-	if (asprintf(&creation->net, "%s%s%s", is_down ? "down" : "tap=", is_down ? "" : name, rest ? rest : "") < 0) {
+	if (asprintf(&creation->net, "%s%s", is_down ? "down" : name, rest ? rest : "") < 0) {
 		creation->net = NULL;
 		return lib_no_memory(error);
 	}

@@ -12,18 +12,21 @@
 #include <unistd.h>
 
 #include "vmm/lib/manage.h"
+#include "vmm/lib/passt.h"
 #include "vmm/lib/sandbox.h"
 
 #define SOCKETS_MAX ((size_t)1 << 20) /* of the file */
 
 /* ---- Opening ---- */
 
-static int open_port(struct ports *ports, const struct wisp_port *given, struct wisp_error *error)
+static int open_port(struct ports *ports, const struct wisp_port *given, bool has_passt, struct wisp_error *error)
 {
 	struct port *port = &ports->port[ports->count];
 	if (given->guest_port == 0)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the port 0 of the guest: give 1 to 65535");
 	int r = listen_parse(given->host, &port->address, error);
+	if (r == 0 && has_passt && passt_takes(&port->address))
+		return 0;
 	if (r == 0)
 		r = listen_open(&port->address, &port->fd, error);
 	if (r < 0)
@@ -33,7 +36,7 @@ static int open_port(struct ports *ports, const struct wisp_port *given, struct 
 	return 0;
 }
 
-int ports_open(const struct wisp_create_options *options, struct ports **out, struct wisp_error *error)
+int ports_open(const struct wisp_create_options *options, bool has_passt, struct ports **out, struct wisp_error *error)
 {
 	int r = 0;
 	*out = NULL;
@@ -53,7 +56,7 @@ int ports_open(const struct wisp_create_options *options, struct ports **out, st
 		r = lib_copy_element(
 		        &port, sizeof(port), options->ports, options->port_size, i, "struct wisp_port", error);
 		if (r == 0)
-			r = open_port(ports, &port, error);
+			r = open_port(ports, &port, has_passt, error);
 	}
 	if (r < 0)
 		ports_close(ports);
@@ -156,7 +159,7 @@ int wisp_add_port(struct wisp_sandbox *sandbox, const char *host, uint16_t guest
 	struct ports *ports = calloc(1, sizeof(*ports));
 	if (!ports)
 		return lib_no_memory(error);
-	int r = open_port(ports, &(struct wisp_port){.host = host, .guest_port = guest_port}, error);
+	int r = open_port(ports, &(struct wisp_port){.host = host, .guest_port = guest_port}, false, error);
 	if (r < 0) {
 		ports_close(ports);
 		return r;

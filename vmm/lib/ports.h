@@ -23,8 +23,12 @@ struct ports {
 	} port[WISP_PORTS_MAX];
 };
 
-/* Opens what the options ask for, and stores it in *ports, NULL for none. */
-int ports_open(const struct wisp_create_options *options, struct ports **ports, struct wisp_error *error);
+/*
+ * Opens what the options ask for, and stores it in *ports, NULL for none. With `has_passt`, those that passt listens on
+ * are left out.
+ */
+int ports_open(
+        const struct wisp_create_options *options, bool has_passt, struct ports **ports, struct wisp_error *error);
 /* Passes all to the monitor, and releases *ports. On failure some may have been passed. */
 int ports_pass(struct wisp_sandbox *sandbox, struct ports **ports, struct wisp_error *error);
 /* The sandbox is ready: passes what waits in its handle. If that fails, the start of the sandbox does, which is killed.

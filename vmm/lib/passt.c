@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * passt, which translates between the frames of a guest and sockets of the host, for users who may not make tap
+ * devices. It gets one end of a socket pair. When the other end closes, with the monitor, it exits; so nothing has to
+ * know its pid. It confines itself before it serves: no capabilities, namespaces of its own with an empty root, and a
+ * filter of system calls.
+ */
+#include "vmm/lib/passt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define START_MS 10000
+#define SOCKET_FD 3
+#define SOCKET_FD_TEXT "3"
+
+/* What it said, up to the last line, which tells why it failed. */
+struct words {
+	char text[2048];
+	size_t length;
+};
+
+static int spawn(const char *program, const char *const *argv, int socket, int said, pid_t *pid)
+{
+	/* posix_spawn does not write to it. */
+	union {
+		const char *const *from;
+		char *const *to;
+	} args = {.from = argv};
+	char *const envp[] = {NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none, all;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	posix_spawn_file_actions_adddup2(&actions, said, 2);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
+	posix_spawn_file_actions_adddup2(&actions, 0, 1);
+	posix_spawn_file_actions_adddup2(&actions, socket, SOCKET_FD);
+	posix_spawn_file_actions_addclosefrom_np(&actions, SOCKET_FD + 1);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	int r = posix_spawn(pid, program, &actions, &attributes, args.to, envp);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attributes);
+	return r;
+}
+
+/* Reads what it says until it is in the background, or has failed. 0, or -errno of a wait that ended. */
+static int listen_to(int fd, const struct lib_cancel *cancel, struct words *words)
+{
+	int64_t deadline_ns = lib_deadline_ns(START_MS);
+	for (;;) {
+		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		char piece[256];
+		int r = lib_poll(cancel, &pfd, 1, deadline_ns);
+		if (r < 0)
+			return r;
+		ssize_t n = read(fd, piece, sizeof(piece));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return 0;
+		/* The end is what matters. */
+		if (words->length + (size_t)n >= sizeof(words->text)) {
+			size_t kept = sizeof(words->text) / 2;
+			if (kept > words->length)
+				kept = words->length;
+			memmove(words->text, words->text + words->length - kept, kept);
+			words->length = kept;
+		}
+		memcpy(words->text + words->length, piece, (size_t)n);
+		words->length += (size_t)n;
+	}
+}
+
+static int fail_start(const char *program, struct words *words, struct wisp_error *error)
+{
+	while (words->length > 0 && words->text[words->length - 1] == '\n')
+		words->length--;
+	words->text[words->length] = '\0';
+	const char *last = strrchr(words->text, '\n');
+	last = last ? last + 1 : words->text;
+	return lib_fail(
+	        error, WISP_ERR_SETUP, EIO, "%s could not start: %s", program, last[0] ? last : "it gave no reason");
+}
+
+static int start(const char *program, const char *const *argv, int socket, const struct lib_cancel *cancel,
+        struct wisp_error *error)
+{
+	struct words words = {.length = 0};
+	int said[2], status = 0;
+	pid_t pid;
+	if (pipe2(said, O_CLOEXEC) < 0)
+		return lib_fail_errno(error, errno, "cannot make a pipe");
+	/* Above the places where the child finds its own. */
+	int log = fcntl(said[1], F_DUPFD_CLOEXEC, SOCKET_FD + 1);
+	int r = log < 0 ? errno : spawn(program, argv, socket, log, &pid);
+	if (log >= 0)
+		close(log);
+	close(said[1]);
+	if (r != 0) {
+		close(said[0]);
+		return lib_fail(error, WISP_ERR_SETUP, r, "cannot start %s: %s: install the package passt", program,
+		        strerrordesc_np(r));
+	}
+	int waited = listen_to(said[0], cancel, &words);
+	close(said[0]);
+	if (waited < 0)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (waited == -ETIMEDOUT)
+		return lib_fail(
+		        error, WISP_ERR_SETUP, ETIMEDOUT, "%s did not start within %d s", program, START_MS / 1000);
+	if (waited < 0)
+		return lib_fail_wait(error, waited);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : fail_start(program, &words, error);
+}
+
+/* What its command line has. */
+struct arguments {
+	size_t count;
+	const char *argv[16 + 2 * WISP_PORTS_MAX];
+	char mtu[12];
+	char port[WISP_PORTS_MAX][LISTEN_TEXT_MAX + 16];
+};
+
+static void add(struct arguments *a, const char *option, const char *value)
+{
+	a->argv[a->count++] = option;
+	if (value)
+		a->argv[a->count++] = value;
+}
+
+/* "ADDRESS/PORT:GUEST-PORT" */
+static int add_ports(struct arguments *a, const struct wisp_create_options *options, struct wisp_error *error)
+{
+	for (size_t i = 0; i < options->port_count && i < WISP_PORTS_MAX && options->ports; i++) {
+		char text[LISTEN_TEXT_MAX];
+		struct wisp_port given;
+		struct listen_address address;
+		int r = lib_copy_element(
+		        &given, sizeof(given), options->ports, options->port_size, i, "struct wisp_port", error);
+		if (r == 0)
+			r = listen_parse(given.host, &address, error);
+		if (r < 0)
+			return r;
+		if (!passt_takes(&address) || !listen_format(&address, text))
+			continue;
+		/* "[::1]:80" is "::1/80" */
+		char *colon = strrchr(text, ':'), *host = text;
+		*colon = '\0';
+		if (*host == '[') {
+			host++;
+			colon[-1] = '\0';
+		}
+		snprintf(a->port[i], sizeof(a->port[i]), "%s/%u:%u", host, listen_port(&address), given.guest_port);
+		add(a, "--tcp-ports", a->port[i]);
+	}
+	return 0;
+}
+
+bool passt_takes(const struct listen_address *address)
+{
+	return !listen_path(address) && listen_port(address) != 0;
+}
+
+int passt_start(const struct passt_options *options, const struct lib_cancel *cancel, int *fd, struct wisp_error *error)
+{
+	int pair[2];
+	struct arguments a = {.count = 0};
+	snprintf(a.mtu, sizeof(a.mtu), "%u", options->mtu);
+	add(&a, options->program, NULL);
+	add(&a, "--quiet", NULL);
+	add(&a, "--fd", SOCKET_FD_TEXT);
+	add(&a, "--mtu", a.mtu);
+	/* Else the guest reaches services of the host's loopback by the address of its gateway. */
+	add(&a, "--no-map-gw", NULL);
+	if (options->dns)
+		add(&a, "--dns", options->dns);
+	int r = add_ports(&a, options->create, error);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return lib_fail_errno(error, errno, "cannot make a socket pair");
+	int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SOCKET_FD + 1);
+	r = theirs < 0 ? lib_fail_errno(error, errno, "cannot duplicate a descriptor")
+	               : start(options->program, a.argv, theirs, cancel, error);
+	if (theirs >= 0)
+		close(theirs);
+	close(pair[1]);
+	if (r < 0)
+		close(pair[0]);
+	else
+		*fd = pair[0];
+	return r;
+}
