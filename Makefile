@@ -379,7 +379,7 @@ $(B)/bench/vmlinux-naive: kernel-config/build tests/bench/naive.config
 	kernel=$$(kernel-config/build tiny tests/bench/naive.config) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
 bench: deps
-	$(MAKE) --no-print-directory $(parallel) all guest $(addprefix $(B)/bench/,timeit nothing guest.cpio entry vmlinux-naive)
+	$(MAKE) --no-print-directory $(parallel) all guest $(addprefix $(B)/bench/,timeit nothing connects guest.cpio entry vmlinux-naive)
 	tests/emuhost/on-kvm --mem 6144 --wipe tests/bench/run $(B)
 
 # KERNELS="NAME=PATH ..." adds kernels of other configurations: see kernel-config/README.md.
@@ -403,7 +403,7 @@ format:
 
 # Once in each clone: install what is missing, from Debian. Each part lists what it needs itself.
 PACKAGES := gcc libc6-dev linux-libc-dev make liburing-dev libzstd-dev musl-tools cpio
-TEST_PACKAGES := git clang-format shellcheck tmux
+TEST_PACKAGES := git clang-format shellcheck tmux iproute2 passt iperf3
 deps_lists := Makefile tests/install-deps kernel-config/build rootfs/build-default rootfs/build-debian tests/emuhost/run
 deps: $(B)/.deps
 $(B)/.deps: $(deps_lists)
