@@ -45,8 +45,13 @@ enum { RXQ, TXQ, QUEUES };
  */
 #define PARTS_MAX (2 * VIRTQ_SIZE_MAX)
 
-#define TX_QUIET_MAX 1024u /* frames up to this size, in bytes, are completed quietly */
-#define SHOW_BYTES 32768u  /* what the driver gets to see before the end of a round of the loop */
+/*
+ * Frames up to this size, in bytes, are completed quietly. TCP waits for the completion of its data before it sends
+ * more, which is in larger frames if the port segments.
+ */
+#define TX_QUIET_MAX 1024u
+#define TX_QUIET_MAX_SEGMENTED 2048u
+#define SHOW_BYTES 32768u /* what the driver gets to see before the end of a round of the loop */
 
 struct rx_chain {
 	uint16_t head, parts;
@@ -78,6 +83,7 @@ struct net {
 	struct iovec rx_iov[PARTS_MAX + 1]; /* one more, for net_port_receive */
 	struct virtq_chain fetched;
 
+	uint32_t tx_quiet_max;
 	unsigned tx_first, tx_count; /* tx[tx_first .. tx_count) are to be sent */
 	struct virtq_chain tx[NET_BATCH];
 };
@@ -214,7 +220,7 @@ static void receive(struct net *n)
 
 static void complete_tx(struct net *n, const struct virtq_chain *chain)
 {
-	if (chain->readable_bytes > TX_QUIET_MAX)
+	if (chain->readable_bytes > n->tx_quiet_max)
 		virtio_complete(&n->dev, TXQ, chain->head, 0);
 	else
 		virtio_complete_quietly(&n->dev, TXQ, chain);
@@ -288,6 +294,7 @@ static void net_activate(struct virtio_dev *dev)
 	bool tso6 = checksums && virtio_has(dev, VIRTIO_NET_F_GUEST_TSO6);
 	n->mergeable = virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF);
 	n->rx_need = NET_HEADER + (tso4 || tso6 ? NET_FRAME_MAX : n->config.mtu + FRAME_HEADERS);
+	n->tx_quiet_max = virtio_has(dev, VIRTIO_NET_F_HOST_TSO4) ? TX_QUIET_MAX_SEGMENTED : TX_QUIET_MAX;
 	if (n->restored)
 		virtio_config_changed(dev);
 	n->restored = false;

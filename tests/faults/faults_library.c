@@ -4,6 +4,7 @@
 
 static struct wisp_create_options options_for(struct fault_run *run, char libdir[PATH_MAX])
 {
+	static const struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = "/bin/true"};
 	snprintf(libdir, PATH_MAX, "%s/lib", run->dir);
 	if (!make_libdir(libdir))
 		abort();
@@ -12,7 +13,8 @@ static struct wisp_create_options options_for(struct fault_run *run, char libdir
 	        .name = "box",
 	        .libdir = libdir,
 	        .memory_mib = WISP_MEMORY_MIB_MIN,
-	        .stop_grace_ms = 1000};
+	        .stop_grace_ms = 1000,
+	        .net = &net};
 }
 
 static struct wisp_sandbox *begin(struct fault_run *run, const struct wisp_create_options *options)

@@ -42,6 +42,8 @@ static struct wisp_sandbox *begin(struct fault_run *run, struct wisp_create_opti
 {
 	char helper[PATH_MAX], image[PATH_MAX], disk[PATH_MAX], initramfs[PATH_MAX];
 	struct wisp_disk disks[] = {{.path = disk}};
+	/* A program that leaves at once: the link is down as soon as a driver looks. */
+	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = "/bin/true"};
 	struct wisp_sandbox *sandbox;
 	struct wisp_error error = {0};
 	put_monitor(run, helper);
@@ -66,6 +68,7 @@ static struct wisp_sandbox *begin(struct fault_run *run, struct wisp_create_opti
 		options->disks = disks;
 		options->disk_count = 1;
 		options->disk_size = sizeof(disks[0]);
+		options->net = &net;
 	}
 	int r = wisp_create_sandbox(options, &sandbox, &error);
 	return fault_check(run, "create", r, &error) ? sandbox : NULL;

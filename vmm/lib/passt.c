@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -195,6 +196,9 @@ int passt_start(const struct passt_options *options, const struct lib_cancel *ca
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return lib_fail_errno(error, errno, "cannot make a socket pair");
+	/* As much as the host allows: what does not fit into its socket, passt drops, and TCP sends it again. */
+	for (unsigned i = 0; i < 2; i++)
+		setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &(int){INT_MAX / 2}, sizeof(int));
 	int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SOCKET_FD + 1);
 	r = theirs < 0 ? lib_fail_errno(error, errno, "cannot duplicate a descriptor")
 	               : start(options->program, a.argv, theirs, cancel, error);
