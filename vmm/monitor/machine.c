@@ -11,20 +11,18 @@
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
-#include "virtio/fs.h"
 #include "virtio/limit.h"
 #include "virtio/mmio.h"
-#include "virtio/net.h"
 #include "virtio/state.h"
 #include "virtio/vsock.h"
 #include "vmm/monitor/arch.h"
 #include "vmm/monitor/bus.h"
+#include "vmm/monitor/devices.h"
 #include "vmm/monitor/gmem.h"
 #include "vmm/monitor/init_args.h"
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/tally.h"
 #include "vmm/monitor/vcpu.h"
-#include "vmm/shared/fs_wire.h"
 #include "vmm/shared/proto.h"
 
 #define GUEST_CID 3u
@@ -182,20 +180,12 @@ static int add_console(struct machine *m, const struct machine_options *o, struc
 	return ret < 0 ? ret : add_limited(m, dev, &o->description->console_rate, err);
 }
 
-/* One queue for each vCPU, so that none waits for another's lock. */
 static int add_disk(struct machine *m, const struct description_disk *disk, bool image, int *fd, struct err *err)
 {
-	struct blk_options options = {.fd = *fd,
-	        .readonly = disk->read_only,
-	        .padded = image && disk->read_only,
-	        .direct = disk->cache == WISP_CACHE_DIRECT,
-	        .ignore_flushes = disk->cache == WISP_CACHE_UNSAFE,
-	        .queues = m->cpus < VIRTIO_QUEUES_MAX ? m->cpus : VIRTIO_QUEUES_MAX};
 	struct virtio_dev *dev;
-	int ret = blk_create(&dev, &m->env, &options, err);
+	int ret = devices_create_disk(&dev, &m->env, disk, image, m->cpus, fd, err);
 	if (ret < 0)
 		return ret;
-	*fd = -1;
 	m->disks++;
 	return add_limited(m, dev, &disk->rate, err);
 }
@@ -210,36 +200,19 @@ static int add_vsock(struct machine *m, const struct machine_options *o, struct 
 
 static int add_folder(struct machine *m, int fds[DESCRIPTION_FOLDER_FDS], struct err *err)
 {
-	char tag[FS_TAG_MAX];
-	struct fsdev_options options = {.tag = tag,
-	        .socket = fds[DESCRIPTION_FOLDER_SOCKET],
-	        .requests = fds[DESCRIPTION_FOLDER_REQUESTS],
-	        .replies = fds[DESCRIPTION_FOLDER_REPLIES]};
 	struct virtio_dev *dev;
-	snprintf(tag, sizeof(tag), FS_TAG, m->folders);
-	int ret = fsdev_create(&dev, &m->env, &options, err);
+	int ret = devices_create_folder(&dev, &m->env, m->folders, fds, err);
 	if (ret < 0)
 		return ret;
-	for (unsigned i = 0; i < DESCRIPTION_FOLDER_FDS; i++)
-		fds[i] = -1;
 	m->folders++;
 	return add_device(m, dev, err);
 }
 
 static int add_net(struct machine *m, const struct description_net *net, int *fd, struct err *err)
 {
-	/* Nothing is connected to one that is down, so it can offer whatever its saved driver chose. */
-	struct net_options options = {.fd = net->port == DESCRIPTION_NET_DOWN ? -1 : *fd,
-	        .stream = net->port == DESCRIPTION_NET_STREAM,
-	        .offload = net->port != DESCRIPTION_NET_STREAM,
-	        .mtu = net->mtu};
 	struct virtio_dev *dev;
-	memcpy(options.mac, net->mac, sizeof(options.mac));
-	int ret = net_create(&dev, &m->env, &options, err);
-	if (ret < 0)
-		return ret;
-	*fd = -1;
-	return add_limited(m, dev, &net->rate, err);
+	int ret = devices_create_net(&dev, &m->env, net, fd, err);
+	return ret < 0 ? ret : add_limited(m, dev, &net->rate, err);
 }
 
 static int add_balloon(struct machine *m, struct err *err)
