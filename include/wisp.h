@@ -66,8 +66,8 @@
  *
  * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
  * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
- * are close-on-exec. Its only child processes are wisp-vmm, wisp-fs, wisp-proxy, passt and mksquashfs, which it reaps by
- * their pid; it still works in a program that ignores SIGCHLD or reaps all children.
+ * are close-on-exec. Its only child processes are wisp-vmm, wisp-fs, wisp-proxy, passt and mksquashfs, which it reaps
+ *by their pid; it still works in a program that ignores SIGCHLD or reaps all children.
  *
  * Strings that come from or go to the guest are bytes, which end with NUL. The library assumes nothing about their
  * encoding, unless a description says UTF-8.
@@ -770,7 +770,7 @@ struct wisp_memory_stats {
 
 /* What passed through a device since the start of the monitor. */
 struct wisp_device_stats {
-	const char *name;             /* a disk's as in the guest ("vda"), "vsock", "console", "net", or "folder0" and so on */
+	const char *name; /* a disk's as in the guest ("vda"), "vsock", "console", "net", or "folder0" and so on */
 	uint64_t bytes_to_guest;      /* what the guest reads or receives */
 	uint64_t bytes_from_guest;    /* what it writes or sends */
 	uint64_t operations_to_guest; /* requests of a disk, packets of the vsock device, buffers of the console,

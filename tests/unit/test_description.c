@@ -83,8 +83,8 @@ static void it_arrives_whole_with_its_descriptors(void)
 	CHECK_STR(why, "");
 	CHECK(memcmp(&d, &got, sizeof(d)) == 0);
 	const int all[] = {there.root, there.dir, there.lock, there.kernel, there.initramfs, there.cgroup,
-	        there.disk[0], there.disk[1], there.disk[2], there.folder[0][0], there.folder[0][1],
-	        there.folder[0][2], there.net};
+	        there.disk[0], there.disk[1], there.disk[2], there.folder[0][0], there.folder[0][1], there.folder[0][2],
+	        there.net};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		CHECK_EQ(size_of(all[i]), (off_t)i + 1);
 		CHECK(fcntl(all[i], F_GETFD) & FD_CLOEXEC);
@@ -216,7 +216,8 @@ static void every_field_is_checked(void)
 	REFUSE("network's addresses", d.net.prefix = 0);
 	REFUSE("network's addresses", d.net.address = 0);
 	REFUSE("network's addresses", d.net.address = d.net.prefix = 0);
-	REFUSE("payload with", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = 0);
+	REFUSE("payload with a network", d.flags = DESCRIPTION_BARE,
+	        d.disk_count = d.breakpoint_count = d.folder_count = 0, d.folder[0].path[0] = '\0');
 	REFUSE("without a trace", d.flags &= ~(uint32_t)DESCRIPTION_TRACE);
 	REFUSE("without an end", memset(d.kernel_args, 'x', sizeof(d.kernel_args)));
 	REFUSE("without an end", memset(d.kernel_name, 'x', sizeof(d.kernel_name)));

@@ -19,11 +19,11 @@ struct creation {
 	struct description_fds fds;
 	char *cgroup; /* that was made for it, or NULL */
 	char *helper;
-	char *proxy;                                 /* wisp-proxy, if there are rules, or NULL */
-	struct egress *egress;                       /* likewise, until the sandbox has it: egress.h */
-	char *net;            /* what the network device is connected to, for the config; or NULL */
-	char *image;          /* the file that is the image, absolute */
-	bool image_is_packed; /* it is a directory's, in the cache */
+	char *proxy;           /* wisp-proxy, if there are rules, or NULL */
+	struct egress *egress; /* likewise, until the sandbox has it: egress.h */
+	char *net;             /* what the network device is connected to, for the config; or NULL */
+	char *image;           /* the file that is the image, absolute */
+	bool image_is_packed;  /* it is a directory's, in the cache */
 	char *disk_names[DESCRIPTION_DISKS_MAX + 1]; /* "ro PATH" or "rw PATH" of each disk, for the config */
 	struct config_disk disk_info[DESCRIPTION_DISKS_MAX];
 	int copy_from[DESCRIPTION_DISKS_MAX]; /* -1, or the disk of which the sandbox gets a copy */
