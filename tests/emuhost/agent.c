@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -211,10 +212,28 @@ static void hold_vms(int port)
 	close(kvm);
 }
 
+/*
+ * The first processor is not for the command, and so not for guests. In QEMU's emulation, every processor that restores
+ * the state of its FPU also writes the first one's flags back as they were, without a lock. If the first one leaves a
+ * guest meanwhile, some of those flags stay set: it takes interrupts that are disabled, or translates its own addresses
+ * by the guest's nested page tables.
+ */
+static void leave_first_processor(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 2)
+		return;
+	CPU_CLR(0, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
 static _Noreturn void run_command(const struct job *job, int out, int err)
 {
 	int null = open("/dev/null", O_RDONLY);
 	int code;
+
+	leave_first_processor();
 
 	dup2(null, STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
