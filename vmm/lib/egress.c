@@ -175,14 +175,13 @@ static int hear(int fd, const char *program, struct wisp_error *error)
 
 static int spawn(const struct egress *egress, const int fds[EGRESS_FD_END], int status, pid_t *pid)
 {
+	const char *const argv[] = {egress->program, NULL};
 	struct launch_fd launch[EGRESS_FD_END];
 	size_t count = 0;
-	sigset_t none;
-	sigemptyset(&none);
 	launch[count++] = (struct launch_fd){status, EGRESS_STATUS_FD};
 	for (int fd = EGRESS_RULES_FD; fd < EGRESS_FD_END; fd++)
 		launch[count++] = (struct launch_fd){fds[fd], fd};
-	return launch_spawn(egress->program, launch, count, &none, pid);
+	return launch_spawn(egress->program, argv, launch, count, NULL, pid);
 }
 
 /* `fds` are above those that they become, or -1. */

@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/lib/launch.h"
 #include "vmm/shared/fs_wire.h"
 
 #define FDS (FS_STATUS_FD - FS_SOCKET_FD + 1)
@@ -114,30 +113,12 @@ static int open_ends(struct ends *ends)
 
 static int spawn(const char *program, const struct ends *ends, const struct wisp_folder *folder, pid_t *pid)
 {
-	char name[] = "wisp-fs", ro[] = "ro", map[] = "map", none[] = "-";
-	char *const argv[] = {
-	        name, folder->read_only ? ro : none, folder->owners == WISP_OWNERS_MAP ? map : none, NULL};
-	char *const envp[] = {NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none_blocked, all;
-	sigemptyset(&none_blocked);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, 0, 1);
-	posix_spawn_file_actions_adddup2(&actions, 0, 2);
+	const char *const argv[] = {
+	        "wisp-fs", folder->read_only ? "ro" : "-", folder->owners == WISP_OWNERS_MAP ? "map" : "-", NULL};
+	struct launch_fd fds[FDS];
 	for (int i = 0; i < FDS; i++)
-		posix_spawn_file_actions_adddup2(&actions, ends->theirs[i], FS_SOCKET_FD + i);
-	posix_spawn_file_actions_addclosefrom_np(&actions, FS_STATUS_FD + 1);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	posix_spawnattr_setsigmask(&attributes, &none_blocked);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	int r = posix_spawn(pid, program, &actions, &attributes, argv, envp);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attributes);
-	return -r;
+		fds[i] = (struct launch_fd){ends->theirs[i], FS_SOCKET_FD + i};
+	return launch_spawn(program, argv, fds, FDS, NULL, pid);
 }
 
 /* What wisp-fs says until it closes its end: nothing, if it serves. */
@@ -162,9 +143,9 @@ static int start(const char *program, struct ends *ends, const struct wisp_folde
 	pid_t pid;
 	int r = spawn(program, ends, folder, &pid);
 	close_theirs(ends);
-	if (r < 0)
-		return lib_fail(error, WISP_ERR_SETUP, -r, "cannot start %s: %s: check the installation or set libdir",
-		        program, strerrordesc_np(-r));
+	if (r != 0)
+		return lib_fail(error, WISP_ERR_SETUP, r, "cannot start %s: %s: check the installation or set libdir",
+		        program, strerrordesc_np(r));
 	read_status(ends->status, text, sizeof(text));
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;

@@ -9,14 +9,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-int launch_spawn(const char *program, const struct launch_fd *fds, size_t count, const sigset_t *blocked, pid_t *pid)
+int launch_spawn(const char *program, const char *const *argv, const struct launch_fd *fds, size_t count,
+        const sigset_t *blocked, pid_t *pid)
 {
-	/* posix_spawn does not write to it. */
-	char *const argv[] = {(char *)(uintptr_t)program, NULL}, *const envp[] = {NULL};
+	char *const envp[] = {NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t all;
+	sigset_t all, none;
 	sigfillset(&all);
+	sigemptyset(&none);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
@@ -26,9 +27,10 @@ int launch_spawn(const char *program, const struct launch_fd *fds, size_t count,
 		posix_spawn_file_actions_adddup2(&actions, fds[i].ours, fds[i].theirs);
 	posix_spawn_file_actions_addclosefrom_np(&actions, fds[count - 1].theirs + 1);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	posix_spawnattr_setsigmask(&attributes, blocked);
+	posix_spawnattr_setsigmask(&attributes, blocked ? blocked : &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
-	int r = posix_spawn(pid, program, &actions, &attributes, argv, envp);
+	/* It does not write to the arguments. */
+	int r = posix_spawn(pid, program, &actions, &attributes, (char *const *)(uintptr_t)argv, envp);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attributes);
 	return r;
@@ -36,6 +38,7 @@ int launch_spawn(const char *program, const struct launch_fd *fds, size_t count,
 
 static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
 {
+	const char *const argv[] = {helper, NULL};
 	const struct launch_fd fds[] = {{stderr_fd, 2}, {socket, DESCRIPTION_SOCKET_FD}};
 	sigset_t blocked;
 	/* The monitor handles these itself, and one that comes before it can must wait. */
@@ -43,7 +46,7 @@ static int spawn(const char *helper, int socket, int stderr_fd, pid_t *pid)
 	sigaddset(&blocked, SIGTERM);
 	sigaddset(&blocked, SIGINT);
 	sigaddset(&blocked, SIGHUP);
-	return launch_spawn(helper, fds, 2, &blocked, pid);
+	return launch_spawn(helper, argv, fds, 2, &blocked, pid);
 }
 
 /* The description waits in the socket for the monitor, which need not exist to be sent to. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starts the programs of a sandbox, wisp-vmm and wisp-proxy, as child processes. */
+/* Starts the programs of a sandbox, wisp-vmm, wisp-fs, wisp-proxy and passt, as child processes. */
 #ifndef WISP_LIB_LAUNCH_H
 #define WISP_LIB_LAUNCH_H
 
@@ -25,11 +25,12 @@ struct launch_fd {
 };
 
 /*
- * Starts a program without arguments and environment, in a session of its own, with these descriptors, in the order of
- * theirs. Those of the standard streams that are not among them are /dev/null; it has no others. It has default signal
- * dispositions, and `blocked` signals. 0 or an errno.
+ * Starts a program with these arguments, its own name among them, and no environment, in a session of its own, with
+ * these descriptors, in the order of theirs. Those of the standard streams that are not among them are /dev/null; it
+ * has no others. It has default signal dispositions, and `blocked` signals; NULL: none. 0 or an errno.
  */
-int launch_spawn(const char *program, const struct launch_fd *fds, size_t count, const sigset_t *blocked, pid_t *pid);
+int launch_spawn(const char *program, const char *const *argv, const struct launch_fd *fds, size_t count,
+        const sigset_t *blocked, pid_t *pid);
 
 /* Reaps a child. Another may have reaped it already. */
 void launch_reap(pid_t pid);

@@ -12,12 +12,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "vmm/lib/launch.h"
 
 #define START_MS 10000
 #define SOCKET_FD 3
@@ -28,35 +29,6 @@ struct words {
 	char text[2048];
 	size_t length;
 };
-
-static int spawn(const char *program, const char *const *argv, int socket, int said, pid_t *pid)
-{
-	/* posix_spawn does not write to it. */
-	union {
-		const char *const *from;
-		char *const *to;
-	} args = {.from = argv};
-	char *const envp[] = {NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none, all;
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	posix_spawn_file_actions_adddup2(&actions, said, 2);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, 0, 1);
-	posix_spawn_file_actions_adddup2(&actions, socket, SOCKET_FD);
-	posix_spawn_file_actions_addclosefrom_np(&actions, SOCKET_FD + 1);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	int r = posix_spawn(pid, program, &actions, &attributes, args.to, envp);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attributes);
-	return r;
-}
 
 /* Reads what it says until it is in the background, or has failed. 0, or -errno of a wait that ended. */
 static int listen_to(int fd, const struct lib_cancel *cancel, struct words *words)
@@ -107,7 +79,8 @@ static int start(const char *program, const char *const *argv, int socket, const
 		return lib_fail_errno(error, errno, "cannot make a pipe");
 	/* Above the places where the child finds its own. */
 	int log = fcntl(said[1], F_DUPFD_CLOEXEC, SOCKET_FD + 1);
-	int r = log < 0 ? errno : spawn(program, argv, socket, log, &pid);
+	const struct launch_fd fds[] = {{log, 2}, {socket, SOCKET_FD}};
+	int r = log < 0 ? errno : launch_spawn(program, argv, fds, 2, NULL, &pid);
 	if (log >= 0)
 		close(log);
 	close(said[1]);
