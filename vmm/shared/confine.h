@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a process gives up what it does not need: the layers that the jails of the monitor and of wisp-proxy have in
- * common. What is given up never comes back, for the calling thread and those that it creates. All return 0, or -1 with
- * errno unless they say otherwise.
+ * How a process gives up what it does not need: the layers that the jails of the monitor, wisp-proxy and wisp-fs have
+ * in common. What is given up never comes back, for the calling thread and those that it creates. All return 0, or -1
+ * with errno unless they say otherwise.
  */
 #ifndef WISP_CONFINE_H
 #define WISP_CONFINE_H
