@@ -8,12 +8,14 @@
 #define WISP_TEST_H
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 struct test_case {
 	const char *name;
@@ -64,6 +66,28 @@ static const char *test_skipped;
 		test_skipped = (reason); \
 		return;                  \
 	} while (0)
+
+/* Whether a process of one thread is in this state of proc_pid_stat(5): 'T' is stopped, 'Z' a zombie. */
+__attribute__((unused)) static bool process_is(pid_t pid, char state)
+{
+	char path[32], line[256] = "", now[] = ") ? ";
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	now[2] = state;
+	FILE *file = fopen(path, "re");
+	bool is = file && fgets(line, sizeof(line), file) && strstr(line, now);
+	if (file)
+		fclose(file);
+	return is;
+}
+
+/* SIGSTOP returns before the process stops, which can still read what is sent to it meanwhile. */
+__attribute__((unused)) static void stop_process(pid_t pid)
+{
+	CHECK(kill(pid, SIGSTOP) == 0);
+	for (int ms = 0; ms < 10000 && !process_is(pid, 'T'); ms++)
+		poll(NULL, 0, 1);
+	CHECK(process_is(pid, 'T'));
+}
 
 /* With arguments, only the cases they name are run. */
 __attribute__((unused)) static int test_main(

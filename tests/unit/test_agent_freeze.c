@@ -309,7 +309,7 @@ static void a_program_on_its_way_is_frozen(void)
 	size_t length = exec_payload(&SH("exec sleep 60"), payload);
 	int fd = dial(&agent);
 	CHECK(send_hello(fd) && expect_frame(fd, PROTO_HELLO, NULL, 0));
-	kill(agent.pid, SIGSTOP); /* so it has both in one round */
+	stop_process(agent.pid); /* so it has both in one round */
 	CHECK(send_frame(fd, PROTO_EXEC, payload, length));
 	CHECK(send_frame(agent.control, PROTO_FREEZE, NULL, 0));
 	kill(agent.pid, SIGCONT);

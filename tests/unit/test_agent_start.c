@@ -128,16 +128,6 @@ static void early_stdin(void)
 	STOP();
 }
 
-static bool is_zombie(pid_t pid)
-{
-	char path[32], text[256] = "";
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	int fd = open(path, O_RDONLY);
-	bool zombie = fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strstr(text, ") Z ");
-	close(fd);
-	return zombie;
-}
-
 /* A program that has ended when the agent learns that it has begun: STARTED still comes before all else. */
 static void early_stdin_unread(void)
 {
@@ -153,9 +143,9 @@ static void early_stdin_unread(void)
 	CHECK(send_frame(fd, PROTO_PING, NULL, 0));
 	CHECK(expect_frame(fd, PROTO_HELLO, NULL, 0));
 	CHECK(expect_frame(fd, PROTO_PONG, NULL, 0));
-	kill(agent.pid, SIGSTOP);
+	stop_process(agent.pid);
 	release(child);
-	WAIT_FOR(is_zombie(child));
+	WAIT_FOR(process_is(child, 'Z'));
 	kill(agent.pid, SIGCONT);
 	CHECK(expect_frame(fd, PROTO_STARTED, NULL, sizeof(struct proto_started)));
 	struct result result = {.started = true};

@@ -305,7 +305,7 @@ static void a_guest_that_hangs(void)
 	pid_t agent = atoi(c.out);
 	REQUIRE(agent > 0);
 	for (int by_key = 0; by_key < 2; by_key++) {
-		kill(agent, SIGSTOP);
+		stop_process(agent);
 		REQUIRE(terminal_start(&t, "exec -t box -- true", &before));
 		for (int i = 0; i < 1000 && !blocks(t.pid, SIGINT); i++)
 			sleep_ms(10);
@@ -321,7 +321,7 @@ static void a_guest_that_hangs(void)
 	}
 	REQUIRE(terminal_start(&t, "exec -t box -- sh -c 'echo up; exec sleep 1000'", NULL));
 	CHECK(terminal_shows(&t, "up"));
-	kill(agent, SIGSTOP);
+	stop_process(agent);
 	terminal_type(&t, "\x03\x1d");
 	CHECK(terminal_shows(&t, "detached from session"));
 	CHECK_EQ(terminal_wait(&t), 0);

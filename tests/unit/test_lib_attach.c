@@ -279,7 +279,7 @@ static void cancel_ends_it(void)
 static void a_guest_that_hangs(void)
 {
 	BEGIN(f, t);
-	kill(f.agent, SIGSTOP);
+	stop_process(f.agent);
 	CHECK_EQ(eventfd_write(t.cancel, 1), 0);
 	REQUIRE(start(&job));
 	pthread_join(job.thread, NULL);
@@ -291,7 +291,7 @@ static void a_guest_that_hangs(void)
 	job.script = "echo up; sleep 1000";
 	REQUIRE(start(&job));
 	CHECK(see(&t, "up"));
-	kill(f.agent, SIGSTOP);
+	stop_process(f.agent);
 	type(&t, "x");
 	CHECK_EQ(eventfd_write(t.cancel, 1), 0);
 	pthread_join(job.thread, NULL);

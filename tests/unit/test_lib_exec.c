@@ -295,7 +295,7 @@ static void a_hung_guest_does_not_hang_the_caller(void)
 	REQUIRE(wisp_exec_stream(f.sandbox, argv, &options, &session, &error) == 0);
 	uint64_t id;
 	CHECK_EQ(wisp_get_session_id(session, &id, &error), 0);
-	kill(f.agent, SIGSTOP);
+	stop_process(f.agent);
 	int64_t began = now_ms();
 	CHECK_EQ(wisp_wait_session(session, NULL, &error), -ETIMEDOUT);
 	CHECK_EQ(error.status, WISP_ERR_TIMEOUT);

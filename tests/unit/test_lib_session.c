@@ -111,7 +111,7 @@ static void the_descriptor_wakes_at_the_deadline(void)
 	const char *argv[] = {"sleep", "1000", NULL};
 	REQUIRE(wisp_exec_stream(f.sandbox, argv, &options, &session, &error) == 0);
 	REQUIRE(wisp_recv_event(session, -1, &event, &error) == 0);
-	kill(f.agent, SIGSTOP); /* before the agent itself ends the session */
+	stop_process(f.agent); /* before the agent itself ends the session */
 	struct pollfd pfd = {.fd = wisp_get_session_fd(session), .events = POLLIN};
 	CHECK_EQ(poll(&pfd, 1, 5000), 1);
 	CHECK_EQ(wisp_recv_event(session, 0, &event, &error), -ETIMEDOUT);
