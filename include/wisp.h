@@ -703,7 +703,7 @@ struct wisp_sandbox_info {
 	const char *dir; /* an absolute path */
 	enum wisp_sandbox_state state;
 	enum wisp_end end;    /* with STOPPED */
-	const char *end_text; /* with STOPPED: the monitor's explanation, one line; "" if there is none */
+	const char *end_text; /* with STOPPED and STALE: why it ended, one line; "" if that is not known */
 	int32_t pid;          /* of the monitor; 0 while it does not run */
 	uint32_t cpus;
 	uint32_t memory_mib;

@@ -77,6 +77,9 @@ t_a_cgroup_holds_the_monitor() {
 	wisp create -q -n greedy -m 600 --memory-max 200 || fail create
 	wisp exec greedy -- sh -c 'dd if=/dev/zero of=/dev/null bs=400M count=1' >/dev/null 2>&1
 	wait_until no_vmm || fail "it lives with $(cat /sys/fs/cgroup/wisp-*/memory.current)"
+	wisp exec greedy -- true 2>err
+	grep -q 'kernel killed the monitor' err || fail "no reason: $(cat err)"
+	wisp inspect greedy | grep -q 'killed the monitor' || fail "inspect gives no reason: $(wisp inspect greedy)"
 	wisp rm -f greedy
 	[ -z "$(ls -d /sys/fs/cgroup/wisp-* 2>/dev/null)" ] || fail "left $(ls -d /sys/fs/cgroup/wisp-*)"
 }

@@ -86,6 +86,20 @@ static void nothing_else_is_removed(void)
 	remove_all(root);
 }
 
+static void a_death_for_want_of_memory_is_explained(void)
+{
+	snprintf(root, sizeof(root), "/tmp/wisp-test-XXXXXX");
+	REQUIRE(mkdtemp(root));
+	CHECK(!cgroup_explain_death(NULL));
+	CHECK(!cgroup_explain_death(root));
+	put("", "memory.events", "low 0\nhigh 0\nmax 7\noom 1\noom_kill 0\noom_group_kill 1\n");
+	CHECK(!cgroup_explain_death(root));
+	put("", "memory.events", "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n");
+	const char *why = cgroup_explain_death(root);
+	CHECK(why && strstr(why, "memory_max_mib"));
+	remove_all(root);
+}
+
 /* Never ignored: where there is no cgroup v2, or none for this process, the creation fails and leaves nothing. */
 static void they_work_or_are_refused(void)
 {
@@ -110,4 +124,5 @@ static void they_work_or_are_refused(void)
 
 TEST_MAIN("cgroup", {"the_nearest_that_is_delegated", the_nearest_that_is_delegated},
         {"limits_that_cannot_work_are_refused", limits_that_cannot_work_are_refused},
+        {"a_death_for_want_of_memory_is_explained", a_death_for_want_of_memory_is_explained},
         {"nothing_else_is_removed", nothing_else_is_removed}, {"they_work_or_are_refused", they_work_or_are_refused})

@@ -37,10 +37,10 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 	cli_json_open(json, NULL, '{');
 	cli_json_string(json, "name", info->name);
 	cli_json_string(json, "state", state_name(info));
-	if (info->state == WISP_SANDBOX_STOPPED) {
+	if (info->state == WISP_SANDBOX_STOPPED)
 		cli_json_string(json, "end", wisp_get_end_name(info->end));
+	if (info->state == WISP_SANDBOX_STOPPED || info->end_text[0])
 		cli_json_string(json, "end_text", info->end_text);
-	}
 	if (info->pid > 0)
 		cli_json_number(json, "pid", info->pid);
 	cli_json_number(json, "cpus", info->cpus);

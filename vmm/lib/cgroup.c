@@ -208,6 +208,18 @@ int cgroup_create(const struct cgroup_limits *limits, char **path, int *procs_fd
 
 /* ---- The end ---- */
 
+const char *cgroup_explain_death(const char *path)
+{
+	int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	char *events = fd >= 0 ? lib_read_file(fd, "memory.events", FILE_MAX, NULL) : NULL;
+	const char *kills = events ? strstr(events, "\noom_kill ") : NULL;
+	bool killed = kills && strtoull(kills + strlen("\noom_kill "), NULL, 10) > 0;
+	free(events);
+	if (fd >= 0)
+		close(fd);
+	return killed ? "the host's kernel killed the monitor, which needed more than memory_max_mib" : NULL;
+}
+
 static bool is_own(const char *name)
 {
 	return strncmp(name, PREFIX, strlen(PREFIX)) == 0 && strlen(name) == strlen(PREFIX) + 16 &&

@@ -30,6 +30,12 @@ int cgroup_check(const struct cgroup_limits *limits, uint32_t cpus, struct wisp_
  */
 int cgroup_create(const struct cgroup_limits *limits, char **path, int *procs_fd, struct wisp_error *error);
 
+/*
+ * Why the monitor in it died without a record, if its limit tells: NULL, or a sentence. It is known until the next
+ * cgroup_sweep. Takes NULL.
+ */
+const char *cgroup_explain_death(const char *path);
+
 /* Removes it if no process is in it, and it is one that cgroup_create has made. Takes NULL. */
 void cgroup_remove(const char *path);
 

@@ -15,16 +15,16 @@
 /* A trace has a line of at most some hundred bytes for each stage and breakpoint. */
 #define TRACE_MAX ((size_t)16 << 20)
 
-static int fail_not_running(
-        const char *name, enum wisp_sandbox_state now, const struct state *state, struct wisp_error *error)
+static int fail_not_running(const struct wisp_sandbox *sandbox, enum wisp_sandbox_state now, const struct state *state,
+        struct wisp_error *error)
 {
+	const char *name = sandbox->name, *why = cgroup_explain_death(sandbox->config.cgroup);
 	if (now == WISP_SANDBOX_BOOTING)
 		return lib_fail(error, WISP_ERR_NOT_RUNNING, EAGAIN, "the sandbox '%s' is still booting", name);
 	if (now == WISP_SANDBOX_STALE)
 		return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH,
-		        "the sandbox '%s' is not running: its monitor died without a record: remove it or create it "
-		        "again",
-		        name);
+		        "the sandbox '%s' is not running: %s: remove it or create it again", name,
+		        why ? why : "its monitor died without a record");
 	bool has_text = state->text && state->text[0];
 	return lib_fail(error, WISP_ERR_NOT_RUNNING, ESRCH, "the sandbox '%s' is not running: it ended (%s)%s%s", name,
 	        wisp_get_end_name(state->end), has_text ? ": " : "", has_text ? state->text : "");
@@ -40,7 +40,7 @@ static int find_running(struct wisp_sandbox *sandbox, struct wisp_error *error)
 	if (r < 0)
 		lib_fail_errno(error, -r, "cannot read the state of the sandbox '%s'", sandbox->name);
 	else if (now != WISP_SANDBOX_RUNNING && now != WISP_SANDBOX_PAUSED && now != WISP_SANDBOX_TEMPLATE)
-		r = fail_not_running(sandbox->name, now, &state, error);
+		r = fail_not_running(sandbox, now, &state, error);
 	free(state.text);
 	return r;
 }

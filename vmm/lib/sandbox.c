@@ -99,7 +99,12 @@ static void read_status(struct wisp_sandbox *sandbox)
 			sandbox->setup_failed = sandbox->phase == SANDBOX_BOOTING && state.kind != STATE_EXIT;
 			sandbox->phase = SANDBOX_ENDED;
 			sandbox->end = state.end;
-			sandbox->end_text = state.text ? state.text : last_log_line(sandbox->dir_fd);
+			sandbox->end_text = state.text;
+			const char *why = cgroup_explain_death(sandbox->config.cgroup);
+			if (!sandbox->end_text && why)
+				sandbox->end = WISP_END_KILLED;
+			if (!sandbox->end_text)
+				sandbox->end_text = why ? strdup(why) : last_log_line(sandbox->dir_fd);
 			return;
 		}
 		sandbox->line_length += (size_t)n;

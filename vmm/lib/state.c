@@ -384,6 +384,9 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->pid = state_pid(dir_fd);
 	int r = state_now(dir_fd, info->pid > 0, &state, &info->state);
 	owner->end_text = state.text;
+	const char *why = info->state == WISP_SANDBOX_STALE ? cgroup_explain_death(config->cgroup) : NULL;
+	if (why && !owner->end_text)
+		owner->end_text = strdup(why);
 	info->end = state.end;
 	info->end_text = owner->end_text ? owner->end_text : "";
 	info->name = owner->name;
