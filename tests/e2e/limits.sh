@@ -95,5 +95,10 @@ t_devices_keep_their_rates() {
 	began=$SECONDS
 	equal "bytes" "$(wisp exec slow -- head -c 8388608 /dev/zero | wc -c)" 8388608
 	[ $((SECONDS - began)) -ge 3 ] || fail "8 MiB came through vsock in $((SECONDS - began)) s"
-	check rm wisp rm -f slow
+	# A clone has its source's rates.
+	check fork wisp fork slow -n twin --copy-disks >/dev/null
+	began=$SECONDS
+	check "a write in a clone" wisp exec twin -- dd if=/dev/zero of=/dev/vdb bs=1M count=8 oflag=direct 2>/dev/null
+	[ $((SECONDS - began)) -ge 3 ] || fail "8 MiB were written to a clone's disk in $((SECONDS - began)) s"
+	check rm wisp rm -f slow twin
 }
