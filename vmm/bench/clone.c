@@ -68,23 +68,29 @@ static void add_value(struct bench_metric *metric, int64_t value, bool counts)
 		metric->values[metric->count++] = value;
 }
 
-/* The monitor's memory: what it would free, and what it shares with nobody. */
+/*
+ * The monitor's memory, and what of it no other process has. A mapping of a file that was just written counts its pages
+ * as private and dirty, though they are the page cache's: only as much as is anonymous can be the clone's own.
+ */
 static void measure_memory(const struct rig *rig, enum way way, const char *name, bool counts)
 {
 	struct wisp_sandbox_info *info;
 	char path[64], line[256];
-	int64_t kib, own = 0;
+	int64_t kib, dirty = 0, own = 0, pss = 0;
 	if (wisp_inspect_sandbox(rig->bench->places->state_root, name, &info, NULL) < 0)
 		return;
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", info->pid);
+	snprintf(path, sizeof(path), "/proc/%d/smaps", info->pid);
 	wisp_free_sandbox_info(info);
 	FILE *file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "Pss: %" SCNd64, &kib) == 1)
-			add_value(rig->pss[way], kib, counts);
+			pss += kib;
 		else if (sscanf(line, "Private_Dirty: %" SCNd64, &kib) == 1)
-			own = kib;
+			dirty = kib;
+		else if (sscanf(line, "Anonymous: %" SCNd64, &kib) == 1) /* follows it in each mapping */
+			own += kib < dirty ? kib : dirty;
 	}
+	add_value(rig->pss[way], pss, counts && pss > 0);
 	add_value(rig->own[way], own, counts && own > 0);
 	if (file)
 		fclose(file);
