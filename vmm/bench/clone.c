@@ -46,7 +46,8 @@ static int create(const struct rig *rig, enum way way, struct wisp_sandbox **san
 		        .from = rig->file,
 		        .trace = true,
 		        .keep = true,
-		        .prefetch = way == EAGER};
+		        .prefetch = way == EAGER,
+		        .jail = options.jail};
 	}
 	return wisp_create_sandbox(&options, sandbox, error);
 }
@@ -240,7 +241,8 @@ static int prepare(struct rig *rig)
 	        .helper = bench->config[0].setup.machine.monitor,
 	        .from = rig->file,
 	        .is_template = true,
-	        .detach = true};
+	        .detach = true,
+	        .jail = cli_jail_mode(&bench->config[0].setup.machine)};
 	int r = run_command(rig, rig->source, &first, &error);
 	if (r == 0)
 		r = wisp_snapshot_sandbox(rig->source, rig->file, &options, &error);

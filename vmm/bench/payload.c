@@ -99,7 +99,8 @@ static int start_source(struct rig *rig)
 	        .cpus = (uint32_t)machine->cpus,
 	        .memory_mib = mib,
 	        .bare = true,
-	        .no_wait = true};
+	        .no_wait = true,
+	        .jail = cli_jail_mode(machine)};
 	if (wisp_create_sandbox(&options, &rig->source, &error) < 0)
 		return cli_fail_error(&error);
 	return await_fill(rig, fill);
@@ -122,7 +123,8 @@ static int restore(const struct rig *rig, struct wisp_sandbox **clone, struct wi
 	        .no_wait = true,
 	        .keep = true,
 	        .trace = true,
-	        .prefetch = rig->bench->options->prefetch};
+	        .prefetch = rig->bench->options->prefetch,
+	        .jail = cli_jail_mode(&rig->config->setup.machine)};
 	return wisp_create_sandbox(&options, clone, error);
 }
 
