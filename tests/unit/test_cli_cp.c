@@ -220,7 +220,8 @@ static void cp_is_interrupted(void)
 		char script[700], out[64];
 		snprintf(script, sizeof(script),
 		        "rm -rf pid into/src; env --default-signal=INT \"$WISP\" cp box:/src into & pid=$!;"
-		        "until [ -e pid ] && ls -A into/src 2>/dev/null | grep -q wisp-cp; do sleep 0.02; done;"
+		        "until [ -e pid ] && ls -A into/src 2>/dev/null | grep -q wisp-cp || ! kill -0 $pid; do sleep "
+		        "0.02; done;"
 		        "kill -%s $pid; wait $pid; echo $?; ls -A into/src;"
 		        "n=0; while kill -0 $(/bin/cat pid) 2>/dev/null && [ $n -lt 500 ]; do sleep 0.02; n=$((n+1)); "
 		        "done; [ $n -lt 500 ] && echo gone",
@@ -228,8 +229,11 @@ static void cp_is_interrupted(void)
 		snprintf(out, sizeof(out), "%d\na\ngone\n", i == 0 ? 130 : i == 1 ? 143 : 129);
 		expect(&c, script, 0, out);
 	}
-	/* A reader that leaves: cat in the guest ends, too. */
-	expect(&c, "rm -f pid; { wisp cp box:/src -; echo $? >code; } | sh -c 'exit'; /bin/cat code", 0, "141\n");
+	/* A reader that has left: cat in the guest ends, too. One that leaves later is noticed by the next write. */
+	expect(&c,
+	        "rm -f pid; { until [ -e left ]; do sleep 0.02; done; wisp cp box:/src -; echo $? >code; } |"
+	        "sh -c 'exec <&-; echo >left'; /bin/cat code",
+	        0, "141\n");
 	sh(&c, "wisp rm -f box");
 	end(&c);
 }
