@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# What the scripts of this folder share: where they keep things, and how they
-# compile their helpers. Sourced, with $here set to this folder.
+# What the scripts of this folder and of tests/intelhost share: where they keep
+# things, how they compile their helpers, and the kernel of the host that they
+# emulate. Sourced, with $here set to the script's folder.
 
 # shellcheck disable=SC2034
 cache=${WISP_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/wisp}/emuhost
 
 die() {
-	echo "emuhost: $*" >&2
+	echo "${here##*/}: $*" >&2
 	exit 125
 }
 
@@ -22,4 +23,37 @@ compile() {
 # Key of the files given: their contents decide, not their dates.
 key_of() {
 	cat "$@" | sha256sum | cut -c1-16
+}
+
+# Prints the folder that holds boot/ and lib/modules/ of a Debian kernel, and its version.
+find_kernel() {
+	local image version root
+	for root in "$cache"/kernel/* ''; do
+		for image in "$root"/boot/vmlinuz-*-amd64; do
+			version=${image##*/vmlinuz-}
+			case $version in *cloud*) continue ;; esac
+			if [ -r "$image" ] && [ -e "$root/lib/modules/$version/modules.dep" ]; then
+				echo "${root:-/} $version"
+				return
+			fi
+		done
+	done
+}
+
+# copy_modules ROOT VERSION FOLDER NAME...: these modules of that kernel and what they need, into FOLDER; FOLDER/list has
+# their files in the order in which insmod takes them.
+copy_modules() {
+	local root=$1 version=$2 folder=$3 name path
+	shift 3
+	for name; do
+		modprobe -d "$root" -S "$version" --show-depends "$name" ||
+			die "kernel $version in $root has no module $name"
+	done >"$folder/depends"
+	while read -r _ path _; do
+		name=${path##*/}
+		[ -e "$folder/$name" ] && continue
+		cp "$path" "$folder/$name"
+		echo "$name" >>"$folder/list"
+	done < <(grep ^insmod "$folder/depends")
+	rm "$folder/depends"
 }
