@@ -3,6 +3,7 @@
 # make            build the programs and the agent               make run      install what is missing, boot, run a command
 # make guest      build both kernels and the default image       make check    build everything, run every test
 # make check-programs  run programs of others in a guest
+# make check-kernels   run the end-to-end cases on the kernels of other Debian releases
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
 # make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
@@ -326,10 +327,15 @@ check: deps
 	tests/run
 
 # Programs of others in a guest: an image of 500 MB, and ten minutes in the emulated host. So not part of `make check`.
-.PHONY: check-programs soak
+.PHONY: check-programs check-kernels soak
 check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
+
+# The end-to-end cases on the kernels of other Debian releases; KERNELS names them.
+check-kernels: deps
+	$(MAKE) --no-print-directory $(parallel) all guest debian tests vsock_test
+	tests/e2e/kernels $(B) $(KERNELS)
 
 # Hours: SOAK_CYCLES (1000) of create, exec, stop, forks and restores, SOAK_GENERATIONS (50) of one guest under load, and
 # SOAK_SECONDS (3600) of a mixture.

@@ -25,10 +25,12 @@ key_of() {
 	cat "$@" | sha256sum | cut -c1-16
 }
 
-# Prints the folder that holds boot/ and lib/modules/ of a Debian kernel, and its version.
-find_kernel() {
-	local image version root
-	for root in "$cache"/kernel/* ''; do
+# Prints the folder that holds boot/ and lib/modules/ of a Debian kernel, and its version: of the machine's own release, or
+# of SUITE.
+find_kernel() { # [SUITE]
+	local image version root roots=("$cache"/kernel/* '')
+	[ -z "${1-}" ] || roots=("$cache/kernel-$1"/*)
+	for root in "${roots[@]}"; do
 		for image in "$root"/boot/vmlinuz-*-amd64; do
 			version=${image##*/vmlinuz-}
 			case $version in *cloud*) continue ;; esac
@@ -51,9 +53,12 @@ copy_modules() {
 	done >"$folder/depends"
 	while read -r _ path _; do
 		name=${path##*/}
-		[ -e "$folder/$name" ] && continue
-		cp "$path" "$folder/$name"
-		echo "$name" >>"$folder/list"
+		[ -e "$folder/${name%.xz}" ] && continue
+		case $name in
+		*.xz) xz -dc "$path" >"$folder/${name%.xz}" ;;
+		*) cp "$path" "$folder/$name" ;;
+		esac
+		echo "${name%.xz}" >>"$folder/list"
 	done < <(grep ^insmod "$folder/depends")
 	rm "$folder/depends"
 }
