@@ -41,6 +41,41 @@ static void stale_sandboxes(void)
 	end_place(&p, 0);
 }
 
+/* As between the end of the record lock and that of the lock itself, while the kernel takes a killed monitor apart. */
+static void a_monitor_that_is_taken_apart(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	char path[PATH_MAX];
+	REQUIRE(make_place(&p));
+	p.options.detach = p.options.keep = true;
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, &error) == 0);
+	wisp_close_sandbox(sandbox);
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, &error) == 0);
+	int32_t monitor = info->pid;
+	wisp_free_sandbox_info(info);
+	kill(monitor, SIGKILL);
+	for (int i = 0; i < 1000 && kill(monitor, 0) == 0; i++)
+		sleep_ms(10);
+	snprintf(path, sizeof(path), "%s/box/lock", p.root);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	REQUIRE(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+	REQUIRE(wisp_open_sandbox(p.root, "box", &sandbox, &error) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		sleep_ms(50);
+		_exit(0);
+	}
+	close(fd); /* the lock is the child's now */
+	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
+	CHECK_EQ(waitpid(child, NULL, 0), child);
+	wisp_close_sandbox(sandbox);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), 0);
+	end_place(&p, 0);
+}
+
 /* A state directory that is an ordinary folder: what is not a sandbox is neither listed, claimed nor removed. */
 static void foreign_entries_are_left_alone(void)
 {
@@ -295,6 +330,7 @@ int main(int argc, char **argv)
 	fake_vmm_main(argc, argv);
 	static const struct test_case cases[] = {
 	        {"stale_sandboxes", stale_sandboxes},
+	        {"a_monitor_that_is_taken_apart", a_monitor_that_is_taken_apart},
 	        {"foreign_entries_are_left_alone", foreign_entries_are_left_alone},
 	        {"leftovers_are_pruned", leftovers_are_pruned},
 	        {"disks_are_locked", disks_are_locked},

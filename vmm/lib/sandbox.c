@@ -247,6 +247,35 @@ static void tidy(struct wisp_sandbox *sandbox)
 	sandbox_files_write_state(sandbox->dir_fd, line);
 }
 
+/*
+ * Finds the monitor, if it has not ended. A monitor has its pid in the lock later than the lock, and no longer when the
+ * kernel takes it apart.
+ */
+static int find_to_signal(struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	int64_t deadline = lib_deadline_ns(DEATH_MS);
+	for (;;) {
+		pthread_mutex_lock(&sandbox->lock);
+		find_monitor(sandbox);
+		pthread_mutex_unlock(&sandbox->lock);
+		if (sandbox->pidfd >= 0 || state_probe(sandbox->dir_fd) != STATE_HELD)
+			return 0;
+		if (state_hides_monitor(sandbox->dir_fd))
+			return lib_fail(error, WISP_ERR_SYSTEM, ESRCH,
+			        "the sandbox '%s' is running, but its monitor cannot be signalled: it is in another "
+			        "pid namespace",
+			        sandbox->name);
+		int64_t now = lib_now_ns();
+		if (now >= deadline)
+			return lib_fail(error, WISP_ERR_SYSTEM, ETIMEDOUT,
+			        "the sandbox '%s' is still being created, or its monitor does not end: try again later",
+			        sandbox->name);
+		int r = lib_poll(&sandbox->cancel, NULL, 0, now + 5 * NS_PER_MS);
+		if (r < 0 && r != -ETIMEDOUT)
+			return lib_fail_wait(error, r);
+	}
+}
+
 int sandbox_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, struct wisp_error *error)
 {
 	siginfo_t info = {.si_signo = signal, .si_code = SI_QUEUE};
@@ -254,14 +283,9 @@ int sandbox_signal(struct wisp_sandbox *sandbox, int signal, int64_t grace_ms, s
 	info.si_pid = getpid();
 	info.si_uid = getuid();
 	info.si_value.sival_int = grace_ms < INT_MAX ? (int)grace_ms : INT_MAX;
-	pthread_mutex_lock(&sandbox->lock);
-	find_monitor(sandbox);
-	pthread_mutex_unlock(&sandbox->lock);
-	if (sandbox->pidfd < 0 && state_probe(sandbox->dir_fd) == STATE_HELD)
-		return lib_fail(error, WISP_ERR_SYSTEM, ESRCH,
-		        "the sandbox '%s' is running, but its monitor cannot be signalled: it is in another pid "
-		        "namespace",
-		        sandbox->name);
+	int r = find_to_signal(sandbox, error);
+	if (r < 0)
+		return r;
 	if (sandbox->pidfd >= 0 && pidfd_send_signal(sandbox->pidfd, signal, &info, 0) < 0 && errno != ESRCH)
 		return lib_fail_errno(error, errno, "cannot signal the monitor of the sandbox '%s'", sandbox->name);
 	return 0;

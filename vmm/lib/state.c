@@ -74,12 +74,12 @@ enum state_lock state_probe(int dir_fd)
 	return free ? STATE_FREE : STATE_HELD;
 }
 
-/* The pid of the process that holds the lock, or 0. */
+/* The pid of the process that holds the record lock; 0 without one, -1 if this pid namespace does not have it. */
 static int32_t holder(int lock_fd)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	bool held = fcntl(lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-	return held && lock.l_pid > 0 ? lock.l_pid : 0;
+	return !held ? 0 : lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
 int32_t state_pid(int dir_fd)
@@ -89,7 +89,16 @@ int32_t state_pid(int dir_fd)
 		return 0;
 	int32_t pid = holder(fd);
 	close(fd);
-	return pid;
+	return pid > 0 ? pid : 0;
+}
+
+bool state_hides_monitor(int dir_fd)
+{
+	int fd = open_lock(dir_fd);
+	bool hidden = fd >= 0 && holder(fd) < 0;
+	if (fd >= 0)
+		close(fd);
+	return hidden;
 }
 
 int state_open_monitor(int dir_fd)

@@ -33,6 +33,8 @@ enum state_lock { STATE_FREE, STATE_HELD, STATE_NO_LOCK };
 enum state_lock state_probe(int dir_fd);
 /* The pid of the monitor that holds the lock, 0 if none does or it is not in this process's pid namespace. */
 int32_t state_pid(int dir_fd);
+/* Whether a monitor holds the lock that is not in this process's pid namespace. */
+bool state_hides_monitor(int dir_fd);
 /* Returns a pidfd of the monitor that holds the lock; -1 if none does, or if this pid namespace does not have it. */
 int state_open_monitor(int dir_fd);
 
