@@ -4,6 +4,7 @@
 
 #include <linux/fuse.h>
 
+#include "vmm/lib/launch.h"
 #include "vmm/shared/fs_wire.h"
 
 /* The place's libdir has the real one. */
@@ -213,10 +214,51 @@ static void not_together(void)
 	end_place(&p, 0);
 }
 
+/* A program that starts, and says neither that it serves nor why it cannot: the wait for it has an end. */
+static void silent_server(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error;
+	struct launch_words words;
+	int ready[2], said[2], status;
+	char program[PATH_MAX];
+	REQUIRE(make_place(&p));
+	snprintf(program, sizeof(program), "%s/wisp-fs", p.lib);
+	write_file(p.lib, "wisp-fs", "#!/bin/sh\nexec sleep 1000\n");
+	REQUIRE(chmod(program, 0755) == 0 && pipe2(ready, O_CLOEXEC) == 0 && pipe2(said, O_CLOEXEC) == 0);
+	struct wisp_folder folder = {.path = p.dir, .guest = "/work"};
+	p.options.folders = &folder;
+	p.options.folder_count = 1;
+	p.options.folder_size = sizeof(folder);
+	close(ready[1]);
+	p.options.cancel = &(struct wisp_cancel){.size = sizeof(struct wisp_cancel), .fd = &ready[0]};
+	int before = count_entries("/proc/self/fd");
+	CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -ECANCELED);
+	CHECK_EQ(count_entries("/proc/self/fd"), before);
+	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD); /* it was killed, and reaped */
+	/* Without a caller that gives up, the limit. */
+	pid_t pid = fork();
+	if (pid == 0) {
+		(void)!write(said[1], "starting\n", 9);
+		pause();
+	}
+	REQUIRE(pid > 0);
+	CHECK_EQ(launch_hear(said[0], program, pid, NULL, 50, &words, &error), -ETIMEDOUT);
+	CHECK(error.status == WISP_ERR_SETUP && strstr(error.message, "wisp-fs did not start within"));
+	CHECK_STR(launch_last_line(&words, "nothing"), "starting");
+	CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	close(said[0]);
+	close(said[1]);
+	close(ready[0]);
+	end_place(&p, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {{"served_until_the_end", served_until_the_end}, {"root", root},
-	        {"killed_monitor", killed_monitor}, {"refused", refused}, {"not_together", not_together}};
+	        {"killed_monitor", killed_monitor}, {"refused", refused}, {"not_together", not_together},
+	        {"silent_server", silent_server}};
 	fake_vmm_main(argc, argv);
 	return test_main("lib_folders", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -14,8 +14,6 @@
 #include "vmm/lib/sandbox.h"
 #include "vmm/shared/egress.h"
 
-#define START_MS 10000
-
 /* ---- The rules ---- */
 
 static size_t count_of(const char *const *list)
@@ -152,25 +150,15 @@ static int make_rules(const struct egress *egress)
 	return r < 0 ? r : fd;
 }
 
-/* What the proxy says of its start. */
-static int hear(int fd, const char *program, struct wisp_error *error)
+/* It says "ok", or why it cannot serve. */
+static int hear(int fd, const char *program, pid_t pid, struct wisp_error *error)
 {
-	char line[256] = "";
-	size_t length = 0;
-	int64_t deadline = lib_deadline_ns(START_MS);
-	while (length < sizeof(line) - 1 && !memchr(line, '\n', length)) {
-		struct pollfd pfd = {.fd = fd, .events = POLLIN};
-		int r = lib_poll(NULL, &pfd, 1, deadline);
-		ssize_t n = r < 0 ? r : read(fd, line + length, sizeof(line) - 1 - length);
-		if (n == 0 || (n < 0 && (r < 0 || errno != EINTR)))
-			break;
-		length += n > 0 ? (size_t)n : 0;
-	}
-	line[strcspn(line, "\n")] = '\0';
-	if (strcmp(line, "ok") == 0)
-		return 0;
+	struct launch_words words;
+	int r = launch_hear(fd, program, pid, NULL, LAUNCH_LIMIT_MS, &words, error);
+	if (r < 0 || strcmp(words.text, "ok") == 0)
+		return r;
 	return lib_fail(error, WISP_ERR_SETUP, EIO, "the proxy %s could not be set up: %s", program,
-	        line[0] ? line : "it died without saying why");
+	        launch_last_line(&words, "it died without saying why"));
 }
 
 static int spawn(const struct egress *egress, const int fds[EGRESS_FD_END], int status, pid_t *pid)
@@ -202,7 +190,7 @@ static int start(const struct egress *egress, const int fds[EGRESS_FD_END], pid_
 	if (r != 0) {
 		r = lib_fail_errno(error, r, "cannot start the proxy %s", egress->program);
 	} else {
-		r = hear(ends[0], egress->program, error);
+		r = hear(ends[0], egress->program, *pid, error);
 		/* Detached, the one that serves is its child. One that has failed ends with the monitor, at the latest.
 		 */
 		if (egress->detach)

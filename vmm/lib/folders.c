@@ -121,24 +121,14 @@ static int spawn(const char *program, const struct ends *ends, const struct wisp
 	return launch_spawn(program, argv, fds, FDS, NULL, pid);
 }
 
-/* What wisp-fs says until it closes its end: nothing, if it serves. */
-static void read_status(int fd, char *text, size_t size)
+/*
+ * The process that is started ends at once. The one that serves is not this process's child, and ends when the
+ * monitor's end of the socket closes.
+ */
+static int start(const struct creation *creation, const char *program, struct ends *ends,
+        const struct wisp_folder *folder, struct wisp_error *error)
 {
-	size_t used = 0;
-	ssize_t n = 1;
-	while (n != 0 && used + 1 < size) {
-		n = read(fd, text + used, size - 1 - used);
-		if (n < 0 && errno != EINTR)
-			break;
-		used += n > 0 ? (size_t)n : 0;
-	}
-	text[used] = '\0';
-}
-
-/* The process that is started ends at once: the one that serves is nobody's child, and needs none to wait for it. */
-static int start(const char *program, struct ends *ends, const struct wisp_folder *folder, struct wisp_error *error)
-{
-	char text[200];
+	struct launch_words words;
 	int status = 0;
 	pid_t pid;
 	int r = spawn(program, ends, folder, &pid);
@@ -146,13 +136,14 @@ static int start(const char *program, struct ends *ends, const struct wisp_folde
 	if (r != 0)
 		return lib_fail(error, WISP_ERR_SETUP, r, "cannot start %s: %s: check the installation or set libdir",
 		        program, strerrordesc_np(r));
-	read_status(ends->status, text, sizeof(text));
+	/* Nothing, if it serves. */
+	r = launch_hear(ends->status, program, pid, &creation->cancel, LAUNCH_LIMIT_MS, &words, error);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!text[0] && status == 0)
-		return 0;
+	if (r < 0 || (words.length == 0 && status == 0))
+		return r;
 	return lib_fail(error, WISP_ERR_SETUP, EIO, "cannot share %s: %s", folder->path,
-	        text[0] ? text : "wisp-fs did not start");
+	        launch_last_line(&words, "wisp-fs did not start"));
 }
 
 static bool is_root(const struct wisp_folder *folder)
@@ -207,7 +198,7 @@ static int add(struct creation *creation, const char *program, struct wisp_folde
 	if (r < 0)
 		lib_fail_errno(error, -r, "cannot make the socket and pipes of a folder");
 	else
-		r = start(program, &ends, folder, error);
+		r = start(creation, program, &ends, folder, error);
 	close_theirs(&ends);
 	close_fd(ends.status);
 	/* The description closes them, also if the creation fails. */

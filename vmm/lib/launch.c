@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -91,6 +93,61 @@ int launch_start(const char *helper, struct description *description, const stru
 	else
 		*status_fd = pair[OWN];
 	return r;
+}
+
+/* The end is what matters: if there is no room, the older half goes. */
+static void add_words(struct launch_words *words, const char *piece, size_t size)
+{
+	size_t kept = sizeof(words->text) / 2;
+	if (words->length + size >= sizeof(words->text)) {
+		if (kept > words->length)
+			kept = words->length;
+		memmove(words->text, words->text + words->length - kept, kept);
+		words->length = kept;
+	}
+	memcpy(words->text + words->length, piece, size);
+	words->length += size;
+}
+
+static int hear(int fd, const struct lib_cancel *cancel, int64_t deadline_ns, struct launch_words *words)
+{
+	for (;;) {
+		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		char piece[256];
+		int r = lib_poll(cancel, &pfd, 1, deadline_ns);
+		if (r < 0)
+			return r;
+		ssize_t n = read(fd, piece, sizeof(piece));
+		if (n == 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			add_words(words, piece, (size_t)n);
+	}
+}
+
+int launch_hear(int fd, const char *program, pid_t pid, const struct lib_cancel *cancel, int64_t limit_ms,
+        struct launch_words *words, struct wisp_error *error)
+{
+	words->length = 0;
+	int r = hear(fd, cancel, lib_deadline_ns(limit_ms), words);
+	while (words->length > 0 && words->text[words->length - 1] == '\n')
+		words->length--;
+	words->text[words->length] = '\0';
+	if (r == 0)
+		return 0;
+	kill(pid, SIGKILL);
+	if (r == -ETIMEDOUT)
+		return lib_fail(error, WISP_ERR_SETUP, ETIMEDOUT, "%s did not start within %d s", program,
+		        (int)(limit_ms / 1000));
+	return lib_fail_wait(error, r);
+}
+
+const char *launch_last_line(const struct launch_words *words, const char *otherwise)
+{
+	const char *newline = strrchr(words->text, '\n'), *last = newline ? newline + 1 : words->text;
+	return last[0] ? last : otherwise;
 }
 
 void launch_reap(pid_t pid)

@@ -32,6 +32,27 @@ struct launch_fd {
 int launch_spawn(const char *program, const char *const *argv, const struct launch_fd *fds, size_t count,
         const sigset_t *blocked, pid_t *pid);
 
+/* What a program has said of its start: its end, if that is long. */
+struct launch_words {
+	char text[2048];
+	size_t length;
+};
+
+/* How long a program may take to start. */
+#define LAUNCH_LIMIT_MS 10000
+
+/*
+ * Reads from `fd` what `program`, with the process id `pid`, says of its start, until all that could write there have
+ * closed it. `words` is then a string without newlines at its end. 0; or -errno with `error`, if that takes
+ * longer than `limit_ms`, or `cancel`, which may be NULL, ends the wait: the process is then killed. It is the
+ * caller's to reap.
+ */
+int launch_hear(int fd, const char *program, pid_t pid, const struct lib_cancel *cancel, int64_t limit_ms,
+        struct launch_words *words, struct wisp_error *error);
+
+/* The last line of what it said, or `otherwise`. Valid as long as `words`. */
+const char *launch_last_line(const struct launch_words *words, const char *otherwise);
+
 /* Reaps a child. Another may have reaped it already. */
 void launch_reap(pid_t pid);
 

@@ -10,8 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,59 +18,13 @@
 
 #include "vmm/lib/launch.h"
 
-#define START_MS 10000
 #define SOCKET_FD 3
 #define SOCKET_FD_TEXT "3"
-
-/* What it said, up to the last line, which tells why it failed. */
-struct words {
-	char text[2048];
-	size_t length;
-};
-
-/* Reads what it says until it is in the background, or has failed. 0, or -errno of a wait that ended. */
-static int listen_to(int fd, const struct lib_cancel *cancel, struct words *words)
-{
-	int64_t deadline_ns = lib_deadline_ns(START_MS);
-	for (;;) {
-		struct pollfd pfd = {.fd = fd, .events = POLLIN};
-		char piece[256];
-		int r = lib_poll(cancel, &pfd, 1, deadline_ns);
-		if (r < 0)
-			return r;
-		ssize_t n = read(fd, piece, sizeof(piece));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return 0;
-		/* The end is what matters. */
-		if (words->length + (size_t)n >= sizeof(words->text)) {
-			size_t kept = sizeof(words->text) / 2;
-			if (kept > words->length)
-				kept = words->length;
-			memmove(words->text, words->text + words->length - kept, kept);
-			words->length = kept;
-		}
-		memcpy(words->text + words->length, piece, (size_t)n);
-		words->length += (size_t)n;
-	}
-}
-
-static int fail_start(const char *program, struct words *words, struct wisp_error *error)
-{
-	while (words->length > 0 && words->text[words->length - 1] == '\n')
-		words->length--;
-	words->text[words->length] = '\0';
-	const char *last = strrchr(words->text, '\n');
-	last = last ? last + 1 : words->text;
-	return lib_fail(
-	        error, WISP_ERR_SETUP, EIO, "%s could not start: %s", program, last[0] ? last : "it gave no reason");
-}
 
 static int start(const char *program, const char *const *argv, int socket, const struct lib_cancel *cancel,
         struct wisp_error *error)
 {
-	struct words words = {.length = 0};
+	struct launch_words words;
 	int said[2], status = 0;
 	pid_t pid;
 	if (pipe2(said, O_CLOEXEC) < 0)
@@ -89,18 +41,14 @@ static int start(const char *program, const char *const *argv, int socket, const
 		return lib_fail(error, WISP_ERR_SETUP, r, "cannot start %s: %s: install the package passt", program,
 		        strerrordesc_np(r));
 	}
-	int waited = listen_to(said[0], cancel, &words);
+	r = launch_hear(said[0], program, pid, cancel, LAUNCH_LIMIT_MS, &words, error);
 	close(said[0]);
-	if (waited < 0)
-		kill(pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (waited == -ETIMEDOUT)
-		return lib_fail(
-		        error, WISP_ERR_SETUP, ETIMEDOUT, "%s did not start within %d s", program, START_MS / 1000);
-	if (waited < 0)
-		return lib_fail_wait(error, waited);
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : fail_start(program, &words, error);
+	if (r < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+		return r;
+	return lib_fail(error, WISP_ERR_SETUP, EIO, "%s could not start: %s", program,
+	        launch_last_line(&words, "it gave no reason"));
 }
 
 /* What its command line has. */
