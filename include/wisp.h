@@ -723,6 +723,8 @@ struct wisp_sandbox_info {
 	const char *const *allow;   /* as in wisp_create_options; ended by NULL */
 	const char *const *secrets; /* "NAME@HOST" or "NAME@HOST:PORT"; ended by NULL */
 	const char *net; /* "" without a network card; else what it is connected to, as wisp --net takes it */
+	/* Its shared folders, the paths on the host made absolute; ended by NULL. */
+	const struct wisp_folder *const *folders;
 };
 
 /*

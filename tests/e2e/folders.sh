@@ -28,6 +28,7 @@ t_folder_coherence() {
 	echo one >shared/f
 	check create wisp create -q -n box -v "$PWD/shared:/work" -v "$PWD/shared:/ro:ro" -v "$PWD/shared/f:/etc/given"
 	equal "servers" "$(servers)" 3
+	equal "what inspect says" "$(wisp inspect box | grep -cF "\"folders\":[{\"path\":\"$PWD/shared\",\"guest\":\"/work\",\"read_only\":false,\"uid\":\"squash\"},{\"path\":\"$PWD/shared\",\"guest\":\"/ro\",\"read_only\":true")" 1
 	equal "a file" "$(wisp exec box -- cat /work/f /ro/f /etc/given)" "one
 one
 one"

@@ -52,6 +52,12 @@ static void check_same(const struct config *a, const struct config *b)
 		MUST(same(a->env[i], b->env[i]));
 	for (size_t i = 0; i <= a->disk_count; i++)
 		MUST(same(a->disks[i], b->disks[i]));
+	MUST(a->folder_count == b->folder_count);
+	for (size_t i = 0; i < a->folder_count; i++) {
+		const struct wisp_folder *one = a->folders[i], *other = b->folders[i];
+		MUST(same(one->path, other->path) && same(one->guest, other->guest));
+		MUST(one->read_only == other->read_only && one->owners == other->owners);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -249,6 +249,21 @@ static void the_jail_is_chosen(void)
 	end(&c);
 }
 
+static void folders_are_shown(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "ln -s \"$(dirname \"$WISP\")/../lib/wisp/wisp-fs\" \"$WISP_LIBDIR/wisp-fs\" && mkdir shared &&"
+	       "create -q -n box -v shared:/work:ro -v \"$PWD/shared:/b \\\"c\" && wisp inspect box");
+	if (!strstr(c.out, "/shared\",\"guest\":\"/work\",\"read_only\":true,\"uid\":\"squash\"},{\"path\":\"/tmp/") ||
+	        !strstr(c.out, "/shared\",\"guest\":\"/b \\\"c\",\"read_only\":false,\"uid\":\"squash\"}]"))
+		show(&c, "inspect");
+	expect(&c, "wisp rm -f box; create -q -n none && wisp inspect none | grep -c folders; wisp rm -f none", 0,
+	        "0\n");
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -270,6 +285,7 @@ int main(int argc, char **argv)
 	        {"streams_that_do_not_block", streams_that_do_not_block},
 	        {"doctor_asks_the_monitor_for_its_jail", doctor_asks_the_monitor_for_its_jail},
 	        {"the_jail_is_chosen", the_jail_is_chosen},
+	        {"folders_are_shown", folders_are_shown},
 	};
 	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

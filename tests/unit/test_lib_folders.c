@@ -83,6 +83,16 @@ static void served_until_the_end(void)
 	CHECK_STR(d.folder[0].path, "/work");
 	CHECK_STR(d.folder[1].path, "/etc/my file");
 	CHECK(!d.folder[0].read_only && !d.folder[0].is_file && d.folder[1].read_only && d.folder[1].is_file);
+	struct wisp_sandbox_info *info;
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
+	REQUIRE(info->folders[0] && info->folders[1] && info->folders[2] && !info->folders[3]);
+	CHECK_STR(info->folders[0]->path, folder);
+	CHECK_STR(info->folders[0]->guest, "/work");
+	CHECK(!info->folders[0]->read_only && info->folders[0]->owners == WISP_OWNERS_SQUASH);
+	CHECK_STR(info->folders[1]->path, file);
+	CHECK_STR(info->folders[1]->guest, "/etc/my file");
+	CHECK(info->folders[1]->read_only && info->folders[2]->owners == WISP_OWNERS_MAP);
+	wisp_free_sandbox_info(info);
 	wisp_close_sandbox(sandbox);
 	CHECK(servers_end(p.dir));
 	CHECK_EQ(count_entries("/proc/self/fd"), before);

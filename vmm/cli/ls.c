@@ -31,6 +31,20 @@ static void print_jail(struct cli_json *json, unsigned holds)
 	cli_json_close(json, '}');
 }
 
+static void print_folders(struct cli_json *json, const struct wisp_folder *const *folders)
+{
+	cli_json_open(json, "folders", '[');
+	for (size_t i = 0; folders[i]; i++) {
+		cli_json_open(json, NULL, '{');
+		cli_json_string(json, "path", folders[i]->path);
+		cli_json_string(json, "guest", folders[i]->guest);
+		cli_json_bool(json, "read_only", folders[i]->read_only);
+		cli_json_string(json, "uid", folders[i]->owners == WISP_OWNERS_MAP ? "map" : "squash");
+		cli_json_close(json, '}');
+	}
+	cli_json_close(json, ']');
+}
+
 /* `ports`: NULL where they were not asked for. */
 static void print_json(struct cli_json *json, const struct wisp_sandbox_info *info, struct wisp_port_info *const *ports)
 {
@@ -63,6 +77,8 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 		print_jail(json, info->jail_layers);
 	if (info->net[0])
 		cli_json_string(json, "net", info->net);
+	if (info->folders[0])
+		print_folders(json, info->folders);
 	if (info->max_duration_ms > 0)
 		cli_json_number(json, "max_duration_ms", info->max_duration_ms);
 	if (info->idle_timeout_ms > 0)

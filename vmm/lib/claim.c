@@ -27,7 +27,8 @@ static int make_cgroup(struct creation *creation, struct wisp_error *error)
 }
 
 /* The caller's strings, as they stand in the config; env is the caller's array and only read. */
-static void make_config(struct creation *creation, const char **env, const char **disks, struct config *config)
+static void make_config(struct creation *creation, const char **env, const char **disks,
+        const struct wisp_folder *const *folders, struct config *config)
 {
 	const struct wisp_create_options *options = &creation->options;
 	struct timespec now;
@@ -42,6 +43,7 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .disks = disks,
 	        .disk_info = creation->disk_info,
 	        .disk_info_count = creation->description.disk_count,
+	        .folders = folders,
 	        .cpus = options->cpus,
 	        .memory_mib = options->memory_mib,
 	        .created_ns = now.tv_sec * NS_PER_S + now.tv_nsec,
@@ -81,7 +83,10 @@ static int claim(struct creation *creation, const char *root, struct wisp_sandbo
 	const char *disks[DESCRIPTION_DISKS_MAX + 1] = {NULL};
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		disks[i] = creation->disk_names[i];
-	make_config(creation, env, disks, &config);
+	const struct wisp_folder *folders[WISP_FOLDERS_MAX + 1] = {NULL};
+	for (size_t i = 0; i < d->folder_count; i++)
+		folders[i] = &creation->folders[i];
+	make_config(creation, env, disks, folders, &config);
 	int lock_fd;
 	int r = state_claim(sandbox->root_fd, creation->options.name, &config, name, &sandbox->dir_fd, &lock_fd, error);
 	free(env);

@@ -65,6 +65,12 @@ void config_format(const struct config *config, struct lib_string *out)
 		        (unsigned long long)disk->ino, (unsigned long long)disk->rate.bytes,
 		        (unsigned long long)disk->rate.operations);
 	}
+	for (size_t i = 0; config->folders && config->folders[i]; i++) {
+		const struct wisp_folder *folder = config->folders[i];
+		add(out, "folder", folder->path);
+		add(out, "folder_guest", folder->guest);
+		lib_string_format(out, "folder_mode=%d %d\n", folder->read_only, folder->owners);
+	}
 }
 
 int config_write(int dirfd, const struct config *config)
@@ -135,6 +141,25 @@ static struct config_disk parse_disk(const char *text)
 	return disk;
 }
 
+/* A line of a folder: the first begins it, the others follow. */
+static void take_folder(struct config *config, const char *key, const char *value)
+{
+	if (key[0] == '\0') {
+		config->folder_store[config->folder_count] = (struct wisp_folder){.path = value, .guest = ""};
+		config->folder_list[config->folder_count] = &config->folder_store[config->folder_count];
+		config->folder_count++;
+	}
+	if (config->folder_count == 0)
+		return;
+	struct wisp_folder *folder = &config->folder_store[config->folder_count - 1];
+	if (strcmp(key, "_guest") == 0)
+		folder->guest = value;
+	if (strcmp(key, "_mode") == 0) {
+		folder->read_only = value[0] == '1';
+		folder->owners = strcmp(value + (value[0] != '\0'), " 1") == 0 ? WISP_OWNERS_MAP : WISP_OWNERS_SQUASH;
+	}
+}
+
 static void take(struct config *config, const char *key, char *value)
 {
 	unescape(value);
@@ -194,6 +219,8 @@ static void take(struct config *config, const char *key, char *value)
 		config->disks[config->disk_count++] = value;
 	else if (strcmp(key, "disk_info") == 0)
 		config->disk_info[config->disk_info_count++] = parse_disk(value);
+	else if (strncmp(key, "folder", strlen("folder")) == 0)
+		take_folder(config, key + strlen("folder"), value);
 	else if (strcmp(key, "overlay") == 0)
 		config->overlay = value[0] == '1';
 	else if (strcmp(key, "bare") == 0)
@@ -218,9 +245,14 @@ int config_parse(char *text, struct config *config)
 	config->disk_info = calloc(count_lines(config->text, "disk_info=") + 1, sizeof(*config->disk_info));
 	config->allow_list = calloc(count_lines(config->text, "allow=") + 1, sizeof(*config->allow_list));
 	config->secret_list = calloc(count_lines(config->text, "secret=") + 1, sizeof(*config->secret_list));
+	size_t folders = count_lines(config->text, "folder=");
+	config->folder_store = calloc(folders + 1, sizeof(*config->folder_store));
+	config->folder_list = calloc(folders + 1, sizeof(*config->folder_list));
+	config->folders = config->folder_list;
 	config->allow = config->allow_list;
 	config->secrets = config->secret_list;
-	if (!config->env || !config->disks || !config->disk_info || !config->allow || !config->secrets) {
+	if (!config->env || !config->disks || !config->disk_info || !config->allow || !config->secrets ||
+	        !config->folder_store || !config->folder_list) {
 		config_free(config);
 		return -ENOMEM;
 	}
@@ -262,5 +294,7 @@ void config_free(struct config *config)
 	free(config->disk_info);
 	free(config->allow_list);
 	free(config->secret_list);
+	free(config->folder_store);
+	free(config->folder_list);
 	*config = (struct config){0};
 }

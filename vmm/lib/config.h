@@ -34,6 +34,7 @@ struct config {
 	size_t disk_count;
 	struct config_disk *disk_info; /* of each of `disks`; zero where it is not known */
 	size_t disk_info_count;
+	const struct wisp_folder *const *folders; /* ended by NULL, if not NULL */
 	uint32_t cpus;
 	uint32_t memory_mib;
 	int64_t created_ns;
@@ -51,6 +52,9 @@ struct config {
 	char *text;                             /* holds the strings */
 	const char **allow_list, **secret_list; /* of a config that was read: hold `allow` and `secrets` */
 	size_t allow_count, secret_count;
+	struct wisp_folder *folder_store; /* likewise: hold `folders` */
+	const struct wisp_folder **folder_list;
+	size_t folder_count;
 };
 
 /* Appends `config` as text. Check text->failed. */

@@ -244,6 +244,8 @@ void creation_free(struct creation *creation)
 		if (creation->copy_from[i] >= 0)
 			close(creation->copy_from[i]);
 	}
+	for (size_t i = 0; i < WISP_FOLDERS_MAX; i++)
+		free((char *)(uintptr_t)creation->folders[i].path);
 	restore_free(creation->restore);
 	if (creation->from_fd >= 0)
 		close(creation->from_fd);

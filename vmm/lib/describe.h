@@ -26,7 +26,8 @@ struct creation {
 	bool image_is_packed;  /* it is a directory's, in the cache */
 	char *disk_names[DESCRIPTION_DISKS_MAX + 1]; /* "ro PATH" or "rw PATH" of each disk, for the config */
 	struct config_disk disk_info[DESCRIPTION_DISKS_MAX];
-	int copy_from[DESCRIPTION_DISKS_MAX]; /* -1, or the disk of which the sandbox gets a copy */
+	struct wisp_folder folders[WISP_FOLDERS_MAX]; /* those that are described, for the config; owns `path` */
+	int copy_from[DESCRIPTION_DISKS_MAX];         /* -1, or the disk of which the sandbox gets a copy */
 };
 
 /* A disk that a machine knows already, of which the guest has a file system in use. */

@@ -208,6 +208,11 @@ static int add(struct creation *creation, const char *program, struct wisp_folde
 	fds[DESCRIPTION_FOLDER_REPLIES] = ends.replies;
 	if (r < 0)
 		return r;
+	char *path = lib_absolute(folder->path);
+	if (!path)
+		return lib_no_memory(error);
+	creation->folders[d->folder_count] = *folder;
+	creation->folders[d->folder_count].path = path;
 	struct description_folder *described = &d->folder[d->folder_count++];
 	described->read_only = folder->read_only;
 	described->is_file = S_ISREG(st.st_mode);

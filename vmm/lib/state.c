@@ -389,6 +389,7 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	struct wisp_sandbox_info *info = &owner->info;
 	const struct config *config = &owner->config;
 	static const char *const no_env[] = {NULL};
+	static const struct wisp_folder *const no_folders[] = {NULL};
 	struct state state;
 	info->pid = state_pid(dir_fd);
 	int r = state_now(dir_fd, info->pid > 0, &state, &info->state);
@@ -418,6 +419,7 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->allow = config->allow ? config->allow : no_env;
 	info->secrets = config->secrets ? config->secrets : no_env;
 	info->net = config->net ? config->net : "";
+	info->folders = config->folders ? config->folders : no_folders;
 	return r;
 }
 
