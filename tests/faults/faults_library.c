@@ -201,6 +201,32 @@ static void network(struct fault_run *run)
 	wisp_close_sandbox(sandbox);
 }
 
+/* wisp-fs is the real one too. */
+static void folders(struct fault_run *run)
+{
+	char libdir[PATH_MAX], path[PATH_MAX], program[PATH_MAX], shared[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	snprintf(path, sizeof(path), "%s/lib/wisp-fs", run->dir);
+	snprintf(shared, sizeof(shared), "%s/shared", run->dir);
+	if (symlink(built("../../lib/wisp/wisp-fs", program), path) < 0 || mkdir(shared, 0700) < 0)
+		abort();
+	const struct wisp_folder list[] = {{.path = shared, .guest = "/work"}, {.path = path, .guest = "/etc/file"}};
+	create.folders = list;
+	create.folder_count = 2;
+	create.folder_size = sizeof(list[0]);
+	struct wisp_sandbox *sandbox = begin(run, &create);
+	struct wisp_sandbox_info *info;
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	if (fault_check(run, "inspect", wisp_inspect_sandbox(run->root, "box", &info, &error), &error)) {
+		if (!info->folders[0] || !info->folders[1] || info->folders[2])
+			fault_violation(run, "its folders are not shown");
+		wisp_free_sandbox_info(info);
+	}
+	wisp_close_sandbox(sandbox);
+}
+
 static void pausing(struct fault_run *run)
 {
 	char libdir[PATH_MAX];
@@ -294,8 +320,8 @@ int main(int argc, char **argv)
 {
 	static const struct fault_scenario scenarios[] = {{"collect", collect}, {"stream", stream},
 	        {"terminal", terminal}, {"detached", detached}, {"saved", saved}, {"ports", ports},
-	        {"network", network}, {"pausing", pausing}, {"saving", saving}, {"restoring", restoring},
-	        {"forking", forking}, {0}};
+	        {"network", network}, {"folders", folders}, {"pausing", pausing}, {"saving", saving},
+	        {"restoring", restoring}, {"forking", forking}, {0}};
 	char self[PATH_MAX];
 	fake_vmm_main(argc, argv);
 	if (!realpath("/proc/self/exe", self))

@@ -17,14 +17,18 @@
 
 #define WAIT_MS 9000
 
-static char payload[PATH_MAX], monitor[PATH_MAX];
+static char payload[PATH_MAX], monitor[PATH_MAX], server[PATH_MAX];
 static char saved[] = "/tmp/wisp-faults-XXXXXX"; /* a snapshot, made without faults */
 
-/* The monitor looks for its plan where it is started from. */
+/* The monitor looks for its plan where it is started from. wisp-fs, of which the guest here wants nothing, is real. */
 static void put_monitor(struct fault_run *run, char helper[PATH_MAX])
 {
+	char path[PATH_MAX];
 	snprintf(helper, PATH_MAX, "%s/wisp-vmm", run->dir);
 	if (symlink(monitor, helper) < 0)
+		abort();
+	snprintf(path, sizeof(path), "%s/wisp-fs", run->dir);
+	if (symlink(server, path) < 0)
 		abort();
 }
 
@@ -42,6 +46,7 @@ static struct wisp_sandbox *begin(struct fault_run *run, struct wisp_create_opti
 {
 	char helper[PATH_MAX], image[PATH_MAX], disk[PATH_MAX], initramfs[PATH_MAX];
 	struct wisp_disk disks[] = {{.path = disk}};
+	struct wisp_folder folders[] = {{.path = run->dir, .guest = "/work"}};
 	/* A program that leaves at once: the link is down as soon as a driver looks. */
 	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = "/bin/true"};
 	struct wisp_sandbox *sandbox;
@@ -69,6 +74,9 @@ static struct wisp_sandbox *begin(struct fault_run *run, struct wisp_create_opti
 		options->disk_count = 1;
 		options->disk_size = sizeof(disks[0]);
 		options->net = &net;
+		options->folders = folders;
+		options->folder_count = 1;
+		options->folder_size = sizeof(folders[0]);
 	}
 	int r = wisp_create_sandbox(options, &sandbox, &error);
 	return fault_check(run, "create", r, &error) ? sandbox : NULL;
@@ -394,6 +402,8 @@ int main(int argc, char **argv)
 	/* Next to this program. */
 	if (!realpath("/proc/self/exe", monitor))
 		return 1;
+	snprintf(
+	        server, sizeof(server), "%.*s/../../lib/wisp/wisp-fs", (int)(strrchr(monitor, '/') - monitor), monitor);
 	snprintf(strrchr(monitor, '/') + 1, 16, "wisp-vmm");
 	if (access("/dev/kvm", R_OK | W_OK) != 0) {
 		printf("skip faults-monitor: no /dev/kvm\n");

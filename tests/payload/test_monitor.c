@@ -105,6 +105,66 @@ static void ends_are_told(void)
 	}
 }
 
+/* Processes of this user that serve a folder: each monitor here has at most one. */
+static unsigned count_servers(const char *folder)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	unsigned count = 0;
+	struct dirent *entry;
+	DIR *proc = opendir("/proc");
+	while (proc && (entry = readdir(proc))) {
+		snprintf(path, sizeof(path), "/proc/%s/fd/6", entry->d_name);
+		ssize_t n = readlink(path, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+		count += strcmp(target, folder) == 0;
+	}
+	if (proc)
+		closedir(proc);
+	return count;
+}
+
+/* The machine has its device; the sandbox cannot be saved; its process ends with it. */
+static void it_serves_folders(void)
+{
+	struct wisp_create_options options = options_for("payload=spin");
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	char shared[64], file[64];
+	snprintf(shared, sizeof(shared), "%s/shared", root);
+	snprintf(file, sizeof(file), "%s/file", root);
+	REQUIRE(mkdir(shared, 0755) == 0);
+	struct wisp_folder folder = {.path = shared, .guest = "/work", .read_only = true};
+	options.bare = false;
+	options.image = base;
+	options.initramfs = initramfs;
+	options.folders = &folder;
+	options.folder_count = 1;
+	options.folder_size = sizeof(folder);
+	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox && runs_in_time());
+	CHECK_EQ(count_servers(shared), geteuid() == 0 ? 1 : 0);
+	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
+	REQUIRE(info->folders[0] && !info->folders[1]);
+	CHECK_STR(info->folders[0]->path, shared);
+	wisp_free_sandbox_info(info);
+	CHECK(wisp_snapshot_sandbox(sandbox, file, NULL, &error) < 0);
+	CHECK(access(file, F_OK) < 0);
+	struct wisp_stats *stats;
+	REQUIRE(wisp_sandbox_stats(sandbox, &stats, &error) == 0);
+	bool has_device = false;
+	for (size_t i = 0; i < stats->device_count; i++)
+		has_device |= strcmp(stats->devices[i].name, "folder0") == 0;
+	CHECK(has_device);
+	wisp_free_stats(stats);
+	wisp_close_sandbox(sandbox);
+	for (int i = 0; i < HANG_MS / 10 && count_servers(shared) > 0; i++)
+		pause_ms(10);
+	CHECK_EQ(count_servers(shared), 0);
+	CHECK(rmdir(shared) == 0);
+}
+
 static void what_is_kept_stays(void)
 {
 	struct wisp_create_options options = options_for("payload=poweroff");
@@ -408,6 +468,7 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 	        {"ends_are_told", ends_are_told},
+	        {"it_serves_folders", it_serves_folders},
 	        {"what_is_kept_stays", what_is_kept_stays},
 	        {"the_last_words_are_kept", the_last_words_are_kept},
 	        {"the_console_is_copied", the_console_is_copied},

@@ -66,6 +66,8 @@ static int open_folder(const struct wisp_folder *folder, struct stat *st, struct
 	if (fd < 0 || fstat(fd, st) < 0) {
 		int errnum = errno;
 		close_fd(fd);
+		if (lib_is_shortage(errnum))
+			return lib_fail_errno(error, errnum, "cannot open the folder %s", folder->path);
 		return lib_fail(
 		        error, WISP_ERR_INVALID, errnum, "cannot share %s: %s", folder->path, strerrordesc_np(errnum));
 	}
