@@ -5,6 +5,9 @@
  * in order, so that the next reply is the oldest request's: it is received straight into that request's buffers, but
  * for its header, which is checked first. Of the reply only its length and its number matter.
  *
+ * A file that the guest has opened may come with the reply (fs_direct.h). What is read and written of it does not go to
+ * wisp-fs. Such a reply is checked whole, in memory of the device, before the guest has it.
+ *
  * One request at a time may be half sent, because the socket or the pipe is full; until it is sent, the others wait in
  * their queues. A request without a buffer for a reply (FORGET) is complete when it is sent.
  *
@@ -24,6 +27,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "virtio/fs_direct.h"
 #include "vmm/shared/container_of.h"
 #include "vmm/shared/fs_wire.h"
 
@@ -42,7 +46,10 @@ struct request {
 	} head;            /* as it is sent */
 	struct iovec *out; /* what of the request is to be sent */
 	unsigned out_count;
-	bool told; /* its message is sent */
+	bool told;   /* its message is sent */
+	uint64_t fh; /* the handle that it releases, or 0 */
+	struct fs *fs;
+	struct fs_transfer transfer;
 	struct virtq_chain chain;
 };
 
@@ -61,11 +68,20 @@ struct fs {
 	struct request *oldest, **end; /* those that wait for replies */
 	bool receiving;                /* `receive_op` is in flight */
 	struct loop_op receive_op;
-	struct fuse_out_header reply;
+	struct fs_reply reply; /* what is looked at of it */
+	uint32_t kept;         /* bytes of that */
+	struct msghdr message;
+	union {
+		struct cmsghdr head;
+		uint8_t bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	int file;                              /* that came with it, or -1 */
 	uint32_t received;                     /* bytes of the oldest one's reply; 0: its message is to come */
 	struct iovec in[VIRTQ_SIZE_MAX + 1];   /* room for what is left of it */
 	struct iovec part[VIRTQ_SIZE_MAX + 1]; /* the same, no more than its length */
 	unsigned in_count;
+
+	struct fs_direct direct;
 };
 
 static struct fs *to_fs(struct virtio_dev *dev)
@@ -157,6 +173,7 @@ static void lose(struct fs *fs, const char *why)
 	fs->lost = true;
 	if (!fs->dev.destroying)
 		log_line(fs->dev.env.log, LOG_WARN, "the folder %.36s is lost: %s", (const char *)fs->config.tag, why);
+	fs_direct_release_all(&fs->direct);
 	shutdown(fs->socket, SHUT_RDWR);
 	if (fs->receiving)
 		loop_cancel(fs->dev.env.loop, &fs->receive_op);
@@ -166,10 +183,8 @@ static void lose(struct fs *fs, const char *why)
 
 /* --- replies --- */
 
-static void receive(struct fs *fs, int fd, struct iovec *iov, unsigned count)
+static void start_receiving(struct fs *fs, struct io_uring_sqe *sqe)
 {
-	struct io_uring_sqe *sqe = loop_sqe(fs->dev.env.loop);
-	io_uring_prep_readv(sqe, fd, iov, count, 0);
 	fs->receiving = true;
 	loop_start(fs->dev.env.loop, sqe, &fs->receive_op);
 }
@@ -180,41 +195,55 @@ static void receive_message(struct fs *fs)
 	if (!r || fs->receiving || fs->lost)
 		return;
 	fs->received = 0;
-	fs->in[0] = (struct iovec){&fs->reply, REPLY_HEAD};
+	fs->kept = fs_direct_looks_at(r->head.header.opcode);
+	fs->in[0] = (struct iovec){&fs->reply, fs->kept};
 	struct iovec *body = &fs->in[1];
 	memcpy(body, &r->chain.iov[r->chain.readable], r->chain.writable * sizeof(*body));
-	unsigned used_up = iov_advance(body, r->chain.writable, REPLY_HEAD);
+	unsigned used_up = iov_advance(body, r->chain.writable, fs->kept);
 	fs->in_count = r->chain.writable - used_up;
 	memmove(body, body + used_up, fs->in_count * sizeof(*body));
 	/* No more than was promised to wisp-fs. */
 	unsigned count = cut(fs->part, fs->in, fs->in_count + 1, r->head.frame.room);
-	receive(fs, fs->socket, fs->part, count);
+	fs->message = (struct msghdr){.msg_iov = fs->part,
+	        .msg_iovlen = count,
+	        .msg_control = &fs->control,
+	        .msg_controllen = CMSG_LEN(sizeof(int))}; /* CMSG_SPACE has room for two descriptors */
+	struct io_uring_sqe *sqe = loop_sqe(fs->dev.env.loop);
+	io_uring_prep_recvmsg(sqe, fs->socket, &fs->message, MSG_CMSG_CLOEXEC);
+	start_receiving(fs, sqe);
 }
 
 static void receive_rest(struct fs *fs)
 {
-	unsigned count = cut(fs->part, &fs->in[1], fs->in_count, fs->reply.len - fs->received);
-	receive(fs, fs->replies, fs->part, count);
+	unsigned count = cut(fs->part, &fs->in[1], fs->in_count, fs->reply.header.len - fs->received);
+	struct io_uring_sqe *sqe = loop_sqe(fs->dev.env.loop);
+	io_uring_prep_readv(sqe, fs->replies, fs->part, count, 0);
+	start_receiving(fs, sqe);
 }
 
 static void replied(struct fs *fs)
 {
 	struct request *r = fs->oldest;
-	guest_store_iov(&r->chain.iov[r->chain.readable], r->chain.writable, 0, &fs->reply, REPLY_HEAD);
+	uint32_t len = fs->reply.header.len;
+	fs_direct_replied(&fs->direct, r->head.header.opcode, r->fh, &fs->reply, fs->file);
+	fs->file = -1;
+	guest_store_iov(
+	        &r->chain.iov[r->chain.readable], r->chain.writable, 0, &fs->reply, len < fs->kept ? len : fs->kept);
 	fs->oldest = r->next;
 	if (!fs->oldest)
 		fs->end = &fs->oldest;
-	virtio_count(&fs->dev.to_guest, fs->reply.len);
-	finish(fs, r, fs->reply.len);
+	virtio_count(&fs->dev.to_guest, len);
+	finish(fs, r, len);
 	receive_message(fs);
 	check_reset(fs);
 }
 
 static bool is_good(const struct fs *fs, uint32_t bytes)
 {
-	const struct fuse_out_header *reply = &fs->reply;
+	const struct fuse_out_header *reply = &fs->reply.header;
 	return bytes >= REPLY_HEAD && reply->len >= bytes && reply->len <= fs->oldest->head.frame.room &&
-	       reply->unique == fs->oldest->head.header.unique;
+	       reply->unique == fs->oldest->head.header.unique &&
+	       (reply->len == bytes || fs->kept == REPLY_HEAD); /* what is kept comes at once */
 }
 
 static void received(struct loop_op *op, int res, uint32_t flags)
@@ -227,20 +256,25 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 		first ? receive_message(fs) : receive_rest(fs);
 		return;
 	}
+	if (first && res > 0)
+		fs->file = fs_direct_take(&fs->message);
 	if (!fs->lost && res <= 0)
 		lose(fs, res < 0 ? strerror(-res) : "wisp-fs has ended");
 	else if (!fs->lost && first && !is_good(fs, (uint32_t)res))
 		lose(fs, "wisp-fs violated the protocol");
 	if (fs->lost) {
+		if (fs->file >= 0)
+			close(fs->file);
+		fs->file = -1;
 		refuse_all(fs);
 		return;
 	}
-	uint32_t body = (uint32_t)res - (first ? (uint32_t)REPLY_HEAD : 0);
+	uint32_t bytes = (uint32_t)res, kept = first ? fs->kept : 0, body = bytes > kept ? bytes - kept : 0;
 	unsigned used_up = iov_advance(&fs->in[1], fs->in_count, body);
 	fs->in_count -= used_up;
 	memmove(&fs->in[1], &fs->in[1 + used_up], fs->in_count * sizeof(fs->in[0]));
-	fs->received += (uint32_t)res;
-	fs->received < fs->reply.len ? receive_rest(fs) : replied(fs);
+	fs->received += bytes;
+	fs->received < fs->reply.header.len ? receive_rest(fs) : replied(fs);
 }
 
 /* --- requests --- */
@@ -341,6 +375,25 @@ static const char *check(struct request *r)
 	return NULL;
 }
 
+/* Read or written without wisp-fs. */
+static void transferred(struct fs_transfer *transfer)
+{
+	struct request *r = container_of(transfer, struct request, transfer);
+	struct fs *fs = r->fs;
+	struct {
+		struct fuse_out_header head;
+		struct fuse_write_out out;
+	} reply = {.head = {.error = transfer->error, .unique = r->head.header.unique}, .out.size = transfer->done};
+	uint32_t here = REPLY_HEAD;
+	if (transfer->error == 0 && transfer->writes)
+		here += sizeof(reply.out);
+	reply.head.len = here + (transfer->error == 0 && !transfer->writes ? transfer->done : 0);
+	guest_store_iov(&r->chain.iov[r->chain.readable], r->chain.writable, 0, &reply, here);
+	virtio_count(&fs->dev.to_guest, reply.head.len);
+	finish(fs, r, reply.head.len);
+	check_reset(fs);
+}
+
 static void serve(struct fs *fs, struct request *r)
 {
 	struct virtq_chain *chain = &r->chain;
@@ -355,14 +408,23 @@ static void serve(struct fs *fs, struct request *r)
 	        (struct fs_frame){.room = chain->writable_bytes < FS_REPLY_MAX ? chain->writable_bytes : FS_REPLY_MAX,
 	                .piped = len > FS_INLINE_MAX ? len - FS_SPLIT : 0};
 	r->told = false;
-	unsigned used_up = iov_advance(chain->iov, chain->readable, REQUEST_HEAD);
-	r->out = chain->iov + used_up;
-	r->out_count = chain->readable - used_up;
+	r->fs = fs;
+	r->fh = 0;
+	if (r->head.header.opcode == FUSE_RELEASE)
+		guest_load_iov(&r->fh, chain->iov, chain->readable, REQUEST_HEAD, sizeof(r->fh));
 	fs->dev.in_flight++;
 	if (fs->lost) {
 		refuse(fs, r);
 		return;
 	}
+	r->transfer.finished = transferred;
+	if (fs_direct_start(&fs->direct, &r->head.header, chain, &r->transfer)) {
+		virtio_count(&fs->dev.from_guest, len);
+		return;
+	}
+	unsigned used_up = iov_advance(chain->iov, chain->readable, REQUEST_HEAD);
+	r->out = chain->iov + used_up;
+	r->out_count = chain->readable - used_up;
 	fs->sending = r;
 	send_on(fs);
 }
@@ -382,12 +444,18 @@ static void fs_kick(struct virtio_dev *dev, unsigned queue)
 
 /* --- life --- */
 
-/* Requests that wisp-fs has are waited for, as those of a disk are; at the end of the device, it ends. */
+/*
+ * Requests that wisp-fs or the kernel has are waited for, as those of a disk are. At the end of the device, wisp-fs
+ * ends, and a file system that does not answer is waited for no longer than must be.
+ */
 static void fs_reset(struct virtio_dev *dev)
 {
 	struct fs *fs = to_fs(dev);
-	if (dev->destroying)
+	if (dev->destroying) {
 		lose(fs, "");
+		for (unsigned i = 0; i < fs->touched; i++)
+			fs_direct_cancel(&fs->direct, &fs->all[i].transfer);
+	}
 	check_reset(fs);
 }
 
@@ -399,6 +467,7 @@ static void fs_config_read(struct virtio_dev *dev, uint32_t offset, void *data, 
 static void fs_destroy(struct virtio_dev *dev)
 {
 	struct fs *fs = to_fs(dev);
+	fs_direct_release_all(&fs->direct);
 	if (fs->socket >= 0) {
 		close(fs->socket);
 		close(fs->requests);
@@ -432,6 +501,8 @@ int fsdev_create(
 	}
 	fs->all = all;
 	fs->socket = -1; /* the caller's until all is done */
+	fs->file = -1;
+	fs_direct_init(&fs->direct, env->loop);
 	fs->end = &fs->oldest;
 	fs->send_op.done = room;
 	fs->receive_op.done = received;

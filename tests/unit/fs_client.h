@@ -16,10 +16,18 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/fs/fs.h"
 #include "vmm/fs/jail.h"
+
+static inline long long now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
+}
 
 struct client {
 	char dir[64];
@@ -29,6 +37,7 @@ struct client {
 	uint8_t in[FS_REPLY_MAX];
 	uint32_t size; /* of the last reply's body */
 	bool piped;    /* a part of it came by the pipe */
+	int file;      /* that came with it, or -1 */
 };
 
 static struct client client;
@@ -92,6 +101,7 @@ static bool client_start_over(const struct start *start)
 {
 	int sockets[2], requests[2], replies[2];
 	client.unique = 0;
+	client.file = -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 || pipe2(requests, O_CLOEXEC) < 0 ||
 	        pipe2(replies, O_CLOEXEC) < 0)
 		return false;
@@ -142,6 +152,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 static bool client_stop(void)
 {
 	int status = -1;
+	if (client.file >= 0)
+		close(client.file);
 	close(client.socket);
 	close(client.requests);
 	close(client.replies);
@@ -181,12 +193,31 @@ static bool post(uint32_t opcode, uint64_t nodeid, const void *arg, size_t size,
 	       write_all(client.requests, (const uint8_t *)arg + here, frame.piped);
 }
 
+/* A message, whose file replaces the last one's. */
+static ssize_t receive(void *to, size_t size)
+{
+	struct iovec iov = {to, size};
+	union {
+		struct cmsghdr head;
+		uint8_t bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr message = {
+	        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(client.socket, &message, MSG_CMSG_CLOEXEC);
+	if (client.file >= 0)
+		close(client.file);
+	client.file = -1;
+	if (n > 0 && CMSG_FIRSTHDR(&message))
+		memcpy(&client.file, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+	return n;
+}
+
 /* 0 or the reply's error; -1000 if it is not a reply. The body is client.in. */
 static int take(void)
 {
 	static uint8_t message[FS_INLINE_MAX];
 	struct fuse_out_header head;
-	ssize_t n = recv(client.socket, message, sizeof(message), 0);
+	ssize_t n = receive(message, sizeof(message));
 	if (n < (ssize_t)sizeof(head))
 		return -1000;
 	memcpy(&head, message, sizeof(head));

@@ -171,6 +171,60 @@ static void cached_pages(void)
 	client_end();
 }
 
+/* Others say how it was found. */
+#define USED_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DIRECT | O_NOATIME)
+
+/* The file that came with the last reply is this one, and open so. */
+static bool passed(const char *path, int flags)
+{
+	struct stat own, st;
+	if (client.file < 0 || stat(path, &st) < 0 || fstat(client.file, &own) < 0)
+		return false;
+	return st.st_ino == own.st_ino && (fcntl(client.file, F_GETFL) & USED_FLAGS) == flags &&
+	       fcntl(client.file, F_GETFD) == FD_CLOEXEC;
+}
+
+/* The monitor gets what the guest opens, with the same rights, as long as handles are few. */
+static void passed_files(void)
+{
+	int64_t fh, few[FS_DIRECT_FILES];
+	REQUIRE(client_start(&(struct start){0}));
+	REQUIRE(put(at("f"), "text") && mkdir(at("d"), 0755) == 0 && put(at("suid"), "x"));
+	REQUIRE(chmod(at("suid"), 04755) == 0);
+	uint64_t node = (uint64_t)look_up(ROOT, "f"), suid = (uint64_t)look_up(ROOT, "suid");
+	fh = open_node(node, O_RDONLY);
+	CHECK(passed(at("f"), O_RDONLY));
+	CHECK_EQ(read_node(node, fh, 0, 10), 4);
+	CHECK(client.file < 0);
+	open_node(node, O_WRONLY | O_APPEND);
+	CHECK(passed(at("f"), O_WRONLY));
+	open_node(node, O_RDWR | O_DSYNC | O_NONBLOCK);
+	CHECK(passed(at("f"), O_RDWR | O_DSYNC));
+	create_node(ROOT, "new", O_RDWR, 0644, &fh);
+	CHECK(passed(at("new"), O_RDWR));
+	create_node(ROOT, "f", O_RDONLY, 0644, &fh);
+	CHECK(passed(at("f"), O_RDONLY));
+	/* With the guest's release, that is over; what the monitor has stays open until it closes it. */
+	CHECK_EQ(release_node(node, (uint64_t)fh, false), 0);
+	/* Of none that a write would take a setuid bit from, of no folder, and with no error. */
+	CHECK(open_node(suid, O_RDWR) > 0 && client.file < 0);
+	CHECK(open_node(ROOT, O_RDONLY | O_DIRECTORY) > 0 && client.file < 0);
+	CHECK(create_node(ROOT, "f", O_RDWR | O_EXCL, 0644, &fh) == -EEXIST && client.file < 0);
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	CHECK(post(FUSE_OPEN, node, &in, sizeof(in), sizeof(struct fuse_out_header)));
+	CHECK(take() == -ERANGE && client.file < 0);
+	CHECK(post(FUSE_OPEN, node, &in, sizeof(in), 0)); /* no reply: no file */
+	unsigned count = 0;
+	while (count < FS_DIRECT_FILES && (few[count] = open_node(node, O_RDONLY)) > 0 && client.file >= 0)
+		count++;
+	CHECK(count > 100 && count < FS_DIRECT_FILES);
+	CHECK(few[count] > (int64_t)FS_DIRECT_FILES);
+	CHECK_EQ(read_node(node, few[count], 0, 10), 4);
+	CHECK_EQ(release_node(node, (uint64_t)few[7], false), 0);
+	CHECK(open_node(node, O_RDONLY) == few[7] && passed(at("f"), O_RDONLY));
+	client_end();
+}
+
 static void sparse_files(void)
 {
 	int64_t fh;
@@ -382,6 +436,6 @@ static void mapped_owners(void)
 }
 
 TEST_MAIN("fs_files", {"sizes", sizes}, {"ends_of_files", ends_of_files}, {"read_ahead", read_ahead},
-        {"appending", appending}, {"opening", opening}, {"cached_pages", cached_pages}, {"sparse_files", sparse_files},
-        {"allocation", allocation}, {"copies", copies}, {"syncing", syncing}, {"full", full}, {"read_only", read_only},
-        {"single_file", single_file}, {"mapped_owners", mapped_owners})
+        {"appending", appending}, {"opening", opening}, {"cached_pages", cached_pages}, {"passed_files", passed_files},
+        {"sparse_files", sparse_files}, {"allocation", allocation}, {"copies", copies}, {"syncing", syncing},
+        {"full", full}, {"read_only", read_only}, {"single_file", single_file}, {"mapped_owners", mapped_owners})

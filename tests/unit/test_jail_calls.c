@@ -52,6 +52,7 @@ static const struct {
         {"open_by_handle_at", SYS_open_by_handle_at, 0, ONES, false},
         {"another ioctl", SYS_ioctl, 1, 0x5412 /* TIOCSTI: types for a terminal */, false},
         {"another prctl", SYS_prctl, 0, PR_SET_DUMPABLE, false},
+        {"a setuid bit", SYS_fchmod, 1, 04755, false},
         {"another fcntl", SYS_fcntl, 1, 8 /* F_SETOWN */, false},
         {"a handler of SIGSYS", SYS_rt_sigaction, 0, SIGSYS, false},
         {"a number that is none", 4000, 0, 0, false},

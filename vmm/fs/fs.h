@@ -66,6 +66,7 @@ struct request {
 	uint32_t room; /* of that */
 	uint32_t more; /* bytes of the reply that are in the reply pipe already, and follow `out` */
 	uint32_t tail; /* bytes of `out` that go to the pipe behind those */
+	int file;      /* a descriptor that the monitor gets with the reply, or -1 */
 };
 
 /* An operation: bytes of its reply's body in `out`, or -errno. */

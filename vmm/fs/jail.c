@@ -77,6 +77,7 @@ static const struct jail_rule calls[] = {
         /* --- requests, replies, and the pipes --- */
         CALL(recvfrom),
         CALL(sendto),
+        CALL(sendmsg), /* with a file */
         CALL(read),
         CALL(write),
         CALL(splice),

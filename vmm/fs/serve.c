@@ -175,6 +175,23 @@ int fs_take(struct fs *fs, struct request *r, void *to, uint32_t bytes)
 	return 0;
 }
 
+/* With a file, if there are not too many on their way to other processes. */
+static ssize_t send_reply(struct fs *fs, void *data, size_t size, int file)
+{
+	struct iovec iov = {data, size};
+	union {
+		struct cmsghdr head;
+		uint8_t bytes[CMSG_SPACE(sizeof(int))];
+	} control = {{0}};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control};
+	message.msg_controllen = sizeof(control);
+	*CMSG_FIRSTHDR(&message) =
+	        (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &file, sizeof(file));
+	ssize_t n = file >= 0 ? sendmsg(fs->o.socket, &message, MSG_NOSIGNAL) : -1;
+	return n < 0 && (file < 0 || errno == ETOOMANYREFS) ? send(fs->o.socket, data, size, MSG_NOSIGNAL) : n;
+}
+
 static int reply(struct fs *fs, struct request *r, uint32_t body, int error)
 {
 	struct fuse_out_header *head = (struct fuse_out_header *)(void *)(fs->out);
@@ -187,7 +204,7 @@ static int reply(struct fs *fs, struct request *r, uint32_t body, int error)
 		later = body;
 	}
 	*head = (struct fuse_out_header){.len = here + r->more + later, .error = error, .unique = r->head.unique};
-	if (send(fs->o.socket, head, here, MSG_NOSIGNAL) != (ssize_t)here)
+	if (send_reply(fs, head, here, error == 0 ? r->file : -1) != (ssize_t)here)
 		return -EPIPE;
 	return write_pipe(fs, r->out, later);
 }
@@ -233,7 +250,7 @@ int fs_serve(struct fs *fs)
 {
 	for (;;) {
 		struct fs_frame frame;
-		struct request r = {0};
+		struct request r = {.file = -1};
 		ssize_t n = recv(fs->o.socket, fs->in, sizeof(frame) + FS_INLINE_MAX, 0);
 		if (n < 0 && errno == EINTR)
 			continue;

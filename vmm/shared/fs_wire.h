@@ -8,6 +8,10 @@
  * `piped` bytes are in the request pipe. A reply is one message, which begins with struct fuse_out_header. If the
  * length in there is more than the message has, the rest is in the reply pipe. Requests with room for a reply are
  * answered in order, each exactly once; the others never.
+ *
+ * The reply to an OPEN or CREATE may carry the descriptor of the file (SCM_RIGHTS), if its handle is at most
+ * FS_DIRECT_FILES. Such a reply is one message. READs and WRITEs of that handle then need not be passed on, until the
+ * reply to its RELEASE, or to an INIT or DESTROY.
  */
 #ifndef WISP_FS_WIRE_H
 #define WISP_FS_WIRE_H
@@ -24,6 +28,8 @@ struct fs_frame {
 #define FS_DATA_MAX (256u << 10)
 #define FS_REQUEST_MAX (FS_DATA_MAX + 4096u)
 #define FS_REPLY_MAX (FS_DATA_MAX + 4096u)
+
+#define FS_DIRECT_FILES 128u
 
 /* The device of the n-th folder. */
 #define FS_TAG "folder%u"
