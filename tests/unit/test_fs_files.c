@@ -3,6 +3,8 @@
 #include "tests/unit/fs_client.h"
 
 #include <linux/falloc.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #define ROOT 1u
@@ -329,6 +331,54 @@ static void full(void)
 	client_end();
 }
 
+/* A host without room: the guest is told, keeps what it has, and goes on when there is room again. */
+static void no_space(void)
+{
+	int64_t fh, other;
+	fill();
+	strcpy(client.dir, "/tmp/wisp-test-fs-XXXXXX");
+	REQUIRE(mkdtemp(client.dir));
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	        mount("none", client.dir, "tmpfs", 0, "size=256k") < 0) {
+		rmdir(client.dir);
+		SKIP("a mount is root's to make");
+	}
+	REQUIRE(client_start_over(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh), done = 0;
+	int n;
+	while ((n = write_node(node, fh, done, pattern, 100000, 0)) > 0)
+		done += (uint64_t)n;
+	CHECK_EQ(n, -ENOSPC);
+	CHECK(done > 200000 && done <= 262144);
+	CHECK_EQ(write_node(node, fh, done, pattern, 4096, 0), -ENOSPC);
+	struct fuse_fallocate_in more = {.fh = (uint64_t)fh, .length = 1 << 20};
+	CHECK_EQ(call(FUSE_FALLOCATE, node, &more, sizeof(more)), -ENOSPC);
+	CHECK_EQ(read_node(node, fh, 100000, 4096), 4096);
+	CHECK(memcmp(client.in, pattern, 4096) == 0);
+	int64_t second = create_node(ROOT, "g", O_RDWR, 0644, &other);
+	CHECK(second > 1 || second == -ENOSPC);
+	struct fuse_setattr_in shorter = {.valid = FATTR_SIZE, .size = 100000};
+	CHECK_EQ(call(FUSE_SETATTR, node, &shorter, sizeof(shorter)), 0);
+	CHECK_EQ(write_node(node, fh, 100000, pattern, 100000, 0), 100000);
+	CHECK(client_stop());
+	umount2(client.dir, MNT_DETACH);
+	rmdir(client.dir);
+}
+
+/* A file that cannot be read: here the memory of wisp-fs itself, which has nothing at its beginning. */
+static void io_errors(void)
+{
+	strcpy(client.dir, "/proc/self");
+	REQUIRE(client_start_over(&(struct start){.read_only = true}));
+	uint64_t node = (uint64_t)look_up(ROOT, "mem");
+	int64_t fh = open_node(node, O_RDONLY);
+	REQUIRE(fh > 0);
+	CHECK_EQ(read_node(node, fh, 0, 4096), -EIO);
+	CHECK_EQ(read_node(node, fh, 4096, 200000), -EIO); /* as pages, and then not */
+	CHECK(look_up(ROOT, "status") > 1);
+	CHECK(client_stop());
+}
+
 static void read_only(void)
 {
 	int64_t fh;
@@ -438,4 +488,5 @@ static void mapped_owners(void)
 TEST_MAIN("fs_files", {"sizes", sizes}, {"ends_of_files", ends_of_files}, {"read_ahead", read_ahead},
         {"appending", appending}, {"opening", opening}, {"cached_pages", cached_pages}, {"passed_files", passed_files},
         {"sparse_files", sparse_files}, {"allocation", allocation}, {"copies", copies}, {"syncing", syncing},
-        {"full", full}, {"read_only", read_only}, {"single_file", single_file}, {"mapped_owners", mapped_owners})
+        {"full", full}, {"no_space", no_space}, {"io_errors", io_errors}, {"read_only", read_only},
+        {"single_file", single_file}, {"mapped_owners", mapped_owners})
