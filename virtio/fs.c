@@ -17,6 +17,7 @@
 #include "virtio/fs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/virtio_fs.h>
 #include <linux/virtio_ids.h>
@@ -47,6 +48,7 @@ struct request {
 	struct iovec *out; /* what of the request is to be sent */
 	unsigned out_count;
 	bool told;   /* its message is sent */
+	bool early;  /* wisp-fs gives no reply, but the guest gets one */
 	uint64_t fh; /* the handle that it releases, or 0 */
 	struct fs *fs;
 	struct fs_transfer transfer;
@@ -134,7 +136,7 @@ static void finish(struct fs *fs, struct request *r, uint32_t written)
 static void refuse(struct fs *fs, struct request *r)
 {
 	const struct fuse_out_header head = {.len = REPLY_HEAD, .error = -EIO, .unique = r->head.header.unique};
-	bool answers = r->head.frame.room > 0;
+	bool answers = r->chain.writable > 0;
 	if (answers)
 		guest_store_iov(&r->chain.iov[r->chain.readable], r->chain.writable, 0, &head, sizeof(head));
 	finish(fs, r, answers ? REPLY_HEAD : 0);
@@ -315,6 +317,15 @@ static int send_rest(struct fs *fs, struct request *r)
 	return 1;
 }
 
+static void answer_early(struct fs *fs, struct request *r)
+{
+	const struct fuse_out_header head = {.len = REPLY_HEAD, .unique = r->head.header.unique};
+	fs_direct_release(&fs->direct, r->fh);
+	guest_store_iov(&r->chain.iov[r->chain.readable], r->chain.writable, 0, &head, sizeof(head));
+	virtio_count(&fs->dev.to_guest, REPLY_HEAD);
+	finish(fs, r, REPLY_HEAD);
+}
+
 /* Goes on with the request that is being sent. */
 static void send_on(struct fs *fs)
 {
@@ -334,7 +345,7 @@ static void send_on(struct fs *fs)
 	fs->sending = NULL;
 	virtio_count(&fs->dev.from_guest, r->head.header.len);
 	if (r->head.frame.room == 0) {
-		finish(fs, r, 0);
+		r->early ? answer_early(fs, r) : finish(fs, r, 0);
 		check_reset(fs);
 		return;
 	}
@@ -375,6 +386,25 @@ static const char *check(struct request *r)
 	return NULL;
 }
 
+/*
+ * The guest waits for the answer to a RELEASE, which is never an error to it. wisp-fs takes requests in order, so that
+ * to the guest the file is closed as soon as wisp-fs has been told. To the host it is not yet: so this is not for a
+ * file that was written to, which the host might want to run.
+ */
+static void look_at_release(struct request *r)
+{
+	const struct fuse_in_header *header = &r->head.header;
+	const struct virtq_chain *chain = &r->chain;
+	struct fuse_release_in in = {0};
+	r->fh = 0;
+	r->early = header->opcode == FUSE_RELEASEDIR && chain->writable > 0;
+	if (header->opcode != FUSE_RELEASE ||
+	        guest_load_iov(&in, chain->iov, chain->readable, REQUEST_HEAD, sizeof(in)) < sizeof(in))
+		return;
+	r->fh = in.fh;
+	r->early = (in.flags & O_ACCMODE) == O_RDONLY && chain->writable > 0;
+}
+
 /* Read or written without wisp-fs. */
 static void transferred(struct fs_transfer *transfer)
 {
@@ -409,9 +439,9 @@ static void serve(struct fs *fs, struct request *r)
 	                .piped = len > FS_INLINE_MAX ? len - FS_SPLIT : 0};
 	r->told = false;
 	r->fs = fs;
-	r->fh = 0;
-	if (r->head.header.opcode == FUSE_RELEASE)
-		guest_load_iov(&r->fh, chain->iov, chain->readable, REQUEST_HEAD, sizeof(r->fh));
+	look_at_release(r);
+	if (r->early)
+		r->head.frame.room = 0;
 	fs->dev.in_flight++;
 	if (fs->lost) {
 		refuse(fs, r);

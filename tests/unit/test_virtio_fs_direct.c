@@ -276,6 +276,41 @@ static void handles_end(void)
 	close(other);
 }
 
+/* The close of what was only read does not wait for wisp-fs, which is told all the same, and gives no reply. */
+static void early_releases(void)
+{
+	struct shared *t = &shared;
+	const struct fuse_release_in in = {.fh = 5, .flags = O_RDONLY | O_CLOEXEC};
+	static const uint32_t opcode[] = {FUSE_RELEASE, FUSE_RELEASEDIR};
+	uint32_t len;
+	int fd = make_file(1000);
+	REQUIRE(fd >= 0 && start(t));
+	for (unsigned i = 0; i < 2; i++) {
+		REQUIRE(open_file(t, 5, fd));
+		struct place to = post(t, opcode[i], 90 + i, &in, sizeof(in), NULL, 0, 0);
+		REQUIRE(done(t, &len));
+		struct fuse_out_header head = head_of(t, to.head);
+		CHECK(len == OUT_HEAD && head.len == OUT_HEAD && head.error == 0 && head.unique == 90 + i);
+		CHECK(next(t) == 8 + (ssize_t)(IN_HEAD + sizeof(in)) && t->got.frame.room == 0);
+		CHECK(t->got.header.opcode == opcode[i] && memcmp(t->got.body, &in, sizeof(in)) == 0);
+		CHECK_EQ(count_like(fd), i == 0 ? 1 : 2); /* a folder has a handle of its own */
+	}
+	/* Replies go on in their order. */
+	post_read(t, 94, 77, 0, 10);
+	post(t, FUSE_RELEASEDIR, 95, &in, sizeof(in), NULL, 0, 0);
+	post_read(t, 96, 77, 0, 10);
+	CHECK(next(t) > 0 && t->got.header.unique == 94 && next(t) > 0 && t->got.header.unique == 95);
+	CHECK(next(t) > 0 && t->got.header.unique == 96);
+	answer(t, 94, OUT_HEAD, NULL, 0);
+	answer(t, 96, OUT_HEAD, NULL, 0);
+	CHECK(done(t, &len) && done(t, &len) && done(t, &len));
+	close_server(t);
+	struct place to = post(t, FUSE_RELEASE, 97, &in, sizeof(in), NULL, 0, 0);
+	CHECK(done(t, &len) && head_of(t, to.head).error == -EIO);
+	end(t);
+	close(fd);
+}
+
 /* What wisp-fs may not pass is closed, and serves for nothing. */
 static void hostile_server(void)
 {
@@ -439,5 +474,6 @@ static void ends_in_flight(void)
 }
 
 TEST_MAIN("virtio_fs_direct", {"reading", reading}, {"writing", writing}, {"passed_on", passed_on},
-        {"handles_end", handles_end}, {"hostile_server", hostile_server}, {"hostile_guest", hostile_guest},
-        {"released_in_flight", released_in_flight}, {"ends_in_flight", ends_in_flight})
+        {"handles_end", handles_end}, {"early_releases", early_releases}, {"hostile_server", hostile_server},
+        {"hostile_guest", hostile_guest}, {"released_in_flight", released_in_flight},
+        {"ends_in_flight", ends_in_flight})
