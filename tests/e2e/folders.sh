@@ -32,6 +32,10 @@ t_folder_coherence() {
 	equal "a file" "$(wisp exec box -- cat /work/f /ro/f /etc/given)" "one
 one
 one"
+	# shellcheck disable=SC2016 # the guest's shell
+	equal "read ahead" "$(wisp exec box -- sh -c 'while read -r _ _ dev _ path _; do
+		case $path in /work | /ro) cat "/sys/class/bdi/$dev/read_ahead_kb" ;; esac; done </proc/self/mountinfo')" "512
+512"
 	# Of the same size, which the time alone tells; in place, and by a new file.
 	for i in 1 2 3 4 5; do
 		echo "tw$i" >shared/f
