@@ -70,9 +70,10 @@ struct net {
 	struct virtio_dev dev;
 	struct net_port port;
 	bool offload;
-	bool restored;                   /* the driver is to look at the status, which may be another than it knows */
-	bool connected;                  /* the port is there */
-	struct virtio_net_config config; /* the status is atomic: vCPUs read it */
+	bool restored;  /* the driver is to look at the status, which may be another than it knows */
+	bool connected; /* the port is there */
+	struct virtio_net_config config;
+	uint16_t status; /* the configuration's, which is packed there; atomic: vCPUs read it */
 	struct wait readable, writable;
 
 	bool mergeable;
@@ -121,7 +122,7 @@ static void lose(struct net *n, int error)
 {
 	n->connected = false;
 	log_line(n->dev.env.log, LOG_WARN, "the network is gone, and the guest's link is down: %s", strerror(-error));
-	__atomic_store_n(&n->config.status, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&n->status, 0, __ATOMIC_RELAXED);
 	virtio_config_changed(&n->dev);
 }
 
@@ -350,7 +351,7 @@ static void net_config_read(struct virtio_dev *dev, uint32_t offset, void *data,
 	const struct net *n = to_net(dev);
 	struct virtio_net_config config = {.mtu = n->config.mtu};
 	memcpy(config.mac, n->config.mac, sizeof(config.mac));
-	config.status = __atomic_load_n(&n->config.status, __ATOMIC_RELAXED);
+	config.status = __atomic_load_n(&n->status, __ATOMIC_RELAXED);
 	memcpy(data, (const uint8_t *)&config + offset, len);
 }
 
@@ -407,7 +408,7 @@ int net_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	}
 	n->port = port;
 	n->connected = opt->fd >= 0;
-	n->config.status = n->connected ? VIRTIO_NET_S_LINK_UP : 0;
+	n->status = n->connected ? VIRTIO_NET_S_LINK_UP : 0;
 	*dev = &n->dev;
 	return 0;
 }
