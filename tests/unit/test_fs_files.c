@@ -166,6 +166,11 @@ static void cached_pages(void)
 	REQUIRE(utimensat(AT_FDCWD, at("f"), now, 0) == 0);
 	open_node(node, O_RDONLY);
 	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, 0);
+	/* Nor is a time for which nanoseconds have no number one of long ago. */
+	struct timespec late[2] = {{.tv_sec = 15032385535}, {.tv_sec = 15032385535}};
+	REQUIRE(read_node(node, fh, 0, 1) == 1 && utimensat(AT_FDCWD, at("f"), late, 0) == 0);
+	open_node(node, O_RDONLY);
+	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, 0);
 	/* Dropped: what it reads now is as new as the next open. */
 	REQUIRE(utimensat(AT_FDCWD, at("f"), old, 0) == 0);
 	open_node(node, O_RDONLY);

@@ -63,14 +63,23 @@ int64_t fs_now_ns(void)
 	return now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* A file's time, which a guest may set to any: beyond the years 1677 and 2262, the nearest. */
+static int64_t file_time_ns(const struct timespec *time)
+{
+	int64_t ns;
+	if (__builtin_mul_overflow((int64_t)time->tv_sec, INT64_C(1000000000), &ns) ||
+	        __builtin_add_overflow(ns, time->tv_nsec + FS_TICK_NS, &ns))
+		return time->tv_sec < 0 ? INT64_MIN : INT64_MAX - FS_TICK_NS;
+	return ns - FS_TICK_NS;
+}
+
 /*
  * The guest drops its pages when a file's time or size has changed. Two changes within a tick have the same time, so
  * pages that were read so soon after a change may be of before the second.
  */
 bool fs_keeps(const struct node *node, const struct stat *st)
 {
-	int64_t changed_ns = st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
-	return node->cached_ns == 0 || node->cached_ns > changed_ns + FS_TICK_NS;
+	return node->cached_ns == 0 || node->cached_ns > file_time_ns(&st->st_mtim) + FS_TICK_NS;
 }
 
 struct fs_link fs_link(int fd)
