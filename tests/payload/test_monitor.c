@@ -149,10 +149,12 @@ static void it_serves_folders(void)
 	REQUIRE(info->folders[0] && !info->folders[1]);
 	CHECK_STR(info->folders[0]->path, shared);
 	wisp_free_sandbox_info(info);
-	CHECK(wisp_snapshot_sandbox(sandbox, file, NULL, &error) < 0);
-	CHECK(access(file, F_OK) < 0);
 	struct wisp_stats *stats;
-	REQUIRE(wisp_sandbox_stats(sandbox, &stats, &error) == 0);
+	int r = -1;
+	for (int i = 0; i < HANG_MS / 10 && (r = wisp_sandbox_stats(sandbox, &stats, &error)) < 0; i++)
+		pause_ms(10); /* it does not take requests yet */
+	REQUIRE(r == 0);
+	CHECK(wisp_snapshot_sandbox(sandbox, file, NULL, &error) < 0 && access(file, F_OK) < 0);
 	bool has_device = false;
 	for (size_t i = 0; i < stats->device_count; i++)
 		has_device |= strcmp(stats->devices[i].name, "folder0") == 0;
