@@ -342,6 +342,26 @@ static void the_clock_is_told(void)
 	tear_down(fd);
 }
 
+/* Its connection ends, although the monitor was waiting for what it says. */
+static void who_does_not_read_is_dropped(void)
+{
+	char bytes[4096];
+	ssize_t n;
+	int fd = set_up();
+	REQUIRE(fd >= 0);
+	send_hello(fd, PROTO_VERSION);
+	steps(4);
+	CHECK_EQ(ready_count, 1);
+	for (int i = 0; i < 20000; i++)
+		control_set_clock(control);
+	steps(3);
+	while ((n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+		;
+	CHECK_EQ(n, 0);
+	CHECK_EQ(begin_freeze(1000), -ENOTCONN);
+	tear_down(fd);
+}
+
 static void a_freeze_that_fails(void)
 {
 	int fd = set_up_ready();
@@ -541,7 +561,7 @@ TEST_MAIN("control", {"a_hello_is_readiness_and_poweroff_follows", a_hello_is_re
         {"a_flood_is_taken_at_a_bounded_rate", a_flood_is_taken_at_a_bounded_rate},
         {"nothing_sent_is_left_at_the_end", nothing_sent_is_left_at_the_end},
         {"a_guest_freezes_and_thaws", a_guest_freezes_and_thaws}, {"a_freeze_that_fails", a_freeze_that_fails},
-        {"the_clock_is_told", the_clock_is_told},
+        {"the_clock_is_told", the_clock_is_told}, {"who_does_not_read_is_dropped", who_does_not_read_is_dropped},
         {"a_freeze_follows_another_at_once", a_freeze_follows_another_at_once},
         {"a_connection_that_ends_in_a_freeze", a_connection_that_ends_in_a_freeze},
         {"a_late_thaw_counts", a_late_thaw_counts}, {"a_late_freeze_is_undone", a_late_freeze_is_undone},

@@ -71,6 +71,8 @@ static void finish(struct control *c, int error)
 static void give_up(struct control *c, const char *why)
 {
 	log_line(c->log, LOG_WARN, "control connection: %s; exec.log ends here", why);
+	if (c->receiving)
+		loop_cancel(c->loop, &c->receive_op);
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
@@ -282,7 +284,7 @@ static void received(struct loop_op *op, int res, uint32_t flags)
 	struct control *c = container_of(op, struct control, receive_op);
 	(void)flags;
 	c->receiving = false;
-	if (res == -ECANCELED)
+	if (res == -ECANCELED || c->fd < 0)
 		return;
 	if (res == -EINTR || res == -EAGAIN) {
 		receive_in_turn(c);
