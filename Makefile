@@ -232,7 +232,7 @@ $(B)/programs.squashfs: rootfs/build-debian rootfs/debian.hook tests/programs/ru
 
 UNIT := $(patsubst %.c,$(B)/%,$(unit_src))
 # The tests in which threads meet also run under TSan.
-UNIT_TSAN := $(filter %_threads %_loop %_vcpu %_logfile %_echo,$(UNIT))
+UNIT_TSAN := $(filter %_threads %_loop %_loop_ops %_vcpu %_logfile %_echo,$(UNIT))
 PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fno-pic -mno-red-zone -mgeneral-regs-only \
                   -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
 

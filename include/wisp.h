@@ -196,6 +196,7 @@ enum wisp_io_uring_state {
 	WISP_IO_URING_OK = 1,
 	WISP_IO_URING_MISSING = 2, /* the kernel lacks it, or a seccomp filter hides it */
 	WISP_IO_URING_DENIED = 3,  /* this process may not use it */
+	WISP_IO_URING_OLD = 4,     /* the kernel's, of before Linux 5.19, lacks what the monitor needs */
 };
 
 /* The caller allocates it and sets `size`. The strings are static. */
@@ -338,6 +339,13 @@ enum wisp_jail_mode {
 	 * looking into the monitor with a debugger.
 	 */
 	WISP_JAIL_OFF,
+};
+
+/* What carries out the monitor's input and output. */
+enum wisp_engine {
+	WISP_ENGINE_AUTO,     /* io_uring if the host has and allows it, else epoll */
+	WISP_ENGINE_IO_URING, /* without it, the sandbox does not start */
+	WISP_ENGINE_EPOLL,    /* and threads for disks; the monitor can then not use io_uring at all */
 };
 
 enum wisp_net_kind {
@@ -554,6 +562,7 @@ struct wisp_create_options {
 	 * this, and a clone, have the card of their source with its link down.
 	 */
 	const struct wisp_net *net;
+	enum wisp_engine engine; /* of the monitor; a clone has that of its source */
 };
 
 /*
@@ -725,6 +734,7 @@ struct wisp_sandbox_info {
 	const char *net; /* "" without a network card; else what it is connected to, as wisp --net takes it */
 	/* Its shared folders, the paths on the host made absolute; ended by NULL. */
 	const struct wisp_folder *const *folders;
+	enum wisp_engine engine; /* IO_URING or EPOLL; AUTO before it is ready, and once it has ended */
 };
 
 /*

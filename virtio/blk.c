@@ -2,8 +2,8 @@
 /*
  * Theory of operation. Every request of the driver becomes an object of a fixed pool, which never runs dry: a head is
  * in flight at most once, so there are never more requests than the queues have heads. A request is copied out of guest
- * memory once and checked as a whole; from then on only the copy counts. Its data is not copied: one io_uring operation
- * moves it between the file and all of the guest's buffers.
+ * memory once and checked as a whole; from then on only the copy counts. Its data is not copied: one operation of the
+ * loop moves it between the file and all of the guest's buffers.
  *
  * With several queues (VIRTIO_BLK_F_MQ, one for each vCPU) the guest's processors do not contend for a lock; here, the
  * queue only matters for the completion. The loop submits all requests of a kick in one system call, and the driver
@@ -52,7 +52,7 @@ struct request {
 	struct blk *blk;
 	struct request *next_free;
 	unsigned queue;
-	bool in_flight; /* op is the kernel's */
+	bool in_flight; /* op is the loop's */
 	bool syncing;   /* in the fdatasync that ends a write-zeroes request in write-through mode */
 	uint32_t type;
 	uint8_t *status; /* the driver's: the last writable byte */
@@ -125,7 +125,7 @@ static void start(struct request *r, struct io_uring_sqe *sqe)
 	r->op.done = completed;
 	r->in_flight = true;
 	r->blk->dev.in_flight++;
-	loop_start(r->blk->dev.env.loop, sqe, &r->op);
+	loop_start_file(r->blk->dev.env.loop, sqe, &r->op, sqe->fd == r->blk->buffered_fd);
 }
 
 /* Writes are stable on completion for drivers that cannot flush: section 5.2.6.2, case 1. */

@@ -125,7 +125,7 @@ static void transfer(struct fs_transfer *t)
 		io_uring_prep_writev(sqe, t->file->fd, t->iov, t->count, offset);
 	else
 		io_uring_prep_readv(sqe, t->file->fd, t->iov, t->count, offset);
-	loop_start(t->direct->loop, sqe, &t->op);
+	loop_start_file(t->direct->loop, sqe, &t->op, true);
 }
 
 /* A read may be short at the file's end alone, which the guest would take it for. A write that fails has its bytes. */

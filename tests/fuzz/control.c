@@ -9,6 +9,7 @@
 
 #include "vmm/shared/proto.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/test_loop.h"
 #include "vmm/monitor/control.h"
 #include "vmm/monitor/execlog.h"
 
@@ -40,7 +41,7 @@ static struct loop *the_loop(void)
 	static struct loop *loop;
 	struct err err = {0};
 	if (!loop)
-		MUST(loop_create(&loop, &err) == 0 && loop_open(loop, 16, &err) == 0);
+		MUST(open_loop(&loop, 16, &err));
 	return loop;
 }
 

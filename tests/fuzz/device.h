@@ -14,6 +14,7 @@
 #include <linux/virtio_ring.h>
 
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/test_loop.h"
 #include "virtio/mmio.h"
 
 #define RING_SIZE 16u
@@ -49,7 +50,7 @@ static struct loop *the_loop(void)
 	static struct loop *loop;
 	struct err err = {0};
 	if (!loop)
-		MUST(loop_create(&loop, &err) == 0 && loop_open(loop, 64, &err) == 0);
+		MUST(open_loop(&loop, 64, &err));
 	return loop;
 }
 

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/unit/engine.h"
 #include "tests/unit/test.h"
 #include "wisp.h"
 
@@ -99,8 +100,11 @@ UNUSED static bool exists(const char *name)
 
 static struct wisp_create_options options_for(const char *name)
 {
-	return (struct wisp_create_options){
-	        .size = sizeof(struct wisp_create_options), .state_root = root, .name = name, .libdir = libdir};
+	return (struct wisp_create_options){.size = sizeof(struct wisp_create_options),
+	        .state_root = root,
+	        .name = name,
+	        .libdir = libdir,
+	        .engine = test_engine()};
 }
 
 /* The guest counts before the monitor takes requests. */

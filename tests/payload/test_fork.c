@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pause, snapshot, restore and fork through the library, with a real wisp-vmm on any /dev/kvm. */
 #include <sys/mount.h>
+#include <sys/syscall.h>
 
 #include "tests/payload/counting.h"
+#include "tests/unit/fail_call.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static const bool sanitized = true; /* such a monitor has no jail */
@@ -190,6 +192,70 @@ static void clones_inherit_the_limits(void)
 	wisp_close_sandbox(clone);
 }
 
+static bool uses(const char *name, enum wisp_engine engine)
+{
+	struct wisp_sandbox_info *info;
+	if (wisp_inspect_sandbox(root, name, &info, NULL) < 0)
+		return false;
+	bool good = info->engine == engine && (sanitized || info->jail_layers & WISP_LAYER_IO_URING);
+	wisp_free_sandbox_info(info);
+	return good;
+}
+
+/* Of a sandbox and its clone, which has no choice: the jail is made for its source's. */
+static void the_engine_is_told(void)
+{
+	struct wisp_sandbox *box = start_counting("box"), *one, *clone;
+	REQUIRE(box && save(box, false, true) == 0);
+	wisp_close_sandbox(box);
+	one = restore_as("one", false);
+	REQUIRE(one && fork_into(one, 1, "clone", &clone) == 0);
+	CHECK(uses("one", test_engine()) && uses("clone", test_engine()));
+	CHECK(counts_on("clone"));
+	CHECK(stop(one));
+	CHECK(stop(clone));
+	unlink(file);
+}
+
+/* A host that forbids io_uring, as containers do: epoll is chosen, unless io_uring is required. */
+static void io_uring_is_not_needed(void)
+{
+	int status = -1;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct wisp_create_options options = options_for("other");
+		struct wisp_sandbox *box, *one;
+		struct wisp_error error;
+		char text[8192] = "", path[PATH_MAX];
+		if (!make_call_fail(SYS_io_uring_setup, EPERM))
+			_exit(77);
+		setenv("WISP_TEST_ENGINE", "auto", 1);
+		box = start_counting("box");
+		CHECK(box && save(box, false, true) == 0);
+		wisp_close_sandbox(box);
+		one = restore_as("one", false);
+		CHECK(one && counts_on("one") && uses("one", WISP_ENGINE_EPOLL));
+		snprintf(path, sizeof(path), "%s/one/vmm.log", root);
+		FILE *log = fopen(path, "re");
+		CHECK(log && fread(text, 1, sizeof(text) - 1, log) > 0 && strstr(text, "io_uring (not used: epoll)"));
+		CHECK(stop(one));
+		options.kernel = payload;
+		options.bare = options.no_wait = true;
+		options.engine = WISP_ENGINE_IO_URING;
+		CHECK(wisp_create_sandbox(&options, &box, &error) == 0 && wisp_wait_ready(box, HANG_MS, &error) < 0);
+		CHECK(strstr(error.message, "cannot use io_uring: Operation not permitted (allow it: "));
+		wisp_close_sandbox(box);
+		fflush(stdout);
+		_exit(test_failed);
+	}
+	waitpid(pid, &status, 0);
+	unlink(file);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		SKIP("seccomp is not available");
+	CHECK_EQ(status, 0);
+}
+
 static void bad_numbers_and_names_are_refused(void)
 {
 	struct wisp_sandbox *box = start_counting("box"), *other = start_counting("other"), *clone[2];
@@ -339,7 +405,8 @@ COUNTING_MAIN("fork", {"a_paused_sandbox_stands_still", a_paused_sandbox_stands_
         {"private_memory_is_not_the_files", private_memory_is_not_the_files},
         {"a_template_is_only_forked", a_template_is_only_forked},
         {"counts_are_told_meanwhile", counts_are_told_meanwhile},
-        {"clones_inherit_the_limits", clones_inherit_the_limits},
+        {"clones_inherit_the_limits", clones_inherit_the_limits}, {"the_engine_is_told", the_engine_is_told},
+        {"io_uring_is_not_needed", io_uring_is_not_needed},
         {"bad_numbers_and_names_are_refused", bad_numbers_and_names_are_refused},
         {"a_fork_whose_caller_dies_leaves_nothing", a_fork_whose_caller_dies_leaves_nothing},
         {"a_full_disk_leaves_no_file", a_full_disk_leaves_no_file},

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/engine.h"
 #include "tests/unit/test.h"
 #include "vmm/monitor/machine.h"
 #include "vmm/shared/container_of.h"
@@ -75,6 +76,7 @@ static void set_up(struct setup *s, struct run *r, const char *name)
 	s->description.flags = DESCRIPTION_BARE;
 	s->description.cpus = 1;
 	s->description.memory_mib = 32;
+	s->description.engine = test_engine();
 	description_set(s->description.kernel_args, sizeof(s->description.kernel_args), name);
 	description_set(s->description.kernel_name, sizeof(s->description.kernel_name), payload_path);
 	s->fds.kernel = open(payload_path, O_RDONLY | O_CLOEXEC);

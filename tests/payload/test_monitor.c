@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/unit/engine.h"
 #include "tests/unit/test.h"
 #include "wisp.h"
 
@@ -33,6 +34,7 @@ static struct wisp_create_options options_for(const char *args)
 	        .kernel = payload,
 	        .kernel_args = args,
 	        .memory_mib = WISP_MEMORY_MIB_MIN,
+	        .engine = test_engine(),
 	        .bare = true,
 	        .no_wait = true};
 }
@@ -366,8 +368,8 @@ static void a_whole_jail_can_be_required(void)
 static void it_keeps_known_descriptors_only(void)
 {
 	static const char *const known[] = {"/dev/null", "/dev/kvm", "socket:[", "anon_inode:[eventfd]",
-	        "anon_inode:[io_uring]", "anon_inode:[signalfd]", "anon_inode:[pidfd]", "anon_inode:kvm-vm",
-	        "anon_inode:kvm-vcpu:", "anon_inode:kvm-vcpu-stats:", "pidfd:["};
+	        "anon_inode:[io_uring]", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[pidfd]",
+	        "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:", "anon_inode:kvm-vcpu-stats:", "pidfd:["};
 	struct wisp_create_options options = options_for("payload=spin");
 	struct wisp_sandbox *sandbox;
 	struct wisp_sandbox_info *info;

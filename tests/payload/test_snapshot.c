@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/engine.h"
 #include "tests/unit/test.h"
 #include "virtio/state.h"
 #include "vmm/monitor/bus.h"
@@ -147,6 +148,7 @@ static int run_for(unsigned ticks, struct run *r, const char *args, struct snaps
 	r->description.flags = DESCRIPTION_BARE;
 	r->description.cpus = 1;
 	r->description.memory_mib = 64;
+	r->description.engine = test_engine();
 	description_set(r->description.kernel_args, sizeof(r->description.kernel_args), args);
 	if (!origin)
 		r->fds.kernel = open(payload_path, O_RDONLY | O_CLOEXEC);

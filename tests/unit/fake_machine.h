@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
+#include "tests/unit/test_loop.h"
 #include "vmm/monitor/manage.h"
 #include "vmm/shared/manage.h"
 
@@ -160,8 +161,7 @@ static bool set_up(bool with_guest)
 		fd[i] = -1;
 	snprintf(path, sizeof(path), "/tmp/wisp-manage-%d", (int)getpid());
 	unlink(path);
-	if (gmem_create(&machine.gmem, MEMORY, 1ull << 30, 1ull << 31, &err) < 0 || loop_create(&loop, &err) < 0 ||
-	        loop_open(loop, 64, &err) < 0)
+	if (gmem_create(&machine.gmem, MEMORY, 1ull << 30, 1ull << 31, &err) < 0 || !open_loop(&loop, 64, &err))
 		return false;
 	options.loop = counts.loop = loop;
 	return manage_create(&manage, &options, &err) == 0;

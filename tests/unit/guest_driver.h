@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
+#include "tests/unit/test_loop.h"
 #include "virtio/device.h"
 #include "virtio/mmio.h"
 #include "vmm/monitor/gmem.h"
-#include "vmm/monitor/loop.h"
 
 #define GUEST_RAM (64ull << 20)
 #define GUEST_HOLE (32ull << 20) /* a gap, and the rest from GUEST_HIGH on */
@@ -48,8 +48,7 @@ static inline bool guest_open(struct guest *g)
 {
 	struct err err = {0};
 	memset(g, 0, sizeof(*g));
-	if (gmem_create(&g->gmem, GUEST_RAM, GUEST_HOLE, GUEST_HIGH, &err) < 0 || loop_create(&g->loop, &err) < 0 ||
-	        loop_open(g->loop, 64, &err) < 0) {
+	if (gmem_create(&g->gmem, GUEST_RAM, GUEST_HOLE, GUEST_HIGH, &err) < 0 || !open_loop(&g->loop, 64, &err)) {
 		printf("# %s\n", err.text);
 		test_failed = true;
 		return false;

@@ -80,7 +80,7 @@ static void a_sandbox_lives(void)
 	sh(&c, "wisp inspect box");
 	CHECK(strstr(c.out, "\"env\":[\"A=b\"]"));
 	CHECK(strstr(c.out, "\"jail\":{\"privileges\":true,\"namespaces\":false,\"limits\":true,\"landlock\":false,"
-	                    "\"seccomp\":true,\"io_uring\":false}"));
+	                    "\"seccomp\":true,\"io_uring\":false},\"engine\":\"epoll\""));
 	expect(&c, "wisp exec -d box -- sh -c 'echo from the background; sleep 0.1; exit 4'", 0, "3\n");
 	sh(&c, "wisp sessions box");
 	CHECK(strstr(c.out, "from the background"));

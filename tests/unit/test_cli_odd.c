@@ -4,6 +4,8 @@
  * directories as cron, nohup, ssh and careless parents leave them. In each, it exits with the right code, writes one
  * line, leaves nothing behind, and does not hang.
  */
+#include <sys/syscall.h>
+
 #include "tests/unit/test_cli.h"
 
 /*
@@ -234,6 +236,39 @@ static void doctor_asks_the_monitor_for_its_jail(void)
 	end(&c);
 }
 
+/* A host that has no io_uring to use runs sandboxes all the same. */
+static void doctor_does_without_io_uring(void)
+{
+	static const struct {
+		unsigned errnum;
+		const char *found;
+	} cases[] = {{EPERM, "warning  io_uring   you may not use io_uring: the monitor uses epoll, which is slower: "},
+	        {ENOSYS, "warning  io_uring   the kernel has no io_uring, or a filter hides it: the monitor uses "
+	                 "epoll, "},
+	        {EINVAL, "warning  io_uring   the kernel's io_uring is too old: the monitor uses epoll, which is "}};
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "wisp doctor");
+	int code = c.code;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int status = -1;
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (!make_call_fail(SYS_io_uring_setup, cases[i].errnum))
+				_exit(77);
+			sh(&c, "wisp doctor");
+			_exit(c.code != code || !strstr(c.out, cases[i].found));
+		}
+		waitpid(pid, &status, 0);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+			test_skipped = "seccomp is not available";
+		else
+			CHECK_EQ(status, 0);
+	}
+	end(&c);
+}
+
 static void the_jail_is_chosen(void)
 {
 	static struct cli c;
@@ -242,7 +277,8 @@ static void the_jail_is_chosen(void)
 	expect_error(&c, "create -n box --jail sometimes", 125, "it is default, require or off");
 	expect(&c, "create -n box --jail require", 0, "box\n");
 	CHECK_STR(c.err, "");
-	sh(&c, "create -q -n other --no-jail");
+	expect_error(&c, "create -n box --engine aio", 125, "it is auto, io_uring or epoll");
+	sh(&c, "create -q -n other --no-jail --engine epoll");
 	CHECK(c.code == 0 && strstr(c.err, "warning: the monitor runs without its jail") &&
 	        strchr(c.err, '\n') == c.err + strlen(c.err) - 1);
 	sh(&c, "wisp rm --force box other");
@@ -284,6 +320,7 @@ int main(int argc, char **argv)
 	        {"state_outlives_the_login", state_outlives_the_login},
 	        {"streams_that_do_not_block", streams_that_do_not_block},
 	        {"doctor_asks_the_monitor_for_its_jail", doctor_asks_the_monitor_for_its_jail},
+	        {"doctor_does_without_io_uring", doctor_does_without_io_uring},
 	        {"the_jail_is_chosen", the_jail_is_chosen},
 	        {"folders_are_shown", folders_are_shown},
 	};

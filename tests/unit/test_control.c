@@ -7,6 +7,7 @@
 
 #include "vmm/shared/proto.h"
 #include "tests/unit/test.h"
+#include "tests/unit/test_loop.h"
 #include "vmm/monitor/control.h"
 
 static struct loop *loop;
@@ -53,8 +54,7 @@ static int set_up(void)
 	event_bytes = 0;
 	snprintf(path, sizeof(path), "/tmp/wisp-control-%d", (int)getpid());
 	unlink(path);
-	if (loop_create(&loop, NULL) < 0 || loop_open(loop, 64, NULL) < 0 ||
-	        control_create(&control, path, &events, loop, NULL, &err) < 0)
+	if (!open_loop(&loop, 64, NULL) || control_create(&control, path, &events, loop, NULL, &err) < 0)
 		return -1;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	memcpy(addr.sun_path, path, strlen(path) + 1);

@@ -192,6 +192,7 @@ static void every_field_is_checked(void)
 	REFUSE("root folder that is written to", strcpy(d.folder[0].path, "/"), d.flags = 0, d.disk_count = 0,
 	        d.breakpoint_count = 0, d.folder[0].read_only = 0);
 	REFUSE("boot an agent", d.flags = DESCRIPTION_RESTORE, d.breakpoint_count = 0);
+	REFUSE("unknown engine", d.engine = WISP_ENGINE_EPOLL + 1);
 	REFUSE("no sessions", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = d.folder_count = 0,
 	        d.folder[0].path[0] = '\0', d.idle_timeout_ms = 1);
 	REFUSE("too many disks", d.disk_count = DESCRIPTION_DISKS_MAX + 1);

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/unit/engine.h"
 #include "tests/unit/test.h"
 #include "vmm/monitor/jail.h"
 
@@ -42,6 +43,7 @@ static int in_jail(unsigned layers, uint32_t flags, int (*attempt)(void))
 		description_init(&description);
 		description_init_fds(&fds);
 		description.flags = flags;
+		description.engine = test_engine();
 		description.memory_mib = WISP_MEMORY_MIB_MIN;
 		fds.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (chdir(root) < 0 || jail_enter(&jail, layers, &description, &fds, NULL) < 0)

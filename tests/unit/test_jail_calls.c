@@ -16,7 +16,7 @@ static const struct {
 	uint32_t number;
 	unsigned at;
 	uint32_t value;
-	bool vcpu_only; /* the loop may */
+	bool loop_may; /* with io_uring */
 } refused[] = {
         {"execve", SYS_execve, 0, 0, false},
         {"execveat", SYS_execveat, 0, 0, false},
@@ -121,6 +121,11 @@ static int make_call_of_vcpu(void)
 	return jail_enter_vcpu(NULL) < 0 ? 254 : make_call();
 }
 
+static int make_call_of_worker(void)
+{
+	return jail_enter_worker(NULL) < 0 ? 254 : make_call();
+}
+
 static int make_32_bit_call(void)
 {
 	long getpid_32 = 20;
@@ -139,13 +144,15 @@ static void refused_calls_end_the_process(void)
 		SKIP("a build with sanitizers has no jail");
 	for (size_t i = 0; i < REFUSED_COUNT; i++) {
 		attempt_index = i;
-		int loop = refused[i].vcpu_only ? JAIL_STATUS
-		                                : in_jail(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0, make_call);
+		int loop = refused[i].loop_may ? JAIL_STATUS
+		                               : in_jail(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0, make_call);
 		int vcpu = in_jail(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0, make_call_of_vcpu);
-		if (loop != JAIL_STATUS || vcpu != JAIL_STATUS)
+		int worker = in_jail(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0, make_call_of_worker);
+		if (loop != JAIL_STATUS || vcpu != JAIL_STATUS || worker != JAIL_STATUS)
 			printf("# %s\n", refused[i].what);
 		CHECK_EQ(loop, JAIL_STATUS);
 		CHECK_EQ(vcpu, JAIL_STATUS);
+		CHECK_EQ(worker, JAIL_STATUS);
 	}
 	/* It is not told apart by its number, so nobody can say which it was. */
 	CHECK_EQ(in_jail(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0, make_32_bit_call), -SIGSYS);
@@ -217,7 +224,7 @@ static void copy_rules(void)
 }
 
 /* What the tables say, without any order. */
-static uint32_t wanted(enum jail_thread thread, const struct seccomp_data *data)
+static uint32_t wanted(unsigned thread, const struct seccomp_data *data)
 {
 	for (size_t i = 0; i < rule_count; i++) {
 		uint32_t value = (uint32_t)data->args[rule[i].argument];
@@ -235,7 +242,7 @@ static uint32_t wanted(enum jail_thread thread, const struct seccomp_data *data)
 
 /* With every value that any rule tests as each of the arguments, and with values next to it. */
 static bool is_as_wanted(
-        const struct sock_filter *program, size_t count, enum jail_thread thread, uint32_t number, unsigned *most)
+        const struct sock_filter *program, size_t count, unsigned thread, uint32_t number, unsigned *most)
 {
 	bool same = true;
 	unsigned executed;
@@ -250,13 +257,43 @@ static bool is_as_wanted(
 	return same;
 }
 
+static bool is_of_ring(uint32_t number)
+{
+	return number == SYS_io_uring_setup || number == SYS_io_uring_enter || number == SYS_io_uring_register;
+}
+
+/* Nor does the loop have the calls of the engine that it does not use. */
+static void an_engine_has_its_own_calls(void)
+{
+	static const struct {
+		uint32_t number;
+		bool ring, epoll, worker; /* who may make it */
+	} cases[] = {{SYS_io_uring_setup, true, false, false}, {SYS_io_uring_enter, true, false, false},
+	        {SYS_io_uring_register, true, false, false}, {SYS_epoll_create1, false, true, false},
+	        {SYS_epoll_ctl, false, true, false}, {SYS_epoll_pwait, false, true, false},
+	        {SYS_preadv2, false, true, true}, {SYS_pwritev2, false, true, true}, {SYS_fdatasync, false, true, true},
+	        {SYS_fallocate, false, true, true}, {SYS_write, true, true, true}, {SYS_futex, true, true, true},
+	        {SYS_read, true, true, false}, {SYS_accept4, true, true, false}, {SYS_sendmsg, true, true, false},
+	        {SYS_mmap, true, true, false}, {SYS_unlinkat, true, true, false}};
+	struct sock_filter ring[JAIL_FILTER_MAX], epoll[JAIL_FILTER_MAX], worker[JAIL_FILTER_MAX];
+	size_t counts[] = {jail_filter(JAIL_LOOP | JAIL_RING, ring), jail_filter(JAIL_LOOP | JAIL_EPOLL, epoll),
+	        jail_filter(JAIL_WORKER, worker)};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct seccomp_data data = {.nr = (int)cases[i].number, .arch = jail_arch};
+		unsigned executed;
+		CHECK_EQ(interpret(ring, counts[0], &data, &executed) == SECCOMP_RET_ALLOW, cases[i].ring);
+		CHECK_EQ(interpret(epoll, counts[1], &data, &executed) == SECCOMP_RET_ALLOW, cases[i].epoll);
+		CHECK_EQ(interpret(worker, counts[2], &data, &executed) == SECCOMP_RET_ALLOW, cases[i].worker);
+	}
+}
+
 static void the_programs_refuse_all_others(void)
 {
-	static const enum jail_thread threads[] = {JAIL_LOOP, JAIL_VCPU};
+	static const unsigned threads[] = {JAIL_LOOP | JAIL_RING, JAIL_LOOP | JAIL_EPOLL, JAIL_VCPU, JAIL_WORKER};
 	struct sock_filter program[JAIL_FILTER_MAX];
 	unsigned executed, most = 0;
 	copy_rules();
-	for (size_t t = 0; t < 2; t++) {
+	for (size_t t = 0; t < sizeof(threads) / sizeof(threads[0]); t++) {
 		size_t count = jail_filter(threads[t], program);
 		REQUIRE(count > 0);
 		for (uint32_t number = 0; number < 1024; number++) {
@@ -269,8 +306,10 @@ static void the_programs_refuse_all_others(void)
 		for (size_t i = 0; i < REFUSED_COUNT; i++) {
 			struct seccomp_data data = {.nr = (int)refused[i].number, .arch = jail_arch};
 			data.args[refused[i].at] = refused[i].value;
+			bool allowed = refused[i].loop_may && threads[t] & JAIL_LOOP &&
+			               !(threads[t] & JAIL_EPOLL && is_of_ring(refused[i].number));
 			CHECK_EQ(interpret(program, count, &data, &executed),
-			        threads[t] == JAIL_LOOP && refused[i].vcpu_only ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
+			        allowed ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
 		}
 	}
 	printf("# at most %u instructions decide\n", most);
@@ -280,15 +319,21 @@ static void the_programs_refuse_all_others(void)
 static void hot_calls_are_cheap(void)
 {
 	static const struct {
-		enum jail_thread thread;
+		unsigned thread;
 		uint32_t number, argument_1;
 		unsigned instructions;
 	} cases[] = {
 	        {JAIL_VCPU, SYS_ioctl, 0xae80 /* KVM_RUN */, 7},
-	        {JAIL_LOOP, SYS_ioctl, 0xae80, 7},
-	        {JAIL_LOOP, SYS_io_uring_enter, 0, 6},
-	        {JAIL_LOOP, SYS_write, 0, 7},
-	        {JAIL_LOOP, SYS_read, 0, 8},
+	        {JAIL_LOOP | JAIL_RING, SYS_ioctl, 0xae80, 7},
+	        {JAIL_LOOP | JAIL_RING, SYS_io_uring_enter, 0, 6},
+	        {JAIL_LOOP | JAIL_RING, SYS_write, 0, 7},
+	        {JAIL_LOOP | JAIL_RING, SYS_read, 0, 8},
+	        {JAIL_LOOP | JAIL_EPOLL, SYS_epoll_pwait, 0, 6},
+	        {JAIL_LOOP | JAIL_EPOLL, SYS_epoll_ctl, 0, 7},
+	        {JAIL_LOOP | JAIL_EPOLL, SYS_read, 0, 9},
+	        {JAIL_WORKER, SYS_write, 0, 5},
+	        {JAIL_WORKER, SYS_preadv2, 0, 6},
+	        {JAIL_WORKER, SYS_pwritev2, 0, 7},
 	};
 	struct sock_filter program[JAIL_FILTER_MAX];
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -304,6 +349,7 @@ static void hot_calls_are_cheap(void)
 static const struct test_case cases[] = {
         {"refused_calls_end_the_process", refused_calls_end_the_process},
         {"a_refusal_says_which_call_and_thread", a_refusal_says_which_call_and_thread},
+        {"an_engine_has_its_own_calls", an_engine_has_its_own_calls},
         {"the_programs_refuse_all_others", the_programs_refuse_all_others},
         {"hot_calls_are_cheap", hot_calls_are_cheap},
 };

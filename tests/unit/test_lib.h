@@ -10,8 +10,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -25,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/unit/fail_call.h"
 #include "tests/unit/test.h"
 #include "tests/unit/test_manage.h"
 #include "vmm/shared/description.h"
@@ -44,19 +43,6 @@ UNUSED static const char *built(const char *relative, char path[PATH_MAX])
 		*slash = '\0';
 	snprintf(path, PATH_MAX, "%s/%s", self, relative);
 	return path;
-}
-
-/* From now on, this system call of this process and its children fails. False if the kernel has no seccomp. */
-UNUSED static bool make_call_fail(unsigned number, unsigned errnum)
-{
-	struct sock_filter code[] = {
-	        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-	        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-	        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | errnum),
-	        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
 UNUSED static void write_file(const char *dir, const char *name, const char *text)
@@ -159,7 +145,7 @@ UNUSED static bool fixture_dir(struct fixture *f, const char *config)
 	write_file(f->dir, "config", text);
 	snprintf(path, sizeof(path), "%s/config", f->dir);
 	chmod(path, 0600);
-	write_file(f->dir, "state", "ready jail=0x15\n");
+	write_file(f->dir, "state", "ready jail=0x15 engine=2\n");
 	snprintf(path, sizeof(path), "%s/lock", f->dir);
 	f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	return f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX) == 0;
@@ -304,8 +290,8 @@ UNUSED static void fake_note_pause(const void *owner)
 {
 	const struct fake_vmm *vmm = owner;
 	fake_note(vmm, vmm->manage.template ? "template\n"
-	               : vmm->manage.paused ? "paused jail=0x15\n"
-	                                    : "ready jail=0x15\n");
+	               : vmm->manage.paused ? "paused jail=0x15 engine=2\n"
+	                                    : "ready jail=0x15 engine=2\n");
 }
 
 UNUSED static void fake_manage_serve(struct fake_vmm *vmm, const struct pollfd *pfds, size_t count)
@@ -347,7 +333,7 @@ UNUSED static _Noreturn void fake_serve(struct fake_vmm *vmm)
 		fake_say(vmm, "template\n");
 	else if (!kernel_is(vmm, "fake-hang")) {
 		vmm->agent = start_agent(vmm->dir);
-		fake_say(vmm, vmm->agent > 0 ? "ready jail=0x15\n" : "error no agent_host\n");
+		fake_say(vmm, vmm->agent > 0 ? "ready jail=0x15 engine=2\n" : "error no agent_host\n");
 	}
 	bool owned = !vmm->detach;
 	for (;;) {

@@ -57,6 +57,7 @@ static void the_monitor_gets_its_description(void)
 	p.options.kernel_args = "a=b c";
 	p.options.trace = true;
 	p.options.reclaim = true;
+	p.options.engine = WISP_ENGINE_EPOLL;
 	p.options.breakpoints = breakpoints;
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	int fd = openat(AT_FDCWD, wisp_get_sandbox_dir(sandbox), O_RDONLY | O_DIRECTORY), file;
@@ -66,8 +67,7 @@ static void the_monitor_gets_its_description(void)
 	close(fd);
 	CHECK_EQ(d.flags, DESCRIPTION_EPHEMERAL | DESCRIPTION_CONSOLE | DESCRIPTION_TRACE | DESCRIPTION_INITRAMFS |
 	                          DESCRIPTION_IMAGE | DESCRIPTION_RECLAIM);
-	CHECK_EQ(d.cpus, 1);
-	CHECK_EQ(d.memory_mib, 96);
+	CHECK(d.cpus == 1 && d.memory_mib == 96 && d.engine == WISP_ENGINE_EPOLL);
 	CHECK_EQ(d.boot_timeout_ms, 1500);
 	CHECK_EQ(d.disk_count, 3);
 	CHECK_EQ(d.disk[0].read_only, 1);
@@ -374,6 +374,9 @@ static void bad_options_are_refused(void)
 	p.options = good;
 	p.options.hostname = "a host";
 	expect_refusal(&p, WISP_ERR_INVALID, "host name");
+	p.options = good;
+	p.options.engine = WISP_ENGINE_EPOLL + 1;
+	expect_refusal(&p, WISP_ERR_INVALID, "there is no engine 3");
 	p.options = good;
 	p.options.boot_timeout_ms = -1;
 	expect_refusal(&p, WISP_ERR_INVALID, "negative");

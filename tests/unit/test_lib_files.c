@@ -504,16 +504,22 @@ static void end_reasons(void)
 static void layers_of_the_jail(void)
 {
 	struct state state;
-	state_parse("ready jail=0x3f\n", &state);
+	state_parse("ready jail=0x3f engine=2\n", &state);
 	CHECK_EQ(state.kind, STATE_READY);
 	CHECK_EQ(state.jail, WISP_LAYER_ALL);
-	state_parse("paused jail=0x10\n", &state);
+	CHECK_EQ(state.engine, WISP_ENGINE_EPOLL);
+	state_parse("paused jail=0x10 engine=1\n", &state);
 	CHECK_EQ(state.kind, STATE_PAUSED);
 	CHECK_EQ(state.jail, WISP_LAYER_SECCOMP);
+	CHECK_EQ(state.engine, WISP_ENGINE_IO_URING);
+	state_parse("ready jail=0x10 engine=3\n", &state);
+	CHECK_EQ(state.engine, WISP_ENGINE_AUTO);
 	state_parse("ready\n", &state); /* by an older monitor */
 	CHECK_EQ(state.jail, 0);
-	state_parse("exit panic jail=0x10\n", &state); /* the guest's words */
+	CHECK_EQ(state.engine, WISP_ENGINE_AUTO);
+	state_parse("exit panic jail=0x10 engine=1\n", &state); /* the guest's words */
 	CHECK_EQ(state.jail, 0);
+	CHECK_EQ(state.engine, WISP_ENGINE_AUTO);
 	free(state.text);
 	CHECK_STR(wisp_get_layer_name(WISP_LAYER_SECCOMP), "seccomp");
 	CHECK(wisp_get_layer_name(WISP_LAYER_ALL) == NULL);

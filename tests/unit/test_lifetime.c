@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The limits of a sandbox's life. What is to pass is short, and waited for; what is not to pass is far away. */
 #include "tests/unit/test.h"
+#include "tests/unit/test_loop.h"
 #include "vmm/monitor/lifetime.h"
 
 #define SHORT_MS 20
@@ -24,7 +25,7 @@ static bool begin(struct lifetime *l, enum lifetime_limit limit, uint64_t ms)
 	total = result = 0;
 	*l = (struct lifetime){.passed = on_passed};
 	l->ms[limit] = ms;
-	bool good = loop_create(&loop, NULL) == 0 && loop_open(loop, 16, NULL) == 0;
+	bool good = open_loop(&loop, 16, NULL);
 	l->loop = loop;
 	return good;
 }

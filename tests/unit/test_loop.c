@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "tests/unit/test.h"
-#include "vmm/monitor/loop.h"
+#include "tests/unit/test_loop.h"
 #include "vmm/shared/container_of.h"
 
 struct counter {
@@ -36,7 +36,7 @@ static void start_any(struct loop *loop, struct counter *c)
 static void operations_complete(void)
 {
 	struct loop *loop;
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
+	REQUIRE(open_loop(&loop, 8, NULL));
 	/* More than the ring has entries: they are submitted in rounds. */
 	static struct counter c[100];
 	for (int i = 0; i < 100; i++) {
@@ -59,7 +59,7 @@ static void a_cancelled_operation_says_so(void)
 	struct loop *loop;
 	int fds[2];
 	char byte;
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0 && pipe(fds) == 0);
+	REQUIRE(open_loop(&loop, 8, NULL) && pipe(fds) == 0);
 	struct counter c = {.op.done = counted};
 	struct io_uring_sqe *sqe = loop_sqe(loop);
 	io_uring_prep_read(sqe, fds[0], &byte, 1, 0);
@@ -125,7 +125,7 @@ static void calls_from_other_threads_run_on_the_loops(void)
 	struct loop *loop;
 	pthread_t thread;
 	void *fine;
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
+	REQUIRE(open_loop(&loop, 8, NULL));
 	calls_run = 0;
 	pthread_create(&thread, NULL, stopper, loop);
 	CHECK_EQ(loop_run(loop), 0);
@@ -170,7 +170,7 @@ static void the_end_finishes_what_was_begun(void)
 	struct loop *loop;
 	pthread_t thread;
 	void *finished;
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
+	REQUIRE(open_loop(&loop, 8, NULL));
 	pthread_create(&thread, NULL, slow_caller, loop);
 	CHECK_EQ(loop_run(loop), 0);
 	pthread_join(thread, &finished);
@@ -182,7 +182,7 @@ static void the_end_finishes_what_was_begun(void)
 	loop_destroy(loop);
 }
 
-/* What is asked of a loop before it has its ring is done once it runs; an end that was asked for comes then. */
+/* What is asked of a loop before it has its engine is done once it runs; an end that was asked for comes then. */
 static void calls_wait_for_the_ring(void)
 {
 	struct loop *loop;
@@ -192,7 +192,7 @@ static void calls_wait_for_the_ring(void)
 	CHECK_EQ(loop_step(loop, 0), -ENXIO);
 	pthread_create(&thread, NULL, slow_caller, loop);
 	usleep(1000);
-	REQUIRE(loop_open(loop, 8, NULL) == 0);
+	REQUIRE(open_engine(loop, 8, NULL) == 0);
 	CHECK_EQ(loop_run(loop), 0);
 	pthread_join(thread, &finished);
 	CHECK(finished != NULL);
@@ -200,18 +200,18 @@ static void calls_wait_for_the_ring(void)
 
 	REQUIRE(loop_create(&loop, NULL) == 0);
 	loop_stop(loop);
-	REQUIRE(loop_open(loop, 8, NULL) == 0);
+	REQUIRE(open_engine(loop, 8, NULL) == 0);
 	CHECK_EQ(loop_run(loop), 0);
 	loop_destroy(loop);
 }
 
-/* A loop that never ran, or never had a ring, leaves nobody waiting, whether they came before its end or after. */
+/* A loop that never ran, or never had an engine, leaves nobody waiting, whether they came before its end or after. */
 static void the_end_of_a_loop_that_never_ran(void)
 {
 	for (int i = 0; i < 20; i++) {
 		struct loop *loop;
 		pthread_t thread;
-		REQUIRE(loop_create(&loop, NULL) == 0 && (i % 4 < 2 || loop_open(loop, 8, NULL) == 0));
+		REQUIRE(loop_create(&loop, NULL) == 0 && (i % 4 < 2 || open_engine(loop, 8, NULL) == 0));
 		pthread_create(&thread, NULL, slow_caller, loop);
 		usleep(i % 2 * 1000);
 		loop_end(loop);
@@ -227,12 +227,15 @@ static void overflow_the_ring(int fd, int other_end)
 	static struct counter c[COUNT];
 	static char bytes[COUNT];
 	struct loop *loop;
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
+	REQUIRE(open_loop(&loop, 8, NULL));
 	for (int i = 0; i < COUNT; i++) {
 		c[i] = (struct counter){.op.done = counted};
 		struct io_uring_sqe *sqe = loop_sqe(loop);
 		io_uring_prep_read(sqe, fd, &bytes[i], 1, 0);
-		loop_start(loop, sqe, &c[i].op);
+		if (other_end >= 0)
+			loop_start(loop, sqe, &c[i].op);
+		else
+			loop_start_file(loop, sqe, &c[i].op, true);
 	}
 	int seen = 0, ret = 0;
 	if (other_end >= 0) {
@@ -259,18 +262,20 @@ static void completions_overflow_the_ring(void)
 	overflow_the_ring(fds[0], fds[1]);
 }
 
-static int ring_fd(void)
+/* The descriptor that the engine waits with. */
+static int engine_fd(void)
 {
+	const char *kind = test_engine() == WISP_ENGINE_EPOLL ? "eventpoll" : "io_uring";
 	for (int fd = 3; fd < 100; fd++) {
 		char path[32], target[64] = "";
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		if (readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, "io_uring"))
+		if (readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, kind))
 			return fd;
 	}
 	return -1;
 }
 
-/* What code that has taken over the monitor might ask of its ring, past seccomp. */
+/* What code that has taken over the monitor might ask of its ring, past seccomp; nor has the other engine more. */
 static void other_operations_are_refused(void)
 {
 	enum { FLAGGED = IORING_OP_LAST, CASES };
@@ -279,12 +284,9 @@ static void other_operations_are_refused(void)
 	        IORING_OP_ACCEPT, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL};
 	struct loop *loop;
 	unsigned tried = 0;
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 64, NULL) == 0);
-	if (!loop_is_restricted(loop)) {
-		loop_destroy(loop);
-		SKIP("this kernel cannot restrict a ring");
-	}
-	for (unsigned op = 0; op < CASES; op++) {
+	REQUIRE(open_loop(&loop, 64, NULL));
+	bool ring = test_engine() == WISP_ENGINE_IO_URING;
+	for (unsigned op = 0; op < (ring ? CASES : FLAGGED); op++) {
 		struct counter c = {.op.done = counted};
 		if (op < FLAGGED && memchr(allowed, (int)op, sizeof(allowed)))
 			continue;
@@ -299,8 +301,8 @@ static void other_operations_are_refused(void)
 		tried++;
 	}
 	/* Nor can the ring be told to take them. */
-	for (unsigned op = 0; op < IORING_REGISTER_LAST; op++) {
-		CHECK(syscall(SYS_io_uring_register, ring_fd(), op, NULL, 0) < 0);
+	for (unsigned op = 0; ring && op < IORING_REGISTER_LAST; op++) {
+		CHECK(syscall(SYS_io_uring_register, engine_fd(), op, NULL, 0) < 0);
 		CHECK(errno == EACCES || errno == EINVAL); /* EINVAL: an older kernel does not know it */
 		tried++;
 	}
@@ -314,16 +316,16 @@ static void *call_into(void *context)
 	return loop_call(context, &c.call) ? context : NULL;
 }
 
-/* A ring that fails ends the loop with an error, also while a full ring is submitted. */
+/* An engine that fails ends the loop with an error, also while a full ring is submitted. */
 static void a_failed_ring_ends_the_loop(void)
 {
 	struct loop *loop;
 	pthread_t thread;
 	void *finished;
 	static struct counter c[20];
-	REQUIRE(loop_create(&loop, NULL) == 0 && loop_open(loop, 8, NULL) == 0);
-	/* What the kernel then says of the ring is what it says of a file that is not a ring. */
-	REQUIRE(dup2(STDIN_FILENO, ring_fd()) > 0);
+	REQUIRE(open_loop(&loop, 8, NULL));
+	/* What the kernel then says of it is what it says of any other file. */
+	REQUIRE(dup2(STDIN_FILENO, engine_fd()) > 0);
 	for (int i = 0; i < 20; i++) {
 		c[i] = (struct counter){.op.done = counted};
 		start_any(loop, &c[i]);

@@ -75,13 +75,21 @@ static void tell_kvm(struct report *report, const struct wisp_host_info *host)
 
 static void tell_io_uring(struct report *report, const struct wisp_host_info *host)
 {
-	if (host->io_uring == WISP_IO_URING_OK)
-		tell(report, "io_uring", GOOD, "io_uring is available", "");
-	else
-		tell(report, "io_uring", BAD,
-		        host->io_uring == WISP_IO_URING_MISSING ? "the kernel has no io_uring, or a filter hides it"
-		                                                : "you may not use io_uring",
+	switch (host->io_uring) {
+	case WISP_IO_URING_OK: tell(report, "io_uring", GOOD, "io_uring is available", ""); break;
+	case WISP_IO_URING_OLD:
+		tell(report, "io_uring", WARNING,
+		        "the kernel's io_uring is too old: the monitor uses epoll, which is slower",
+		        "use Linux 5.19 or later");
+		break;
+	default:
+		tell(report, "io_uring", WARNING,
+		        host->io_uring == WISP_IO_URING_MISSING
+		                ? "the kernel has no io_uring, or a filter hides it: the monitor uses epoll, which is "
+		                  "slower"
+		                : "you may not use io_uring: the monitor uses epoll, which is slower",
 		        "sysctl -w kernel.io_uring_disabled=0, and allow it in the container's seccomp profile");
+	}
 }
 
 static void tell_memory(struct report *report, const struct wisp_host_info *host)
@@ -242,7 +250,6 @@ static void check_jail(struct report *report, const char *libdir)
 	                "user.max_user_namespaces above 0, and the container's seccomp profile"},
 	        {WISP_LAYER_LANDLOCK, "use Linux 5.13 or later with landlock in the kernel's parameter lsm="},
 	        {WISP_LAYER_SECCOMP, "use a kernel with CONFIG_SECCOMP_FILTER"},
-	        {WISP_LAYER_IO_URING, "use Linux 5.10 or later"},
 	};
 	char text[512], found[600];
 	unsigned holds = 0;

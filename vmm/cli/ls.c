@@ -75,6 +75,8 @@ static void print_json(struct cli_json *json, const struct wisp_sandbox_info *in
 		cli_json_strings(json, "secrets", info->secrets);
 	if (info->jail_layers)
 		print_jail(json, info->jail_layers);
+	if (info->engine != WISP_ENGINE_AUTO)
+		cli_json_string(json, "engine", info->engine == WISP_ENGINE_EPOLL ? "epoll" : "io_uring");
 	if (info->net[0])
 		cli_json_string(json, "net", info->net);
 	if (info->folders[0])

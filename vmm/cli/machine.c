@@ -9,17 +9,25 @@
 
 #include "vmm/cli/machine.h"
 
+/* The place of `text` in a list that NULL ends, or -1. */
+static int find_word(const char *text, const char *const *words)
+{
+	for (int i = 0; words[i]; i++) {
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	}
+	return -1;
+}
+
 static bool parse_cache(const char *text, enum wisp_cache *cache, char *why)
 {
-	static const char *const modes[] = {
-	        [WISP_CACHE_WRITEBACK] = "writeback", [WISP_CACHE_DIRECT] = "direct", [WISP_CACHE_UNSAFE] = "unsafe"};
-	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		if (strcmp(text, modes[i]) == 0) {
-			*cache = (enum wisp_cache)i;
-			return true;
-		}
-	}
-	return cli_refuse(why, "the cache mode is writeback, direct or unsafe");
+	static const char *const modes[] = {[WISP_CACHE_WRITEBACK] = "writeback",
+	        [WISP_CACHE_DIRECT] = "direct",
+	        [WISP_CACHE_UNSAFE] = "unsafe",
+	        NULL};
+	int mode = find_word(text, modes);
+	*cache = mode < 0 ? *cache : (enum wisp_cache)mode;
+	return mode >= 0 || cli_refuse(why, "the cache mode is writeback, direct or unsafe");
 }
 
 /* A number of bytes, or a number and K, M or G. */
@@ -186,16 +194,23 @@ static bool take_net(const struct cli_option *option, const char *text, void *to
 static bool take_jail(const struct cli_option *option, const char *text, void *to, char *why)
 {
 	static const char *const modes[] = {
-	        [WISP_JAIL_DEFAULT] = "default", [WISP_JAIL_REQUIRE] = "require", [WISP_JAIL_OFF] = "off"};
+	        [WISP_JAIL_DEFAULT] = "default", [WISP_JAIL_REQUIRE] = "require", [WISP_JAIL_OFF] = "off", NULL};
 	struct cli_machine *machine = to;
+	int mode = find_word(text, modes);
 	(void)option;
-	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		if (strcmp(text, modes[i]) == 0) {
-			machine->jail = (enum wisp_jail_mode)i;
-			return true;
-		}
-	}
-	return cli_refuse(why, "it is default, require or off");
+	machine->jail = mode < 0 ? machine->jail : (enum wisp_jail_mode)mode;
+	return mode >= 0 || cli_refuse(why, "it is default, require or off");
+}
+
+static bool take_engine(const struct cli_option *option, const char *text, void *to, char *why)
+{
+	static const char *const engines[] = {
+	        [WISP_ENGINE_AUTO] = "auto", [WISP_ENGINE_IO_URING] = "io_uring", [WISP_ENGINE_EPOLL] = "epoll", NULL};
+	struct cli_machine *machine = to;
+	int engine = find_word(text, engines);
+	(void)option;
+	machine->engine = engine < 0 ? machine->engine : (enum wisp_engine)engine;
+	return engine >= 0 || cli_refuse(why, "it is auto, io_uring or epoll");
 }
 
 enum wisp_jail_mode cli_jail_mode(const struct cli_machine *machine)
@@ -320,6 +335,11 @@ const struct cli_option cli_machine_options[] = {
         {.name = "reclaim",
                 CLI_FLAG(struct cli_machine, reclaim),
                 .help = "give memory that the guest has freed back to the host"},
+        {.name = "engine",
+                .value = "ENGINE",
+                .take = take_engine,
+                .help = "what carries out the monitor's input and output: io_uring, or epoll, which is slower; auto, "
+                        "the default: io_uring if this host has and allows it"},
         {.name = "no-jail",
                 CLI_FLAG(struct cli_machine, no_jail),
                 .help = "let the monitor keep all rights of its user; then a guest that breaks out has them too"},
@@ -368,6 +388,7 @@ void cli_fill_machine(const struct cli_machine *machine, const struct cli_places
 	        .no_wait = true,
 	        .kernel_args = machine->kernel_args,
 	        .jail = cli_jail_mode(machine),
+	        .engine = machine->engine,
 	        .max_duration_ms = machine->max_duration_ms,
 	        .idle_timeout_ms = machine->idle_timeout_ms,
 	        .memory_max_mib = machine->memory_max_mib,

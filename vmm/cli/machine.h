@@ -17,6 +17,7 @@ struct cli_machine {
 	size_t disk_count;
 	bool writable, no_jail, private_memory, reclaim;
 	enum wisp_jail_mode jail; /* read cli_jail_mode */
+	enum wisp_engine engine;
 	const char *overlay, *hostname, *shell, *kernel, *kernel_args, *initramfs, *monitor;
 	int64_t boot_timeout_ms, grace_ms, max_duration_ms, idle_timeout_ms;
 };

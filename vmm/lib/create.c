@@ -51,6 +51,8 @@ static int check_options(struct wisp_create_options *options, struct wisp_error 
 		options->memory_mib = WISP_MEMORY_MIB_DEFAULT;
 	if ((unsigned)options->jail > WISP_JAIL_OFF)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "there is no jail mode %d", (int)options->jail);
+	if ((unsigned)options->engine > WISP_ENGINE_EPOLL)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "there is no engine %d", (int)options->engine);
 	if (options->disk_count > WISP_DISKS_MAX || (options->disk_count > 0 && !options->disks))
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu disks: give at most %u", options->disk_count,
 		        WISP_DISKS_MAX);

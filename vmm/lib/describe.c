@@ -209,6 +209,7 @@ int creation_set_options(struct creation *creation, struct wisp_error *error)
 	            (options->console && options->console_fd ? DESCRIPTION_ECHO : 0);
 	d->cpus = options->cpus;
 	d->memory_mib = options->memory_mib;
+	d->engine = options->engine;
 	d->boot_timeout_ms = options->boot_timeout_ms > DESCRIPTION_BOOT_TIMEOUT_MS_MAX
 	                             ? DESCRIPTION_BOOT_TIMEOUT_MS_MAX
 	                             : (uint32_t)options->boot_timeout_ms;

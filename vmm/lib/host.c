@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/lib/pack.h"
 #include "vmm/lib/lib.h"
+#include "vmm/shared/engine.h"
 
 /* ---- KVM ---- */
 
@@ -162,18 +162,14 @@ static void check_kvm(struct wisp_host_info *info)
 
 /* ---- The rest ---- */
 
-/* Without parameters, io_uring_setup(2) fails with EFAULT where it exists and is permitted. */
-static void check_io_uring(struct wisp_host_info *info)
+static enum wisp_io_uring_state check_io_uring(void)
 {
-	long fd = syscall(SYS_io_uring_setup, 0, NULL);
-	if (fd >= 0)
-		close((int)fd);
-	if (fd < 0 && errno == ENOSYS)
-		info->io_uring = WISP_IO_URING_MISSING;
-	else if (fd < 0 && errno == EPERM)
-		info->io_uring = WISP_IO_URING_DENIED;
-	else
-		info->io_uring = WISP_IO_URING_OK;
+	switch (uring_probe()) {
+	case 0: return WISP_IO_URING_OK;
+	case -ENOSYS: return WISP_IO_URING_MISSING;
+	case -EINVAL: return WISP_IO_URING_OLD;
+	default: return WISP_IO_URING_DENIED;
+	}
 }
 
 static uint64_t available_memory_mib(void)
@@ -196,7 +192,7 @@ int wisp_check_host(struct wisp_host_info *info, struct wisp_error *error)
 		        "struct wisp_host_info: it is NULL, or its size is not set: set size to sizeof the structure");
 	found.size = info->size;
 	check_kvm(&found);
-	check_io_uring(&found);
+	found.io_uring = check_io_uring();
 	found.memory_available_mib = available_memory_mib();
 	found.mksquashfs = pack_find();
 	/* A newer version of the structure has fields that this one does not know. They become zero. */

@@ -141,8 +141,11 @@ void state_parse(const char *line, struct state *state)
 		if (state->text)
 			lib_printable(state->text, size, text, size - 1);
 	}
-	const char *jail = state->kind == STATE_EXIT ? NULL : strstr(line, " jail=");
+	bool lives = state->kind != STATE_NONE && state->kind != STATE_EXIT;
+	const char *jail = lives ? strstr(line, " jail=") : NULL, *engine = lives ? strstr(line, " engine=") : NULL;
 	state->jail = jail ? (unsigned)strtoul(jail + strlen(" jail="), NULL, 16) & WISP_LAYER_ALL : 0;
+	unsigned long number = engine ? strtoul(engine + strlen(" engine="), NULL, 10) : 0;
+	state->engine = number <= WISP_ENGINE_EPOLL ? (enum wisp_engine)number : WISP_ENGINE_AUTO;
 }
 
 int state_read(int dir_fd, struct state *state)
@@ -159,7 +162,7 @@ bool state_is_ready(int dir_fd)
 	struct stat st;
 	/* No other state of a sandbox that lives has a line of this length. */
 	return fstatat(dir_fd, SANDBOX_FILES_STATE, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       st.st_size == strlen("ready jail=0x00\n");
+	       st.st_size == strlen("ready jail=0x00 engine=0\n");
 }
 
 int state_now(int dir_fd, bool alive, struct state *state, enum wisp_sandbox_state *now)
@@ -414,6 +417,7 @@ static int fill_info(struct state_info *owner, int dir_fd)
 	info->hostname = config->hostname ? config->hostname : owner->name;
 	info->env = config->env ? config->env : no_env;
 	info->jail_layers = info->pid > 0 ? state.jail : 0;
+	info->engine = info->pid > 0 ? state.engine : WISP_ENGINE_AUTO;
 	info->max_duration_ms = config->max_duration_ms;
 	info->idle_timeout_ms = config->idle_timeout_ms;
 	info->allow = config->allow ? config->allow : no_env;

@@ -43,7 +43,8 @@ struct state {
 	enum { STATE_NONE, STATE_READY, STATE_PAUSED, STATE_TEMPLATE, STATE_EXIT } kind;
 	enum wisp_end end;
 	char *text;
-	unsigned jail; /* enum wisp_jail_layer; of one that lives */
+	unsigned jail;           /* enum wisp_jail_layer; of one that lives, as the next */
+	enum wisp_engine engine; /* WISP_ENGINE_AUTO: unknown */
 };
 /* Parses a line of the file or of the status socket. */
 void state_parse(const char *line, struct state *state);

@@ -81,10 +81,10 @@ static void read_piece(struct counts *c)
 {
 	struct io_uring_sqe *sqe = loop_sqe(c->loop);
 	io_uring_prep_read(sqe, c->smaps_fd, c->piece, sizeof(c->piece), c->position);
-	sqe->flags |= IOSQE_ASYNC; /* never on the loop's thread */
+	sqe->flags |= IOSQE_ASYNC; /* never on the loop's thread, as `false` below */
 	c->op.done = on_piece;
 	c->reading = true;
-	loop_start(c->loop, sqe, &c->op);
+	loop_start_file(c->loop, sqe, &c->op, false);
 }
 
 void counts_collect(struct counts *c, struct counts_request *request)

@@ -2,7 +2,7 @@
 /*
  * Collects what stats.h in vmm/shared describes. Each count is a plain number of the thread that owns it; collecting
  * only reads. The memory that the process takes is known to the kernel alone, which walks page tables to tell it, for
- * up to many milliseconds: a worker of io_uring reads that, while the loop goes on.
+ * up to many milliseconds: a thread of the loop's engine reads that, while the loop goes on.
  */
 #ifndef WISP_MONITOR_COUNTS_H
 #define WISP_MONITOR_COUNTS_H

@@ -175,7 +175,7 @@ static void on_refused(int number, siginfo_t *info, void *context)
 	_exit(JAIL_STATUS);
 }
 
-static int filter_calls(enum jail_thread thread)
+static int filter_calls(unsigned thread)
 {
 	struct sock_filter program[JAIL_FILTER_MAX];
 	return confine_calls(program, jail_filter(thread, program));
@@ -186,7 +186,7 @@ static int restrict_calls(struct jail *jail, struct err *err)
 	struct sigaction action = {.sa_sigaction = on_refused, .sa_flags = SA_SIGINFO};
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGSYS, &action, NULL);
-	int ret = filter_calls(JAIL_LOOP);
+	int ret = filter_calls(JAIL_LOOP | (jail->engine == WISP_ENGINE_EPOLL ? JAIL_EPOLL : JAIL_RING));
 	if (ret == -ENOSYS || ret == -EINVAL || ret == -EPERM) {
 		jail_lacks(jail, WISP_LAYER_SECCOMP, -ret);
 		return 0;
@@ -203,6 +203,12 @@ int jail_enter_vcpu(struct err *err)
 	return ret < 0 ? err_set(err, -ret, "a vCPU's thread cannot filter its system calls: %s", strerror(-ret)) : 0;
 }
 
+int jail_enter_worker(struct err *err)
+{
+	int ret = filter_calls(JAIL_WORKER);
+	return ret < 0 ? err_set(err, -ret, "a worker's thread cannot filter its system calls: %s", strerror(-ret)) : 0;
+}
+
 #ifndef PR_SCHED_CORE /* not in all of libc's headers */
 #define PR_SCHED_CORE 62
 #define PR_SCHED_CORE_CREATE 1
@@ -215,17 +221,14 @@ void jail_take_core(const struct jail *jail)
 		(void)prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, THREAD_GROUP, 0);
 }
 
-void jail_note_ring(struct jail *jail, bool restricted)
+void jail_note_engine(struct jail *jail)
 {
 	if (jail->layers & WISP_LAYER_IO_URING)
 		return; /* noted by the source of this clone */
-	if (restricted)
-		jail_holds(jail, WISP_LAYER_IO_URING, "");
-	else
-		jail_lacks(jail, WISP_LAYER_IO_URING, ENOSYS);
+	jail_holds(jail, WISP_LAYER_IO_URING, jail->engine == WISP_ENGINE_EPOLL ? " (not used: epoll)" : "");
 }
 
-/* The ring's layer is missing only before Linux 5.10, which has no Landlock either. */
+/* The ring's own layer comes later, with the ring: without it, there is no ring either. */
 static int require_all(const struct jail *jail, struct err *err)
 {
 	unsigned missing = WISP_LAYER_ALL & ~(jail->layers | WISP_LAYER_IO_URING);
@@ -258,7 +261,7 @@ int jail_enter(struct jail *jail, unsigned layers, const struct description *des
         const struct description_fds *fds, struct err *err)
 {
 	int ret = 0;
-	*jail = (struct jail){0};
+	*jail = (struct jail){.engine = description->engine};
 	if (description->flags & DESCRIPTION_NO_JAIL)
 		say(jail, "none, as --no-jail asks");
 	else if (CONFINE_SANITIZED)

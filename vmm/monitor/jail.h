@@ -19,15 +19,16 @@
 #define JAIL_STATUS 124 /* the exit status of a process that tried a system call that it may not make */
 
 struct jail {
+	uint32_t engine; /* enum wisp_engine: whose system calls it allows */
 	unsigned layers; /* those that hold: enum wisp_jail_layer. The ring's is added once there is a ring. */
 	char text[JAIL_TEXT_SIZE]; /* the same for the log, with the reasons of those that do not */
 };
 
 /*
  * Enters these `layers` (of enum wisp_jail_layer; as an ordinary user, WISP_LAYER_SECCOMP only with
- * WISP_LAYER_PRIVILEGES). Call it before the process has other threads. With DESCRIPTION_NO_JAIL, it only says so. 0,
- * or -errno with `err` set if a layer fails for want of a resource, or is missing in spite of DESCRIPTION_REQUIRE_JAIL:
- * then the guest must not run.
+ * WISP_LAYER_PRIVILEGES). The description's engine is decided (loop_choose_engine). Call it before the process has
+ * other threads. With DESCRIPTION_NO_JAIL, it only says so. 0, or -errno with `err` set if a layer fails for want of a
+ * resource, or is missing in spite of DESCRIPTION_REQUIRE_JAIL: then the guest must not run.
  */
 int jail_enter(struct jail *jail, unsigned layers, const struct description *description,
         const struct description_fds *fds, struct err *err);
@@ -39,13 +40,16 @@ int jail_enter(struct jail *jail, unsigned layers, const struct description *des
  */
 void jail_take_core(const struct jail *jail);
 
-/* Notes whether the loop's ring is restricted; a clone has a ring of its own. */
-void jail_note_ring(struct jail *jail, bool restricted);
+/* Notes that the loop has its engine: a ring, which is restricted, or none. */
+void jail_note_engine(struct jail *jail);
 
 /*
  * Leaves the calling thread only what a vCPU does that runs. Of a jail in which WISP_LAYER_SECCOMP holds. 0, or -errno
  * with `err` set.
  */
 int jail_enter_vcpu(struct err *err);
+
+/* The same for a thread that makes the epoll engine's calls that wait for a disk. */
+int jail_enter_worker(struct err *err);
 
 #endif

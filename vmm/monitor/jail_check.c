@@ -19,13 +19,15 @@ int jail_check(void)
 	description_init_fds(&fds);
 	description.memory_mib = WISP_MEMORY_MIB_MIN;
 	fds.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int ret = jail_enter(&jail, WISP_LAYER_ALL, &description, &fds, &err);
+	int ret = loop_choose_engine(&description.engine, &err);
+	if (ret == 0)
+		ret = jail_enter(&jail, WISP_LAYER_ALL, &description, &fds, &err);
 	if (ret == 0)
 		ret = loop_create(&loop, &err);
 	if (ret == 0)
-		ret = loop_open(loop, 1, &err);
+		ret = loop_open(loop, &(struct loop_options){.entries = 1, .engine = description.engine}, &err);
 	if (ret == 0)
-		jail_note_ring(&jail, loop_is_restricted(loop));
+		jail_note_engine(&jail);
 	if (ret == 0)
 		printf("0x%x %s\n", jail.layers, jail.text);
 	else

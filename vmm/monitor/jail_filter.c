@@ -16,6 +16,10 @@
 
 #define LOOP JAIL_LOOP
 #define BOTH (JAIL_LOOP | JAIL_VCPU)
+#define ALL (BOTH | JAIL_WORKER)
+#define RING JAIL_RING
+#define EPOLL JAIL_EPOLL
+#define DISK (JAIL_EPOLL | JAIL_WORKER)
 #define CALL(name, threads)                         \
 	{                                           \
 		SYS_##name, threads, JAIL_ANY, 0, 0 \
@@ -61,19 +65,26 @@ const struct jail_rule jail_rules[] = {
         IOCTL(TIOCGWINSZ, LOOP),    /* musl asks it of every file that fdopen opens: the trace */
 
         /* --- the loop --- */
-        CALL(io_uring_enter, LOOP),
-        CALL(io_uring_setup, LOOP),    /* a clone's ring */
-        CALL(io_uring_register, LOOP), /* its restrictions; afterwards the ring refuses all of them */
+        CALL(io_uring_enter, RING),
+        CALL(io_uring_setup, RING),    /* a clone's ring */
+        CALL(io_uring_register, RING), /* its restrictions; afterwards the ring refuses all of them */
+        CALL(epoll_create1, EPOLL),    /* a clone's engine */
+        CALL(epoll_ctl, EPOLL),
+        CALL(epoll_pwait, EPOLL),
+        CALL(preadv2, DISK), /* disks, here and below: by the loop, what the page cache has; a host without threads */
+        CALL(pwritev2, DISK),
+        CALL(fdatasync, DISK),
+        CALL(fallocate, DISK),
 
         /* --- descriptors --- */
-        CALL(write, BOTH), /* eventfds: interrupts, and to wake the loop */
+        CALL(write, ALL), /* eventfds: interrupts, and to wake the loop */
         CALL(read, BOTH),
         CALL(writev, BOTH), /* logs, which vCPUs write too: the serial console, the reason of an end */
         CALL(readv, LOOP),
         CALL(pread64, BOTH), /* a vCPU reads KVM's counters for the trace */
         CALL(pwrite64, LOOP),
         CALL(lseek, LOOP),
-        CALL(close, BOTH),
+        CALL(close, ALL),
         CALL(close_range, LOOP), /* a clone closes its source's */
         CALL(eventfd2, LOOP),
         CALL(pipe2, LOOP), /* from the process that writes a snapshot */
@@ -83,12 +94,12 @@ const struct jail_rule jail_rules[] = {
         CALL(timerfd_settime, LOOP),
         CALL(pidfd_open, LOOP),                 /* of the owner, to see it end */
         {SYS_fcntl, LOOP, JAIL_IS, 1, F_SETLK}, /* the lock that shows the monitor's pid */
-        {SYS_fcntl, BOTH, JAIL_IS, 1, F_SETFD}, /* musl's open */
+        {SYS_fcntl, ALL, JAIL_IS, 1, F_SETFD},  /* musl's open */
         {SYS_fcntl, LOOP, JAIL_IS, 1, F_GETFL}, /* fdopen, as the next */
         {SYS_fcntl, LOOP, JAIL_IS, 1, F_SETFL},
 
         /* --- files: which ones is for Landlock to say. vCPUs rotate logs. --- */
-        CALL(openat, BOTH),
+        CALL(openat, ALL),
         CALL(newfstatat, BOTH), /* a vCPU's: tests/faults looks at what descriptors are */
         CALL(fstat, BOTH),      /* a vCPU's: whether the file behind its memory was cut */
         CALL(ftruncate, BOTH),
@@ -106,7 +117,7 @@ const struct jail_rule jail_rules[] = {
         CALL(accept4, LOOP),
         CALL(getsockname, LOOP), /* where the ports are that lead to the guest */
         CALL(connect, LOOP),     /* the guest connects to a port of the host */
-        CALL(sendto, BOTH),      /* a vCPU's: the last word of a refused call (jail.c) */
+        CALL(sendto, ALL),       /* a vCPU's: the last word of a refused call (jail.c) */
         CALL(sendmsg, LOOP),
         CALL(recvfrom, LOOP),
         CALL(recvmsg, LOOP),
@@ -116,46 +127,46 @@ const struct jail_rule jail_rules[] = {
         /* --- memory: never executable --- */
         {SYS_mmap, BOTH, JAIL_LACKS, 2, PROT_EXEC}, /* a vCPU's: libc's malloc */
         {SYS_mprotect, BOTH, JAIL_LACKS, 2, PROT_EXEC},
-        CALL(munmap, BOTH), /* a thread unmaps its own stack at its end */
+        CALL(munmap, ALL),  /* a thread unmaps its own stack at its end */
         CALL(mremap, LOOP), /* a file's pages become the guest's */
-        CALL(madvise, BOTH),
+        CALL(madvise, ALL),
         CALL(mincore, LOOP), /* what a snapshot's memory has in it, before it is copied */
         CALL(brk, BOTH),
 
         /* --- threads, and clones, which are forks --- */
-        CALL(futex, BOTH),
+        CALL(futex, ALL),
         {SYS_clone, LOOP, JAIL_LACKS, 0, CLONE_NAMESPACES},
         {SYS_clone3, LOOP, JAIL_MISSING, 0, 0}, /* its flags are in memory; glibc then takes clone */
         CALL(setsid, LOOP),
         CALL(set_tid_address, LOOP),
-        CALL(set_robust_list, BOTH),
-        CALL(rseq, BOTH), /* glibc */
-        CALL(exit, BOTH),
-        CALL(exit_group, BOTH),
-        CALL(getpid, BOTH),
-        CALL(gettid, BOTH),
+        CALL(set_robust_list, ALL),
+        CALL(rseq, ALL), /* glibc */
+        CALL(exit, ALL),
+        CALL(exit_group, ALL),
+        CALL(getpid, ALL),
+        CALL(gettid, ALL),
         CALL(getppid, LOOP),
         CALL(sched_getaffinity, LOOP), /* the first vCPU starts on another processor than the loop */
         CALL(sched_setaffinity, LOOP),
         CALL(getcpu, LOOP),
         CALL(sched_yield, BOTH),
         {SYS_prctl, BOTH, JAIL_IS, 0, PR_SET_NAME},
-        {SYS_prctl, BOTH, JAIL_IS, 0, PR_GET_NAME},
+        {SYS_prctl, ALL, JAIL_IS, 0, PR_GET_NAME},
         {SYS_prctl, LOOP, JAIL_IS, 0, 62 /* PR_SCHED_CORE */},    /* a clone's cookie */
         {SYS_prctl, LOOP, JAIL_IS, 0, PR_SET_PDEATHSIG},          /* of the process that writes a snapshot */
         {SYS_seccomp, LOOP, JAIL_IS, 0, SECCOMP_SET_MODE_FILTER}, /* a vCPU's thread adds its own filter */
 
         /* --- signals: not to other processes, and not the one that says what was refused --- */
-        {SYS_tkill, BOTH, JAIL_IS, 1, SIGABRT}, /* abort() */
+        {SYS_tkill, ALL, JAIL_IS, 1, SIGABRT},  /* abort() */
         {SYS_tkill, LOOP, JAIL_IS, 1, SIGUSR2}, /* to the console's copy (echo.c) */
         {SYS_tkill, LOOP, JAIL_IS, 1, KICK_MUSL},
-        {SYS_tgkill, BOTH, JAIL_IS, 2, SIGABRT}, /* the same with glibc */
+        {SYS_tgkill, ALL, JAIL_IS, 2, SIGABRT}, /* the same with glibc */
         {SYS_tgkill, LOOP, JAIL_IS, 2, SIGUSR2},
         {SYS_tgkill, LOOP, JAIL_IS, 2, KICK_GLIBC},
         {SYS_rt_sigaction, BOTH, JAIL_NOT, 0, SIGSYS},
-        CALL(rt_sigprocmask, BOTH),
-        CALL(rt_sigreturn, BOTH),
-        CALL(restart_syscall, BOTH),
+        CALL(rt_sigprocmask, ALL),
+        CALL(rt_sigreturn, ALL),
+        CALL(restart_syscall, ALL),
 
         /* --- time, random numbers --- */
         CALL(nanosleep, BOTH),
@@ -169,9 +180,10 @@ const size_t jail_rule_count = sizeof(jail_rules) / sizeof(jail_rules[0]);
  * What a busy guest causes is tested before all others. ioctl comes first: since Linux 5.11, the kernel remembers the
  * numbers that are always allowed, and runs the program only for calls whose arguments matter.
  */
-static const uint32_t hot[] = {SYS_ioctl, SYS_io_uring_enter, SYS_write, SYS_read};
+static const uint32_t hot[] = {
+        SYS_ioctl, SYS_io_uring_enter, SYS_epoll_pwait, SYS_epoll_ctl, SYS_write, SYS_read, SYS_preadv2, SYS_pwritev2};
 
-size_t jail_filter(enum jail_thread thread, struct sock_filter program[JAIL_FILTER_MAX])
+size_t jail_filter(unsigned thread, struct sock_filter program[JAIL_FILTER_MAX])
 {
 	const struct jail_tables tables = {.rules = jail_rules,
 	        .count = jail_rule_count,

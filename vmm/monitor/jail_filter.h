@@ -11,6 +11,10 @@
 enum jail_thread {
 	JAIL_LOOP = 1 << 0, /* the main thread, and with it the whole process */
 	JAIL_VCPU = 1 << 1,
+	JAIL_WORKER = 1 << 2, /* makes the epoll engine's calls that wait for a disk */
+	/* With JAIL_LOOP: the engine that it uses. */
+	JAIL_RING = 1 << 3,
+	JAIL_EPOLL = 1 << 4,
 };
 
 extern const struct jail_rule jail_rules[];
@@ -21,7 +25,7 @@ extern const struct jail_rule jail_arch_rules[];
 extern const size_t jail_arch_rule_count;
 extern const uint32_t jail_arch;
 
-/* Returns the number of instructions; 0 if there are more than JAIL_FILTER_MAX. */
-size_t jail_filter(enum jail_thread thread, struct sock_filter program[JAIL_FILTER_MAX]);
+/* Of enum jail_thread. Returns the number of instructions; 0 if there are more than JAIL_FILTER_MAX. */
+size_t jail_filter(unsigned thread, struct sock_filter program[JAIL_FILTER_MAX]);
 
 #endif

@@ -20,6 +20,7 @@
 #include "vmm/monitor/devices.h"
 #include "vmm/monitor/gmem.h"
 #include "vmm/monitor/init_args.h"
+#include "vmm/monitor/jail.h"
 #include "vmm/monitor/kvm.h"
 #include "vmm/monitor/tally.h"
 #include "vmm/monitor/vcpu.h"
@@ -61,6 +62,7 @@ struct machine {
 	const struct snapshot_origin *origin; /* NULL: the machine boots */
 	struct trace *trace;
 	bool jailed;
+	enum wisp_engine engine; /* of the loop */
 	struct bus memory_bus;
 	unsigned cpus;
 	struct vcpu vcpu[WISP_CPUS_MAX];
@@ -492,6 +494,7 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 	m->context = o->context;
 	m->trace = o->trace;
 	m->jailed = o->jailed;
+	m->engine = o->description->engine;
 	m->origin = o->origin;
 	int ret = begin(m, o, err);
 	if (ret == 0)
@@ -507,7 +510,9 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 int machine_run(struct machine *m, struct err *err)
 {
 	advance(m, BUILT);
-	int ret = loop_open(m->env.loop, LOOP_ENTRIES, err);
+	struct loop_options options = {
+	        .entries = LOOP_ENTRIES, .engine = m->engine, .confine = m->jailed ? jail_enter_worker : NULL};
+	int ret = loop_open(m->env.loop, &options, err);
 	if (ret == 0 && m->vsock)
 		ret = vsock_listen(m->vsock, err);
 	if (ret == 0 && m->begun)

@@ -35,7 +35,7 @@ struct machine_options {
 	/* Gets what the guest prints; called on the loop's and on vCPU threads, possibly at once; must not block. */
 	void (*console)(void *context, const void *data, size_t len);
 	/*
-	 * Called by machine_run on the loop's thread when the guest has begun and the loop has its ring: starts what
+	 * Called by machine_run on the loop's thread when the guest has begun and the loop has its engine: starts what
 	 * else the loop serves. May be NULL. 0, or -errno with `err`, which ends machine_run.
 	 */
 	int (*begun)(void *context, struct err *err);
@@ -45,7 +45,7 @@ struct machine_options {
 	const struct log *log;
 	struct trace *trace; /* NULL: not traced; outlives the machine */
 	bool jailed;         /* as struct vcpu's */
-	struct loop *loop;   /* without a ring yet (loop_create); outlives the machine */
+	struct loop *loop;   /* without an engine yet (loop_create), which is the description's; outlives the machine */
 };
 
 struct machine;

@@ -133,7 +133,7 @@ static void on_machine_end(void *context, enum wisp_end end, const char *text)
 static void write_state(struct vmm *v, const char *state)
 {
 	char line[64];
-	snprintf(line, sizeof(line), SANDBOX_FILES_ALIVE_FORMAT, state, v->jail.layers);
+	snprintf(line, sizeof(line), SANDBOX_FILES_ALIVE_FORMAT, state, v->jail.layers, v->jail.engine);
 	sandbox_files_write_state(v->fds.dir, line);
 }
 
@@ -376,7 +376,7 @@ static int on_begun(void *context, struct err *err)
 	if (v->fds.kernel >= 0)
 		close(v->fds.kernel);
 	v->fds.kernel = -1;
-	jail_note_ring(&v->jail, loop_is_restricted(v->loop));
+	jail_note_engine(&v->jail);
 	int ret = start_watching(v, err);
 	if (ret == 0)
 		ret = logs_create(&v->logs, err);
@@ -422,9 +422,12 @@ static int create_machine(struct vmm *v, struct err *err)
 /* A template runs nothing: the loop serves those who fork it. */
 static int run_template(struct vmm *v, struct err *err)
 {
+	struct loop_options options = {.entries = TEMPLATE_ENTRIES,
+	        .engine = v->jail.engine,
+	        .confine = v->jail.layers & WISP_LAYER_SECCOMP ? jail_enter_worker : NULL};
 	int ret = loop_create(&v->loop, err);
 	if (ret == 0)
-		ret = loop_open(v->loop, TEMPLATE_ENTRIES, err);
+		ret = loop_open(v->loop, &options, err);
 	if (ret == 0)
 		ret = on_begun(v, err);
 	if (ret == 0 && (ret = loop_run(v->loop)) < 0)
@@ -460,9 +463,12 @@ static int run(struct vmm *v, struct err *err)
 	/* A clone's would be its source's. */
 	v->counts.smaps_fd = clone ? -1 : counts_open_smaps();
 	if (ret == 0 && !clone)
+		ret = loop_choose_engine(&v->description.engine, err);
+	if (ret == 0 && !clone)
 		ret = jail_enter(&v->jail, WISP_LAYER_ALL, &v->description, &v->fds, err);
 	if (ret < 0)
 		return ret;
+	v->description.engine = v->jail.engine;
 	if (clone)
 		jail_take_core(&v->jail);
 	if (clone && has(v, DESCRIPTION_PREFETCH))

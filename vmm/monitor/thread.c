@@ -13,9 +13,11 @@ int thread_start(pthread_t *thread, size_t stack_size, int wake_signal, void *(*
 	struct sigaction action = {.sa_handler = on_wake};
 	sigset_t all, old;
 	pthread_attr_t attributes;
-	sigaction(wake_signal, &action, NULL);
 	sigfillset(&all);
-	sigdelset(&all, wake_signal);
+	if (wake_signal) {
+		sigaction(wake_signal, &action, NULL);
+		sigdelset(&all, wake_signal);
+	}
 	sigdelset(&all, SIGBUS);
 	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

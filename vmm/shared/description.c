@@ -194,6 +194,8 @@ int description_check(const struct description *d, char *why, size_t size)
 		what = "an idle timeout for a payload, which has no sessions";
 	else if (d->folder_count > DESCRIPTION_FOLDERS_MAX)
 		what = "too many folders";
+	else if (d->engine > WISP_ENGINE_EPOLL)
+		what = "an unknown engine";
 	else if (check_strings(d) < 0)
 		what = "a string without an end";
 	else if (!check_name(d->name))

@@ -118,6 +118,7 @@ struct description {
 	uint32_t folder_count;
 	struct description_folder folder[DESCRIPTION_FOLDERS_MAX];
 	struct description_net net;
+	uint32_t engine; /* enum wisp_engine; a clone has its source's */
 };
 
 /* Of a folder: the monitor's ends of wisp-fs's socket and pipes. */

@@ -40,7 +40,8 @@ struct jail_tables {
 
 #define JAIL_FILTER_MAX 512
 
-/* Of the rules for `thread`, one bit. Returns the number of instructions; 0 if there are more than JAIL_FILTER_MAX. */
+/* Of the rules that have any bit of `thread`. Returns the number of instructions; 0 if there are more than
+ * JAIL_FILTER_MAX. */
 size_t jail_build(const struct jail_tables *tables, unsigned thread, struct sock_filter program[JAIL_FILTER_MAX]);
 
 #endif

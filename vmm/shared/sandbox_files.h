@@ -4,7 +4,7 @@
  *
  *	config      what it was created with; begins with SANDBOX_FILES_MAGIC (library)
  *	lock        held with flock by the monitor as long as it lives; a record lock tells its pid (both)
- *	state       "ready", "paused" or "template", and the jail's layers; or "exit REASON TEXT" (monitor)
+ *	state       "ready", "paused" or "template", the jail's layers and the engine; or "exit REASON TEXT" (monitor)
  *	vsock.sock  a socket for connections to the guest; vsock.sock_PORT for those that the guest makes (monitor)
  *	monitor.sock  a socket for requests to the monitor: manage.h (monitor)
  *	sockets     the paths of Unix sockets elsewhere that lead to the guest, a line each (library)
@@ -35,10 +35,10 @@
 #define SANDBOX_FILES_NET_LOG "net.log"
 
 /*
- * `state` while the sandbox lives; the number is of enum wisp_jail_layer. Lines of one state are of one length:
- * state_is_ready.
+ * `state` while the sandbox lives; the numbers are of enum wisp_jail_layer and of enum wisp_engine. Lines of one state
+ * are of one length: state_is_ready.
  */
-#define SANDBOX_FILES_ALIVE_FORMAT "%s jail=0x%02x"
+#define SANDBOX_FILES_ALIVE_FORMAT "%s jail=0x%02x engine=%u"
 
 /* While it is being made or removed, the directory has a name that no sandbox can have: ".wisp-" and 16 hex digits. */
 #define SANDBOX_FILES_HIDDEN_SIZE 24u

@@ -7,6 +7,7 @@
 
 #define LOOP JAIL_LOOP
 #define BOTH (JAIL_LOOP | JAIL_VCPU)
+#define ALL (BOTH | JAIL_WORKER)
 #define CALL(name, threads)                         \
 	{                                           \
 		SYS_##name, threads, JAIL_ANY, 0, 0 \
@@ -33,8 +34,8 @@ const struct jail_rule jail_arch_rules[] = {
         IOCTL(KVM_SET_LAPIC, LOOP), IOCTL(KVM_GET_TSC_KHZ, LOOP), IOCTL(KVM_SET_TSC_KHZ, LOOP),
         IOCTL(KVM_KVMCLOCK_CTRL, LOOP),
         /* --- calls that newer processors do not have, and libc uses on this one --- */
-        CALL(open, BOTH), CALL(stat, LOOP), CALL(lstat, LOOP), CALL(unlink, BOTH), CALL(rename, BOTH),
-        CALL(chmod, LOOP), CALL(poll, LOOP), CALL(dup2, LOOP), /* a clone takes over its descriptors */
-        CALL(fork, LOOP),                                      /* a clone */
+        CALL(open, ALL), CALL(stat, LOOP), CALL(lstat, LOOP), CALL(unlink, BOTH), CALL(rename, BOTH), CALL(chmod, LOOP),
+        CALL(poll, LOOP), CALL(dup2, LOOP), /* a clone takes over its descriptors */
+        CALL(fork, LOOP),                   /* a clone */
 };
 const size_t jail_arch_rule_count = sizeof(jail_arch_rules) / sizeof(jail_arch_rules[0]);
