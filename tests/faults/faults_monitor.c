@@ -182,9 +182,9 @@ static void await_reader(struct fault_run *run, int fd)
 		fault_violation(run, "the socket device does not read");
 }
 
-static void guest_is_ready(struct fault_run *run)
+static void be_ready(struct fault_run *run, enum wisp_engine engine)
 {
-	struct wisp_create_options options = {.name = "box", .kernel_args = "payload=spin"};
+	struct wisp_create_options options = {.name = "box", .kernel_args = "payload=spin", .engine = engine};
 	struct wisp_sandbox *sandbox = begin(run, &options);
 	struct wisp_error error = {0};
 	if (!sandbox)
@@ -204,6 +204,16 @@ static void guest_is_ready(struct fault_run *run)
 	wisp_close_sandbox(sandbox);
 	if (agent >= 0)
 		close(agent);
+}
+
+static void guest_is_ready(struct fault_run *run)
+{
+	be_ready(run, WISP_ENGINE_IO_URING);
+}
+
+static void guest_is_ready_with_epoll(struct fault_run *run)
+{
+	be_ready(run, WISP_ENGINE_EPOLL);
 }
 
 static void boot_timeout(struct fault_run *run)
@@ -390,7 +400,8 @@ int main(int argc, char **argv)
 {
 	static const struct fault_scenario scenarios[] = {{"bare_poweroff", bare_poweroff},
 	        {"two_vcpus_traced", two_vcpus_traced}, {"stop_while_booting", stop_while_booting},
-	        {"devices", devices}, {"guest_is_ready", guest_is_ready}, {"boot_timeout", boot_timeout},
+	        {"devices", devices}, {"guest_is_ready", guest_is_ready},
+	        {"guest_is_ready_with_epoll", guest_is_ready_with_epoll}, {"boot_timeout", boot_timeout},
 	        {"pause_and_resume", pause_and_resume}, {"stop_while_paused", stop_while_paused},
 	        {"snapshot", snapshot}, {"restore", restore}, {"fork_two", fork_two}, {"fork_template", fork_template},
 	        {0}};
