@@ -52,11 +52,27 @@ __attribute__((target("avx"))) static int avx_keeps(uint64_t seed)
 	return memcmp(from, to, sizeof(to)) == 0;
 }
 
+/* Of each of the three state components that AVX-512 adds: a mask, the upper half of a register, a high register. */
+__attribute__((target("avx512f"))) static int avx512_keeps(uint64_t seed)
+{
+	uint64_t from[8], low[8], high[8];
+	uint32_t mask;
+	for (int i = 0; i < 8; i++)
+		from[i] = seed * (2 * i + 1);
+	__asm__ volatile("vmovdqu64 %4, %%zmm5\n\tvmovdqu64 %4, %%zmm25\n\tkmovw %3, %%k3\n\t"
+	                 "mov $200000, %%ecx\n1:\tpause\n\tdec %%ecx\n\tjnz 1b\n\t"
+	                 "vmovdqu64 %%zmm5, %0\n\tvmovdqu64 %%zmm25, %1\n\tkmovw %%k3, %2"
+	                 : "=m"(low), "=m"(high), "=&r"(mask)
+	                 : "r"((uint32_t)seed), "m"(from)
+	                 : "ecx", "xmm5", "xmm25", "k3");
+	return memcmp(from, low, sizeof(low)) == 0 && memcmp(from, high, sizeof(high)) == 0 && mask == (seed & 0xffff);
+}
+
 static void *check_registers(void *seed)
 {
-	int avx = __builtin_cpu_supports("avx");
+	int avx = __builtin_cpu_supports("avx"), avx512 = __builtin_cpu_supports("avx512f");
 	for (uint64_t n = (uintptr_t)seed;; n += 0x9e3779b97f4a7c15u) {
-		if (!sse_keeps(n) || (avx && !avx_keeps(n)))
+		if (!sse_keeps(n) || (avx && !avx_keeps(n)) || (avx512 && !avx512_keeps(n)))
 			fail("a vector register has changed");
 	}
 }

@@ -71,6 +71,25 @@ t_time_goes_on_in_a_clone() {
 	for box in box fork file; do wisp rm -f $box 2>/dev/null; done
 }
 
+# guestcheck runs on in both clones and finds vector registers, sleeps and time as they must be.
+t_registers_and_time_in_clones() {
+	local box
+	check create wisp create -n box -m 96 -c $(($(nproc) > 1 ? 2 : 1)) >/dev/null
+	check "copy a program" wisp cp "$area/tests/guestcheck" box:/bin/guestcheck
+	wisp exec -d box -- sh -c 'guestcheck >/root/check 2>&1; echo ended >>/root/check' </dev/null >/dev/null
+	wait_until has_dots box 1 || fail "it does not run"
+	check snapshot wisp snapshot -q box file.snap
+	check fork wisp fork box -n fork >/dev/null
+	check "create --from" wisp create --from file.snap -n file >/dev/null
+	for box in box fork file; do
+		wait_until has_dots $box $(($(dots $box) + 1)) || fail "$box: it does not go on"
+		equal "$box: what it found" "$(wisp exec $box -- sh -c 'tr -d . </root/check' </dev/null)" ""
+	done
+	for box in box fork file; do wisp rm -f $box 2>/dev/null; done
+}
+dots() { wisp exec "$1" -- wc -c /root/check </dev/null | awk '{ print $1 }'; }
+has_dots() { [ "$(dots "$1")" -ge "$2" ]; }
+
 t_vsock_works_after_a_restore() {
 	local i box
 	head -c 3000000 /dev/urandom >in
