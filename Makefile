@@ -2,7 +2,7 @@
 #
 # make            build the programs and the agent               make run      install what is missing, boot, run a command
 # make guest      build both kernels and the default image       make check    build everything, run every test
-# make check-programs  run programs of others in a guest
+# make check-programs  run programs of others in a guest         make check-intel  test on emulated Intel processors
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
@@ -337,6 +337,13 @@ check-kernels: deps
 	$(MAKE) --no-print-directory $(parallel) all guest debian tests vsock_test
 	tests/e2e/kernels $(B) $(KERNELS)
 
+# Emulated Intel processors, one after the other. A host takes minutes to boot, so this is not part of `make check`. MODELS names
+# them.
+.PHONY: check-intel deps-intel
+check-intel: deps-intel
+	$(MAKE) --no-print-directory $(parallel) all guest tests
+	tests/intelhost/check $(B)
+
 # Hours: SOAK_CYCLES (1000) of create, exec, stop, forks and restores, SOAK_GENERATIONS (50) of one guest under load, and
 # SOAK_SECONDS (3600) of a mixture.
 soak: deps
@@ -415,6 +422,12 @@ deps: $(B)/.deps
 $(B)/.deps: $(deps_lists)
 	@mkdir -p $(@D)
 	tests/install-deps all $(PACKAGES) $(TEST_PACKAGES)
+	@touch $@
+deps-intel: $(B)/.deps-intel
+$(B)/.deps-intel: $(deps_lists) tests/intelhost/run
+	@mkdir -p $(@D)
+	tests/install-deps run $(PACKAGES) $$(tests/intelhost/run --packages)
+	tests/emuhost/run --fetch-kernel
 	@touch $@
 deps-run: $(B)/.deps-run
 $(B)/.deps-run: $(deps_lists)
