@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * System calls that touch nothing but registers. A child that shares the agent's memory makes them: libc's would write
- * the agent's errno while the agent runs.
- */
+/* raw.h for x86-64. */
 #ifndef WISP_AGENT_RAW_X86_64_H
 #define WISP_AGENT_RAW_X86_64_H
 
-#include <linux/audit.h>
 #include <linux/sched.h>
 #include <sys/syscall.h>
 
-#define RAW_AUDIT_ARCH AUDIT_ARCH_X86_64 /* the processor, for seccomp */
-
-/* The result, or -errno. A fifth argument is 0: prctl checks that. */
 static inline long raw_syscall(long number, long a, long b, long c, long d)
 {
 	long result;
@@ -25,10 +18,6 @@ static inline long raw_syscall(long number, long a, long b, long c, long d)
 	return result;
 }
 
-/*
- * clone3() onto a new stack, which no libc has: the child runs main(argument) there, and main must not return. The
- * child's pid, or -errno.
- */
 static inline long raw_clone(struct clone_args *args, void (*main)(void *), void *argument)
 {
 	long result;

@@ -10,7 +10,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "agent/raw_x86_64.h"
+#include "agent/raw.h"
+#include "vmm/shared/jail_program.h"
 
 #ifndef SYS_quotactl_fd
 #define SYS_quotactl_fd 443 /* musl 1.2.3 does not have it */
@@ -32,9 +33,15 @@
 #define DENY(name)            CALL(name, EPERM)
 #define MISSING(name)         CALL(name, ENOSYS) /* programs have another way if the kernel lacks it */
 
+#ifdef SYS_iopl /* x86 */
+#define DENY_OF_PROCESSOR DENY(iopl), DENY(ioperm), DENY(sysfs), DENY(uselib),
+#else
+#define DENY_OF_PROCESSOR
+#endif
+
 static const struct sock_filter filter[] = {
 	LOAD(arch),
-	IF(BPF_JEQ, RAW_AUDIT_ARCH, 1, 0),
+	IF(BPF_JEQ, JAIL_PROCESSOR, 1, 0),
 	ANSWER(SECCOMP_RET_KILL_PROCESS),
 	LOAD(nr),
 	IF(BPF_JGT, CALL_LAST, 0, 1), /* also the calls of x32, which have a high bit */
@@ -51,15 +58,15 @@ static const struct sock_filter filter[] = {
 
 	/* --- the kernel itself --- */
 	DENY(init_module), DENY(finit_module), DENY(delete_module), DENY(kexec_load), DENY(kexec_file_load),
-	DENY(reboot), DENY(bpf), DENY(perf_event_open), DENY(syslog), DENY(lookup_dcookie), DENY(acct), DENY(iopl),
-	DENY(ioperm), DENY(swapon), DENY(swapoff), DENY(quotactl), DENY(quotactl_fd), DENY(sethostname),
-	DENY(setdomainname), DENY(settimeofday), DENY(clock_settime), DENY(vhangup),
+	DENY(reboot), DENY(bpf), DENY(perf_event_open), DENY(syslog), DENY(lookup_dcookie), DENY(acct), DENY(swapon),
+	DENY(swapoff), DENY(quotactl), DENY(quotactl_fd), DENY(sethostname), DENY(setdomainname), DENY(settimeofday),
+	DENY(clock_settime), DENY(vhangup), DENY_OF_PROCESSOR
 
 	/* --- parts of it that have no bounds between programs, or a history of faults --- */
 	DENY(keyctl), DENY(add_key), DENY(request_key), /* keyrings are not of a namespace */
 	DENY(userfaultfd), /* stops the kernel in the middle of a copy, which makes races certain */
 	DENY(open_by_handle_at), /* opens files past the folders above them */
-	DENY(fanotify_init), DENY(sysfs), DENY(uselib),
+	DENY(fanotify_init),
 	MISSING(io_uring_setup), MISSING(io_uring_enter), MISSING(io_uring_register), /* calls that no filter sees */
 
 	IF(BPF_JEQ, SYS_clone, 0, 4),

@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 #include "agent/pty.h"
-#include "agent/raw_x86_64.h"
+#include "agent/raw.h"
 #include "agent/restrict.h"
 
 void agent_fail(struct agent_failure *failure, enum proto_failure kind, enum proto_stage stage, int error,

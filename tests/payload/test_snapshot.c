@@ -436,8 +436,8 @@ static void a_tsc_deadline_survives(void)
 		free(state);
 		SKIP("this processor's APIC has no deadline mode");
 	}
-	CHECK_EQ(arch_save_vcpu(&from.kvm, from.vcpu.fd, state, &err), 0);
-	CHECK_EQ(arch_restore_vcpu(to.vcpu.fd, state, &err), 0);
+	CHECK_EQ(arch_save_vcpu(from.arch, &from.kvm, from.vcpu.fd, 0, state, &err), 0);
+	CHECK_EQ(arch_restore_vcpu(to.arch, to.vcpu.fd, 0, state, &err), 0);
 	CHECK(access_msr(&to, KVM_GET_MSRS, DEADLINE, &value));
 	CHECK_EQ(value, wanted);
 	free(state);
@@ -485,8 +485,8 @@ static void avx_state_survives(void)
 		REQUIRE(ioctl(from.vcpu.fd, KVM_GET_XSAVE, &wanted) == 0);
 		REQUIRE(fill_extended_state(&wanted, xcrs.xcrs[0].value));
 		REQUIRE(ioctl(from.vcpu.fd, KVM_SET_XSAVE, &wanted) == 0);
-		CHECK_EQ(arch_save_vcpu(&from.kvm, from.vcpu.fd, state, &err), 0);
-		CHECK_EQ(arch_restore_vcpu(to.vcpu.fd, state, &err), 0);
+		CHECK_EQ(arch_save_vcpu(from.arch, &from.kvm, from.vcpu.fd, 0, state, &err), 0);
+		CHECK_EQ(arch_restore_vcpu(to.arch, to.vcpu.fd, 0, state, &err), 0);
 		CHECK(ioctl(to.vcpu.fd, KVM_GET_XCRS, &got_xcrs) == 0);
 		CHECK_EQ(got_xcrs.xcrs[0].value, xcrs.xcrs[0].value);
 		CHECK(ioctl(to.vcpu.fd, KVM_GET_XSAVE, &got) == 0);

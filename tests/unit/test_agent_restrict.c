@@ -25,6 +25,12 @@ static struct agent_process agent;
 	}
 
 /* Only by the filter do these fail with this error when root passes -1 everywhere. vhangup has no argument. */
+#ifdef SYS_iopl
+#define CALLS_OF_X86 CALL(iopl, EPERM), CALL(ioperm, EPERM), CALL(sysfs, EPERM), CALL(uselib, EPERM),
+#else
+#define CALLS_OF_X86
+#endif
+
 static const struct {
 	const char *name;
 	long number;
@@ -36,13 +42,12 @@ static const struct {
         CALL(fsconfig, EPERM), CALL(fsmount, EPERM), CALL(fspick, EPERM), CALL(clone3, ENOSYS),
         CALL(init_module, EPERM), CALL(finit_module, EPERM), CALL(delete_module, EPERM), CALL(kexec_load, EPERM),
         CALL(kexec_file_load, EPERM), CALL(reboot, EPERM), CALL(bpf, EPERM), CALL(perf_event_open, EPERM),
-        CALL(syslog, EPERM), CALL(lookup_dcookie, EPERM), CALL(acct, EPERM), CALL(iopl, EPERM), CALL(ioperm, EPERM),
-        CALL(swapon, EPERM), CALL(swapoff, EPERM), CALL(quotactl, EPERM), CALL(quotactl_fd, EPERM),
-        CALL(sethostname, EPERM), CALL(setdomainname, EPERM), CALL(settimeofday, EPERM), CALL(clock_settime, EPERM),
-        CALL(keyctl, EPERM), CALL(add_key, EPERM), CALL(request_key, EPERM), CALL(userfaultfd, EPERM),
-        CALL(open_by_handle_at, EPERM), CALL(fanotify_init, EPERM), CALL(sysfs, EPERM), CALL(uselib, EPERM),
+        CALL(syslog, EPERM), CALL(lookup_dcookie, EPERM), CALL(acct, EPERM), CALL(swapon, EPERM), CALL(swapoff, EPERM),
+        CALL(quotactl, EPERM), CALL(quotactl_fd, EPERM), CALL(sethostname, EPERM), CALL(setdomainname, EPERM),
+        CALL(settimeofday, EPERM), CALL(clock_settime, EPERM), CALL(keyctl, EPERM), CALL(add_key, EPERM),
+        CALL(request_key, EPERM), CALL(userfaultfd, EPERM), CALL(open_by_handle_at, EPERM), CALL(fanotify_init, EPERM),
         CALL(io_uring_setup, ENOSYS), CALL(io_uring_enter, ENOSYS), CALL(io_uring_register, ENOSYS),
-        {"a call of a later kernel", 451, ENOSYS}, {"a call of x32", 0x40000000 | SYS_getpid, ENOSYS}};
+        CALLS_OF_X86{"a call of a later kernel", 451, ENOSYS}, {"a call of x32", 0x40000000 | SYS_getpid, ENOSYS}};
 
 static int error_of(long result)
 {

@@ -8,6 +8,7 @@
 
 #include "tests/unit/test.h"
 #include "vmm/monitor/x86_64/boot.h"
+#include "vmm/monitor/x86_64/serial.h"
 #include "wisp.h"
 #include "vmm/monitor/elf.h"
 
@@ -260,9 +261,66 @@ static void the_zero_page_describes_the_machine(void)
 	unlink(initramfs);
 }
 
+static void ignore(void *context, const void *data, size_t len)
+{
+	(void)context, (void)data, (void)len;
+}
+
+/* Any register, any width: nothing but the eight of them is there. */
+static void serial_registers(void)
+{
+	uint8_t data[8];
+	struct serial serial = {.output = ignore};
+	for (uint64_t offset = 0; offset < 300; offset++) {
+		for (unsigned len = 0; len <= 8; len++) {
+			memset(data, 0xa5, sizeof(data));
+			serial_access(&serial, offset, data, len, true);
+			serial_access(&serial, offset, data, len, false);
+			CHECK(len == 8 || data[7] == 0xa5);
+		}
+	}
+}
+
+/* The kernel's command line fills its place to the last byte, and no further. */
+static void command_line(void)
+{
+	struct {
+		Elf64_Ehdr header;
+		Elf64_Phdr segment;
+		uint8_t code[16];
+	} kernel = {
+	        .header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+	                .e_type = ET_EXEC,
+	                .e_machine = EM_X86_64,
+	                .e_phnum = 1,
+	                .e_phentsize = sizeof(Elf64_Phdr),
+	                .e_phoff = sizeof(Elf64_Ehdr),
+	                .e_entry = BOOT_HIGH_ADDR},
+	        .segment =
+	                {.p_type = PT_LOAD, .p_paddr = BOOT_HIGH_ADDR, .p_offset = 120, .p_filesz = 16, .p_memsz = 16},
+	};
+	char line[BOOT_CMDLINE_MAX + 1];
+	struct gmem gmem;
+	struct processor_entry entry;
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+	REQUIRE(write(fd, &kernel, sizeof(kernel)) == sizeof(kernel));
+	REQUIRE(gmem_create(&gmem, 64u << 20, BOOT_HOLE_START, BOOT_HOLE_END, NULL) == 0);
+	struct boot_config config = {
+	        .kernel_fd = fd, .kernel_name = "kernel", .initramfs_fd = -1, .cmdline = line, .cpus = 1};
+	for (size_t len = BOOT_CMDLINE_MAX - 2; len <= BOOT_CMDLINE_MAX; len++) {
+		struct err err = {0};
+		memset(line, 'x', len);
+		line[len] = '\0';
+		CHECK_EQ(boot_load(&config, &gmem, &entry, &err), len < BOOT_CMDLINE_MAX ? 0 : -E2BIG);
+	}
+	gmem_destroy(&gmem);
+	close(fd);
+}
+
 TEST_MAIN("boot", {"a_kernel_is_loaded_where_it_wants", a_kernel_is_loaded_where_it_wants},
         {"large_text_is_mapped_and_stays_the_files", large_text_is_mapped_and_stays_the_files},
         {"lies_are_refused", lies_are_refused}, {"a_bzimage_is_named", a_bzimage_is_named},
         {"the_mp_table_adds_up", the_mp_table_adds_up},
         {"the_first_gib_is_mapped_onto_itself", the_first_gib_is_mapped_onto_itself},
-        {"the_zero_page_describes_the_machine", the_zero_page_describes_the_machine})
+        {"the_zero_page_describes_the_machine", the_zero_page_describes_the_machine},
+        {"serial_registers", serial_registers}, {"command_line", command_line})

@@ -2,7 +2,6 @@
 #include "vmm/fs/jail.h"
 
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -140,8 +139,7 @@ static const struct jail_rule calls[] = {
 
 static int restrict_calls(void)
 {
-	const struct jail_tables tables = {
-	        .rules = calls, .count = sizeof(calls) / sizeof(calls[0]), .arch = AUDIT_ARCH_X86_64};
+	const struct jail_tables tables = {.rules = calls, .count = sizeof(calls) / sizeof(calls[0])};
 	struct sock_filter program[JAIL_FILTER_MAX];
 	int ret = confine_calls(program, jail_build(&tables, 1, program));
 	return ret == -ENOSYS ? 0 : ret;

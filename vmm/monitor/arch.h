@@ -67,6 +67,9 @@ int arch_inherit_host(struct arch *arch, const struct arch *source, struct err *
 /* Gives the VM its interrupt controllers, after its memory and before its vCPUs. 0 or -errno with `err`. */
 int arch_furnish_vm(struct arch *arch, const struct kvm *kvm, struct err *err);
 
+/* What has to wait until all vCPUs are created, and comes before the devices' interrupts. 0 or -errno with `err`. */
+int arch_complete_vm(struct arch *arch, struct err *err);
+
 /* Makes a vCPU the processor that the guest is shown; after arch_read_host. 0 or -errno with `err`. */
 int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct err *err);
 
@@ -99,10 +102,10 @@ int arch_set_entry(struct arch *arch, int vcpu_fd, struct err *err);
 size_t arch_vm_state_size(void);
 size_t arch_vcpu_state_size(void);
 int arch_save_vm(struct arch *arch, const struct kvm *kvm, void *state, struct err *err);
-int arch_save_vcpu(const struct kvm *kvm, int vcpu_fd, void *state, struct err *err);
+int arch_save_vcpu(struct arch *arch, const struct kvm *kvm, int vcpu_fd, unsigned index, void *state, struct err *err);
 void arch_adopt(struct arch *arch, const struct gmem *gmem, unsigned devices);
 int arch_restore_vm(struct arch *arch, const struct kvm *kvm, const void *state, struct err *err);
-int arch_restore_vcpu(int vcpu_fd, const void *state, struct err *err);
+int arch_restore_vcpu(struct arch *arch, int vcpu_fd, unsigned index, const void *state, struct err *err);
 
 /*
  * Where an instruction of the kernel at a virtual address lies in host memory; NULL outside RAM. Holds for kernels that

@@ -2,6 +2,8 @@
 #include "vmm/monitor/file.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int file_read(int fd, void *to, uint64_t len, uint64_t offset)
@@ -21,5 +23,14 @@ int file_read(int fd, void *to, uint64_t len, uint64_t offset)
 		len -= (uint64_t)n;
 		offset += (uint64_t)n;
 	}
+	return 0;
+}
+
+int file_check(int fd, const char *what, const char *name, struct stat *st, struct err *err)
+{
+	if (fstat(fd, st) < 0)
+		return err_set(err, errno, "cannot stat %s %s: %s", what, name, strerror(errno));
+	if (!S_ISREG(st->st_mode))
+		return err_set(err, EINVAL, "%s %s is not a regular file", what, name);
 	return 0;
 }

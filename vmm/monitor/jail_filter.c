@@ -49,14 +49,9 @@ const struct jail_rule jail_rules[] = {
         IOCTL(KVM_SET_USER_MEMORY_REGION, LOOP),
         IOCTL(KVM_IRQFD, LOOP),
         IOCTL(KVM_IOEVENTFD, LOOP),
-        IOCTL(KVM_GET_STATS_FD, LOOP),    /* of a traced machine */
-        IOCTL(KVM_SET_GSI_ROUTING, BOTH), /* the guest wrote to the I/O APIC */
-        IOCTL(KVM_GET_REGS, BOTH),        /* where the guest is, for messages and breakpoints */
-        IOCTL(KVM_SET_REGS, BOTH),        /* past a breakpoint */
-        IOCTL(KVM_GET_MP_STATE, LOOP),    /* from here on: snapshots */
+        IOCTL(KVM_GET_STATS_FD, LOOP), /* of a traced machine */
+        IOCTL(KVM_GET_MP_STATE, LOOP), /* from here on: snapshots */
         IOCTL(KVM_SET_MP_STATE, LOOP),
-        IOCTL(KVM_GET_CLOCK, LOOP),
-        IOCTL(KVM_SET_CLOCK, LOOP),
         IOCTL(KVM_GET_VCPU_EVENTS, LOOP),
         IOCTL(KVM_SET_VCPU_EVENTS, LOOP),
         IOCTL(BLKGETSIZE64, LOOP), /* of a disk that is a block device */
@@ -190,7 +185,6 @@ size_t jail_filter(unsigned thread, struct sock_filter program[JAIL_FILTER_MAX])
 	        .arch_rules = jail_arch_rules,
 	        .arch_count = jail_arch_rule_count,
 	        .hot = hot,
-	        .hot_count = sizeof(hot) / sizeof(hot[0]),
-	        .arch = jail_arch};
+	        .hot_count = sizeof(hot) / sizeof(hot[0])};
 	return jail_build(&tables, thread, program);
 }

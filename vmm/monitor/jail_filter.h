@@ -20,10 +20,9 @@ enum jail_thread {
 extern const struct jail_rule jail_rules[];
 extern const size_t jail_rule_count;
 
-/* What only this processor has: its calls, its requests to KVM, and its name (AUDIT_ARCH_*). */
+/* What only this processor has: its calls and its requests to KVM. */
 extern const struct jail_rule jail_arch_rules[];
 extern const size_t jail_arch_rule_count;
-extern const uint32_t jail_arch;
 
 /* Of enum jail_thread. Returns the number of instructions; 0 if there are more than JAIL_FILTER_MAX. */
 size_t jail_filter(unsigned thread, struct sock_filter program[JAIL_FILTER_MAX]);

@@ -375,6 +375,8 @@ static int create_vm(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < m->cpus && ret == 0; i++)
 		ret = vcpu_create(&m->vcpu[i], &m->kvm, err);
 	if (ret == 0)
+		ret = arch_complete_vm(m->arch, err);
+	if (ret == 0)
 		ret = await(m, HOST_READ);
 	for (unsigned i = 0; i < m->cpus && ret == 0; i++)
 		ret = arch_set_processor(m->arch, m->vcpu[i].fd, i, err);

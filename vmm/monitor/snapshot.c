@@ -89,7 +89,7 @@ int snapshot_save(const struct snapshot_parts *p, struct snapshot_origin *origin
 		virtio_save(&p->transport[i], device_at(state, p->cpus, i));
 	int ret = arch_save_vm(p->arch, p->kvm, vm_at(state), err);
 	for (unsigned i = 0; i < p->cpus && ret == 0; i++)
-		ret = arch_save_vcpu(p->kvm, p->vcpu[i].fd, vcpu_at(state, i), err);
+		ret = arch_save_vcpu(p->arch, p->kvm, p->vcpu[i].fd, i, vcpu_at(state, i), err);
 	if (ret < 0) {
 		free(state);
 		return ret;
@@ -311,6 +311,6 @@ int snapshot_restore_vm(const struct snapshot_parts *p, const struct snapshot_or
 {
 	int ret = arch_restore_vm(p->arch, p->kvm, vm_at(origin->state), err);
 	for (unsigned i = 0; i < p->cpus && ret == 0; i++)
-		ret = arch_restore_vcpu(p->vcpu[i].fd, vcpu_at(origin->state, i), err);
+		ret = arch_restore_vcpu(p->arch, p->vcpu[i].fd, i, vcpu_at(origin->state, i), err);
 	return ret;
 }

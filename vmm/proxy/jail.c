@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
-#include <linux/audit.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -82,6 +81,12 @@ static int restrict_paths(const struct egress_rules *rules)
 		SYS_##name, 1, JAIL_ANY, 0, 0 \
 	}
 
+#ifdef SYS_open /* libc uses them where the processor has them */
+#define OLD_CALLS CALL(open), CALL(poll),
+#else
+#define OLD_CALLS
+#endif
+
 static const struct jail_rule calls[] = {
         /* --- connections --- */
         {SYS_socket, 1, JAIL_IS, 0, AF_INET}, {SYS_socket, 1, JAIL_IS, 0, AF_INET6}, CALL(connect),
@@ -91,8 +96,8 @@ static const struct jail_rule calls[] = {
         CALL(ppoll),
 
         /* --- files: the log, and what the resolver reads. Which ones is for Landlock to say. --- */
-        CALL(openat), CALL(read), CALL(readv), CALL(write), CALL(pread64), CALL(lseek), CALL(ftruncate), CALL(close),
-        {SYS_fcntl, 1, JAIL_IS, 1, F_SETFD}, /* musl's open */
+        OLD_CALLS CALL(openat), CALL(read), CALL(readv), CALL(write), CALL(pread64), CALL(lseek), CALL(ftruncate),
+        CALL(close), {SYS_fcntl, 1, JAIL_IS, 1, F_SETFD}, /* musl's open */
         {SYS_fcntl, 1, JAIL_IS, 1, F_SETFL},
 
         /* --- memory: never executable --- */
@@ -113,13 +118,6 @@ static const struct jail_rule calls[] = {
         CALL(clock_gettime),                 /* a host without a vDSO clock */
 };
 
-#ifdef __x86_64__
-static const struct jail_rule arch_calls[] = {CALL(open), CALL(poll)};
-#define ARCH AUDIT_ARCH_X86_64
-#else
-#error "name the processor's AUDIT_ARCH, and the calls that only it has"
-#endif
-
 /* In whichever thread. The log's descriptor is known, and snprintf takes neither a lock nor memory here. */
 static void on_refused(int number, siginfo_t *info, void *context)
 {
@@ -132,11 +130,7 @@ static void on_refused(int number, siginfo_t *info, void *context)
 
 static int restrict_calls(void)
 {
-	const struct jail_tables tables = {.rules = calls,
-	        .count = sizeof(calls) / sizeof(calls[0]),
-	        .arch_rules = arch_calls,
-	        .arch_count = sizeof(arch_calls) / sizeof(arch_calls[0]),
-	        .arch = ARCH};
+	const struct jail_tables tables = {.rules = calls, .count = sizeof(calls) / sizeof(calls[0])};
 	struct sock_filter program[JAIL_FILTER_MAX];
 	struct sigaction action = {.sa_sigaction = on_refused, .sa_flags = SA_SIGINFO};
 	sigemptyset(&action.sa_mask);

@@ -153,7 +153,7 @@ size_t jail_build(const struct jail_tables *tables, unsigned thread, struct sock
 	struct builder b = {.tables = tables, .thread = thread, .program = program};
 	struct range ranges[NUMBERS];
 	load(&b, offsetof(struct seccomp_data, arch));
-	add(&b, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, tables->arch);
+	add(&b, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, JAIL_PROCESSOR);
 	finish(&b, SECCOMP_RET_KILL_PROCESS);
 	load(&b, offsetof(struct seccomp_data, nr));
 	add_hot(&b);

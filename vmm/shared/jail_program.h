@@ -6,6 +6,7 @@
 #ifndef WISP_JAIL_PROGRAM_H
 #define WISP_JAIL_PROGRAM_H
 
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,8 +36,14 @@ struct jail_tables {
 	size_t count, arch_count;
 	const uint32_t *hot; /* calls that are tested first */
 	size_t hot_count;
-	uint32_t arch; /* AUDIT_ARCH_* */
 };
+
+/* The processor, as seccomp names it. 32-bit calls have another name. */
+#if defined(__x86_64__)
+#define JAIL_PROCESSOR AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define JAIL_PROCESSOR AUDIT_ARCH_AARCH64
+#endif
 
 #define JAIL_FILTER_MAX 512
 

@@ -35,16 +35,16 @@ struct arch {
 
 const uint8_t arch_breakpoint[TRACE_INSTRUCTION_SIZE] = {0xe6, 0x7e}; /* outb %al, $0x7e */
 
-static void on_platform_event(void *context, enum platform_event event)
+static void on_reset(void *context)
 {
 	struct arch *arch = context;
-	enum arch_event told = ARCH_POWEROFF;
-	switch (event) {
-	case PLATFORM_RESET: told = boot_panicked(arch->gmem) ? ARCH_PANIC : ARCH_REBOOT; break;
-	case PLATFORM_POWEROFF: told = ARCH_POWEROFF; break;
-	case PLATFORM_BOOT_FAILED: told = ARCH_BOOT_FAILED; break;
-	}
-	arch->options.event(arch->options.context, told);
+	arch->options.event(arch->options.context, boot_panicked(arch->gmem) ? ARCH_PANIC : ARCH_REBOOT);
+}
+
+static void on_power(void *context, bool failed)
+{
+	struct arch *arch = context;
+	arch->options.event(arch->options.context, failed ? ARCH_BOOT_FAILED : ARCH_POWEROFF);
 }
 
 static void on_route(void *context, const uint64_t *entry, unsigned pins)
@@ -78,9 +78,8 @@ int arch_create(struct arch **out, const struct arch_options *options, struct er
 	arch->ioapic.unmasked = on_unmasked;
 	arch->ioapic.context = arch;
 	ioapic_init(&arch->ioapic, 1);
-	arch->platform.event = on_platform_event;
-	arch->platform.event_context = arch;
-	arch->platform.trace = options->trace;
+	arch->platform.reset = on_reset;
+	arch->platform.signal = (struct guest_signal){.power = on_power, .context = arch, .trace = options->trace};
 	int ret = platform_init(
 	        &arch->platform, &arch->ports, options->early_console, options->console, options->console_context, err);
 	if (ret == 0 && bus_add(options->memory_bus, IOAPIC_ADDR, IOAPIC_SIZE, ioapic_access, &arch->ioapic) < 0)
@@ -136,6 +135,12 @@ int arch_furnish_vm(struct arch *arch, const struct kvm *kvm, struct err *err)
 	if (arch->processor.brand[0] == '\0')
 		processor_read_brand(arch->processor.brand);
 	return processor_set_up_vm(kvm->vm_fd, err);
+}
+
+int arch_complete_vm(struct arch *arch, struct err *err)
+{
+	(void)arch, (void)err;
+	return 0;
 }
 
 int arch_set_processor(struct arch *arch, int vcpu_fd, unsigned index, struct err *err)
@@ -240,13 +245,15 @@ int arch_restore_vm(struct arch *arch, const struct kvm *kvm, const void *from, 
 	return ret < 0 ? ret : state_restore_clock(kvm->vm_fd, state, err);
 }
 
-int arch_save_vcpu(const struct kvm *kvm, int vcpu_fd, void *state, struct err *err)
+int arch_save_vcpu(struct arch *arch, const struct kvm *kvm, int vcpu_fd, unsigned index, void *state, struct err *err)
 {
+	(void)arch, (void)index;
 	return state_save_vcpu(kvm->dev_fd, vcpu_fd, state, err);
 }
 
-int arch_restore_vcpu(int vcpu_fd, const void *state, struct err *err)
+int arch_restore_vcpu(struct arch *arch, int vcpu_fd, unsigned index, const void *state, struct err *err)
 {
+	(void)arch, (void)index;
 	return state_restore_vcpu(vcpu_fd, state, err);
 }
 

@@ -16,6 +16,7 @@
 
 #include "vmm/monitor/elf.h"
 #include "vmm/monitor/file.h"
+#include "vmm/monitor/initramfs.h"
 #include "vmm/monitor/x86_64/ioapic.h"
 
 #define PAGE_SIZE 4096u
@@ -214,12 +215,8 @@ static int write_seed(const struct gmem *gmem, struct err *err)
 	return put(gmem, BOOT_RNG_ADDR, &data, sizeof(data.head) + sizeof(data.seed), err);
 }
 
-struct span {
-	uint64_t start, size;
-};
-
 static int write_boot_params(
-        const struct boot_config *config, const struct gmem *gmem, const struct span *initramfs, struct err *err)
+        const struct boot_config *config, const struct gmem *gmem, const struct initramfs *initramfs, struct err *err)
 {
 	struct boot_params params = {0};
 	size_t cmdline_len = strlen(config->cmdline);
@@ -243,45 +240,6 @@ static int write_boot_params(
 	return ret < 0 ? ret : put(gmem, BOOT_PARAMS_ADDR, &params, sizeof(params), err);
 }
 
-/* --- files --- */
-
-static int check_file(int fd, const char *what, const char *name, struct stat *st, struct err *err)
-{
-	if (fstat(fd, st) < 0)
-		return err_set(err, errno, "cannot stat %s %s: %s", what, name, strerror(errno));
-	if (!S_ISREG(st->st_mode))
-		return err_set(err, EINVAL, "%s %s is not a regular file", what, name);
-	return 0;
-}
-
-/* Loads it at the top of low memory, from a page boundary on; `floor` is the end of the kernel. */
-static int load_initramfs(
-        int fd, const char *name, const struct gmem *gmem, uint64_t floor, struct span *span, struct err *err)
-{
-	struct stat st;
-	*span = (struct span){0};
-	if (fd < 0)
-		return 0;
-	int ret = check_file(fd, "initramfs", name, &st, err);
-	if (ret < 0)
-		return ret;
-	if (st.st_size == 0)
-		return err_set(err, EINVAL, "initramfs %s is empty", name);
-	uint64_t top = gmem->region[0].size, size = (uint64_t)st.st_size;
-	uint64_t need = (size + PAGE_SIZE - 1) & ~(uint64_t)(PAGE_SIZE - 1);
-	if (size > UINT32_MAX || need > top || top - need < floor)
-		return err_set(err, E2BIG,
-		        "initramfs %s (%llu KiB) does not fit into memory with the kernel: give the sandbox more with "
-		        "--memory",
-		        name, (unsigned long long)size >> 10);
-	*span = (struct span){.start = top - need, .size = size};
-	uint8_t *to = gmem_ptr(gmem, gpa(span->start), size);
-	ret = to ? file_read(fd, to, size, 0) : 0;
-	if (ret == -ENODATA)
-		return err_set(err, EIO, "cannot read initramfs %s: it became shorter", name);
-	return ret < 0 ? err_set(err, -ret, "cannot read initramfs %s: %s", name, strerror(-ret)) : 0;
-}
-
 int boot_load(const struct boot_config *config, const struct gmem *gmem, struct processor_entry *entry, struct err *err)
 {
 	struct elf_limits limits = {.machine = EM_X86_64,
@@ -289,13 +247,13 @@ int boot_load(const struct boot_config *config, const struct gmem *gmem, struct 
 	        .highest = gmem->region[0].size,
 	        .copy = config->copy_kernel};
 	struct elf_image kernel;
-	struct span initramfs;
+	struct initramfs initramfs;
 	struct stat st;
-	int ret = check_file(config->kernel_fd, "kernel", config->kernel_name, &st, err);
+	int ret = file_check(config->kernel_fd, "kernel", config->kernel_name, &st, err);
 	if (ret == 0)
 		ret = elf_load(config->kernel_fd, config->kernel_name, &limits, gmem, &kernel, err);
 	if (ret == 0)
-		ret = load_initramfs(config->initramfs_fd, config->initramfs_name, gmem, kernel.end, &initramfs, err);
+		ret = initramfs_load(config->initramfs_fd, config->initramfs_name, gmem, kernel.end, &initramfs, err);
 	if (ret == 0)
 		ret = write_boot_params(config, gmem, &initramfs, err);
 	if (ret == 0)

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "vmm/shared/platform.h"
-#include "vmm/monitor/trace.h"
 
 #define I8042_PORT 0x60u
 #define I8042_PORT_COUNT 5u
@@ -18,37 +17,7 @@ static void i8042_access(void *context, uint64_t offset, void *data, unsigned le
 	if (!is_write)
 		memset(data, 0, len);
 	else if (offset == I8042_COMMAND && *(const uint8_t *)data == I8042_PULSE_RESET)
-		p->event(p->event_context, PLATFORM_RESET);
-}
-
-static void power_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
-{
-	struct platform *p = context;
-	(void)offset;
-	if (!is_write)
-		memset(data, 0, len);
-	else if (*(const uint8_t *)data == PLATFORM_POWER_OFF)
-		p->event(p->event_context, PLATFORM_POWEROFF);
-	else if (*(const uint8_t *)data == PLATFORM_POWER_FAILED)
-		p->event(p->event_context, PLATFORM_BOOT_FAILED);
-}
-
-static void mark_once(struct platform *p, bool *marked, const char *name)
-{
-	if (!__atomic_exchange_n(marked, true, __ATOMIC_RELAXED))
-		trace_mark(p->trace, name);
-}
-
-static void stamp_access(void *context, uint64_t offset, void *data, unsigned len, bool is_write)
-{
-	struct platform *p = context;
-	(void)offset;
-	if (!is_write)
-		memset(data, 0, len);
-	else if (*(const uint8_t *)data == PLATFORM_STAMP_INIT)
-		mark_once(p, &p->entered, "init_entered");
-	else if (*(const uint8_t *)data == PLATFORM_STAMP_READY)
-		mark_once(p, &p->serves, "agent_serves");
+		p->reset(p->signal.context);
 }
 
 int platform_init(struct platform *p, struct bus *ports, bool serial,
@@ -58,9 +27,9 @@ int platform_init(struct platform *p, struct bus *ports, bool serial,
 	p->serial.context = output_context;
 	int ret = bus_add(ports, I8042_PORT, I8042_PORT_COUNT, i8042_access, p);
 	if (ret == 0)
-		ret = bus_add(ports, PLATFORM_PORT_POWER, 1, power_access, p);
-	if (ret == 0 && p->trace)
-		ret = bus_add(ports, PLATFORM_PORT_STAMP, 1, stamp_access, p);
+		ret = bus_add(ports, PLATFORM_PORT_POWER, 1, guest_signal_power, &p->signal);
+	if (ret == 0 && p->signal.trace)
+		ret = bus_add(ports, PLATFORM_PORT_STAMP, 1, guest_signal_stamp, &p->signal);
 	if (ret == 0 && serial)
 		ret = bus_add(ports, SERIAL_PORT, SERIAL_PORT_COUNT, serial_access, &p->serial);
 	return ret < 0 ? err_set(err, -ret, "too many devices on the I/O ports") : 0;

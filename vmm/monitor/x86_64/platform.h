@@ -10,18 +10,13 @@
 
 #include "vmm/monitor/bus.h"
 #include "vmm/monitor/err.h"
+#include "vmm/monitor/guest_signal.h"
 #include "vmm/monitor/x86_64/serial.h"
 
-enum platform_event { PLATFORM_RESET, PLATFORM_POWEROFF, PLATFORM_BOOT_FAILED };
-
-struct trace;
-
 struct platform {
-	/* Set by the caller before platform_init. Called on a vCPU's thread, as often as the guest likes. */
-	void (*event)(void *context, enum platform_event event);
-	void *event_context;
-	struct trace *trace;  /* records the agent's stages, each once; may be NULL */
-	bool entered, serves; /* atomic: the stages that are recorded */
+	/* Set by the caller before platform_init, with its context. */
+	struct guest_signal signal;
+	void (*reset)(void *context); /* on a vCPU's thread, as often as the guest likes */
 	struct serial serial;
 };
 
