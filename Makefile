@@ -6,13 +6,22 @@
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
+# make deps-arm64      what builds for arm64 on another machine    make ARCH=arm64  the programs for it, in build-arm64
+# make check-arm64     builds them and runs their unit tests under QEMU's user emulation
 # make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
 #                                                                make install  PREFIX=/usr/local
 #
 # SAN=address,undefined or SAN=thread builds with sanitizers, into a folder of its own. QUIET=1 does not name each file.
 
+# The processor that the programs and the guest are built for, as uname -m prints it. Names a folder of vmm/monitor. Where
+# it is not this machine's, Debian's cross compiler builds, with the libraries that `make deps-arm64` has unpacked.
+MACHINE := $(shell uname -m)
+ARCH ?= $(MACHINE)
+override ARCH := $(patsubst arm64,aarch64,$(ARCH))
+CROSS := $(if $(filter-out $(MACHINE),$(ARCH)),$(ARCH)-linux-gnu-)
+
 SAN ?=
-B ?= build$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
+B ?= build$(if $(CROSS),-$(patsubst aarch64,arm64,$(ARCH)))$(if $(SAN),-$(firstword $(subst $(comma), ,$(SAN))))
 comma := ,
 PREFIX ?= /usr/local
 # Of the library; a Debian package has it in a directory of its processor's.
@@ -22,11 +31,17 @@ ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 SO := libwisp.so.$(shell sed -nE 's/^\#define WISP_SO_VERSION //p' include/wisp.h)
 VERSION := $(shell sed -nE 's/^\#define WISP_VERSION_(MAJOR|MINOR|PATCH) //p' include/wisp.h | paste -sd .)
 
-# The processor that the monitor and the guest are built for. Names a folder of vmm/monitor.
-ARCH ?= $(shell uname -m)
-
 CC ?= gcc
-OBJCOPY ?= objcopy
+OBJCOPY ?= $(CROSS)objcopy
+MUSL_CC ?= musl-gcc
+MUSL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MACHINE)-linux-gnu
+ifneq ($(CROSS),)
+SYSROOT := $(abspath build-arm64/sysroot)
+CC := $(CROSS)gcc -B$(SYSROOT)/usr/lib/$(ARCH)-linux-gnu -idirafter $(SYSROOT)/usr/include
+AR := $(CROSS)ar
+MUSL_CC := $(SYSROOT)/musl-gcc
+MUSL_HEADERS := -idirafter $(SYSROOT)/usr/include -idirafter /usr/$(ARCH)-linux-gnu/include
+endif
 WARN := -Wall -Wextra -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wundef \
         -Wformat=2 -Wno-format-nonliteral -Wno-format-truncation -Werror
 CPPFLAGS := -D_GNU_SOURCE -DWISP_PREFIX='"$(PREFIX)"' -I. -Iinclude
@@ -45,8 +60,13 @@ cli_src := $(wildcard vmm/cli/*.c)
 fs_src := $(filter-out vmm/fs/main.c,$(wildcard vmm/fs/*.c)) $(addprefix vmm/shared/,confine.c jail_program.c)
 bench_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/bench/*.c))
 proxy_src := $(filter-out vmm/proxy/main.c,$(wildcard vmm/proxy/*.c)) $(addprefix vmm/shared/,egress.c confine.c jail_program.c)
-agent_src := $(filter-out agent/main.c,$(wildcard agent/*.c)) vmm/shared/proto.c
-unit_src := $(wildcard tests/unit/*.c)
+agent_src := $(filter-out agent/main.c $(filter-out agent/power_$(ARCH).c,$(wildcard agent/power_*.c)),$(wildcard agent/*.c)) \
+             vmm/shared/proto.c
+# Tests of what only one processor has.
+unit_of_x86_64 := boot cpuid ioapic processor
+unit_of_aarch64 := arm64
+unit_of_others := $(foreach arch,$(filter-out $(ARCH),x86_64 aarch64),$(unit_of_$(arch)))
+unit_src := $(filter-out $(unit_of_others:%=tests/unit/test_%.c),$(wildcard tests/unit/*.c))
 fuzz_src := $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c))
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -82,25 +102,23 @@ $(B)/obj/%.o: %.c
   tests/payload/test_machine.c tests/payload/test_snapshot.c tests/payload/test_monitor.c tests/payload/test_fork.c tests/payload/test_kills.c $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 $(B)/libagent.a: $(call obj,$(agent_src))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 $(B)/libproxy.a: $(call obj,$(proxy_src))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 $(B)/libfs.a: $(call obj,$(fs_src))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 $(B)/libcli.a: $(call obj,$(filter-out vmm/cli/main.c,$(cli_src)))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 $(B)/libbench.a: $(call obj,$(filter-out vmm/bench/main.c,$(bench_src)))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 
 # --- the host's side ---
 
 # Both programs are static: a dynamic loader would be most of what their start costs. Each sandbox has a monitor process,
 # which linked with musl takes a sixth of the memory that it takes with glibc. The sanitizers require glibc.
 STATIC := $(if $(SAN),,-static)
-MUSL_CC ?= musl-gcc
-MUSL_HEADERS := -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 MUSL_CFLAGS = -std=gnu11 $(WARN) -fno-strict-aliasing -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
               $(MUSL_HEADERS)
 MUSL_LDFLAGS = -static -Wl,--gc-sections -Wl,-z,relro,-z,now
@@ -151,9 +169,9 @@ $(B)/lib/libwisp.a: $(call obj,$(lib_src))
 	$(call step,LD)
 	$(CC) -r -nostdlib $^ $(ZSTD) -o $(B)/lib/libwisp.o
 	$(OBJCOPY) --wildcard --keep-global-symbol='wisp_*' $(B)/lib/libwisp.o
-	rm -f $@ && ar rcs $@ $(B)/lib/libwisp.o
+	rm -f $@ && $(AR) rcs $@ $(B)/lib/libwisp.o
 $(B)/libwisp-internal.a: $(call obj,$(lib_src))
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/lib/$(SO): $(call obj,$(lib_src)) vmm/lib/libwisp.map
 	@mkdir -p $(@D)
@@ -301,7 +319,8 @@ $(B)/tests/exec_load: $(call obj,tests/e2e/exec_load.c) $(B)/lib/libwisp.a
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
 # Programs that the cases run in a guest, and some on the host.
-GUEST_PROGRAMS := $(patsubst tests/e2e/%.c,$(B)/tests/guest/%,$(filter-out tests/e2e/exec_load.c,$(wildcard tests/e2e/*.c)))
+guest_src := $(filter-out tests/e2e/exec_load.c $(if $(filter x86_64,$(ARCH)),,tests/e2e/buslock.c),$(wildcard tests/e2e/*.c))
+GUEST_PROGRAMS := $(patsubst tests/e2e/%.c,$(B)/tests/guest/%,$(guest_src))
 $(GUEST_PROGRAMS): $(B)/tests/guest/%: tests/e2e/%.c
 	@mkdir -p $(@D)
 	$(call step,CC)
@@ -315,8 +334,11 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/test_kills $(B)/tests/payload/payload.elf $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load $(FAULTS) \
-       $(if $(SAN),$(FUZZ),$(EXAMPLES) $(MAN) $(B)/bench/entry $(B)/bench/guest.cpio)
+# What is written for x86-64 alone: programs of a few instructions, and the renamed calls.
+PAYLOAD := $(addprefix $(B)/tests/payload/,test_machine test_snapshot test_monitor test_fork test_kills payload.elf)
+OF_X86_64 := $(PAYLOAD) $(FAULTS) $(if $(SAN),,$(B)/bench/entry)
+tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load \
+       $(if $(filter x86_64,$(ARCH)),$(OF_X86_64)) $(if $(SAN),$(FUZZ),$(EXAMPLES) $(if $(CROSS),,$(MAN)) $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
 check: deps
@@ -429,6 +451,20 @@ $(B)/.deps-intel: $(deps_lists) tests/intelhost/run
 	tests/install-deps run $(PACKAGES) $$(tests/intelhost/run --packages)
 	tests/emuhost/run --fetch-kernel
 	@touch $@
+# For another machine's processor. The libraries are unpacked, not installed: two architectures of one package must have the
+# same version, which a machine that was not updated today cannot offer.
+CROSS_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+SYSROOT_PACKAGES := musl-dev liburing-dev libzstd-dev busybox-static
+.PHONY: deps-arm64 check-arm64
+deps-arm64:
+	tests/install-deps only $(CROSS_PACKAGES)
+	tests/cross-sysroot build-arm64/sysroot $(SYSROOT_PACKAGES)
+
+# Under QEMU's user emulation, which lacks a part of the kernel: tests/run says which tests need that.
+check-arm64: deps-arm64
+	$(MAKE) --no-print-directory $(parallel) ARCH=arm64 all tests
+	B=build-arm64 tests/run arm64
+
 deps-run: $(B)/.deps-run
 $(B)/.deps-run: $(deps_lists)
 	@mkdir -p $(@D)
@@ -477,4 +513,4 @@ check-deb: deb
 	tests/deb $(B)
 
 clean:
-	rm -rf build build-address build-thread build-fuzz build-afl
+	rm -rf build build-arm64 build-address build-thread build-fuzz build-afl

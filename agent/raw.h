@@ -19,6 +19,8 @@ static inline long raw_clone(struct clone_args *args, void (*main)(void *), void
 
 #if defined(__x86_64__)
 #include "agent/raw_x86_64.h"
+#elif defined(__aarch64__)
+#include "agent/raw_aarch64.h"
 #endif
 
 #endif

@@ -4,7 +4,6 @@
  * paused, saved, restored and cloned meanwhile: vector registers keep their values, sleeps last as long as they were
  * asked to, and time never goes back. It appends a dot to standard output for every second or so.
  */
-#include <immintrin.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +25,8 @@ static _Noreturn void fail(const char *what)
 	fflush(stdout);
 	_exit(1);
 }
+
+#if defined(__x86_64__)
 
 /* All of it in one block of instructions: the compiler may use these registers anywhere else. */
 static int sse_keeps(uint64_t seed)
@@ -68,11 +69,33 @@ __attribute__((target("avx512f"))) static int avx512_keeps(uint64_t seed)
 	return memcmp(from, low, sizeof(low)) == 0 && memcmp(from, high, sizeof(high)) == 0 && mask == (seed & 0xffff);
 }
 
+static int registers_keep(uint64_t seed)
+{
+	return sse_keeps(seed) && (!__builtin_cpu_supports("avx") || avx_keeps(seed)) &&
+	       (!__builtin_cpu_supports("avx512f") || avx512_keeps(seed));
+}
+
+#elif defined(__aarch64__)
+
+static int registers_keep(uint64_t seed)
+{
+	uint64_t from[2] = {seed, ~seed}, to[2], other[2];
+	__asm__ volatile("ldr q3, %2\n\tldr q29, %2\n\t"
+	                 "movz w9, #0x0d40\n\tmovk w9, #3, lsl #16\n" /* 200000 */
+	                 "1:\tyield\n\tsubs w9, w9, #1\n\tb.ne 1b\n\t"
+	                 "str q3, %0\n\tstr q29, %1"
+	                 : "=m"(to), "=m"(other)
+	                 : "m"(from)
+	                 : "w9", "v3", "v29", "cc");
+	return memcmp(from, to, sizeof(to)) == 0 && memcmp(from, other, sizeof(other)) == 0;
+}
+
+#endif
+
 static void *check_registers(void *seed)
 {
-	int avx = __builtin_cpu_supports("avx"), avx512 = __builtin_cpu_supports("avx512f");
 	for (uint64_t n = (uintptr_t)seed;; n += 0x9e3779b97f4a7c15u) {
-		if (!sse_keeps(n) || (avx && !avx_keeps(n)) || (avx512 && !avx512_keeps(n)))
+		if (!registers_keep(n))
 			fail("a vector register has changed");
 	}
 }

@@ -15,7 +15,13 @@
 #include "vmm/monitor/vcpu.h"
 
 #define FAKE_FD 1000
-#define RIP 0xffffffff81000123ull
+#define PC 0xffffffff81000123ull
+#define PC_TEXT "0xffffffff81000123"
+#if defined(__x86_64__)
+#define PC_NAME "rip"
+#elif defined(__aarch64__)
+#define PC_NAME "pc"
+#endif
 
 static struct fake {
 	struct kvm_run run;
@@ -58,8 +64,13 @@ int ioctl(int fd, unsigned long request, ...)
 	CHECK_EQ(fd, FAKE_FD);
 	if (request == KVM_RUN)
 		return run_guest();
+#if defined(__x86_64__)
 	CHECK(request == KVM_GET_REGS);
-	*(struct kvm_regs *)argument = (struct kvm_regs){.rip = RIP};
+	*(struct kvm_regs *)argument = (struct kvm_regs){.rip = PC};
+#elif defined(__aarch64__)
+	CHECK(request == KVM_GET_ONE_REG);
+	*(uint64_t *)(uintptr_t)((struct kvm_one_reg *)argument)->addr = PC;
+#endif
 	return 0;
 }
 
@@ -119,7 +130,7 @@ static void a_lasting_shortage_ends_the_vcpu(void)
 	CHECK_EQ(fake.ends, 1);
 	CHECK(fake.calls > 1 && fake.calls <= 1000);
 	CHECK(strstr(fake.text, "pids.max") != NULL);
-	CHECK(strstr(fake.text, "vCPU 3 at rip 0xffffffff81000123") != NULL);
+	CHECK(strstr(fake.text, "vCPU 3 at " PC_NAME " " PC_TEXT) != NULL);
 }
 
 /* What a vCPU that is started by the guest gets, now and then. */
@@ -139,17 +150,18 @@ static void other_failures_say_what_and_where(void)
 	begin(&vcpu, EFAULT, 0);
 	CHECK(becomes(&fake.ends, 1));
 	finish(&vcpu);
-	CHECK(strstr(fake.text, "truncated") != NULL && strstr(fake.text, "vCPU 3 at rip") != NULL);
+	CHECK(strstr(fake.text, "truncated") != NULL && strstr(fake.text, "vCPU 3 at " PC_NAME) != NULL);
 	CHECK_EQ(fake.calls, 1);
 	begin(&vcpu, EIO, 0);
 	CHECK(becomes(&fake.ends, 1));
 	finish(&vcpu);
-	CHECK(strstr(fake.text, "Input/output error") != NULL && strstr(fake.text, "vCPU 3 at rip") != NULL);
+	CHECK(strstr(fake.text, "Input/output error") != NULL && strstr(fake.text, "vCPU 3 at " PC_NAME) != NULL);
 }
 
 /* A vCPU that does nothing else sleeps; one that exits for other reasons as often does not. */
 static void bus_locks_are_rationed(void)
 {
+#if defined(__x86_64__)
 	struct vcpu vcpu;
 	begin(&vcpu, 0, 0);
 	CHECK(becomes(&fake.calls, 5000));
@@ -164,6 +176,9 @@ static void bus_locks_are_rationed(void)
 	CHECK(becomes(&fake.sleeps, sleeps + 2));
 	finish(&vcpu);
 	CHECK_EQ(fake.ends, 0);
+#else
+	SKIP("only x86 has locks of the bus");
+#endif
 }
 
 static void a_lost_state_ends_the_vcpu(void)
@@ -188,12 +203,12 @@ static void a_running_vcpu_is_described_and_goes_on(void)
 	for (unsigned i = 1; i < 10; i++) {
 		CHECK(becomes(&fake.calls, 1));
 		vcpu_describe(&vcpu, text, sizeof(text));
-		CHECK_STR(text, "vCPU 3 at rip 0xffffffff81000123");
+		CHECK_STR(text, "vCPU 3 at " PC_NAME " " PC_TEXT);
 		CHECK(becomes(&fake.calls, i + 1)); /* it entered the guest again */
 	}
 	finish(&vcpu);
 	vcpu_describe(&vcpu, text, sizeof(text));
-	CHECK_STR(text, "vCPU 3 at rip 0xffffffff81000123");
+	CHECK_STR(text, "vCPU 3 at " PC_NAME " " PC_TEXT);
 	CHECK_EQ(fake.ends, 0);
 }
 

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -26,6 +25,10 @@
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
 #include <linux/vm_sockets.h>
+
+#if defined(__x86_64__)
+#include <sys/io.h>
+#endif
 
 #include "vmm/bench/guest.h"
 
@@ -313,6 +316,7 @@ static int run_connect(char **command)
 /* One instruction and one exit. A console needs a driver, a device node, and an exit for each byte. */
 static bool say_by_port(void)
 {
+#if defined(__x86_64__)
 	static const char line[] = BENCH_GUEST_MARK "begin " BENCH_GUEST_INIT "\n";
 	const char *at = line;
 	size_t left = sizeof(line) - 1;
@@ -320,6 +324,9 @@ static bool say_by_port(void)
 		return false;
 	__asm__ volatile("rep outsb" : "+S"(at), "+c"(left) : "d"(BENCH_GUEST_SERIAL), "m"(line));
 	return true;
+#else
+	return false; /* there are no ports */
+#endif
 }
 
 static int run(int argc, char **argv)

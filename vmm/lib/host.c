@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,16 +18,16 @@
 
 /*
  * Some hosts offer a KVM that runs guest user mode natively but emulates guest kernel mode instruction by instruction:
- * every ioctl works, and no kernel boots. No capability reveals it, so a loop is timed at CPL 0 in a throw-away VM. An
- * iteration takes 1 ns on hardware, about 10 ns nested in an emulated processor, and 2300 ns on such a host. The loop
- * runs in protected mode: processors without unrestricted guests emulate real mode but run kernels at full speed.
+ * every ioctl works, and no kernel boots. No capability reveals it, so a loop is timed in kernel mode in a throw-away
+ * VM. An iteration takes 1 ns on hardware, about 10 ns nested in an emulated processor, and 2300 ns on such a host. On
+ * x86 the loop runs in protected mode: processors without unrestricted guests emulate real mode but run kernels at full
+ * speed.
  */
 #define ITERATIONS 20000
 #define EMULATED_NS 200 /* an iteration that takes longer does not run on hardware */
 #define ROUNDS 5        /* the shortest counts: an interrupt may lengthen the others */
 #define RAM_SIZE 0x2000
 #define CODE_GPA 0x1000
-#define TSS_GPA 0xfffbd000u
 
 struct probe {
 	int kvm, vm, vcpu;
@@ -37,30 +38,67 @@ struct probe {
 };
 
 #if defined(__x86_64__)
+#define TSS_GPA 0xfffbd000u
+#define END_OF_LOOP KVM_EXIT_HLT
 /* mov $ITERATIONS, %ecx; 1: dec %ecx; jnz 1b; hlt */
 static const unsigned char code[] = {0xb9, ITERATIONS & 0xff, ITERATIONS >> 8 & 0xff, 0, 0, 0x49, 0x75, 0xfd, 0xf4};
 
-static int set_protected_mode(int vcpu)
+static int set_processor(struct probe *probe)
 {
 	struct kvm_segment segment = {
 	        .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1};
 	struct kvm_sregs sregs;
-	if (ioctl(vcpu, KVM_GET_SREGS, &sregs) < 0)
+	if (ioctl(probe->vcpu, KVM_GET_SREGS, &sregs) < 0)
 		return -1;
 	sregs.cs = segment;
 	segment.type = 3;
 	segment.selector = 16;
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment;
 	sregs.cr0 |= 1;
-	return ioctl(vcpu, KVM_SET_SREGS, &sregs);
+	return ioctl(probe->vcpu, KVM_SET_SREGS, &sregs);
 }
+
+static int set_start(const struct probe *probe)
+{
+	struct kvm_regs regs = {.rip = CODE_GPA, .rflags = 2};
+	return ioctl(probe->vcpu, KVM_SET_REGS, &regs);
+}
+#elif defined(__aarch64__)
+#define END_OF_LOOP KVM_EXIT_MMIO
+/* From the second round on, KVM first steps over the store of the round before: to the next instruction from the start.
+ */
+static const uint32_t code[] = {
+        0xd503201f,                   /*    nop */
+        0xd2800000 | ITERATIONS << 5, /*    mov x0, #ITERATIONS */
+        0xf1000400,                   /* 1: subs x0, x0, #1 */
+        0x54ffffe1,                   /*    b.ne 1b */
+        0xd2a20001,                   /*    mov x1, #0x10000000, where nothing is */
+        0xb900003f,                   /*    str wzr, [x1] */
+};
+
+static int set_processor(struct probe *probe)
+{
+	struct kvm_vcpu_init init;
+	if (ioctl(probe->vm, KVM_ARM_PREFERRED_TARGET, &init) < 0)
+		return -1;
+	return ioctl(probe->vcpu, KVM_ARM_VCPU_INIT, &init);
+}
+
+static int set_start(const struct probe *probe)
+{
+	const uint64_t start = CODE_GPA;
+	struct kvm_one_reg pc = {.addr = (uintptr_t)&start,
+	        .id = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+	              offsetof(struct kvm_regs, regs.pc) / sizeof(uint32_t)};
+	return ioctl(probe->vcpu, KVM_SET_ONE_REG, &pc);
+}
+#endif
 
 /* How many nanoseconds one run of the code takes, or -1. */
 static int64_t time_loop(struct probe *probe)
 {
-	struct kvm_regs regs = {.rip = CODE_GPA, .rflags = 2};
 	struct timespec from, to;
-	if (ioctl(probe->vcpu, KVM_SET_REGS, &regs) < 0)
+	if (set_start(probe) < 0)
 		return -1;
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	do {
@@ -68,7 +106,7 @@ static int64_t time_loop(struct probe *probe)
 			return -1;
 	} while (probe->run->exit_reason == KVM_EXIT_INTR);
 	clock_gettime(CLOCK_MONOTONIC, &to);
-	if (probe->run->exit_reason != KVM_EXIT_HLT) {
+	if (probe->run->exit_reason != END_OF_LOOP) {
 		errno = EPROTO;
 		return -1;
 	}
@@ -81,8 +119,10 @@ static int set_up(struct probe *probe)
 	probe->what = "KVM_CREATE_VM";
 	if ((probe->vm = ioctl(probe->kvm, KVM_CREATE_VM, 0)) < 0)
 		return -1;
+#if defined(__x86_64__)
 	/* Intel processors need it for protected mode without paging; others refuse or ignore it. */
 	ioctl(probe->vm, KVM_SET_TSS_ADDR, (unsigned long)TSS_GPA);
+#endif
 	probe->what = "guest memory";
 	void *ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ram == MAP_FAILED)
@@ -107,7 +147,7 @@ static int set_up(struct probe *probe)
 		return -1;
 	probe->run = run;
 	probe->run_size = (size_t)size;
-	return set_protected_mode(probe->vcpu);
+	return set_processor(probe);
 }
 
 static enum wisp_kvm_state run(struct probe *probe, double *ns)
@@ -126,14 +166,6 @@ static enum wisp_kvm_state run(struct probe *probe, double *ns)
 	*ns = (double)best / ITERATIONS;
 	return *ns > EMULATED_NS ? WISP_KVM_EMULATED : WISP_KVM_OK;
 }
-#else
-static enum wisp_kvm_state run(struct probe *probe, double *ns)
-{
-	(void)probe;
-	*ns = 0;
-	return WISP_KVM_OK;
-}
-#endif
 
 static void check_kvm(struct wisp_host_info *info)
 {

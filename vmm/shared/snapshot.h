@@ -49,6 +49,8 @@ const char *snapshot_check_layout(const struct snapshot_layout *layout, uint64_t
 #define SNAPSHOT_MEMORY_MIB_MAX (1u << 20)
 #if defined(__x86_64__)
 #define SNAPSHOT_ARCH "x86_64"
+#elif defined(__aarch64__)
+#define SNAPSHOT_ARCH "aarch64"
 #endif
 
 enum snapshot_flags {

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/kvm.h>
+#include <sys/syscall.h>
+
+#include "vmm/monitor/jail_filter.h"
+
+#define LOOP JAIL_LOOP
+#define BOTH (JAIL_LOOP | JAIL_VCPU)
+#define CALL(name, threads)                         \
+	{                                           \
+		SYS_##name, threads, JAIL_ANY, 0, 0 \
+	}
+#define IOCTL(request, threads)                                     \
+	{                                                           \
+		SYS_ioctl, threads, JAIL_IS, 1, (uint32_t)(request) \
+	}
+
+const struct jail_rule jail_arch_rules[] = {
+        /* --- the interrupt controller, a vCPU before its start --- */
+        IOCTL(KVM_CREATE_DEVICE, LOOP),
+        IOCTL(KVM_SET_DEVICE_ATTR, LOOP),
+        IOCTL(KVM_ARM_PREFERRED_TARGET, LOOP),
+        IOCTL(KVM_ARM_VCPU_INIT, LOOP),
+        IOCTL(KVM_SET_ONE_REG, LOOP),
+        /* --- where the guest is, for messages --- */
+        IOCTL(KVM_GET_ONE_REG, BOTH),
+        /* --- snapshots --- */
+        IOCTL(KVM_GET_DEVICE_ATTR, LOOP),
+        IOCTL(KVM_GET_REG_LIST, LOOP),
+        /* --- calls that libc uses where the processor does not have their predecessors --- */
+        CALL(ppoll, LOOP),
+        CALL(dup3, LOOP), /* a clone takes over its descriptors */
+        CALL(fchmodat, LOOP),
+};
+const size_t jail_arch_rule_count = sizeof(jail_arch_rules) / sizeof(jail_arch_rules[0]);
