@@ -203,12 +203,14 @@ static void hold_vms(int port)
 
 	if (kvm < 0)
 		fail(port, "cannot open /dev/kvm: %s", strerror(errno));
+#if defined(__x86_64__)
 	for (int with_apic = 0; with_apic <= 1; with_apic++) {
 		int vm = ioctl(kvm, KVM_CREATE_VM, 0);
 
 		if (vm < 0 || (with_apic && ioctl(vm, KVM_CREATE_IRQCHIP)) || ioctl(vm, KVM_CREATE_VCPU, 0) < 0)
 			fail(port, "cannot create a VM: %s", strerror(errno));
 	}
+#endif
 	close(kvm);
 }
 
@@ -222,6 +224,9 @@ static void leave_first_processor(void)
 {
 	cpu_set_t set;
 
+#if !defined(__x86_64__)
+	return;
+#endif
 	if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 2)
 		return;
 	CPU_CLR(0, &set);

@@ -31,7 +31,7 @@ find_kernel() { # [SUITE]
 	local image version root roots=("$cache"/kernel/* '')
 	[ -z "${1-}" ] || roots=("$cache/kernel-$1"/*)
 	for root in "${roots[@]}"; do
-		for image in "$root"/boot/vmlinuz-*-amd64; do
+		for image in "$root"/boot/vmlinuz-*-"${deb_arch:-amd64}"; do
 			version=${image##*/vmlinuz-}
 			case $version in *cloud*) continue ;; esac
 			if [ -r "$image" ] && [ -e "$root/lib/modules/$version/modules.dep" ]; then
