@@ -226,13 +226,13 @@ $(W)/bench-guest: vmm/bench/guest.c vmm/bench/guest.h
 	$(call step,CC)
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $< -o $@
 
-$(W)/vmlinux-%: $(wildcard kernel-config/recipe kernel-config/boot.functions kernel-config/*.config kernel-config/*.c)
+$(W)/vmlinux-%: $(wildcard kernel-config/recipe* kernel-config/boot.functions kernel-config/*.config kernel-config/*.c kernel-config/*.only)
 	@mkdir -p $(@D)
-	kernel=$$(kernel-config/build $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
+	kernel=$$(kernel-config/build --arch $(ARCH) $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
 $(W)/base.squashfs: rootfs/build-default rootfs/build-busybox $(wildcard rootfs/default/etc/*)
 	@mkdir -p $(@D)
-	rootfs/build-default $@
+	$(if $(CROSS),BUSYBOX=$(SYSROOT)/bin/busybox EMULATOR=qemu-aarch64 )rootfs/build-default $@
 
 # An ordinary system as an image, for the tests. It is not part of wisp.
 .PHONY: debian
