@@ -37,6 +37,7 @@ MUSL_CC ?= musl-gcc
 MUSL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MACHINE)-linux-gnu
 ifneq ($(CROSS),)
 SYSROOT := $(abspath build-arm64/sysroot)
+$(if $(wildcard $(SYSROOT)/packages),,$(error ARCH=$(ARCH) needs Debian's cross compiler and libraries: make deps-arm64))
 CC := $(CROSS)gcc -B$(SYSROOT)/usr/lib/$(ARCH)-linux-gnu -idirafter $(SYSROOT)/usr/include
 AR := $(CROSS)ar
 MUSL_CC := $(SYSROOT)/musl-gcc
