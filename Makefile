@@ -340,7 +340,7 @@ PAYLOAD := $(addprefix $(B)/tests/payload/,test_machine test_snapshot test_monit
 OF_X86_64 := $(PAYLOAD) $(FAULTS) $(if $(SAN),,$(B)/bench/entry)
 tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load \
        $(if $(filter x86_64,$(ARCH)),$(OF_X86_64)) $(if $(SAN),$(FUZZ),$(EXAMPLES) $(if $(CROSS),,$(MAN)) $(B)/bench/guest.cpio)
-tests-tsan: $(UNIT_TSAN) $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
+tests-tsan: $(UNIT_TSAN) $(W)/wisp-fs $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
 check: deps
 	echo "make check: building everything, with two kernels on the first run, then all tests"

@@ -19,7 +19,11 @@
 int manage_connect(
         const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int *fd, struct wisp_error *error)
 {
-	int r = port_open(sandbox, SANDBOX_FILES_MONITOR, cancel, lib_deadline_ns(PORT_ANSWER_MS), fd, error);
+	/* A reply that is there at once would not be waited for, and so not given up. */
+	int r = lib_check_cancel(cancel);
+	if (r < 0)
+		return lib_fail_wait(error, r);
+	r = port_open(sandbox, SANDBOX_FILES_MONITOR, cancel, lib_deadline_ns(PORT_ANSWER_MS), fd, error);
 	if (r == -ETIMEDOUT)
 		return lib_fail(error, WISP_ERR_DISCONNECTED, ETIMEDOUT,
 		        "the monitor of the sandbox '%s' accepted no connection in %d s: it hangs: kill the sandbox",

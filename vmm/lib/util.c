@@ -65,7 +65,7 @@ int lib_poll(const struct lib_cancel *cancel, struct pollfd *pfds, size_t count,
 
 int lib_check_cancel(const struct lib_cancel *cancel)
 {
-	int r = lib_poll(cancel, NULL, 0, 0);
+	int r = cancel && cancel->has_fd ? lib_poll(cancel, NULL, 0, 0) : 0;
 	return r == -ETIMEDOUT ? 0 : r;
 }
 
