@@ -12,22 +12,12 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
-#define LOOP JAIL_LOOP
-#define BOTH (JAIL_LOOP | JAIL_VCPU)
-#define ALL (BOTH | JAIL_WORKER)
+#include "vmm/monitor/jail_rules.h"
+
 #define RING JAIL_RING
 #define EPOLL JAIL_EPOLL
 #define DISK (JAIL_EPOLL | JAIL_WORKER)
-#define CALL(name, threads)                         \
-	{                                           \
-		SYS_##name, threads, JAIL_ANY, 0, 0 \
-	}
-#define IOCTL(request, threads)                                     \
-	{                                                           \
-		SYS_ioctl, threads, JAIL_IS, 1, (uint32_t)(request) \
-	}
 
 /* Namespaces are the kernel's widest door for a process without privileges. CLONE_NEWTIME is only for clone3. */
 #define CLONE_NAMESPACES \

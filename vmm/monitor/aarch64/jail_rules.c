@@ -1,19 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <linux/kvm.h>
-#include <sys/syscall.h>
 
-#include "vmm/monitor/jail_filter.h"
-
-#define LOOP JAIL_LOOP
-#define BOTH (JAIL_LOOP | JAIL_VCPU)
-#define CALL(name, threads)                         \
-	{                                           \
-		SYS_##name, threads, JAIL_ANY, 0, 0 \
-	}
-#define IOCTL(request, threads)                                     \
-	{                                                           \
-		SYS_ioctl, threads, JAIL_IS, 1, (uint32_t)(request) \
-	}
+#include "vmm/monitor/jail_rules.h"
 
 const struct jail_rule jail_arch_rules[] = {
         /* --- the interrupt controller, a vCPU before its start --- */

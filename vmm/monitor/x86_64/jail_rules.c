@@ -1,20 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <linux/kvm.h>
-#include <sys/syscall.h>
 
-#include "vmm/monitor/jail_filter.h"
-
-#define LOOP JAIL_LOOP
-#define BOTH (JAIL_LOOP | JAIL_VCPU)
-#define ALL (BOTH | JAIL_WORKER)
-#define CALL(name, threads)                         \
-	{                                           \
-		SYS_##name, threads, JAIL_ANY, 0, 0 \
-	}
-#define IOCTL(request, threads)                                     \
-	{                                                           \
-		SYS_ioctl, threads, JAIL_IS, 1, (uint32_t)(request) \
-	}
+#include "vmm/monitor/jail_rules.h"
 
 /* The numbers of x32 are above all of these, so they are refused. */
 const struct jail_rule jail_arch_rules[] = {
