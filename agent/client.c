@@ -108,6 +108,8 @@ void agent_client_free(struct agent_client *client)
 		poller_disarm(&agent->mirror_timer);
 	} else if (client->state == CLIENT_CLOSING) {
 		agent->closing_count--;
+	} else if (client->state == CLIENT_IDLE) {
+		agent->idle_count--;
 	} else {
 		agent->client_count--;
 	}
@@ -131,6 +133,16 @@ void agent_client_end(struct agent_client *client)
 	agent_client_wake(client);
 }
 
+static void leave_rest(struct agent_client *client)
+{
+	struct agent *agent = client->agent;
+	list_remove(&client->node);
+	list_append(&agent->clients, &client->node);
+	agent->idle_count--;
+	agent->client_count++;
+	client->state = CLIENT_REQUEST;
+}
+
 void agent_client_refuse(struct agent_client *client, enum proto_error_code code, const char *message)
 {
 	struct {
@@ -141,6 +153,9 @@ void agent_client_refuse(struct agent_client *client, enum proto_error_code code
 	memcpy(payload.message, message, length);
 	if (client->session)
 		agent_client_rescue(client); /* the frame under way comes first */
+	client->keep = false;
+	if (client->state == CLIENT_IDLE)
+		leave_rest(client);
 	agent_client_queue(client, PROTO_ERROR, &payload, sizeof(payload.error) + length);
 	agent_client_end(client);
 }
@@ -191,6 +206,33 @@ static void leave(struct agent_client *client)
 	poller_arm(&agent->poller, &client->linger, now_ns + CLIENT_SHUT_NS + CLIENT_LINGER_NS);
 }
 
+void agent_client_rest(struct agent_client *client)
+{
+	struct agent *agent = client->agent;
+	list_remove(&client->node);
+	agent->client_count--;
+	if (agent->idle_count == CLIENT_IDLE_MAX)
+		agent_client_free(container_of(agent->idle.next, struct agent_client, node));
+	list_append(&agent->idle, &client->node);
+	agent->idle_count++;
+	agent->rested_ns = poller_now();
+	client->state = CLIENT_IDLE;
+	client->writer = client->collect = client->stdin_closed = client->stdin_ended = false;
+	client->position = client->limit = client->list_next = 0;
+	client->window = client->credit = 0;
+	poller_disarm(&client->patience);
+	poller_disarm(&client->linger);
+}
+
+bool agent_client_resume(struct agent_client *client)
+{
+	leave_rest(client);
+	if (client->agent->client_count <= PROTO_CLIENTS_MAX)
+		return true;
+	agent_client_refuse(client, PROTO_ERROR_BUSY, "too many connections at once");
+	return false;
+}
+
 /* ---- Events ---- */
 
 static bool await_room(struct agent_client *client, bool wanted)
@@ -212,7 +254,7 @@ static void flush_task(struct poller_task *task)
 		if (!await_room(client, error == -EAGAIN))
 			error = -ENOMEM;
 	/* It has left already, but what it asked for before is still to be read. */
-	if (error == -EPIPE && client->state <= CLIENT_REQUEST) {
+	if (error == -EPIPE && client->state <= CLIENT_IDLE) {
 		bytes_free(&client->out);
 		return;
 	}
@@ -228,6 +270,8 @@ static void flush_task(struct poller_task *task)
 		agent_session_room(client->session);
 	if (client->control)
 		agent_mirror_room(client->agent);
+	else if (!error && client->state == CLIENT_ENDING && client->keep && !client->agent->stopping)
+		agent_client_rest(client);
 	else if (!error && client->state == CLIENT_ENDING)
 		leave(client);
 }

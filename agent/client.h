@@ -20,6 +20,7 @@
 #include "vmm/shared/proto.h"
 
 #define CLIENT_CLOSING_MAX 64u /* answered connections that the peer has not closed */
+#define CLIENT_IDLE_MAX 128u   /* kept ones without a request; another one more takes the place of the oldest */
 
 /* The times of struct agent_client's timers. */
 #define CLIENT_HOLD_NS (20u * 1000 * 1000)
@@ -34,9 +35,10 @@ struct agent_session;
 enum client_state {
 	CLIENT_GREETING, /* its HELLO is to come */
 	CLIENT_REQUEST,  /* then its request */
+	CLIENT_IDLE,     /* or one of several: it sent KEEP, and whether a request comes is its business */
 	CLIENT_SESSION,
 	CLIENT_LIST,
-	CLIENT_ENDING,  /* everything is queued; close once it is sent */
+	CLIENT_ENDING,  /* everything is queued; idle, or to be closed, once it is sent */
 	CLIENT_CLOSING, /* everything is sent; the peer's end is awaited */
 };
 
@@ -51,6 +53,7 @@ struct agent_client {
 	struct poller_timer linger;   /* frees one that does not take its last frames, or does not close */
 	enum client_state state;
 	bool control;
+	bool keep;        /* it sent KEEP, and nothing that ends the connection */
 	bool awaits_room; /* EPOLLOUT is watched for */
 	struct bytes in;  /* the beginning of a frame whose rest is to come */
 	struct bytes out;
@@ -83,6 +86,11 @@ void agent_client_started(struct agent_client *client);
 /* frames.c: the program of EXEC number id did not start; client (NULL: it has left) and log are told. */
 void agent_client_failed(
         struct agent *agent, struct agent_client *client, uint64_t id, const struct agent_failure *failure);
+
+/* It waits for a request of a kept connection, whose end it has come to. */
+void agent_client_rest(struct agent_client *client);
+/* A request has come on one that rests. False when there are too many requests at once, and it was told so. */
+bool agent_client_resume(struct agent_client *client);
 
 /* Closes it now, whatever is left. */
 void agent_client_free(struct agent_client *client);

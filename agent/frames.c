@@ -14,26 +14,36 @@
 /* PONGs and the like that a client does not read. */
 #define UNREAD_MAX (64u * 1024)
 
-/* In which states a request or what follows it may come, by enum client_state. */
+/* What comes in which states, by enum client_state. */
+enum {
+	ONCE_GREETING = 1 << CLIENT_GREETING,
+	ONCE_REQUEST = 1 << CLIENT_REQUEST,
+	WHEN_ASKED = 1 << CLIENT_REQUEST | 1 << CLIENT_IDLE,
+	ALWAYS = WHEN_ASKED | 1 << CLIENT_SESSION | 1 << CLIENT_LIST | 1 << CLIENT_ENDING,
+	/* A client of a kept connection may send these before it learns of the session's end. */
+	IN_SESSION = 1 << CLIENT_SESSION | 1 << CLIENT_ENDING | 1 << CLIENT_IDLE,
+};
+
 static const struct rule {
 	uint8_t type;
-	bool states[CLIENT_ENDING];
+	uint8_t states;
 } rules[] = {
-        {PROTO_HELLO, {[CLIENT_GREETING] = true}},
-        {PROTO_PING, {false, true, true, true}},
-        {PROTO_PONG, {false, true, true, true}},
-        {PROTO_EXEC, {[CLIENT_REQUEST] = true}},
-        {PROTO_OPEN, {[CLIENT_REQUEST] = true}},
-        {PROTO_LIST, {[CLIENT_REQUEST] = true}},
-        {PROTO_POWEROFF, {[CLIENT_REQUEST] = true}},
-        {PROTO_KILL, {[CLIENT_REQUEST] = true}},
-        {PROTO_FREEZE, {[CLIENT_REQUEST] = true}},
-        {PROTO_THAW, {[CLIENT_REQUEST] = true}},
-        {PROTO_CLOCK, {[CLIENT_REQUEST] = true}},
-        {PROTO_STDIN, {[CLIENT_SESSION] = true}},
-        {PROTO_STDIN_EOF, {[CLIENT_SESSION] = true}},
-        {PROTO_SIGNAL, {[CLIENT_SESSION] = true}},
-        {PROTO_RESIZE, {[CLIENT_SESSION] = true}},
+        {PROTO_HELLO, ONCE_GREETING},
+        {PROTO_KEEP, ONCE_REQUEST},
+        {PROTO_PING, ALWAYS},
+        {PROTO_PONG, ALWAYS},
+        {PROTO_EXEC, WHEN_ASKED},
+        {PROTO_OPEN, WHEN_ASKED},
+        {PROTO_LIST, WHEN_ASKED},
+        {PROTO_POWEROFF, WHEN_ASKED},
+        {PROTO_KILL, WHEN_ASKED},
+        {PROTO_FREEZE, WHEN_ASKED},
+        {PROTO_THAW, WHEN_ASKED},
+        {PROTO_CLOCK, WHEN_ASKED},
+        {PROTO_STDIN, IN_SESSION},
+        {PROTO_STDIN_EOF, IN_SESSION},
+        {PROTO_SIGNAL, IN_SESSION},
+        {PROTO_RESIZE, IN_SESSION},
 };
 
 static void protocol_error(struct agent_client *client, const char *what)
@@ -142,6 +152,9 @@ bool agent_client_starve(struct agent_client *client, const uint8_t *data, size_
 	if (frame.type != PROTO_EXEC)
 		return false;
 	bytes_free(&client->in);
+	client->keep = false; /* where the next frame begins is not known any more */
+	if (client->state == CLIENT_IDLE && !agent_client_resume(client))
+		return true;
 	fail_without_memory(client, client->agent->next_session++);
 	return true;
 }
@@ -331,7 +344,7 @@ static bool may_come(const struct agent_client *client, uint8_t type)
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (rules[i].type == type)
-			return rules[i].states[client->state];
+			return rules[i].states & 1u << client->state;
 	return false;
 }
 
@@ -358,11 +371,17 @@ static void refuse_frame(struct agent_client *client, const struct proto_frame *
 	protocol_error(client, message);
 }
 
-static void handle(struct agent_client *client, const struct proto_frame *frame, uint8_t *payload)
+static void keep(struct agent_client *client)
 {
+	client->keep = true;
+	agent_client_rest(client);
+}
+
+static void handle_request(struct agent_client *client, const struct proto_frame *frame, uint8_t *payload)
+{
+	if (client->state == CLIENT_IDLE && !agent_client_resume(client))
+		return;
 	switch (frame->type) {
-	case PROTO_HELLO: hello(client, payload); break;
-	case PROTO_PING: agent_client_queue(client, PROTO_PONG, payload, frame->length); break;
 	case PROTO_EXEC: exec(client, payload, frame->length); break;
 	case PROTO_OPEN: open_session(client, payload); break;
 	case PROTO_LIST:
@@ -373,20 +392,48 @@ static void handle(struct agent_client *client, const struct proto_frame *frame,
 	case PROTO_FREEZE: agent_freeze(client->agent); break;
 	case PROTO_THAW: thaw(client, payload); break;
 	case PROTO_CLOCK: set_clock(client, payload); break;
-	case PROTO_KILL: kill_session(client, payload); break;
+	default: kill_session(client, payload); break;
+	}
+}
+
+static void handle_in_session(struct agent_client *client, const struct proto_frame *frame, uint8_t *payload)
+{
+	if (client->state != CLIENT_SESSION)
+		return;
+	switch (frame->type) {
 	case PROTO_STDIN: stdin_data(client, payload, frame->length); break;
 	case PROTO_STDIN_EOF: stdin_eof(client); break;
 	case PROTO_SIGNAL: send_signal(client, payload); break;
-	case PROTO_RESIZE: resize(client, payload); break;
-	default: break; /* PONG */
+	default: resize(client, payload); break;
 	}
+}
+
+static void handle(struct agent_client *client, const struct proto_frame *frame, uint8_t *payload)
+{
+	switch (frame->type) {
+	case PROTO_HELLO: hello(client, payload); break;
+	case PROTO_KEEP: keep(client); break;
+	case PROTO_PING: agent_client_queue(client, PROTO_PONG, payload, frame->length); break;
+	case PROTO_PONG: break;
+	case PROTO_STDIN:
+	case PROTO_STDIN_EOF:
+	case PROTO_SIGNAL:
+	case PROTO_RESIZE: handle_in_session(client, frame, payload); break;
+	default: handle_request(client, frame, payload);
+	}
+}
+
+/* Whether the conversation goes on: what comes after its end is of no interest. */
+static bool listens(const struct agent_client *client)
+{
+	return client->state < CLIENT_ENDING || (client->state == CLIENT_ENDING && client->keep);
 }
 
 size_t agent_client_frames(struct agent_client *client, uint8_t *data, size_t length)
 {
 	size_t used = 0;
 	struct proto_frame frame;
-	while (client->state < CLIENT_ENDING && length - used >= sizeof(frame)) {
+	while (listens(client) && length - used >= sizeof(frame)) {
 		const char *wrong = check(client, data + used, &frame);
 		if (wrong) {
 			refuse_frame(client, &frame, wrong);
@@ -397,6 +444,5 @@ size_t agent_client_frames(struct agent_client *client, uint8_t *data, size_t le
 		handle(client, &frame, data + used + sizeof(frame));
 		used += sizeof(frame) + frame.length;
 	}
-	/* What comes after the end of the conversation is of no interest. */
-	return client->state < CLIENT_ENDING ? used : length;
+	return listens(client) ? used : length;
 }

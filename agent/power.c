@@ -10,13 +10,20 @@
 #include "agent/init.h"
 #include "vmm/shared/platform.h"
 
+/* Whether those who are connected have had the time to read what they were told. */
+static bool is_read(const struct agent *agent)
+{
+	return !agent->client_count && !agent->closing_count &&
+	       (!agent->idle_count || poller_now() - agent->rested_ns >= POWER_DRAIN_NS);
+}
+
 /* Nothing runs any more: stop as soon as those who are connected could be told of the ends of their sessions. */
 static void drain(struct power *power)
 {
 	struct agent *agent = power->agent;
 	power->phase = POWER_DRAINING;
 	poller_disarm(&power->timer);
-	if (!agent->client_count && !agent->closing_count)
+	if (is_read(agent))
 		agent->poller.stop = true;
 	else
 		poller_arm(&agent->poller, &power->timer, poller_now() + POWER_DRAIN_NS);

@@ -219,6 +219,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	agent->start_ns = SESSION_START_NS;
 	list_init(&agent->clients);
 	list_init(&agent->closing);
+	list_init(&agent->idle);
 	list_init(&agent->starting);
 	list_init(&agent->running);
 	list_init(&agent->ended);
@@ -239,9 +240,9 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 
 void agent_destroy(struct agent *agent)
 {
-	struct list *const clients[] = {&agent->clients, &agent->closing};
+	struct list *const clients[] = {&agent->clients, &agent->closing, &agent->idle};
 	struct list *const sessions[] = {&agent->starting, &agent->running, &agent->ended, &agent->orphaned};
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		while (!list_empty(clients[i]))
 			agent_client_free(container_of(clients[i]->next, struct agent_client, node));
 	for (int i = 0; i < 4; i++)

@@ -67,8 +67,11 @@ struct agent {
 
 	struct list clients; /* served */
 	struct list closing; /* answered, waiting for the peer to close */
+	struct list idle;    /* kept, without a request, in the order they came to rest */
 	unsigned int client_count;
 	unsigned int closing_count;
+	unsigned int idle_count;
+	uint64_t rested_ns; /* when one last came to rest */
 	struct agent_client *control;
 	uint64_t patience_ns; /* CLIENT_PATIENCE_NS, less in tests */
 	uint64_t start_ns;    /* SESSION_START_NS, less in tests */

@@ -66,8 +66,9 @@
  *
  * Side effects. The library never exits, prints, reads the environment, changes signal dispositions or the working
  * directory, or starts threads. A broken connection is an error and never raises SIGPIPE. All descriptors that it opens
- * are close-on-exec. Its only child processes are wisp-vmm, wisp-fs, wisp-proxy, passt and mksquashfs, which it reaps
- *by their pid; it still works in a program that ignores SIGCHLD or reaps all children.
+ * are close-on-exec. An open handle of a sandbox keeps a connection to the guest from one request to the next. Its only
+ * child processes are wisp-vmm, wisp-fs, wisp-proxy, passt and mksquashfs, which it reaps by their pid; it still works
+ * in a program that ignores SIGCHLD or reaps all children.
  *
  * Strings that come from or go to the guest are bytes, which end with NUL. The library assumes nothing about their
  * encoding, unless a description says UTF-8.

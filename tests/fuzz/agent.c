@@ -120,9 +120,9 @@ static void put_freeze(int fd, struct input *in)
 static void put_frame(int fd, struct input *in)
 {
 	static const uint8_t types[] = {PROTO_PING, PROTO_PONG, PROTO_OPEN, PROTO_LIST, PROTO_POWEROFF, PROTO_STDIN,
-	        PROTO_STDIN_EOF, PROTO_SIGNAL, PROTO_RESIZE, PROTO_STDIN, PROTO_SIGNAL, PROTO_OPEN, PROTO_LIST,
+	        PROTO_STDIN_EOF, PROTO_SIGNAL, PROTO_RESIZE, PROTO_STDIN, PROTO_KEEP, PROTO_OPEN, PROTO_LIST,
 	        PROTO_EXEC, PROTO_STDOUT, 0};
-	static const uint8_t lengths[] = {8, 8, sizeof(struct proto_open), 0, 0, 100, 0, 4, 4, 10, 4, 16, 0, 40, 5, 5};
+	static const uint8_t lengths[] = {8, 8, sizeof(struct proto_open), 0, 0, 100, 0, 4, 4, 10, 0, 16, 0, 40, 5, 5};
 	static uint8_t payload[65536];
 	uint8_t kind = in8(in);
 	size_t len = kind & 128 ? in16(in) : lengths[kind % 16];

@@ -10,6 +10,7 @@
 
 #include "vmm/shared/proto.h"
 #include "tests/fuzz/fuzz.h"
+#include "vmm/lib/conn.h"
 #include "vmm/lib/sandbox.h"
 #include "wisp.h"
 
@@ -181,15 +182,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct wisp_sandbox sandbox = {.name = name,
 	        .dir = dir,
 	        .root_fd = -1,
+	        .pool = conn_pool_new(),
 	        .dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 	        .pidfd = -1,
 	        .status_fd = -1};
-	MUST(sandbox.dir_fd >= 0);
+	MUST(sandbox.dir_fd >= 0 && sandbox.pool);
 	uint8_t kind = in8(&in);
 	build(&in, &answer);
 	script = (struct script){listen_fd, (const uint8_t *)answer.text, answer.length};
 	MUST(!answer.failed && pthread_create(&thread, NULL, serve, &script) == 0);
 	call(&sandbox, kind);
+	conn_pool_close(sandbox.pool);
 	pthread_join(thread, NULL);
 	free(answer.text);
 	close(sandbox.dir_fd);

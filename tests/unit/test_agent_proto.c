@@ -74,8 +74,8 @@ static void headers(void)
 	START();
 	/* Unknown types, those of the other direction, and those that may not come before a session. */
 	for (int type = 0; type < 256; type++) {
-		bool known = type == PROTO_PING || type == PROTO_PONG || type == PROTO_EXEC || type == PROTO_OPEN ||
-		             type == PROTO_LIST || type == PROTO_POWEROFF;
+		bool known = type == PROTO_KEEP || type == PROTO_PING || type == PROTO_PONG || type == PROTO_EXEC ||
+		             type == PROTO_OPEN || type == PROTO_LIST || type == PROTO_POWEROFF;
 		if (!known)
 			expect_frame_refused(true, (uint8_t)type, NULL, type >= 32 && type < 36 ? 4 : 0);
 	}

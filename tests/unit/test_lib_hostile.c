@@ -107,6 +107,8 @@ static int run(const char *ok, const struct script *script, size_t step, bool tt
 		abort();
 	pid_t pid = serve(f.dir, ok, script, step, false);
 	int r = wisp_exec(f.sandbox, argv, &options, output, error);
+	wisp_close_sandbox(f.sandbox); /* and with it the connection */
+	f.sandbox = NULL;
 	int status;
 	waitpid(pid, &status, 0);
 	CHECK_EQ(status, 0);

@@ -47,12 +47,14 @@ static void count_signals(int fd)
 	_exit(0);
 }
 
+/* A session's id is that of its connection's process. After SIGUSR2, something follows the end of the session. */
 static _Noreturn void echo_session(int fd)
 {
 	static uint8_t payload[PROTO_EXEC_MAX];
+	bool babbles = false;
 	struct proto_frame head;
 	struct proto_hello hello = {.magic = PROTO_MAGIC, .version = PROTO_VERSION};
-	struct proto_started started = {.session = 1, .pid = 2, .flags = PROTO_SESSION_WRITER};
+	struct proto_started started = {.session = (uint64_t)getpid(), .pid = 2, .flags = PROTO_SESSION_WRITER};
 	read_exactly(fd, payload, 13);
 	if (send(fd, "OK 1024\n", 8, MSG_NOSIGNAL) != 8)
 		_exit(0);
@@ -76,11 +78,15 @@ static _Noreturn void echo_session(int fd)
 			break;
 		case PROTO_SIGNAL:
 			memcpy(&exited.signal, payload, sizeof(exited.signal));
+			if (exited.signal == SIGUSR2)
+				babbles = true;
 			if (exited.signal != SIGKILL)
 				break;
 			send_frame(fd, PROTO_EXITED, &exited, sizeof(exited));
-			send_frame(fd, PROTO_DONE, "", 0);
-			_exit(0);
+			struct proto_frame last[2] = {{.type = PROTO_DONE}, {.type = PROTO_PONG}};
+			if (send(fd, last, babbles ? sizeof(last) : sizeof(last[0]), MSG_NOSIGNAL) < 0)
+				_exit(0);
+			break;
 		default: break;
 		}
 	}
@@ -262,7 +268,7 @@ static void handles_outlive_the_session(void)
 	CHECK_EQ(wisp_get_session_id(session, &id, &error), 0);
 	struct wisp_stdin *writer = wisp_take_stdin(session);
 	wisp_close_session(session);
-	CHECK_EQ(wisp_get_control_id(control), 1);
+	CHECK_EQ(wisp_get_control_id(control), id);
 	CHECK_EQ(wisp_kill_control(control, &error), -ENOTCONN);
 	CHECK_EQ(wisp_write_stdin(writer, "x", 1, -1, &error), -ENOTCONN);
 	wisp_close_control(control);
@@ -325,6 +331,86 @@ static void many_threads_share_a_sandbox(void)
 	fixture_end(&f);
 }
 
+/* ---- The connection that a handle keeps ---- */
+
+/* Ends the session, and returns which connection it had. */
+static uint64_t finish(struct wisp_session *session)
+{
+	uint64_t id = 0;
+	struct wisp_exit_status status;
+	CHECK(wisp_get_session_id(session, &id, NULL) == 0);
+	CHECK(wisp_kill_session(session, NULL) == 0 && wisp_wait_session(session, &status, NULL) == 0);
+	wisp_close_session(session);
+	return id;
+}
+
+static void wait_gone(uint64_t connection)
+{
+	for (int i = 0; i < 10000 && kill((pid_t)connection, 0) == 0; i++)
+		sleep_ms(1);
+	CHECK(kill((pid_t)connection, 0) < 0);
+}
+
+static void requests_share_a_connection(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	uint64_t first = finish(start(&f));
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(finish(start(&f)), first);
+	fixture_end(&f);
+}
+
+/* Two at once have two connections, and one of them is kept. */
+static void sessions_at_once_have_their_own(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	struct wisp_session *sessions[2] = {start(&f), start(&f)};
+	uint64_t ids[2] = {finish(sessions[0]), finish(sessions[1])};
+	CHECK(ids[0] != ids[1]);
+	CHECK_EQ(finish(start(&f)), ids[0]);
+	/* Abandoned before its end: its connection is ended, which is how the agent learns of it. */
+	struct wisp_session *session = start(&f);
+	uint64_t id = 0;
+	CHECK(wisp_get_session_id(session, &id, NULL) == 0);
+	CHECK_EQ(id, ids[0]);
+	wisp_close_session(session);
+	CHECK(finish(start(&f)) != ids[0]);
+	fixture_end(&f);
+}
+
+static void a_connection_that_broke_is_not_used(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	uint64_t first = finish(start(&f));
+	REQUIRE(kill((pid_t)first, SIGKILL) == 0);
+	wait_gone(first);
+	uint64_t second = finish(start(&f));
+	CHECK(second != first);
+	/* Nor one on which more came than was asked for. */
+	struct wisp_session *session = start(&f);
+	CHECK(wisp_signal_session(session, SIGUSR2, NULL) == 0);
+	CHECK_EQ(finish(session), second);
+	CHECK(finish(start(&f)) != second);
+	fixture_end(&f);
+}
+
+static void a_session_outlives_its_handle(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	struct wisp_session *session = start(&f);
+	uint64_t kept = finish(start(&f));
+	wisp_close_sandbox(f.sandbox);
+	f.sandbox = NULL;
+	wait_gone(kept);
+	uint64_t last = finish(session);
+	wait_gone(last);
+	fixture_end(&f);
+}
+
 /* A sandbox that has ended, made as the library makes one: complete before it gets its name. */
 static bool make_ended(const char *root)
 {
@@ -383,5 +469,9 @@ TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control
         {"waiting_sends_what_another_left", waiting_sends_what_another_left},
         {"handles_outlive_the_session", handles_outlive_the_session},
         {"closing_wakes_the_writer", closing_wakes_the_writer},
+        {"requests_share_a_connection", requests_share_a_connection},
+        {"sessions_at_once_have_their_own", sessions_at_once_have_their_own},
+        {"a_connection_that_broke_is_not_used", a_connection_that_broke_is_not_used},
+        {"a_session_outlives_its_handle", a_session_outlives_its_handle},
         {"many_threads_share_a_sandbox", many_threads_share_a_sandbox},
         {"listing_while_removing", listing_while_removing})

@@ -9,19 +9,93 @@
 
 #include "vmm/lib/conn.h"
 #include "vmm/lib/port.h"
+#include "vmm/lib/sandbox.h"
 #include "vmm/shared/sandbox_files.h"
 
-static struct conn *conn_new(const char *name)
+/* ---- What a handle keeps ---- */
+
+struct conn_pool *conn_pool_new(void)
+{
+	struct conn_pool *pool = calloc(1, sizeof(*pool));
+	if (!pool)
+		return NULL;
+	pthread_mutex_init(&pool->lock, NULL);
+	pool->refs = 1;
+	pool->fd = -1;
+	return pool;
+}
+
+static void pool_unref(struct conn_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	bool last = --pool->refs == 0;
+	pthread_mutex_unlock(&pool->lock);
+	if (!last)
+		return;
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
+}
+
+static void pool_take(struct conn_pool *pool, int *fd, uint8_t **in)
+{
+	pthread_mutex_lock(&pool->lock);
+	*fd = pool->fd;
+	*in = pool->in;
+	pool->fd = -1;
+	pool->in = NULL;
+	pthread_mutex_unlock(&pool->lock);
+}
+
+/* Takes both over, if it can. */
+static bool pool_put(struct conn_pool *pool, int fd, uint8_t *in)
+{
+	pthread_mutex_lock(&pool->lock);
+	bool takes = !pool->closed && pool->fd < 0;
+	if (takes) {
+		pool->fd = fd;
+		pool->in = in;
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return takes;
+}
+
+void conn_pool_drain(struct conn_pool *pool)
+{
+	int fd;
+	uint8_t *in;
+	pool_take(pool, &fd, &in);
+	if (fd >= 0)
+		close(fd);
+	free(in);
+}
+
+void conn_pool_close(struct conn_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->closed = true;
+	pthread_mutex_unlock(&pool->lock);
+	conn_pool_drain(pool);
+	pool_unref(pool);
+}
+
+/* ---- A connection ---- */
+
+static struct conn *conn_new(const char *name, struct conn_pool *pool)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	if (!conn)
 		return NULL;
 	pthread_mutex_init(&conn->lock, NULL);
 	conn->refs = 1;
-	conn->fd = -1;
 	conn_wake_init(&conn->wake);
 	conn->deadline_ns = INT64_MAX;
-	conn->in = malloc(CONN_IN_SIZE);
+	pthread_mutex_lock(&pool->lock);
+	pool->refs++;
+	pthread_mutex_unlock(&pool->lock);
+	conn->pool = pool;
+	pool_take(pool, &conn->fd, &conn->in);
+	if (!conn->in)
+		conn->in = malloc(CONN_IN_SIZE);
 	snprintf(conn->name, sizeof(conn->name), "%s", name);
 	if (!conn->in) {
 		conn_unref(conn);
@@ -51,9 +125,17 @@ void conn_unref(struct conn *conn)
 	conn_wake_destroy(&conn->wake);
 	conn_out_destroy(&conn->out);
 	pthread_mutex_destroy(&conn->lock);
+	pool_unref(conn->pool);
 	free(conn->in);
 	free(conn->feed);
 	free(conn);
+}
+
+/* Whether the agent waits for another request, and nothing of this one is on its way in either direction. */
+static bool is_reusable(const struct conn *conn)
+{
+	return conn->phase == CONN_DONE && !conn->lost && conn->scan == conn->end && !conn->out.broken &&
+	       !conn_out_is_pending(&conn->out);
 }
 
 void conn_close(struct conn *conn)
@@ -61,8 +143,14 @@ void conn_close(struct conn *conn)
 	pthread_mutex_lock(&conn->lock);
 	conn_flush(conn);
 	conn->closed = true;
-	shutdown(conn->fd, SHUT_RDWR);
-	conn_update(conn);
+	/* A stdin writer or a control handle may be about to use the descriptor. */
+	if (conn->refs == 1 && is_reusable(conn) && pool_put(conn->pool, conn->fd, conn->in)) {
+		conn->fd = -1;
+		conn->in = NULL;
+	} else {
+		shutdown(conn->fd, SHUT_RDWR);
+		conn_update(conn);
+	}
 	pthread_mutex_unlock(&conn->lock);
 }
 
@@ -82,21 +170,38 @@ static int64_t connect_deadline(const struct conn *conn)
 	return deadline < conn->deadline_ns ? deadline : conn->deadline_ns;
 }
 
+/* Whether the connection that was kept, if there is one, is as it was left. */
+static bool is_alive(const struct conn *conn)
+{
+	char byte;
+	return conn->fd >= 0 && recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+	       (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+static int connect_anew(struct conn *conn, const struct wisp_sandbox *sandbox, struct wisp_error *error)
+{
+	if (conn->fd >= 0)
+		close(conn->fd);
+	conn->fd = -1;
+	int r = port_open(sandbox, SANDBOX_FILES_VSOCK, &conn->cancel, connect_deadline(conn), &conn->fd, error);
+	return r == -ETIMEDOUT ? fail_silent(conn, error) : r;
+}
+
 int conn_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns,
         struct conn **out, struct wisp_error *error)
 {
-	struct conn *conn = conn_new(wisp_get_sandbox_name(sandbox));
+	struct conn *conn = conn_new(wisp_get_sandbox_name(sandbox), sandbox->pool);
 	if (!conn)
 		return lib_no_memory(error);
 	conn->deadline_ns = deadline_ns;
 	conn->cancel = *cancel;
-	int r = port_open(sandbox, SANDBOX_FILES_VSOCK, cancel, connect_deadline(conn), &conn->fd, error);
-	if (r == -ETIMEDOUT)
-		r = fail_silent(conn, error);
+	conn->kept = is_alive(conn);
+	int r = conn->kept ? port_check_runs(sandbox, error) : connect_anew(conn, sandbox, error);
 	if (r < 0) {
 		conn_unref(conn);
 		return r;
 	}
+	conn->phase = conn->kept ? CONN_ASKED : CONN_GREETING;
 	*out = conn;
 	return 0;
 }
@@ -107,10 +212,11 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	        [CONN_EXEC] = PROTO_EXEC, [CONN_OPEN] = PROTO_OPEN, [CONN_LIST] = PROTO_LIST, [CONN_PING] = PROTO_PING};
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
-	struct {
+	struct head {
 		char line[13]; /* for the monitor, which removes it from the stream */
 		struct proto_frame hello_frame;
 		struct proto_hello hello;
+		struct proto_frame keep_frame;
 		struct proto_frame frame;
 	} __attribute__((packed)) head = {
 	        .line = {'C', 'O', 'N', 'N', 'E', 'C', 'T', ' ', '1', '0', '2', '4', '\n'},
@@ -118,19 +224,21 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	        .hello = {.magic = PROTO_MAGIC,
 	                .version = PROTO_VERSION,
 	                .realtime_ns = (uint64_t)(now.tv_sec * NS_PER_S + now.tv_nsec)},
+	        .keep_frame = proto_frame(PROTO_KEEP, 0),
 	        .frame = proto_frame(types[request], length),
 	};
 	_Static_assert(PROTO_PORT_AGENT == 1024, "the line above");
 	conn->request = request;
 	/* One write, if it fits: the monitor has the request when the guest accepts, and the guest wakes up once. */
-	char *whole = malloc(sizeof(head) + length);
+	size_t skip = conn->kept ? offsetof(struct head, frame) : 0, size = sizeof(head) - skip;
+	char *whole = malloc(size + length);
 	if (!whole)
 		return lib_no_memory(error);
-	memcpy(whole, &head, sizeof(head));
+	memcpy(whole, (const char *)&head + skip, size);
 	if (length > 0)
-		memcpy(whole + sizeof(head), payload, length);
+		memcpy(whole + size, payload, length);
 	int64_t deadline = connect_deadline(conn);
-	int r = port_send(conn->fd, &conn->cancel, whole, sizeof(head) + length, deadline);
+	int r = port_send(conn->fd, &conn->cancel, whole, size + length, deadline);
 	free(whole);
 	/* If the agent said why it hung up, that is received next. */
 	bool given_up = r == -ETIMEDOUT || r == -ECANCELED || r == -EINTR;
@@ -138,7 +246,9 @@ int conn_ask(struct conn *conn, enum conn_request request, const void *payload, 
 	if (r < 0 && !given_up && !port_is_cut(r))
 		return lib_fail_errno(error, -r, "cannot send to the sandbox '%s'", conn->name);
 	size_t rest = 0;
-	if (!given_up)
+	if (conn->kept && port_is_cut(r))
+		r = 0;
+	if (!given_up && !conn->kept)
 		r = port_wait_ok(conn->fd, &conn->cancel, conn->name, deadline, conn->in, CONN_IN_SIZE, &rest, error);
 	if (r == 0)
 		conn_received(conn, rest);

@@ -39,10 +39,25 @@ enum conn_phase {
 	CONN_DONE,
 };
 
+/*
+ * The connection that a handle has kept from its last request, for its next: that saves a connection's making and its
+ * end, which cost the guest more than a short program. At most one: requests at the same time have connections of their
+ * own. It is shared with the handle's connections, which may outlive the handle, and has a lock of its own.
+ */
+struct conn_pool {
+	pthread_mutex_t lock;
+	unsigned refs;
+	bool closed; /* the handle is gone */
+	int fd;      /* or -1 */
+	uint8_t *in; /* struct conn's, with fd */
+};
+
 struct conn {
 	pthread_mutex_t lock;
 	unsigned refs;
 	int fd;
+	bool kept;                    /* by the pool, before: the agent knows us */
+	struct conn_pool *pool;       /* where it goes after its request */
 	struct lib_cancel cancel;     /* constant once others share it */
 	char name[WISP_NAME_MAX + 1]; /* the sandbox's, for messages */
 	enum conn_request request;
@@ -76,15 +91,27 @@ struct conn {
 	int64_t moved_ns;    /* when an event last arrived */
 };
 
-/* Connects to the monitor. `deadline_ns` is the execution's; connecting has a limit of its own as well. */
+/* Connects to the monitor, unless a connection was kept. `deadline_ns` is the execution's; connecting has a limit of
+ * its own as well. */
 int conn_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, int64_t deadline_ns,
         struct conn **conn, struct wisp_error *error);
 void conn_ref(struct conn *conn);
 void conn_unref(struct conn *conn);
-/* Ends sending and receiving for all handles: the session's own is gone. */
+/* The session's own handle is gone: keeps the connection for the next request if it can be, or ends it for all handles.
+ */
 void conn_close(struct conn *conn);
 
-/* Asks the monitor for the agent, and the agent for `request`. Waits until both are sent and the agent has accepted. */
+/* NULL if out of memory. */
+struct conn_pool *conn_pool_new(void);
+/* Ends the connection that is kept, if there is one. */
+void conn_pool_drain(struct conn_pool *pool);
+/* The handle is gone: keeps no more. */
+void conn_pool_close(struct conn_pool *pool);
+
+/*
+ * Asks the monitor for the agent, unless the connection was kept, and the agent for `request`. Waits until both are
+ * sent and the agent has accepted.
+ */
 int conn_ask(
         struct conn *conn, enum conn_request request, const void *payload, size_t length, struct wisp_error *error);
 

@@ -107,6 +107,7 @@ static bool apply(struct conn *conn, uint8_t type, const uint8_t *payload, size_
 		conn->phase = CONN_ENDED;
 		conn->stdin_closed = true;
 		return true;
+	case PROTO_PONG:
 	case PROTO_DONE: conn->phase = CONN_DONE; return true;
 	default: return true;
 	}

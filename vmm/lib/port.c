@@ -101,8 +101,7 @@ static int connect_to(const struct wisp_sandbox *sandbox, const char *file, int 
 	return r;
 }
 
-/* A guest that does not run does not answer either. */
-static int check_runs(const struct wisp_sandbox *sandbox, struct wisp_error *error)
+int port_check_runs(const struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
 	struct state state;
 	if (state_is_ready(sandbox->dir_fd))
@@ -118,7 +117,7 @@ static int check_runs(const struct wisp_sandbox *sandbox, struct wisp_error *err
 int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
         int64_t deadline_ns, int *out, struct wisp_error *error)
 {
-	int r = strcmp(file, SANDBOX_FILES_VSOCK) == 0 ? check_runs(sandbox, error) : 0;
+	int r = strcmp(file, SANDBOX_FILES_VSOCK) == 0 ? port_check_runs(sandbox, error) : 0;
 	if (r < 0)
 		return r;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

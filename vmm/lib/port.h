@@ -17,6 +17,9 @@
  */
 int port_open(const struct wisp_sandbox *sandbox, const char *file, const struct lib_cancel *cancel,
         int64_t deadline_ns, int *fd, struct wisp_error *error);
+/* An error if the guest is paused: one that does not run does not answer either. port_open does this for
+ * SANDBOX_FILES_VSOCK. */
+int port_check_runs(const struct wisp_sandbox *sandbox, struct wisp_error *error);
 /* Returns -errno; leaves it to port_wait_ok to say what a connection that breaks means. */
 int port_send(int fd, const struct lib_cancel *cancel, const void *data, size_t length, int64_t deadline_ns);
 /* Whether a call that returned `r` found that the other end has hung up. */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/lib/conn.h"
 #include "vmm/lib/egress.h"
 #include "vmm/lib/launch.h"
 #include "vmm/lib/manage.h"
@@ -323,6 +324,8 @@ int wisp_stop_sandbox(struct wisp_sandbox *sandbox, int64_t grace_ms, struct wis
 	if (grace_ms == 0)
 		grace_ms =
 		        sandbox->config.stop_grace_ms > 0 ? sandbox->config.stop_grace_ms : WISP_STOP_GRACE_MS_DEFAULT;
+	/* The agent waits for those who may not have read all. */
+	conn_pool_drain(sandbox->pool);
 	r = sandbox_signal(sandbox, SIGTERM, grace_ms, error);
 	if (r < 0)
 		return r;
@@ -403,6 +406,7 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 {
 	if (!sandbox)
 		return;
+	conn_pool_close(sandbox->pool);
 	/* Closing this descriptor tells the monitor that its owner is gone. */
 	bool failed = sandbox->status_fd >= 0 && !sandbox->was_ready, unfinished = sandbox->owner || failed;
 	if (failed)
@@ -440,12 +444,15 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 struct wisp_sandbox *sandbox_new(int root_fd, const struct lib_cancel *cancel)
 {
 	struct wisp_sandbox *sandbox = calloc(1, sizeof(*sandbox));
-	if (!sandbox) {
+	struct conn_pool *pool = sandbox ? conn_pool_new() : NULL;
+	if (!pool) {
+		free(sandbox);
 		if (root_fd >= 0)
 			close(root_fd);
 		return NULL;
 	}
 	pthread_mutex_init(&sandbox->lock, NULL);
+	sandbox->pool = pool;
 	sandbox->root_fd = root_fd;
 	sandbox->dir_fd = sandbox->pidfd = sandbox->status_fd = sandbox->sockets_fd = -1;
 	sandbox->cancel = *cancel;

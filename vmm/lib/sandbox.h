@@ -16,6 +16,7 @@ struct wisp_sandbox {
 	int dir_fd;
 	struct config config;
 	struct lib_cancel cancel;
+	struct conn_pool *pool; /* the connection to the agent that is kept between requests */
 
 	/* The monitor. */
 	pid_t child;           /* to be reaped, or 0 */

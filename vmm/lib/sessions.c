@@ -108,6 +108,7 @@ int wisp_list_sessions(struct wisp_sandbox *sandbox, struct wisp_session_info **
 		r = conn_ask(conn, CONN_LIST, NULL, 0, error);
 		if (r == 0)
 			r = receive(conn, &found, &count, error);
+		conn_close(conn);
 		conn_unref(conn);
 	}
 	if (r < 0) {
@@ -132,6 +133,7 @@ int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, stru
 	r = conn_ask(conn, CONN_PING, NULL, 0, error);
 	if (r == 0)
 		r = conn_recv(conn, PORT_ANSWER_MS, &event, error);
+	conn_close(conn);
 	conn_unref(conn);
 	if (r == 0 && round_trip_ns)
 		*round_trip_ns = lib_now_ns() - began;

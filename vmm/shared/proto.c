@@ -19,6 +19,7 @@ static const struct rule {
         [PROTO_LIST] = {PROTO_CLIENT, 0, 0},
         [PROTO_POWEROFF] = {PROTO_CLIENT | PROTO_HOST, sizeof(struct proto_poweroff), sizeof(struct proto_poweroff)},
         [PROTO_KILL] = {PROTO_CLIENT, sizeof(struct proto_kill), sizeof(struct proto_kill)},
+        [PROTO_KEEP] = {PROTO_CLIENT, 0, 0},
         [PROTO_FREEZE] = {PROTO_HOST, 0, 0},
         [PROTO_THAW] = {PROTO_HOST, sizeof(struct proto_thaw), sizeof(struct proto_thaw)},
         [PROTO_CLOCK] = {PROTO_HOST, sizeof(struct proto_clock), sizeof(struct proto_clock)},

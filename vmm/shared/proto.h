@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x50534957u /* "WISP" */
-#define PROTO_VERSION 6u
+#define PROTO_VERSION 7u
 
 #define PROTO_PORT_AGENT 1024u   /* guest port where the agent listens */
 #define PROTO_PORT_CONTROL 1024u /* host port that the agent connects to as soon as it serves, and after a restore */
@@ -45,13 +45,14 @@ enum proto_type {
 	PROTO_PING = 2,  /* 0..64 bytes, answered by PONG with the same bytes */
 	PROTO_PONG = 3,
 
-	/* client to agent: one request a connection, right after HELLO (PING may come at any time) */
+	/* client to agent: a request comes after HELLO, or after the DONE of another (PING may come at any time) */
 	PROTO_EXEC = 16, /* struct proto_exec and what follows it */
 	PROTO_OPEN = 17, /* struct proto_open: take part in an existing session */
 	PROTO_LIST = 18, /* empty: answered by a SESSION each, then DONE */
 	PROTO_POWEROFF =
 	        19,      /* struct proto_poweroff: TERM, sync, unmount, power off; answered by DONE before it begins */
 	PROTO_KILL = 20, /* struct proto_kill: SIGKILL to all that a session has started, even if it has ended; DONE */
+	PROTO_KEEP = 21, /* empty, before the first request: the agent takes another request after each DONE */
 
 	/* the monitor to the agent, on the control connection */
 	PROTO_FREEZE = 24, /* empty: freeze every session; answered by FROZEN, after all events that came before */
@@ -73,7 +74,7 @@ enum proto_type {
 	PROTO_STDIN_ERROR = 69,  /* struct proto_stdin_error: stdin is closed, the session goes on */
 	PROTO_EXITED = 70,       /* struct proto_exited */
 	PROTO_FAILED = 71,       /* struct proto_failed + text: the program never started */
-	PROTO_DONE = 72,         /* empty: everything was delivered; the agent closes */
+	PROTO_DONE = 72,         /* empty: everything was delivered; the agent closes, unless KEEP came */
 	PROTO_SESSION = 73,      /* struct proto_session + argv: an answer to LIST */
 	PROTO_ERROR = 74, /* struct proto_error + text: the request or the connection is refused; the agent closes */
 
