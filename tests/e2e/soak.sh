@@ -220,13 +220,15 @@ at() { awk -v p="$1" '{ v[NR] = $1 } END { print v[int(NR * p / 100) + (NR * p %
 
 # neighbours COUNT: so many sandboxes that work a little, and five more of which each does its worst within its limits.
 neighbours() {
-	local i box quiet noisy
+	local i box quiet noisy rest=$(($1 / $(nproc)))
 	local -a boxes=()
+	[ $rest -ge 5 ] || rest=5 # seconds: many that work all the time would leave nothing to measure
 	for ((i = 1; i <= $1; i++)); do boxes+=("n$i"); done
 	for box in "${boxes[@]}"; do
 		wisp create -q -n "$box" -m 48 && wisp exec -d "$box" -- sh -c 'while :; do
-			head -c 100000 /dev/zero | md5sum >/root/sum; sleep 5; done' </dev/null >/dev/null || fail "create $box"
+			head -c 100000 /dev/zero | md5sum >/root/sum; sleep '$rest'; done' </dev/null >/dev/null || fail "create $box"
 	done
+	echo "# $1 sandboxes work"
 	sleep 5 # the first rounds of work are over
 	quiet=$(latencies 100 "${boxes[@]}")
 	truncate -s 64M full.img

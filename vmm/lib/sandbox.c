@@ -416,10 +416,12 @@ void wisp_close_sandbox(struct wisp_sandbox *sandbox)
 		close(sandbox->status_fd);
 	sandbox->status_fd = -1;
 	if (unfinished && sandbox->dir_fd >= 0) {
-		if (wait_death(sandbox, NULL, lib_deadline_ns(DEATH_MS)) < 0)
-			sandbox_kill(sandbox, NULL, NULL);
-		else
+		/* A detached one may be ready without our knowledge, and goes on then. */
+		bool ends = sandbox->owner && wait_death(sandbox, NULL, lib_deadline_ns(DEATH_MS)) == 0;
+		if (ends)
 			tidy(sandbox);
+		else
+			sandbox_kill(sandbox, NULL, NULL);
 	}
 	if (sandbox->child > 0)
 		launch_reap(sandbox->child);
