@@ -251,7 +251,9 @@ neighbours() {
 		printf "# %d sandboxes: exec p50 %.1f ms, p95 %.1f; with five hostile neighbours %.1f (%.2f times), %.1f (%.2f)\n",
 			count, q50 / 1000, q95 / 1000, n50 / 1000, n50 / q50, n95 / 1000, n95 / q95 }'
 	for box in "${boxes[@]}"; do
-		equal "an execution in $box afterwards" "$(wisp exec --timeout 60s "$box" -- echo alive </dev/null 2>&1)" alive
+		[ "$(wisp exec --timeout 60s "$box" -- echo alive </dev/null 2>&1 | tee said)" = alive ] && continue
+		fail "an execution in $box afterwards: $(cat said)"
+		wisp logs --source console "$box" | tail -n 12 | sed 's/^/#   /'
 	done
 	wisp rm -f "${boxes[@]}" crash disk console forks bus 2>/dev/null
 }
