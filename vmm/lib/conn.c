@@ -36,37 +36,32 @@ static void pool_unref(struct conn_pool *pool)
 	free(pool);
 }
 
-static void pool_take(struct conn_pool *pool, int *fd, uint8_t **in)
+/* Returns the descriptor, which is the caller's from then on, or -1. */
+static int pool_take(struct conn_pool *pool)
 {
 	pthread_mutex_lock(&pool->lock);
-	*fd = pool->fd;
-	*in = pool->in;
+	int fd = pool->fd;
 	pool->fd = -1;
-	pool->in = NULL;
 	pthread_mutex_unlock(&pool->lock);
+	return fd;
 }
 
-/* Takes both over, if it can. */
-static bool pool_put(struct conn_pool *pool, int fd, uint8_t *in)
+/* Takes the descriptor over, if it can. */
+static bool pool_put(struct conn_pool *pool, int fd)
 {
 	pthread_mutex_lock(&pool->lock);
 	bool takes = !pool->closed && pool->fd < 0;
-	if (takes) {
+	if (takes)
 		pool->fd = fd;
-		pool->in = in;
-	}
 	pthread_mutex_unlock(&pool->lock);
 	return takes;
 }
 
 void conn_pool_drain(struct conn_pool *pool)
 {
-	int fd;
-	uint8_t *in;
-	pool_take(pool, &fd, &in);
+	int fd = pool_take(pool);
 	if (fd >= 0)
 		close(fd);
-	free(in);
 }
 
 void conn_pool_close(struct conn_pool *pool)
@@ -93,9 +88,8 @@ static struct conn *conn_new(const char *name, struct conn_pool *pool)
 	pool->refs++;
 	pthread_mutex_unlock(&pool->lock);
 	conn->pool = pool;
-	pool_take(pool, &conn->fd, &conn->in);
-	if (!conn->in)
-		conn->in = malloc(CONN_IN_SIZE);
+	conn->fd = pool_take(pool);
+	conn->in = malloc(CONN_IN_SIZE);
 	snprintf(conn->name, sizeof(conn->name), "%s", name);
 	if (!conn->in) {
 		conn_unref(conn);
@@ -144,9 +138,8 @@ void conn_close(struct conn *conn)
 	conn_flush(conn);
 	conn->closed = true;
 	/* A stdin writer or a control handle may be about to use the descriptor. */
-	if (conn->refs == 1 && is_reusable(conn) && pool_put(conn->pool, conn->fd, conn->in)) {
+	if (conn->refs == 1 && is_reusable(conn) && pool_put(conn->pool, conn->fd)) {
 		conn->fd = -1;
-		conn->in = NULL;
 	} else {
 		shutdown(conn->fd, SHUT_RDWR);
 		conn_update(conn);

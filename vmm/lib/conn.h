@@ -40,16 +40,15 @@ enum conn_phase {
 };
 
 /*
- * The connection that a handle has kept from its last request, for its next: that saves a connection's making and its
- * end, which cost the guest more than a short program. At most one: requests at the same time have connections of their
- * own. It is shared with the handle's connections, which may outlive the handle, and has a lock of its own.
+ * The connection that a handle keeps from its last request for its next. Making and ending one takes the guest as long
+ * as a ping. At most one: requests at the same time have connections of their own. The handle shares this with its
+ * connections, which may outlive it.
  */
 struct conn_pool {
 	pthread_mutex_t lock;
 	unsigned refs;
 	bool closed; /* the handle is gone */
 	int fd;      /* or -1 */
-	uint8_t *in; /* struct conn's, with fd */
 };
 
 struct conn {
