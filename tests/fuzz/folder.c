@@ -5,6 +5,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
@@ -15,6 +16,9 @@
 #include <unistd.h>
 
 #include "vmm/fs/fs.h"
+#include "vmm/fs/table.h"
+
+#define RESTORE 0xff /* a byte of the script */
 
 static int folder_fd = -1;
 static char folder[] = "/tmp/wisp-fuzz-fs-XXXXXX";
@@ -69,6 +73,31 @@ static void post(int socket, int pipe_fd, struct input *in)
 	(void)!write(pipe_fd, piped, more);
 }
 
+/* A guest that knows what a forged table says, of which the first part is as it should be. */
+static void restore(struct fs *fs, struct input *in)
+{
+	static uint8_t table[1024];
+	struct stat st;
+	(void)in8(in);
+	size_t size = in16(in) % sizeof(table);
+	MUST(fstat(folder_fd, &st) == 0);
+	memset(table, 0, sizeof(table));
+	in_bytes(in, table, size);
+	if (in8(in) % 8 != 0) {
+		struct fs_table head = {.magic = FS_TABLE_MAGIC,
+		        .ino = st.st_ino,
+		        .generation = 4,
+		        .nodes = in8(in) % 4,
+		        .handles = in8(in) % 4};
+		memcpy(table, &head, sizeof(head));
+	}
+	int ret = fs_restore_table(fs, table, size);
+	MUST(ret == 0 || ret == -EINVAL || ret == -EXDEV);
+	static uint8_t saved[FS_TABLE_MAX];
+	int64_t again = fs_save_table(fs, saved);
+	MUST(again > 0 && fs_restore_table(fs, saved, (size_t)again) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
@@ -80,8 +109,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fs_options options = {
 	        .socket = sockets[1], .requests = requests[0], .replies = replies[1], .folder = folder_fd, .nodes = 64};
 	MUST(fs_init(&fs, &options) == 0);
-	for (unsigned i = 0; i < 30 && in.left > 0; i++)
-		post(sockets[0], requests[1], &in);
+	for (unsigned i = 0; i < 30 && in.left > 0; i++) {
+		if (*in.at == RESTORE)
+			restore(&fs, &in);
+		else
+			post(sockets[0], requests[1], &in);
+	}
 	shutdown(sockets[0], SHUT_WR);
 	close(requests[1]);
 	MUST(fs_serve(&fs) == 0);

@@ -13,9 +13,6 @@
 /* A copy is one request, which the others wait for. */
 #define COPY_MAX (16u << 20)
 
-/* Of the guest's flags, what matters on the host. O_APPEND is obeyed with each write. */
-#define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)
-
 /* --- handles --- */
 
 struct handle *fs_handle(struct fs *fs, uint64_t fh, bool is_folder)
@@ -46,7 +43,8 @@ void fs_close_handle(struct fs *fs, struct handle *handle)
 	uint32_t fh = (uint32_t)(handle - fs->handles) + 1;
 	if (fs->entries_of == fh)
 		fs->entries_of = 0;
-	close(handle->fd);
+	if (handle->fd >= 0)
+		close(handle->fd);
 	*handle = (struct handle){.next_free = fs->free_handle};
 	fs->free_handle = fh;
 }
@@ -97,7 +95,7 @@ int fs_open(struct fs *fs, struct request *r)
 		return S_ISLNK(r->node->type) ? -ELOOP : -EACCES;
 	if (writes(in->flags) && fs->o.read_only)
 		return -EROFS;
-	int fd = fs_reopen(fs, r->node, (int)in->flags & OPEN_FLAGS);
+	int fd = fs_reopen(fs, r->node, (int)in->flags & FS_OPEN_FLAGS);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st) < 0) {
@@ -112,7 +110,7 @@ int fs_open(struct fs *fs, struct request *r)
 static int create(
         struct fs *fs, struct request *r, const struct fuse_create_in *in, struct node **node, struct stat *st)
 {
-	int flags = (int)in->flags & OPEN_FLAGS & ~O_TRUNC, fd = node_fd(&fs->nodes, r->node);
+	int flags = (int)in->flags & FS_OPEN_FLAGS & ~O_TRUNC, fd = node_fd(&fs->nodes, r->node);
 	if (fd < 0)
 		return fd;
 	fs_become(fs, r);

@@ -10,6 +10,7 @@
 #ifndef WISP_FS_FS_H
 #define WISP_FS_FS_H
 
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,14 +28,15 @@ struct fs_options {
 	int socket, requests, replies, folder; /* fs_wire.h; `folder` was opened with O_PATH */
 	bool read_only;
 	bool map;       /* the guest's user ids are the host's; else all files are those of its root */
+	bool same;      /* refuse the table of a guest that knows another folder */
 	uint32_t fds;   /* descriptors that may be open at once, or 0: as many as the limit permits */
 	uint32_t nodes; /* or 0: FS_NODES_MAX */
 };
 
 /* An open file or folder of the guest. */
 struct handle {
-	int fd;
-	bool used, is_folder, append;
+	int fd; /* -1: it was open before a restore, and could not be opened again */
+	bool used, is_folder;
 	uint32_t next_free;
 	int64_t offset; /* of a folder: where the next entry begins that the guest has not got */
 };
@@ -84,8 +86,26 @@ int fs_serve(struct fs *fs);
 /* Reads what is left of the request from the pipe, `bytes` at most. 0, or -EPIPE: the monitor is gone. */
 int fs_take(struct fs *fs, struct request *r, void *to, uint32_t bytes);
 
+/* 0, or -errno: `name` is not one component of a path, or NULL. */
+int fs_check_component(const char *name);
+
 /* Forgets all that the guest knows. 0 or -errno. */
 int fs_reset(struct fs *fs);
+
+/* ---- table.c ---- */
+
+/* What the guest knows, as table.h has it: its size, or -errno. */
+int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX]);
+
+/*
+ * Makes an fs of which no guest knows anything one whose guest knows what the table says. Nothing in it is trusted, and
+ * what it names is looked for in the folder only. 0; -EINVAL: it is not a table; -EXDEV: it is another folder's, or
+ * -ENOMEM.
+ */
+int fs_restore_table(struct fs *fs, const uint8_t *table, size_t size);
+
+/* Serves one message of the monitor's. 0, or -errno: the monitor is gone. */
+int fs_serve_table(struct fs *fs, const struct fs_table_message *message);
 
 /* ---- attributes.c ---- */
 
@@ -128,6 +148,9 @@ fs_op fs_mknod, fs_mkdir, fs_symlink, fs_link_file, fs_readlink, fs_unlink, fs_r
 
 /* The handle of a number of the guest's, or NULL. */
 struct handle *fs_handle(struct fs *fs, uint64_t fh, bool is_folder);
+
+/* What of the flags of an OPEN matters on the host. O_APPEND is obeyed with each write. */
+#define FS_OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)
 
 /* Takes over `fd`. The number, or -ENFILE. */
 int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder);

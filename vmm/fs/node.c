@@ -13,6 +13,7 @@
 
 #define HASH_BITS 17u
 #define HASH_SIZE (1u << HASH_BITS)
+#define INDEX_MASK ((1u << NODE_INDEX_BITS) - 1)
 
 int node_open_beneath(int fd, const char *name, uint64_t flags, mode_t mode)
 {
@@ -41,7 +42,7 @@ static struct node **bucket(struct nodes *nodes, dev_t dev, ino_t ino)
 	return &nodes->hash[key >> (64 - HASH_BITS)];
 }
 
-static struct node *find(struct nodes *nodes, dev_t dev, ino_t ino)
+struct node *node_find_inode(struct nodes *nodes, dev_t dev, ino_t ino)
 {
 	struct node *node = *bucket(nodes, dev, ino);
 	while (node && (node->ino != ino || node->dev != dev))
@@ -58,6 +59,14 @@ static void unhash(struct nodes *nodes, struct node *node)
 		*at = node->next;
 }
 
+static void hash(struct nodes *nodes, struct node *node)
+{
+	struct node **at = bucket(nodes, node->dev, node->ino);
+	node->next = *at;
+	*at = node;
+	nodes->count++;
+}
+
 /* A new node without a name. NULL: there are too many. */
 static struct node *add(struct nodes *nodes, const struct stat *st)
 {
@@ -71,13 +80,10 @@ static struct node *add(struct nodes *nodes, const struct stat *st)
 	*node = (struct node){.dev = st->st_dev,
 	        .ino = st->st_ino,
 	        .type = st->st_mode & S_IFMT,
-	        .generation = node->generation + 1,
+	        .generation = node->generation > nodes->generation ? node->generation : nodes->generation,
 	        .fd = -1,
 	        .used = true};
-	struct node **at = bucket(nodes, st->st_dev, st->st_ino);
-	node->next = *at;
-	*at = node;
-	nodes->count++;
+	hash(nodes, node);
 	return node;
 }
 
@@ -148,7 +154,7 @@ static void free_node(struct nodes *nodes, struct node *node)
 		close_node(nodes, node);
 		unhash(nodes, node);
 		free(node->name);
-		*node = (struct node){.generation = node->generation, .next = nodes->free};
+		*node = (struct node){.generation = node->generation + 1, .next = nodes->free};
 		nodes->free = node;
 		nodes->count--;
 		bool last = parent && --parent->children == 0 && parent->lookups == 0;
@@ -243,19 +249,20 @@ int node_stat(struct nodes *nodes, struct node *node, struct stat *st)
 
 struct node *node_find(struct nodes *nodes, uint64_t id)
 {
-	if (id < NODE_ROOT || id > nodes->touched || !nodes->all[id - 1].used)
+	uint64_t at = (id - 1) & INDEX_MASK;
+	if (at >= nodes->touched || !nodes->all[at].used || nodes->all[at].generation != (id - 1) >> NODE_INDEX_BITS)
 		return NULL;
-	return &nodes->all[id - 1];
+	return &nodes->all[at];
 }
 
 uint64_t node_id(const struct nodes *nodes, const struct node *node)
 {
-	return (uint64_t)(node - nodes->all) + 1;
+	return (node->generation << NODE_INDEX_BITS | (uint64_t)(node - nodes->all)) + 1;
 }
 
 int node_adopt(struct nodes *nodes, struct node *parent, const char *name, const struct stat *st, struct node **found)
 {
-	struct node *node = find(nodes, st->st_dev, st->st_ino);
+	struct node *node = node_find_inode(nodes, st->st_dev, st->st_ino);
 	/* The host has given the number to another file since, which was possible as no descriptor held the inode. */
 	if (node && node->type != (st->st_mode & S_IFMT)) {
 		unhash(nodes, node);
@@ -300,7 +307,7 @@ struct node *node_hold(struct nodes *nodes, struct node *parent, const char *nam
 	int fd = node_fd(nodes, parent);
 	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return NULL;
-	struct node *node = find(nodes, st.st_dev, st.st_ino);
+	struct node *node = node_find_inode(nodes, st.st_dev, st.st_ino);
 	if (!node || node->parent != parent || strcmp(node->name, name) != 0)
 		return NULL;
 	(void)node_fd(nodes, node);
@@ -322,6 +329,44 @@ int nodes_init(struct nodes *nodes, int fd, const struct stat *st, uint32_t max,
 	root->fd = fd;
 	root->lookups = 1;
 	return 0;
+}
+
+int nodes_put(struct nodes *nodes, uint64_t id, const struct node *as, const char *name)
+{
+	uint64_t at = (id - 1) & INDEX_MASK;
+	if (at >= nodes->max || nodes->all[at].used || !S_ISDIR(as->parent->type) ||
+	        node_find_inode(nodes, as->dev, as->ino))
+		return -EINVAL;
+	char *copy = strdup(name);
+	if (!copy)
+		return -ENOMEM;
+	struct node *node = &nodes->all[at];
+	*node = (struct node){.dev = as->dev,
+	        .ino = as->ino,
+	        .type = as->type,
+	        .lookups = as->lookups,
+	        .generation = (id - 1) >> NODE_INDEX_BITS,
+	        .fd = -1,
+	        .used = true};
+	set_name(nodes, node, as->parent, copy);
+	hash(nodes, node);
+	if (at >= nodes->touched)
+		nodes->touched = (uint32_t)at + 1;
+	return 0;
+}
+
+/* The guest may have pages of each, since a time that is not known. */
+void nodes_go_on(struct nodes *nodes, uint64_t generation)
+{
+	nodes->generation = generation;
+	for (uint32_t i = nodes->touched; i-- > 0;) {
+		struct node *node = &nodes->all[i];
+		node->cached_ns = 1;
+		if (node->used)
+			continue;
+		node->next = nodes->free;
+		nodes->free = node;
+	}
 }
 
 void nodes_destroy(struct nodes *nodes)

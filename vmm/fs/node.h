@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The files of the folder that the guest knows. A node is one inode of the host. It is found by its number, which is
- * the guest's, and by device and inode number, so that hard links are one node.
+ * the guest's, and by device and inode number, so that hard links are one node. No number is used twice in a session:
+ * it has the generation of the node's place in the table. So after a restore (table.c), what the guest still calls by
+ * a number that could not be restored is stale, and never another file.
  *
  * A node remembers the folder and the name under which it was last seen. Its descriptor (O_PATH) is opened when it is
  * needed, and closed again when others need theirs more; it is then opened anew by that name, and must be the same
@@ -17,6 +19,7 @@
 
 #define NODE_ROOT 1u /* FUSE_ROOT_ID */
 #define NODE_DEPTH_MAX 256u
+#define NODE_INDEX_BITS 20u /* of a number; the rest is the generation */
 
 struct node {
 	dev_t dev;
@@ -26,12 +29,13 @@ struct node {
 	char *name; /* in the parent; NULL: it has none that is known */
 	struct node *next;
 	struct node *newer, *older; /* in the order of use, if the descriptor may be closed */
-	uint64_t generation;
-	int64_t cached_ns; /* CLOCK_REALTIME: since when the guest may have pages of it; 0: it has none */
+	uint64_t generation;        /* how often its place was used before */
+	int64_t cached_ns;          /* CLOCK_REALTIME: since when the guest may have pages of it; 0: it has none */
 	uint32_t children;
 	mode_t type;
 	int fd; /* -1: not open */
 	bool used, listed;
+	bool saved; /* it is in the table that is being written (table.c) */
 };
 
 struct nodes {
@@ -40,6 +44,7 @@ struct nodes {
 	struct node *free;
 	struct node order; /* the ring of those whose descriptors may be closed */
 	uint64_t seed;
+	uint64_t generation; /* the least that a new node gets */
 	uint32_t max, touched, count;
 	uint32_t fds, fds_max; /* descriptors that may be closed */
 	uint32_t pinned;       /* those that may not */
@@ -51,6 +56,17 @@ struct nodes {
  */
 int nodes_init(struct nodes *nodes, int fd, const struct stat *st, uint32_t max, uint32_t fds_max);
 void nodes_destroy(struct nodes *nodes);
+
+/*
+ * For a table that was saved. In any order of parents before children: a node as the guest knows it, which must still
+ * be what it was when it is first used. -EINVAL: its number or inode is taken or impossible, or its parent is not a
+ * folder. Afterwards once: nodes that are new have at least this generation.
+ */
+int nodes_put(struct nodes *nodes, uint64_t id, const struct node *as, const char *name);
+void nodes_go_on(struct nodes *nodes, uint64_t generation);
+
+/* The node of an inode, or NULL. */
+struct node *node_find_inode(struct nodes *nodes, dev_t dev, ino_t ino);
 
 /* The node of a number of the guest's, or NULL. */
 struct node *node_find(struct nodes *nodes, uint64_t id);

@@ -85,7 +85,7 @@ static const char *take_text(const char **at, const char *end)
 	return text;
 }
 
-static int check_component(const char *name)
+int fs_check_component(const char *name)
 {
 	if (!name || name[0] == '\0' || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return -EINVAL;
@@ -101,11 +101,11 @@ static int take_names(struct request *r, const struct operation *op)
 	r->name = take_text(&at, end);
 	if (op->needs & TEXT)
 		return r->name && r->name[0] ? 0 : -EINVAL;
-	ret = check_component(r->name);
+	ret = fs_check_component(r->name);
 	if (ret == 0 && op->needs & (NAMES | TARGET))
 		r->name2 = take_text(&at, end);
 	if (ret == 0 && op->needs & NAMES)
-		ret = check_component(r->name2);
+		ret = fs_check_component(r->name2);
 	if (ret == 0 && op->needs & TARGET && (!r->name2 || !r->name2[0]))
 		ret = -EINVAL;
 	return ret;
@@ -256,6 +256,13 @@ int fs_serve(struct fs *fs)
 			continue;
 		if (n <= 0)
 			return 0;
+		if (n == sizeof(struct fs_table_message)) {
+			struct fs_table_message message;
+			memcpy(&message, fs->in, sizeof(message));
+			if (fs_serve_table(fs, &message) < 0)
+				return 0;
+			continue;
+		}
 		memcpy(&frame, fs->in, sizeof(frame));
 		memcpy(&r.head, fs->in + sizeof(frame), HEAD);
 		if (check(&frame, &r.head, (size_t)n) < 0)

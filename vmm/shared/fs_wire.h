@@ -12,6 +12,11 @@
  * The reply to an OPEN or CREATE may carry the descriptor of the file (SCM_RIGHTS), if its handle is at most
  * FS_DIRECT_FILES. Such a reply is one message. READs and WRITEs of that handle then need not be passed on, until the
  * reply to its RELEASE, or to an INIT or DESTROY.
+ *
+ * For snapshots, the monitor sends a struct fs_table_message, which is shorter than any request, when no request waits
+ * for a reply. FS_SAVE asks for a table of what the guest knows (vmm/fs/table.h). FS_RESTORE gives a new wisp-fs such a
+ * table. The answer is a struct fs_table_reply. The table itself follows the reply, or the message, in messages of at
+ * most FS_TABLE_PIECE bytes.
  */
 #ifndef WISP_FS_WIRE_H
 #define WISP_FS_WIRE_H
@@ -30,6 +35,21 @@ struct fs_frame {
 #define FS_REPLY_MAX (FS_DATA_MAX + 4096u)
 
 #define FS_DIRECT_FILES 128u
+
+enum fs_table_op { FS_SAVE = 1, FS_RESTORE };
+
+struct fs_table_message {
+	uint32_t op;
+	uint32_t size; /* bytes of the table; 0 for FS_SAVE */
+};
+
+struct fs_table_reply {
+	int32_t error; /* 0 or -errno */
+	uint32_t size; /* bytes of the table; 0 for FS_RESTORE */
+};
+
+#define FS_TABLE_MAX (2u << 20)
+#define FS_TABLE_PIECE (64u << 10)
 
 /* The device of the n-th folder. */
 #define FS_TAG "folder%u"

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a guest knows of a folder, taken from one wisp-fs to the next, and what a forged table may do. */
+#include "tests/unit/fs_client.h"
+
+#include "vmm/fs/table.h"
+
+#define ROOT 1u
+
+static uint8_t table[FS_TABLE_MAX];
+
+/* The size of what is now in `table`; or an error. */
+static int save(void)
+{
+	struct fs_table_message message = {.op = FS_SAVE};
+	struct fs_table_reply reply;
+	if (send(client.socket, &message, sizeof(message), 0) != sizeof(message) ||
+	        recv(client.socket, &reply, sizeof(reply), 0) != sizeof(reply))
+		return -1000;
+	for (uint32_t done = 0; done < reply.size;) {
+		ssize_t n = recv(client.socket, table + done, reply.size - done, 0);
+		if (n <= 0)
+			return -1000;
+		done += (uint32_t)n;
+	}
+	return reply.error ? reply.error : (int)reply.size;
+}
+
+static int restore(const uint8_t *from, uint32_t size)
+{
+	struct fs_table_message message = {.op = FS_RESTORE, .size = size};
+	struct fs_table_reply reply;
+	if (send(client.socket, &message, sizeof(message), 0) != sizeof(message))
+		return -1000;
+	for (uint32_t piece; size > 0; from += piece, size -= piece) {
+		piece = size < FS_TABLE_PIECE ? size : FS_TABLE_PIECE;
+		if (send(client.socket, from, piece, 0) != (ssize_t)piece)
+			return -1000;
+	}
+	return recv(client.socket, &reply, sizeof(reply), 0) == sizeof(reply) && reply.size == 0 ? reply.error : -1000;
+}
+
+/* Another wisp-fs for the guest. */
+static bool move(const struct start *start)
+{
+	int size = save();
+	return size > 0 && client_stop() && client_start_over(start) && restore(table, (uint32_t)size) == 0;
+}
+
+static bool make_tree(void)
+{
+	return mkdir(at("a"), 0755) == 0 && mkdir(at("a/b"), 0755) == 0 && put(at("a/b/f"), "contents") &&
+	       put(at("g"), "others");
+}
+
+static int list(uint64_t node, int64_t fh)
+{
+	struct fuse_read_in in = {.fh = (uint64_t)fh, .size = 4096};
+	int ret = call(FUSE_READDIR, node, &in, sizeof(in));
+	return ret < 0 ? ret : (int)client.size;
+}
+
+static bool reads(uint64_t node, int64_t fh, const char *text)
+{
+	return read_node(node, fh, 0, 100) == (int)strlen(text) && memcmp(client.in, text, strlen(text)) == 0;
+}
+
+/* Numbers, references and handles go on; in its jail, too. */
+static void goes_on(void)
+{
+	for (int jail = 0; jail < 2; jail++) {
+		struct start start = {.jail = jail};
+		struct fuse_attr attr;
+		REQUIRE(client_start(&start) && make_tree());
+		uint64_t a = (uint64_t)look_up(ROOT, "a"), b = (uint64_t)look_up(a, "b");
+		uint64_t f = (uint64_t)look_up(b, "f"), g = (uint64_t)look_up(ROOT, "g");
+		CHECK_EQ(look_up(b, "f"), (int64_t)f);
+		int64_t writing = open_node(f, O_RDWR), reading = open_node(g, O_RDONLY);
+		int64_t folder = open_node(a, O_RDONLY | O_DIRECTORY), closed = open_node(g, O_RDONLY);
+		CHECK(writing > 0 && reading > 0 && folder > 0);
+		CHECK_EQ(release_node(g, (uint64_t)closed, false), 0);
+		for (int twice = 0; twice < 2; twice++) {
+			REQUIRE(move(&start));
+			CHECK(stat_node(f, &attr) == 0 && attr.size == 8);
+			CHECK(reads(f, writing, "contents") && reads(g, reading, "others"));
+			CHECK(list(a, folder) > 0);
+		}
+		CHECK_EQ(write_node(f, writing, 0, "CON", 3, 0), 3);
+		CHECK_STR(get(at("a/b/f")), "CONtents");
+		CHECK_EQ(write_node(g, reading, 0, "x", 1, 0), -EBADF);
+		CHECK(look_up(ROOT, "a") == (int64_t)a && look_up(a, "b") == (int64_t)b);
+		/* The guest may have pages of the file as it was. */
+		struct fuse_open_in in = {.flags = O_RDONLY};
+		CHECK_EQ(call(FUSE_OPEN, g, &in, sizeof(in)), 0);
+		CHECK(!(REPLY(struct fuse_open_out)->open_flags & FOPEN_KEEP_CACHE));
+		CHECK_EQ((int64_t)REPLY(struct fuse_open_out)->fh, closed);
+		/* It had two references, and has none when both are given back: its number is then nobody's. */
+		CHECK_EQ(forget(f, 1), 0);
+		CHECK_EQ(stat_node(f, &attr), 0);
+		CHECK_EQ(release_node(f, (uint64_t)writing, false), 0);
+		CHECK_EQ(forget(f, 1), 0);
+		CHECK_EQ(stat_node(f, &attr), -ESTALE);
+		int64_t again = look_up(b, "f");
+		CHECK(again > 0 && again != (int64_t)f);
+		client_end();
+	}
+}
+
+/* What the host has changed meanwhile. No number of what is gone is given to another file while the guest has it. */
+static void host_changes(void)
+{
+	static const char *const names[] = {"removed", "renamed", "replaced", "link", "unlinked"};
+	uint64_t node[5];
+	int64_t fh[5];
+	struct fuse_attr attr;
+	REQUIRE(client_start(&(struct start){0}));
+	for (unsigned i = 0; i < 5; i++) {
+		REQUIRE(put(at("%s", names[i]), names[i]));
+		node[i] = (uint64_t)look_up(ROOT, names[i]);
+		fh[i] = open_node(node[i], O_RDWR);
+	}
+	CHECK_EQ(call_names(FUSE_UNLINK, ROOT, NULL, 0, "unlinked", NULL), 0);
+	CHECK(reads(node[4], fh[4], "unlinked"));
+	int size = save();
+	REQUIRE(size > 0 && client_stop());
+	REQUIRE(unlink(at("removed")) == 0 && rename(at("renamed"), at("name")) == 0);
+	REQUIRE(put(at("other"), "other") && rename(at("other"), at("replaced")) == 0);
+	REQUIRE(rename(at("link"), at("target")) == 0 && symlink("target", at("link")) == 0);
+	REQUIRE(client_start_over(&(struct start){0}) && restore(table, (uint32_t)size) == 0);
+	for (unsigned i = 0; i < 5; i++) {
+		CHECK_EQ(stat_node(node[i], &attr), -ESTALE);
+		CHECK_EQ(read_node(node[i], fh[i], 0, 10), i == 4 ? -ESTALE : -EBADF);
+		CHECK(open_node(node[i], O_RDONLY) == -ESTALE);
+	}
+	/* A file that was renamed is found by its inode, and is the one that the guest knows. */
+	CHECK_EQ(look_up(ROOT, "name"), (int64_t)node[1]);
+	uint64_t other = (uint64_t)look_up(ROOT, "replaced");
+	CHECK(other != node[2]);
+	int64_t opened = open_node(other, O_RDONLY);
+	for (unsigned i = 0; i < 5; i++)
+		CHECK(opened != fh[i]);
+	CHECK_EQ(release_node(node[0], (uint64_t)fh[0], false), 0);
+	CHECK_EQ(open_node(other, O_RDONLY), fh[0]);
+	/* What the guest gives back of the old file is none of the new one's. */
+	CHECK_EQ(forget(node[2], 5), 0);
+	CHECK_EQ(stat_node(other, &attr), 0);
+	client_end();
+}
+
+static void another_folder(void)
+{
+	char before[96];
+	struct fuse_attr attr;
+	REQUIRE(client_start(&(struct start){0}) && make_tree());
+	uint64_t g = (uint64_t)look_up(ROOT, "g");
+	int64_t fh = open_node(g, O_RDONLY);
+	int size = save();
+	REQUIRE(size > 0 && client_stop());
+	snprintf(before, sizeof(before), "%s-before", client.dir);
+	REQUIRE(rename(client.dir, before) == 0 && mkdir(client.dir, 0755) == 0 && put(at("g"), "elsewhere"));
+	REQUIRE(client_start_over(&(struct start){.same = true}));
+	CHECK_EQ(restore(table, (uint32_t)size), -EXDEV);
+	REQUIRE(client_stop() && client_start_over(&(struct start){0}));
+	CHECK_EQ(restore(table, (uint32_t)size), 0);
+	CHECK_EQ(stat_node(ROOT, &attr), 0);
+	CHECK_EQ(stat_node(g, &attr), -ESTALE);
+	CHECK_EQ(read_node(ROOT, fh, 0, 10), -EBADF);
+	int64_t here = look_up(ROOT, "g");
+	CHECK(here > 0 && here != (int64_t)g);
+	int64_t opened = open_node((uint64_t)here, O_RDONLY);
+	CHECK(opened != fh && reads((uint64_t)here, opened, "elsewhere"));
+	client_end();
+	nftw(before, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The rights are those of the new wisp-fs. */
+static void read_only(void)
+{
+	REQUIRE(client_start(&(struct start){0}) && make_tree());
+	uint64_t g = (uint64_t)look_up(ROOT, "g");
+	int64_t writing = open_node(g, O_RDWR), reading = open_node(g, O_RDONLY);
+	REQUIRE(move(&(struct start){.read_only = true}));
+	CHECK(reads(g, reading, "others"));
+	CHECK_EQ(read_node(g, writing, 0, 10), -EBADF);
+	CHECK_EQ(write_node(g, writing, 0, "x", 1, 0), -EROFS);
+	CHECK_STR(get(at("g")), "others");
+	client_end();
+}
+
+static void single_file(void)
+{
+	const struct start start = {.file = "one"};
+	REQUIRE(client_start(&start));
+	uint64_t one = (uint64_t)look_up(ROOT, FS_FILE_NAME);
+	int64_t fh = open_node(one, O_RDONLY);
+	REQUIRE(move(&start));
+	CHECK(reads(one, fh, "shared") && look_up(ROOT, FS_FILE_NAME) == (int64_t)one);
+	/* Another in its place: what is open is not that one. */
+	REQUIRE(put(at("two"), "another"));
+	int size = save();
+	REQUIRE(size > 0 && client_stop() && rename(at("two"), at("one")) == 0 && client_start_over(&start));
+	CHECK_EQ(restore(table, (uint32_t)size), 0);
+	CHECK_EQ(read_node(one, fh, 0, 10), -EBADF);
+	CHECK(reads(one, open_node(one, O_RDONLY), "another"));
+	/* Nor is it a folder's. */
+	REQUIRE(client_stop() && client_start_over(&(struct start){0}));
+	CHECK_EQ(restore(table, (uint32_t)size), -EINVAL);
+	client_end();
+}
+
+/* More than there is room for: open files and folders come first, and the guest finds the rest by their names. */
+static void bounded(void)
+{
+	enum { FILES = 9000 };
+	static char name[201];
+	static int64_t node[FILES];
+	struct fuse_attr attr;
+	unsigned stale = 0;
+	REQUIRE(client_start(&(struct start){0}));
+	memset(name, 'n', 200);
+	int folder = open(client.dir, O_PATH);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, 5, "%04u", i);
+		name[4] = 'n';
+		close(openat(folder, name, O_WRONLY | O_CREAT, 0644));
+		node[i] = look_up(ROOT, name);
+	}
+	close(folder);
+	int64_t fh = open_node((uint64_t)node[FILES - 1], O_RDONLY);
+	REQUIRE(mkdir(at("d"), 0755) == 0);
+	int64_t d = look_up(ROOT, "d");
+	REQUIRE(move(&(struct start){0}));
+	CHECK_EQ(read_node((uint64_t)node[FILES - 1], fh, 0, 10), 0);
+	CHECK_EQ(stat_node((uint64_t)d, &attr), 0);
+	for (unsigned i = 0; i < FILES; i++)
+		stale += stat_node((uint64_t)node[i], &attr) == -ESTALE;
+	CHECK(stale > 0 && stale < 2000);
+	int64_t again = look_up(ROOT, name);
+	CHECK_EQ(again, node[FILES - 1]);
+	snprintf(name, 5, "%04u", FILES - 2);
+	name[4] = 'n';
+	again = look_up(ROOT, name);
+	CHECK(again > 0 && again != node[FILES - 2]);
+	client_end();
+}
+
+/* --- forged tables --- */
+
+struct forged {
+	struct fs_table head;
+	struct {
+		struct fs_table_node node;
+		char name[8];
+	} node[2];
+	struct fs_table_handle handle[2];
+};
+
+static struct forged good(void)
+{
+	struct stat st;
+	stat(client.dir, &st);
+	struct forged f = {
+	        .head = {.magic = FS_TABLE_MAGIC, .ino = st.st_ino, .generation = 1, .nodes = 2, .handles = 2},
+	        .node = {{{.id = 2, .parent = ROOT, .lookups = 1, .type = S_IFDIR, .name = 8}, "a"},
+	                {{.id = 3, .parent = 2, .lookups = 1, .type = S_IFDIR, .name = 8}, "b"}},
+	        .handle = {{.node = 2, .fh = 1, .flags = O_DIRECTORY}, {.node = 0, .fh = 2}}};
+	stat(at("a"), &st);
+	f.node[0].node.ino = st.st_ino;
+	stat(at("a/b"), &st);
+	f.node[1].node.ino = st.st_ino;
+	return f;
+}
+
+static void refuse(const struct forged *f, size_t size)
+{
+	struct fuse_attr attr;
+	CHECK_EQ(restore((const uint8_t *)f, (uint32_t)size), -EINVAL);
+	/* And nothing of it is left. */
+	CHECK_EQ(stat_node(ROOT, &attr), 0);
+	CHECK_EQ(stat_node(2, &attr), -ESTALE);
+	CHECK_EQ(list(2, 1), -ESTALE);
+}
+
+#define REFUSE(change)                    \
+	do {                              \
+		struct forged f = good(); \
+		change;                   \
+		refuse(&f, sizeof(f));    \
+	} while (0)
+
+static void forged(void)
+{
+	struct fuse_attr attr;
+	REQUIRE(client_start(&(struct start){0}) && make_tree());
+	struct forged plain = good();
+	CHECK_EQ(restore((uint8_t *)&plain, sizeof(plain)), 0);
+	CHECK(stat_node(3, &attr) == 0 && list(2, 1) > 0);
+	for (size_t size = 0; size < sizeof(plain); size += 4)
+		refuse(&plain, size);
+	REFUSE(f.head.magic++);
+	REFUSE(f.head.is_file = 1);
+	REFUSE(f.head.is_file = 2);
+	REFUSE(f.head.nodes = 1);
+	REFUSE(f.head.nodes = UINT32_MAX);
+	REFUSE(f.head.handles = 1);
+	REFUSE(f.head.handles = UINT32_MAX);
+	REFUSE(f.head.generation = 0);
+	REFUSE(f.head.generation = UINT64_MAX);
+	REFUSE(f.node[0].node.id = 0);
+	REFUSE(f.node[0].node.id = ROOT);
+	REFUSE(f.node[0].node.id = UINT64_MAX);
+	REFUSE(f.node[0].node.id = 2 + (1u << NODE_INDEX_BITS)); /* of a later generation */
+	REFUSE(f.node[1].node.id = 2);
+	REFUSE(f.node[1].node.ino = f.node[0].node.ino);
+	REFUSE(f.node[1].node.parent = 3);
+	REFUSE(f.node[1].node.parent = 0);
+	REFUSE(f.node[0].node.parent = 3);
+	REFUSE(f.node[0].node.type = S_IFREG); /* and the other one's parent */
+	REFUSE(f.node[1].node.type = 0);
+	REFUSE(f.node[1].node.type = S_IFDIR | 0644);
+	REFUSE(f.node[1].node.lookups = UINT64_MAX);
+	REFUSE(f.node[1].node.name = 0);
+	REFUSE(f.node[1].node.name = 7);
+	REFUSE(f.node[1].node.name = UINT32_MAX);
+	REFUSE(f.node[1].node.name = UINT32_MAX - 7);
+	REFUSE(memcpy(f.node[1].name, "12345678", 8));
+	REFUSE(memcpy(f.node[1].name, "..", 3));
+	REFUSE(memcpy(f.node[1].name, "../a", 5));
+	REFUSE(memcpy(f.node[1].name, "", 1));
+	REFUSE(f.handle[0].fh = 0);
+	REFUSE(f.handle[0].fh = 2);
+	REFUSE(f.handle[0].fh = UINT32_MAX);
+	/* A file, which the table takes for something else, stays what it is. */
+	struct forged f = good();
+	struct stat st;
+	REQUIRE(symlink("/etc", at("a/l")) == 0 && stat("/etc", &st) == 0);
+	memcpy(f.node[1].name, "l", 2);
+	f.node[1].node.ino = st.st_ino;
+	f.node[1].node.dev = st.st_dev;
+	f.handle[1] = (struct fs_table_handle){.node = 3, .fh = 2, .flags = O_DIRECTORY};
+	CHECK_EQ(restore((uint8_t *)&f, sizeof(f)), 0);
+	CHECK_EQ(stat_node(3, &attr), -ESTALE);
+	CHECK_EQ(list(2, 2), -EBADF);
+	/* Flags that no guest can open a file with have no effect. */
+	f = good();
+	f.node[1].node.type = S_IFREG;
+	stat(at("g"), &st);
+	f.node[1].node.ino = st.st_ino;
+	f.node[1].node.parent = ROOT;
+	memcpy(f.node[1].name, "g", 2);
+	f.handle[1] =
+	        (struct fs_table_handle){.node = 3, .fh = 2, .flags = O_RDWR | O_TRUNC | O_CREAT | O_EXCL | O_PATH};
+	CHECK_EQ(restore((uint8_t *)&f, sizeof(f)), 0);
+	CHECK(reads(3, 2, "others"));
+	client_end();
+}
+
+/* Messages of a monitor that is none. */
+static void wrong_messages(void)
+{
+	static const struct fs_table_message wrong[] = {
+	        {0, 0}, {3, 0}, {FS_SAVE, 1}, {FS_RESTORE, FS_TABLE_MAX + 1}, {UINT32_MAX, UINT32_MAX}};
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		char byte;
+		REQUIRE(client_start(&(struct start){0}));
+		CHECK(send(client.socket, &wrong[i], sizeof(wrong[i]), 0) == sizeof(wrong[i]));
+		CHECK_EQ(recv(client.socket, &byte, 1, 0), 0);
+		client_end();
+	}
+}
+
+TEST_MAIN("fs_table", {"goes_on", goes_on}, {"host_changes", host_changes}, {"another_folder", another_folder},
+        {"read_only", read_only}, {"single_file", single_file}, {"bounded", bounded}, {"forged", forged},
+        {"wrong_messages", wrong_messages})

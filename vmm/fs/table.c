@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Saves and restores what the guest knows: fs.h, table.h. */
+#include "vmm/fs/table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/fs/fs.h"
+
+#define LOOKUPS_MAX (UINT64_C(1) << 62) /* no guest counts so far */
+
+_Static_assert(FS_TABLE_MAX - sizeof(struct fs_table) > FS_HANDLES_MAX * sizeof(struct fs_table_handle),
+        "room for all open files");
+
+/* --- saving --- */
+
+struct writer {
+	struct fs *fs;
+	struct fs_table head;
+	uint8_t *to;
+	size_t room, used;
+};
+
+static uint8_t *take_room(struct writer *w, size_t bytes)
+{
+	if (bytes > w->room - w->used)
+		return NULL;
+	w->used += bytes;
+	return w->to + w->used - bytes;
+}
+
+static bool put_node(struct writer *w, const struct node *node)
+{
+	size_t length = strlen(node->name) + 1, padded = (length + 7) / 8 * 8;
+	uint8_t *to = take_room(w, sizeof(struct fs_table_node) + padded);
+	struct fs_table_node entry = {.id = node_id(&w->fs->nodes, node),
+	        .parent = node_id(&w->fs->nodes, node->parent),
+	        .dev = node->dev == w->fs->dev ? 0 : node->dev,
+	        .ino = node->ino,
+	        .lookups = node->lookups,
+	        .type = node->type,
+	        .name = (uint32_t)padded};
+	if (!to)
+		return false;
+	memcpy(to, &entry, sizeof(entry));
+	memset(to + sizeof(entry), 0, padded);
+	memcpy(to + sizeof(entry), node->name, length);
+	w->head.nodes++;
+	return true;
+}
+
+/* With the folders above it, from the top. One that is too deep, or that was removed, cannot be found again. */
+static void put_path(struct writer *w, struct node *node)
+{
+	struct node *path[NODE_DEPTH_MAX];
+	size_t depth = 0;
+	for (; node && !node->saved; node = node->parent) {
+		if (depth == NODE_DEPTH_MAX || !node->name)
+			return;
+		path[depth++] = node;
+	}
+	while (depth > 0 && put_node(w, path[depth - 1]))
+		path[--depth]->saved = true;
+}
+
+static struct node *node_of(struct fs *fs, const struct handle *handle)
+{
+	struct stat st;
+	return handle->fd >= 0 && fstat(handle->fd, &st) == 0 ? node_find_inode(&fs->nodes, st.st_dev, st.st_ino)
+	                                                      : NULL;
+}
+
+static void put_nodes(struct writer *w)
+{
+	struct fs *fs = w->fs;
+	struct nodes *nodes = &fs->nodes;
+	for (uint32_t i = 0; i < nodes->touched; i++) {
+		struct node *node = &nodes->all[i];
+		node->saved = i == 0;
+		if (node->generation >= w->head.generation)
+			w->head.generation = node->generation + 1;
+	}
+	for (uint32_t i = 0; i < fs->handles_touched; i++)
+		put_path(w, fs->handles[i].used ? node_of(fs, &fs->handles[i]) : NULL);
+	for (unsigned others = 0; others < 2; others++)
+		for (uint32_t i = 1; i < nodes->touched; i++) {
+			struct node *node = &nodes->all[i];
+			if (node->used && node->lookups > 0 && (others || S_ISDIR(node->type)))
+				put_path(w, node);
+		}
+}
+
+static void put_handles(struct writer *w)
+{
+	struct fs *fs = w->fs;
+	for (uint32_t i = 0; i < fs->handles_touched; i++) {
+		const struct handle *handle = &fs->handles[i];
+		struct fs_table_handle entry = {.fh = i + 1, .flags = handle->is_folder ? O_DIRECTORY : 0};
+		if (!handle->used)
+			continue;
+		struct node *node = node_of(fs, handle);
+		int flags = handle->fd >= 0 ? fcntl(handle->fd, F_GETFL) : -1;
+		if (node && (node->saved || fs->is_file) && flags >= 0) {
+			entry.node = node_id(&fs->nodes, node);
+			entry.flags |= (uint32_t)flags & FS_OPEN_FLAGS & ~(uint32_t)O_TRUNC;
+		}
+		memcpy(take_room(w, sizeof(entry)), &entry, sizeof(entry));
+		w->head.handles++;
+	}
+}
+
+/* The handles have their room from the beginning: the guest must not find another file behind the number of one. */
+int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX])
+{
+	struct writer w = {.fs = fs, .head = {.magic = FS_TABLE_MAGIC, .is_file = fs->is_file}, .to = to};
+	struct stat st;
+	size_t handles = 0;
+	for (uint32_t i = 0; i < fs->handles_touched; i++)
+		handles += fs->handles[i].used ? sizeof(struct fs_table_handle) : 0;
+	if (fstat(fs->o.folder, &st) < 0)
+		return -errno;
+	w.head.ino = st.st_ino;
+	w.used = sizeof(w.head);
+	w.room = FS_TABLE_MAX - handles;
+	if (!fs->is_file)
+		put_nodes(&w);
+	w.room = FS_TABLE_MAX;
+	put_handles(&w);
+	memcpy(to, &w.head, sizeof(w.head));
+	return (int64_t)w.used;
+}
+
+/* --- restoring --- */
+
+struct reader {
+	struct fs *fs;
+	struct fs_table head;
+	const uint8_t *at;
+	size_t left;
+	bool known; /* it is the guest's folder: in another one, all that it knows is stale */
+};
+
+/* The next `bytes`, or NULL: it ends before. */
+static const uint8_t *take(struct reader *r, size_t bytes)
+{
+	if (bytes > r->left)
+		return NULL;
+	r->at += bytes;
+	r->left -= bytes;
+	return r->at - bytes;
+}
+
+static bool is_type(uint32_t type)
+{
+	return type == S_IFREG || type == S_IFDIR || type == S_IFLNK || type == S_IFIFO || type == S_IFSOCK ||
+	       type == S_IFCHR || type == S_IFBLK;
+}
+
+static int take_node(struct reader *r)
+{
+	struct fs_table_node entry;
+	const uint8_t *from = take(r, sizeof(entry));
+	if (!from)
+		return -EINVAL;
+	memcpy(&entry, from, sizeof(entry));
+	const char *name = (const char *)take(r, entry.name);
+	if (name && !r->known)
+		return 0;
+	struct node as = {.dev = entry.dev ? entry.dev : r->fs->dev,
+	        .ino = entry.ino,
+	        .lookups = entry.lookups,
+	        .parent = node_find(&r->fs->nodes, entry.parent),
+	        .type = entry.type};
+	if (!name || entry.name == 0 || entry.name % 8 != 0 || name[entry.name - 1] != '\0' ||
+	        fs_check_component(name) < 0 || !as.parent || !is_type(entry.type) || entry.lookups >= LOOKUPS_MAX ||
+	        (entry.id - 1) >> NODE_INDEX_BITS >= r->head.generation)
+		return -EINVAL;
+	return nodes_put(&r->fs->nodes, entry.id, &as, name);
+}
+
+/* What is not there as it was is a handle of nothing, until the guest closes it. */
+static int open_again(struct fs *fs, const struct fs_table_handle *entry)
+{
+	struct node *node = entry->node ? node_find(&fs->nodes, entry->node) : NULL;
+	bool is_folder = entry->flags & O_DIRECTORY;
+	int flags = (int)entry->flags & FS_OPEN_FLAGS & ~O_TRUNC;
+	if (!node || !(is_folder ? S_ISDIR(node->type) : S_ISREG(node->type)) || (fs->is_file && node == fs->nodes.all))
+		return -1;
+	if (is_folder)
+		return fs_reopen(fs, node, O_RDONLY | O_DIRECTORY);
+	if (fs->o.read_only && (flags & O_ACCMODE) != O_RDONLY)
+		return -1;
+	return fs_reopen(fs, node, flags);
+}
+
+static int take_handle(struct reader *r)
+{
+	struct fs *fs = r->fs;
+	struct fs_table_handle entry;
+	const uint8_t *from = take(r, sizeof(entry));
+	if (!from)
+		return -EINVAL;
+	memcpy(&entry, from, sizeof(entry));
+	if (entry.fh < 1 || entry.fh > fs->handles_max || fs->handles[entry.fh - 1].used)
+		return -EINVAL;
+	int fd = r->known ? open_again(fs, &entry) : -1;
+	fs->handles[entry.fh - 1] =
+	        (struct handle){.fd = fd < 0 ? -1 : fd, .used = true, .is_folder = entry.flags & O_DIRECTORY};
+	if (fs->handles_touched < entry.fh)
+		fs->handles_touched = entry.fh;
+	return 0;
+}
+
+static void free_handles(struct fs *fs)
+{
+	for (uint32_t fh = fs->handles_touched; fh > 0; fh--) {
+		if (fs->handles[fh - 1].used)
+			continue;
+		fs->handles[fh - 1].next_free = fs->free_handle;
+		fs->free_handle = fh;
+	}
+}
+
+static int take_all(struct reader *r)
+{
+	struct stat st;
+	const uint8_t *from = take(r, sizeof(r->head));
+	if (!from)
+		return -EINVAL;
+	memcpy(&r->head, from, sizeof(r->head));
+	if (r->head.magic != FS_TABLE_MAGIC || r->head.is_file != r->fs->is_file ||
+	        r->head.generation > UINT64_MAX >> (NODE_INDEX_BITS + 1))
+		return -EINVAL;
+	if (fstat(r->fs->o.folder, &st) < 0)
+		return -errno;
+	r->known = r->head.ino == st.st_ino;
+	if (!r->known && r->fs->o.same)
+		return -EXDEV;
+	int ret = 0;
+	for (uint32_t i = 0; i < r->head.nodes && ret == 0; i++)
+		ret = r->fs->is_file ? -EINVAL : take_node(r);
+	for (uint32_t i = 0; i < r->head.handles && ret == 0; i++)
+		ret = take_handle(r);
+	return ret == 0 && r->left > 0 ? -EINVAL : ret;
+}
+
+int fs_restore_table(struct fs *fs, const uint8_t *table, size_t size)
+{
+	struct reader r = {.fs = fs, .at = table, .left = size};
+	int ret = fs_reset(fs);
+	if (ret == 0)
+		ret = take_all(&r);
+	if (ret < 0) {
+		(void)fs_reset(fs);
+		return ret;
+	}
+	nodes_go_on(&fs->nodes, r.head.generation);
+	free_handles(fs);
+	return 0;
+}
+
+/* --- the monitor's messages --- */
+
+static int send_all(int socket, const uint8_t *from, size_t size)
+{
+	for (size_t piece; size > 0; from += piece, size -= piece) {
+		piece = size < FS_TABLE_PIECE ? size : FS_TABLE_PIECE;
+		if (send(socket, from, piece, MSG_NOSIGNAL) != (ssize_t)piece)
+			return -EPIPE;
+	}
+	return 0;
+}
+
+static int receive_all(int socket, uint8_t *to, size_t size)
+{
+	for (ssize_t n; size > 0; to += n, size -= (size_t)n) {
+		n = recv(socket, to, size, 0);
+		if (n < 0 && errno == EINTR)
+			n = 0;
+		else if (n <= 0)
+			return -EPIPE;
+	}
+	return 0;
+}
+
+int fs_serve_table(struct fs *fs, const struct fs_table_message *message)
+{
+	struct fs_table_reply reply = {0};
+	uint8_t *table = malloc(FS_TABLE_MAX);
+	int ret = 0;
+	bool restores = message->op == FS_RESTORE;
+	if (message->size > (restores ? FS_TABLE_MAX : 0) || (!restores && message->op != FS_SAVE) ||
+	        (restores && !table)) {
+		free(table);
+		return -EPROTO;
+	}
+	if (restores)
+		ret = receive_all(fs->o.socket, table, message->size);
+	if (ret == 0 && restores) {
+		reply.error = fs_restore_table(fs, table, message->size);
+	} else if (ret == 0) {
+		int64_t size = table ? fs_save_table(fs, table) : -ENOMEM;
+		reply.error = size < 0 ? (int32_t)size : 0;
+		reply.size = size > 0 ? (uint32_t)size : 0;
+	}
+	if (ret == 0 && send(fs->o.socket, &reply, sizeof(reply), MSG_NOSIGNAL) != (ssize_t)sizeof(reply))
+		ret = -EPIPE;
+	if (ret == 0)
+		ret = send_all(fs->o.socket, table, reply.size);
+	free(table);
+	return ret;
+}
