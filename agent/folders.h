@@ -20,4 +20,10 @@ bool folder_parse(const char *word, struct folder *folder);
  */
 int folder_mount(unsigned n, const char *word);
 
+/*
+ * The machine was restored, and the host may have changed the folder of this word meanwhile: has the kernel drop what
+ * it remembers of it, but for what is in use.
+ */
+void folder_refresh(const char *word);
+
 #endif

@@ -10,6 +10,7 @@
 
 #include <linux/vm_sockets.h>
 
+#include "agent/folders.h"
 #include "agent/init.h"
 #include "agent/net.h"
 #include "vmm/shared/platform.h"
@@ -18,6 +19,7 @@
 
 /* What the agent's hooks need. */
 struct guest {
+	const struct init_options *options;
 	struct power power;
 	struct net net;
 };
@@ -134,6 +136,8 @@ static int renew(struct agent *agent, const struct proto_thaw *thaw)
 	}
 	if ((error = identity_renew(&init_identity, thaw)))
 		agent_log(agent, "cannot give the machine its new name and ids: %s", strerror(-error));
+	for (unsigned i = 0; i < guest->options->folder_count; i++)
+		folder_refresh(guest->options->folders[i]);
 	net_again(&guest->net);
 	return 0;
 }
@@ -189,7 +193,7 @@ int main(int argc, char **argv)
 	struct init_options options = parse_options(argc, argv);
 	if (options.stamps)
 		power_write_port(PLATFORM_PORT_STAMP, PLATFORM_STAMP_INIT);
-	struct guest guest = {0};
+	struct guest guest = {.options = &options};
 	int over_fd = -1;
 	bool failed = init_guest(&options, &over_fd) != 0;
 	if (!failed) {

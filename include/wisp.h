@@ -551,8 +551,9 @@ struct wisp_create_options {
 	 */
 	const char *const *secrets;
 	/*
-	 * Folders of the host that the guest uses. Not with from, warm, is_template and bare; a sandbox that has some
-	 * cannot be saved or forked.
+	 * Folders of the host that the guest uses. Not with warm and bare. With from, give one for each folder that
+	 * the snapshot's sandbox had, with the same `guest`, `read_only` and `owners`; `path` may be another, but for
+	 * the root. Clones use the folders of their source.
 	 */
 	const struct wisp_folder *folders;
 	size_t folder_count; /* at most WISP_FOLDERS_MAX */

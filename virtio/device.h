@@ -74,6 +74,10 @@ struct virtio_type {
 	void (*save)(const struct virtio_dev *dev, struct virtio_state *state);
 	int (*restore)(struct virtio_dev *dev, const struct virtio_state *state, struct err *err);
 
+	/* Both or neither: what has no room in that state (virtio_save_more). */
+	int (*save_more)(struct virtio_dev *dev, void **data, size_t *size, struct err *err);
+	int (*restore_more)(struct virtio_dev *dev, const void *data, size_t size, struct err *err);
+
 	/* Loop's thread, after a reset: frees the object and what it owns. Takes a half-built object. */
 	void (*destroy)(struct virtio_dev *dev);
 };

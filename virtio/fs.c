@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "virtio/fs_direct.h"
+#include "virtio/fs_table.h"
 #include "vmm/shared/container_of.h"
 #include "vmm/shared/fs_wire.h"
 
@@ -58,6 +59,7 @@ struct request {
 struct fs {
 	struct virtio_dev dev;
 	struct virtio_fs_config config;
+	const char *path;
 	int socket, requests, replies;
 	bool lost; /* there is no wisp-fs any more */
 	struct request *all, *free;
@@ -494,6 +496,27 @@ static void fs_config_read(struct virtio_dev *dev, uint32_t offset, void *data, 
 	memcpy(data, (const uint8_t *)&to_fs(dev)->config + offset, len);
 }
 
+static int fs_save_more(struct virtio_dev *dev, void **data, size_t *size, struct err *err)
+{
+	struct fs *fs = to_fs(dev);
+	int ret = fs->lost ? -EIO : fs_table_fetch(fs->socket, data, size);
+	return ret < 0 ? err_set(err, -ret, "cannot save the folder %s: wisp-fs does not serve it any more", fs->path)
+	               : 0;
+}
+
+static int fs_restore_more(struct virtio_dev *dev, const void *data, size_t size, struct err *err)
+{
+	struct fs *fs = to_fs(dev);
+	int ret = fs_table_give(fs->socket, data, size);
+	if (ret == -EXDEV)
+		return err_set(err, EXDEV,
+		        "the folder %s is another one than the guest knows: put the folder that it had in its place",
+		        fs->path);
+	return ret < 0 ? err_set(err, -ret, "cannot restore the folder %s: %s", fs->path,
+	                         ret == -EINVAL ? "the saved table is damaged, or of another version" : strerror(-ret))
+	               : 0;
+}
+
 static void fs_destroy(struct virtio_dev *dev)
 {
 	struct fs *fs = to_fs(dev);
@@ -515,6 +538,8 @@ static const struct virtio_type fs_type = {
         .kick = fs_kick,
         .reset = fs_reset,
         .config_read = fs_config_read,
+        .save_more = fs_save_more,
+        .restore_more = fs_restore_more,
         .destroy = fs_destroy,
 };
 
@@ -532,6 +557,7 @@ int fsdev_create(
 	fs->all = all;
 	fs->socket = -1; /* the caller's until all is done */
 	fs->file = -1;
+	fs->path = opt->path;
 	fs_direct_init(&fs->direct, env->loop);
 	fs->end = &fs->oldest;
 	fs->send_op.done = room;

@@ -11,7 +11,8 @@
 #define FS_TAG_MAX 36u /* bytes; one that is as long has no NUL */
 
 struct fsdev_options {
-	const char *tag; /* by which the driver finds it; copied */
+	const char *tag;  /* by which the driver finds it; copied */
+	const char *path; /* in the guest, for messages; outlives the device */
 	int socket;
 	int requests; /* the pipe's end for writing, which does not block */
 	int replies;

@@ -128,3 +128,20 @@ int virtio_restore(struct virtio_mmio *mmio, const struct virtio_state *state, s
 	dev->active = state->active;
 	return 0;
 }
+
+bool virtio_has_more(const struct virtio_dev *dev)
+{
+	return dev->type->save_more;
+}
+
+int virtio_save_more(struct virtio_dev *dev, void **data, size_t *size, struct err *err)
+{
+	*data = NULL;
+	*size = 0;
+	return virtio_has_more(dev) ? dev->type->save_more(dev, data, size, err) : 0;
+}
+
+int virtio_restore_more(struct virtio_dev *dev, const void *data, size_t size, struct err *err)
+{
+	return dev->type->restore_more(dev, data, size, err);
+}

@@ -52,4 +52,14 @@ void virtio_save(struct virtio_mmio *mmio, struct virtio_state *state);
  */
 int virtio_restore(struct virtio_mmio *mmio, const struct virtio_state *state, struct err *err);
 
+/*
+ * What a device has to save beyond struct virtio_state, of any size. The caller frees *data, which is NULL if there is
+ * nothing. After virtio_save. 0, or -errno with `err`.
+ */
+int virtio_save_more(struct virtio_dev *dev, void **data, size_t *size, struct err *err);
+
+/* Whether virtio_save_more returns something, and virtio_restore_more is to follow virtio_restore. */
+bool virtio_has_more(const struct virtio_dev *dev);
+int virtio_restore_more(struct virtio_dev *dev, const void *data, size_t size, struct err *err);
+
 #endif

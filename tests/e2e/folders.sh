@@ -81,14 +81,84 @@ t_folder_ends_with_its_sandbox() {
 	check "no server is left" wait_until no_server
 }
 
-t_folder_snapshots_are_refused() {
-	mkdir shared
-	check create wisp create -q -n box -v "$PWD/shared:/work"
-	expect 125 "folders of the host" wisp snapshot box box.snap
-	expect 125 "folders of the host" wisp fork box
-	equal "it goes on" "$(wisp exec box -- sh -c 'echo hi >/work/f; cat /work/f')" hi
+# What a program has open goes on in a restored machine, and what the host changed meanwhile is seen at once.
+t_folder_snapshots() {
+	mkdir -p shared/d
+	echo one >shared/f
+	echo one >shared/p
+	echo removed >shared/r
+	check create wisp create -q -n box -v "$PWD/shared:/work" -v "$PWD/shared/p:/etc/given:ro"
+	# Each line of its input is answered from the files that it has open, and its directory.
+	# shellcheck disable=SC2016 # the guest's shell
+	check program wisp exec -d box -- sh -c 'cd /work/d && exec 3>>/work/log 4<../r 5</work/f && while :; do
+		[ -e go ] && { rm go; cat <&5; cat <&4; echo "said $(cat here)" >&3; }; sleep 1; done' >said
+	equal "a file, before" "$(wisp exec box -- cat /work/p /etc/given)" "one
+one"
+	equal "no name, before" "$(wisp exec box -- sh -c 'ls /work/later; echo $?' 2>/dev/null)" 1
+	check snapshot wisp snapshot -q box box.snap
 	check stop wisp stop box
 	check rm wisp rm box
+	echo later >shared/later
+	echo here >shared/d/here
+	echo longer | tee shared/f >shared/p
+	rm shared/r
+	expect 125 "has a folder of the host at /work: give it one" wisp run --from box.snap -- true
+	expect 125 "has a folder of the host at /etc/given" wisp run --from box.snap -v "$PWD/shared:/work" -- true
+	expect 125 "has no folder at /more" wisp run --from box.snap -v "$PWD/shared:/work" -v "$PWD/shared/p:/etc/given:ro" -v "$PWD:/more" -- true
+	expect 125 "writes to the folder at /work" wisp run --from box.snap -v "$PWD/shared:/work:ro" -v "$PWD/shared/p:/etc/given:ro" -- true
+	check restore wisp create -q --from box.snap -n again -v "$PWD/shared:/work" -v "$PWD/shared/p:/etc/given:ro"
+	equal "files, at once" "$(wisp exec again -- cat /work/later /work/p /etc/given)" "later
+longer
+longer"
+	expect 1 "No such file" wisp exec again -- cat /work/r
+	sleep 1
+	equal "a file that is open" "$(wisp exec again -- cat /work/f)" longer
+	touch shared/d/go
+	check "the program goes on" wait_until grep -qx "said here" shared/log
+	equal "the guest writes" "$(wisp exec again -- sh -c 'echo guest >/work/new && cat /work/new'; cat shared/new)" "guest
+guest"
+	# And so does a snapshot of what was restored.
+	check "snapshot again" wisp snapshot -q again again.snap
+	check stop wisp stop again
+	check rm wisp rm again
+	mkdir other
+	echo other >other/f
+	equal "another folder" "$(wisp run --from again.snap -v "$PWD/other:/work" -v "$PWD/shared/p:/etc/given:ro" -- sh -c 'ls /work; cat /work/f; echo x >/work/x')" "f
+other"
+	equal "what it wrote" "$(cat other/x)" x
+	check "no server is left" wait_until no_server
+}
+
+t_folder_clones() {
+	mkdir -p shared/d
+	echo one >shared/f
+	check create wisp create -q -n box -v "$PWD/shared:/work"
+	# shellcheck disable=SC2016 # the guest's shell
+	check program wisp exec -d box -- sh -c 'cd /work/d && exec 3>>/work/log && while :; do
+		[ -e "go-$(hostname)" ] && { rm "go-$(hostname)"; echo "said $(hostname)" >&3; }; sleep 1; done' >said
+	check fork wisp fork -n c --count 2 box
+	equal "servers" "$(servers)" 3
+	touch shared/d/go-box shared/d/go-c-1 shared/d/go-c-2
+	for name in box c-1 c-2; do
+		check "$name goes on" wait_until grep -qx "said $name" shared/log
+	done
+	check "a clone writes" wisp exec c-1 -- sh -c 'echo two >/work/f'
+	sleep 1
+	equal "and the others see it" "$(wisp exec c-2 -- cat /work/f; wisp exec box -- cat /work/f)" "two
+two"
+	check "stop" wisp stop c-1
+	equal "servers" "$(servers)" 2
+	# Another folder at its place is not taken for it, and there is no clone.
+	mv shared moved && mkdir shared
+	expect 125 "the folder /work is another one" wisp fork box
+	equal "servers" "$(servers)" 2
+	equal "the source goes on" "$(wisp exec box -- cat /work/f)" two
+	rmdir shared
+	expect 125 "cannot share" wisp fork box
+	check stop wisp stop c-2
+	check stop wisp stop box
+	check rm wisp rm box
+	check "no server is left" wait_until no_server
 }
 
 t_folder_bounds() {
@@ -118,4 +188,17 @@ t_folder_as_root() {
 /host/before"
 	find tree | sort | md5sum | cmp -s - before || fail "the folder has changed"
 	expect 125 "is to be the guest's root" wisp run -v "$PWD/tree:/" "$LIB/base.squashfs" -- true
+	# It goes on in a clone and a restored machine, which must have the same one.
+	check create wisp create -q -n box -v "$PWD/tree:/"
+	check "a file in memory" wisp exec box -- sh -c 'echo kept >/etc/kept; ls -R /etc /bin >/dev/null'
+	check fork wisp fork -n twin box
+	equal "a clone" "$(wisp exec twin -- sh -c 'cat /etc/kept; ls /bin/sh')" "kept
+/bin/sh"
+	check stop wisp stop twin
+	check snapshot wisp snapshot -q --stop box box.snap
+	check rm wisp rm box
+	equal "a restored machine" "$(wisp run --from box.snap -v "$PWD/tree:/" -- sh -c 'cat /etc/kept; ls /bin/sh')" "kept
+/bin/sh"
+	mkdir other
+	expect 125 "the folder / is another one" wisp run --from box.snap -v "$PWD/other:/" -- true
 }

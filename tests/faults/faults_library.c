@@ -201,19 +201,33 @@ static void network(struct fault_run *run)
 	wisp_close_sandbox(sandbox);
 }
 
+struct shares {
+	char folder[PATH_MAX], file[PATH_MAX];
+	struct wisp_folder list[2];
+};
+
 /* wisp-fs is the real one too. */
+static void share(struct fault_run *run, struct shares *shares, struct wisp_create_options *create)
+{
+	char program[PATH_MAX];
+	snprintf(shares->file, PATH_MAX, "%s/lib/wisp-fs", run->dir);
+	snprintf(shares->folder, PATH_MAX, "%s/shared", run->dir);
+	if ((symlink(built("../../lib/wisp/wisp-fs", program), shares->file) < 0 || mkdir(shares->folder, 0700) < 0) &&
+	        errno != EEXIST)
+		abort();
+	shares->list[0] = (struct wisp_folder){.path = shares->folder, .guest = "/work"};
+	shares->list[1] = (struct wisp_folder){.path = shares->file, .guest = "/etc/file"};
+	create->folders = shares->list;
+	create->folder_count = 2;
+	create->folder_size = sizeof(shares->list[0]);
+}
+
 static void folders(struct fault_run *run)
 {
-	char libdir[PATH_MAX], path[PATH_MAX], program[PATH_MAX], shared[PATH_MAX];
+	char libdir[PATH_MAX];
 	struct wisp_create_options create = options_for(run, libdir);
-	snprintf(path, sizeof(path), "%s/lib/wisp-fs", run->dir);
-	snprintf(shared, sizeof(shared), "%s/shared", run->dir);
-	if (symlink(built("../../lib/wisp/wisp-fs", program), path) < 0 || mkdir(shared, 0700) < 0)
-		abort();
-	const struct wisp_folder list[] = {{.path = shared, .guest = "/work"}, {.path = path, .guest = "/etc/file"}};
-	create.folders = list;
-	create.folder_count = 2;
-	create.folder_size = sizeof(list[0]);
+	struct shares shares;
+	share(run, &shares, &create);
 	struct wisp_sandbox *sandbox = begin(run, &create);
 	struct wisp_sandbox_info *info;
 	struct wisp_error error = {0};
@@ -283,6 +297,8 @@ static void restoring(struct fault_run *run)
 	char libdir[PATH_MAX], file[96];
 	struct wisp_create_options create = options_for(run, libdir);
 	struct wisp_snapshot_options options = {.size = sizeof(options), .stop = true};
+	struct shares shares;
+	share(run, &shares, &create);
 	struct wisp_sandbox *sandbox = begin_without_faults(run, &create);
 	struct wisp_error error = {0};
 	if (!sandbox)
@@ -293,6 +309,7 @@ static void restoring(struct fault_run *run)
 	wisp_close_sandbox(sandbox);
 	create = (struct wisp_create_options){
 	        .size = sizeof(create), .state_root = run->root, .name = "box", .libdir = libdir, .from = file};
+	share(run, &shares, &create);
 	sandbox = begin(run, &create);
 	if (!sandbox)
 		return;
@@ -305,6 +322,8 @@ static void forking(struct fault_run *run)
 	char libdir[PATH_MAX];
 	struct wisp_create_options create = options_for(run, libdir);
 	struct wisp_fork_options options = {.size = sizeof(options), .name = "clone"};
+	struct shares shares;
+	share(run, &shares, &create);
 	struct wisp_sandbox *sandbox = begin_without_faults(run, &create), *clones[2];
 	struct wisp_error error = {0};
 	if (!sandbox)

@@ -161,7 +161,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	server = sockets[1];
 	requests = to[0];
 	replies = from[1];
-	struct fsdev_options opt = {.tag = "t", .socket = sockets[0], .requests = to[1], .replies = from[0]};
+	struct fsdev_options opt = {
+	        .tag = "t", .path = "/t", .socket = sockets[0], .requests = to[1], .replies = from[0]};
 	MUST(fsdev_create(&m.dev, &m.env, &opt, &err) == 0);
 	/* A driver's reset waits for wisp-fs, which here would never answer. */
 	virtio_mmio_init(&m.mmio, m.dev);

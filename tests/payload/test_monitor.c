@@ -125,16 +125,15 @@ static unsigned count_servers(const char *folder)
 	return count;
 }
 
-/* The machine has its device; the sandbox cannot be saved; its process ends with it. */
+/* The machine has its device; the process that serves it ends with it. */
 static void it_serves_folders(void)
 {
 	struct wisp_create_options options = options_for("payload=spin");
 	struct wisp_sandbox *sandbox = NULL;
 	struct wisp_sandbox_info *info;
 	struct wisp_error error;
-	char shared[64], file[64];
+	char shared[64];
 	snprintf(shared, sizeof(shared), "%s/shared", root);
-	snprintf(file, sizeof(file), "%s/file", root);
 	REQUIRE(mkdir(shared, 0755) == 0);
 	struct wisp_folder folder = {.path = shared, .guest = "/work", .read_only = true};
 	options.bare = false;
@@ -156,7 +155,6 @@ static void it_serves_folders(void)
 	for (int i = 0; i < HANG_MS / 10 && (r = wisp_sandbox_stats(sandbox, &stats, &error)) < 0; i++)
 		pause_ms(10); /* it does not take requests yet */
 	REQUIRE(r == 0);
-	CHECK(wisp_snapshot_sandbox(sandbox, file, NULL, &error) < 0 && access(file, F_OK) < 0);
 	bool has_device = false;
 	for (size_t i = 0; i < stats->device_count; i++)
 		has_device |= strcmp(stats->devices[i].name, "folder0") == 0;

@@ -49,8 +49,11 @@ static bool create(struct shared *t)
 	t->requests = requests[0];
 	t->replies = replies[1];
 	fcntl(sockets[1], F_SETFL, O_NONBLOCK);
-	struct fsdev_options opt = {
-	        .tag = "folder0", .socket = sockets[0], .requests = requests[1], .replies = replies[0]};
+	struct fsdev_options opt = {.tag = "folder0",
+	        .path = "/work",
+	        .socket = sockets[0],
+	        .requests = requests[1],
+	        .replies = replies[0]};
 	if (fsdev_create(&dev, &t->g.env, &opt, &err) < 0)
 		return false;
 	drv_open(&t->d, &t->g, dev);

@@ -168,7 +168,7 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run -v :/work -- true", 125, "write HOST:GUEST");
 	expect_error(&c, "run -v /tmp:work -- true", 125, "write HOST:GUEST");
 	expect_error(&c, "run -v /tmp:/:ro /tmp -- true", 125, "is to be the guest's root: omit the image");
-	expect_error(&c, "wisp run -v /tmp:/work --from x.snap -- true", 125, "a folder of the host cannot be chosen");
+	expect_error(&c, "wisp run -v /tmp:/work --from x.snap -- true", 125, "there is no snapshot x.snap");
 	expect_error(&c, "run --rate disk,bps=1M -- true", 125, "the device is image, overlay, vsock or console");
 	expect_error(&c, "run --rate vsock,bps=99999999999G -- true", 125, "it is more than");
 	expect_error(&c, "run --rate vsock,bps=1M,ro -- true", 125, "write DEVICE,bps=SIZE,iops=N");

@@ -171,6 +171,12 @@ static void every_field_is_checked(void)
 	struct description good = valid();
 	CHECK_EQ(description_check(&good, why, sizeof(why)), 0);
 	CHECK_EQ(description_decode(&good, sizeof(good) - 1, &good, why, sizeof(why)), -EPROTO);
+	/* A restored machine and a clone have folders too. */
+	good.flags = DESCRIPTION_RESTORE;
+	good.breakpoint_count = 0;
+	CHECK_EQ(description_check(&good, why, sizeof(why)), 0);
+	good.flags = DESCRIPTION_FORK;
+	CHECK_EQ(description_check(&good, why, sizeof(why)), 0);
 	REFUSE("different versions", d.magic[0] = 'x');
 	REFUSE("different versions", d.size++);
 	REFUSE("flags", d.flags |= 1u << 31);
@@ -191,7 +197,7 @@ static void every_field_is_checked(void)
 	REFUSE("next to an image", strcpy(d.folder[0].path, "/"));
 	REFUSE("root folder that is written to", strcpy(d.folder[0].path, "/"), d.flags = 0, d.disk_count = 0,
 	        d.breakpoint_count = 0, d.folder[0].read_only = 0);
-	REFUSE("boot an agent", d.flags = DESCRIPTION_RESTORE, d.breakpoint_count = 0);
+	REFUSE("no agent to mount", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = 0);
 	REFUSE("unknown engine", d.engine = WISP_ENGINE_EPOLL + 1);
 	REFUSE("no sessions", d.flags = DESCRIPTION_BARE, d.disk_count = d.breakpoint_count = d.folder_count = 0,
 	        d.folder[0].path[0] = '\0', d.idle_timeout_ms = 1);

@@ -15,12 +15,25 @@ static bool add_program(const struct place *p)
 	return access(built("../../lib/wisp/wisp-fs", program), X_OK) == 0 && symlink(program, link) == 0;
 }
 
-/* Processes that serve something below `dir`. Only root sees what a process that is not dumpable has open. */
-static int count_servers(const char *dir)
+static bool is_strict(const char *process)
+{
+	char words[64];
+	int dir = open(process, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = openat(dir, "cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, words, sizeof(words));
+	close(fd);
+	close(dir);
+	return n > 5 && memcmp(words + n - 5, "same", 5) == 0;
+}
+
+/*
+ * Processes that serve something below `dir`; or of them, those that refuse a guest that knows another folder. Only
+ * root sees what a process that is not dumpable has open.
+ */
+static int count(const char *dir, bool strict)
 {
 	char path[PATH_MAX], target[PATH_MAX];
 	struct dirent *entry;
-	int count = 0;
+	int found = 0;
 	DIR *proc = opendir("/proc");
 	while (proc && (entry = readdir(proc))) {
 		snprintf(path, sizeof(path), "/proc/%s/fd/%d", entry->d_name, FS_FOLDER_FD);
@@ -31,11 +44,17 @@ static int count_servers(const char *dir)
 		snprintf(path, sizeof(path), "/proc/%s", entry->d_name);
 		char comm[32];
 		read_text(path, "comm", comm, sizeof(comm));
-		count += strcmp(comm, "wisp-fs\n") == 0 && strncmp(target, dir, strlen(dir)) == 0;
+		found += strcmp(comm, "wisp-fs\n") == 0 && strncmp(target, dir, strlen(dir)) == 0 &&
+		         (!strict || is_strict(path));
 	}
 	if (proc)
 		closedir(proc);
-	return count;
+	return found;
+}
+
+static int count_servers(const char *dir)
+{
+	return count(dir, false);
 }
 
 static bool servers_end(const char *dir)
@@ -43,6 +62,17 @@ static bool servers_end(const char *dir)
 	for (int i = 0; i < 200 && count_servers(dir) > 0; i++)
 		sleep_ms(10);
 	return count_servers(dir) == 0;
+}
+
+static bool read_description(const struct wisp_sandbox *sandbox, struct description *d)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/description", wisp_get_sandbox_dir(sandbox));
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, d, sizeof(*d));
+	if (fd >= 0)
+		close(fd);
+	return n == (ssize_t)sizeof(*d);
 }
 
 static void served_until_the_end(void)
@@ -74,11 +104,7 @@ static void served_until_the_end(void)
 	int status;
 	while (waitpid(-1, &status, WNOHANG) > 0)
 		;
-	int fd = open(wisp_get_sandbox_dir(sandbox), O_RDONLY | O_DIRECTORY), described;
-	described = openat(fd, "description", O_RDONLY);
-	REQUIRE(described >= 0 && read(described, &d, sizeof(d)) == (ssize_t)sizeof(d));
-	close(described);
-	close(fd);
+	REQUIRE(read_description(sandbox, &d));
 	CHECK_EQ(d.folder_count, 3);
 	CHECK_STR(d.folder[0].path, "/work");
 	CHECK_STR(d.folder[1].path, "/etc/my file");
@@ -111,11 +137,7 @@ static void root(void)
 	p.options.folder_count = 1;
 	p.options.folder_size = sizeof(folder);
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
-	int fd = open(wisp_get_sandbox_dir(sandbox), O_RDONLY | O_DIRECTORY), described;
-	described = openat(fd, "description", O_RDONLY);
-	REQUIRE(described >= 0 && read(described, &d, sizeof(d)) == (ssize_t)sizeof(d));
-	close(described);
-	close(fd);
+	REQUIRE(read_description(sandbox, &d));
 	CHECK(!(d.flags & DESCRIPTION_IMAGE) && d.disk_count == 0);
 	CHECK_STR(d.folder[0].path, "/");
 	CHECK_EQ(d.folder[0].read_only, 1);
@@ -213,14 +235,168 @@ static void not_together(void)
 	/* Without its program. */
 	CHECK(wisp_create_sandbox(&p.options, &sandbox, &error) < 0);
 	CHECK(error.status == WISP_ERR_SETUP && strstr(error.message, "/wisp-fs: No such file"));
-	p.options.from = "/no/snapshot";
-	p.options.kernel = NULL;
-	CHECK(wisp_create_sandbox(&p.options, &sandbox, &error) == -EINVAL && strstr(error.message, "a folder"));
-	p.options.from = NULL;
-	p.options.kernel = p.kernel;
 	p.options.warm = true;
 	p.options.cache_dir = p.dir;
 	CHECK(wisp_create_sandbox(&p.options, &sandbox, &error) == -EINVAL && strstr(error.message, "folders"));
+	end_place(&p, 0);
+}
+
+/* A clone's folders are those of its source, each served by a process of its own. */
+static void clones(void)
+{
+	struct place p;
+	struct wisp_sandbox *source = NULL, *clone[2];
+	struct wisp_error error;
+	struct description d;
+	char elsewhere[PATH_MAX];
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(make_place(&p) && add_program(&p));
+	struct wisp_folder folders[] = {
+	        {.path = p.dir, .guest = "/work", .read_only = true}, {.path = p.dir, .guest = "/rw"}};
+	p.options.folders = folders;
+	p.options.folder_count = 2;
+	p.options.folder_size = sizeof(folders[0]);
+	REQUIRE(wisp_create_sandbox(&p.options, &source, NULL) == 0);
+	if (wisp_fork_sandbox(source, 2, NULL, clone, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(clone[0] && clone[1] && read_description(clone[1], &d));
+	CHECK(d.flags & DESCRIPTION_FORK && d.folder_count == 2);
+	CHECK(d.folder[0].read_only && !d.folder[1].read_only);
+	CHECK_STR(d.folder[0].path, "/work");
+	CHECK(count_servers(p.dir) == 6 && count(p.dir, true) == 4);
+	wisp_close_sandbox(source);
+	/* And so on for a clone's clone, which finds the program by what the clone knows. */
+	struct wisp_sandbox *third;
+	CHECK_EQ(wisp_fork_sandbox(clone[0], 1, NULL, &third, &error), 0);
+	wisp_close_sandbox(third);
+	wisp_close_sandbox(clone[1]);
+	/* Without the folder there is no clone. */
+	snprintf(elsewhere, sizeof(elsewhere), "%s/shared", p.dir);
+	wisp_close_sandbox(clone[0]);
+	CHECK(servers_end(p.dir));
+	REQUIRE(mkdir(elsewhere, 0755) == 0);
+	folders[0].path = elsewhere;
+	REQUIRE(wisp_create_sandbox(&p.options, &source, NULL) == 0 && rmdir(elsewhere) == 0);
+	int fds = count_entries("/proc/self/fd");
+	CHECK(wisp_fork_sandbox(source, 1, NULL, clone, &error) < 0 && !clone[0]);
+	CHECK(strstr(error.message, "cannot share") && strstr(error.message, "No such file"));
+	CHECK_EQ(count_entries("/proc/self/fd"), fds);
+	wisp_close_sandbox(source);
+	end_place(&p, 0);
+}
+
+/* A snapshot has no folder: whoever restores it gives one in place of each. */
+static void snapshots(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_error error;
+	struct description d;
+	char saved[PATH_MAX];
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(make_place(&p) && add_program(&p));
+	struct wisp_folder before[] = {
+	        {.path = p.dir, .guest = "/work"}, {.path = p.kernel, .guest = "/f", .read_only = true}};
+	p.options.folders = before;
+	p.options.folder_count = 2;
+	p.options.folder_size = sizeof(before[0]);
+	snprintf(saved, sizeof(saved), "%s/saved", p.dir);
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
+	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
+	wisp_close_sandbox(sandbox);
+	struct wisp_folder given[3] = {
+	        {.path = p.lib, .guest = "/f", .read_only = true}, {.path = p.lib, .guest = "/work"}};
+	struct wisp_create_options options = {.size = sizeof(options),
+	        .state_root = p.root,
+	        .libdir = p.lib,
+	        .name = "new",
+	        .from = saved,
+	        .folders = given,
+	        .folder_size = sizeof(given[0])};
+	const struct {
+		size_t count;
+		struct wisp_folder third;
+		bool read_only; /* of the first */
+		enum wisp_owners owners;
+		const char *word;
+	} wrong[] = {
+	        {0, {0}, true, WISP_OWNERS_SQUASH, "has a folder of the host at /work: give it one (-v HOST:/work)"},
+	        {1, {0}, true, WISP_OWNERS_SQUASH, "at /work: give it one"},
+	        {3, {.path = p.dir, .guest = "/x"}, true, WISP_OWNERS_SQUASH, "has no folder at /x: omit it"},
+	        {3, {.path = p.dir, .guest = "/work"}, true, WISP_OWNERS_SQUASH, "has no folder at /work: omit it"},
+	        {3, {.path = p.dir}, true, WISP_OWNERS_SQUASH, "has no folder at no path"},
+	        {2, {0}, false, WISP_OWNERS_SQUASH, "only reads the folder at /f: give it read-only"},
+	        {2, {0}, true, WISP_OWNERS_MAP, "the folder at /f has uid=squash"},
+	        {WISP_FOLDERS_MAX + 1, {0}, true, WISP_OWNERS_SQUASH, "at most 8"},
+	};
+	int fds = count_entries("/proc/self/fd");
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		options.folder_count = wrong[i].count;
+		given[0].read_only = wrong[i].read_only;
+		given[0].owners = wrong[i].owners;
+		given[2] = wrong[i].third;
+		CHECK(wisp_create_sandbox(&options, &sandbox, &error) < 0);
+		if (error.status != WISP_ERR_INVALID || !strstr(error.message, wrong[i].word)) {
+			printf("# \"%s\" does not say \"%s\"\n", error.message, wrong[i].word);
+			test_failed = true;
+		}
+	}
+	CHECK_EQ(count_entries("/proc/self/fd"), fds);
+	/* In another order, and another folder of the host: the guest's are as they were. */
+	given[0] = (struct wisp_folder){.path = p.kernel, .guest = "/f", .read_only = true};
+	options.folder_count = 2;
+	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox && read_description(sandbox, &d));
+	CHECK(d.flags & DESCRIPTION_RESTORE && d.folder_count == 2);
+	CHECK_STR(d.folder[0].path, "/work");
+	CHECK_STR(d.folder[1].path, "/f");
+	CHECK(!d.folder[0].read_only && d.folder[1].read_only && d.folder[1].is_file);
+	CHECK(count_servers(p.dir) == 2 && count(p.dir, true) == 0);
+	struct wisp_sandbox_info *info;
+	REQUIRE(wisp_inspect_sandbox(p.root, "new", &info, NULL) == 0);
+	CHECK_STR(info->folders[0]->path, p.lib);
+	wisp_free_sandbox_info(info);
+	wisp_close_sandbox(sandbox);
+	CHECK(servers_end(p.dir));
+	end_place(&p, 0);
+}
+
+/* The root stays: its programs run. And it is no image. */
+static void root_of_a_snapshot(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_error error;
+	struct description d;
+	char saved[PATH_MAX];
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(make_place(&p) && add_program(&p));
+	struct wisp_folder folder = {.path = p.dir, .guest = "/"};
+	snprintf(saved, sizeof(saved), "%s/saved", p.dir);
+	p.options.folders = &folder;
+	p.options.folder_count = 1;
+	p.options.folder_size = sizeof(folder);
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
+	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
+	struct wisp_sandbox *clone = NULL;
+	CHECK_EQ(wisp_fork_sandbox(sandbox, 1, NULL, &clone, &error), 0);
+	CHECK(clone && read_description(clone, &d) && !(d.flags & DESCRIPTION_IMAGE) && d.folder_count == 1);
+	wisp_close_sandbox(clone);
+	wisp_close_sandbox(sandbox);
+	p.options.kernel = NULL;
+	p.options.from = saved;
+	folder.guest = "//";
+	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox && read_description(sandbox, &d));
+	CHECK(!(d.flags & DESCRIPTION_IMAGE) && d.folder_count == 1 && d.folder[0].read_only);
+	CHECK_STR(d.folder[0].path, "/");
+	CHECK_EQ(count(p.dir, true), 1);
+	wisp_close_sandbox(sandbox);
 	end_place(&p, 0);
 }
 
@@ -268,6 +444,7 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {{"served_until_the_end", served_until_the_end}, {"root", root},
 	        {"killed_monitor", killed_monitor}, {"refused", refused}, {"not_together", not_together},
+	        {"clones", clones}, {"snapshots", snapshots}, {"root_of_a_snapshot", root_of_a_snapshot},
 	        {"silent_server", silent_server}};
 	fake_vmm_main(argc, argv);
 	return test_main("lib_folders", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

@@ -2,6 +2,8 @@
 /* The file system device: messages, and what a driver or a wisp-fs may do to it. */
 #include "tests/unit/fs_server.h"
 
+#include "virtio/state.h"
+
 static void config(void)
 {
 	struct shared *t = &shared;
@@ -357,7 +359,99 @@ static void end_in_flight(void)
 	}
 }
 
+/* --- snapshots --- */
+
+static void tell(struct shared *t, int32_t error, uint32_t size, const void *table, size_t here)
+{
+	struct fs_table_reply reply = {.error = error, .size = size};
+	CHECK(send(t->socket, &reply, sizeof(reply), 0) == sizeof(reply));
+	if (here > 0)
+		CHECK(send(t->socket, table, here, 0) == (ssize_t)here);
+}
+
+/* wisp-fs's table goes into the machine's state, and from there to another wisp-fs, as it is. */
+static void tables(void)
+{
+	static uint8_t table[100000], got[100000];
+	struct shared *t = &shared;
+	struct fs_table_message message;
+	struct err err = {0};
+	void *data;
+	size_t size;
+	for (size_t i = 0; i < sizeof(table); i++)
+		table[i] = (uint8_t)(i * 7 + i / 256);
+	REQUIRE(start(t));
+	tell(t, 0, sizeof(table), table, FS_TABLE_PIECE);
+	CHECK(send(t->socket, table + FS_TABLE_PIECE, sizeof(table) - FS_TABLE_PIECE, 0) > 0);
+	CHECK(virtio_has_more(t->d.dev));
+	REQUIRE(virtio_save_more(t->d.dev, &data, &size, &err) == 0);
+	CHECK(size == sizeof(table) && memcmp(data, table, size) == 0);
+	CHECK(recv(t->socket, &message, sizeof(message), 0) == sizeof(message));
+	CHECK(message.op == FS_SAVE && message.size == 0);
+	tell(t, 0, 0, NULL, 0);
+	CHECK_EQ(virtio_restore_more(t->d.dev, data, size, &err), 0);
+	free(data);
+	CHECK(recv(t->socket, &message, sizeof(message), 0) == sizeof(message));
+	CHECK(message.op == FS_RESTORE && message.size == sizeof(table));
+	for (size_t done = 0; done < sizeof(got);) {
+		ssize_t n = recv(t->socket, got + done, sizeof(got) - done, 0);
+		REQUIRE(n > 0 && n <= (ssize_t)FS_TABLE_PIECE);
+		done += (size_t)n;
+	}
+	CHECK(memcmp(got, table, sizeof(got)) == 0);
+	/* The guest's requests go on. */
+	uint16_t head;
+	uint32_t len;
+	ask(t, REQUEST, 5, 100, 60);
+	CHECK(next(t) > 0);
+	answer(t, 5, OUT_HEAD, NULL, 0);
+	CHECK(ring_wait(&t->d, REQUEST, &head, &len));
+	/* What a wisp-fs says of a table that it does not take. */
+	tell(t, -EXDEV, 0, NULL, 0);
+	CHECK_EQ(virtio_restore_more(t->d.dev, "x", 1, &err), -EXDEV);
+	CHECK(strstr(err.text, "the folder /work is another one"));
+	end(t);
+}
+
+static void no_tables(void)
+{
+	static const struct {
+		struct fs_table_reply reply;
+		size_t here; /* bytes, and then it ends */
+	} wrong[] = {
+	        {{1, 0}, sizeof(struct fs_table_reply)},                /* an error that is none */
+	        {{0, FS_TABLE_MAX + 1}, sizeof(struct fs_table_reply)}, /* more than may be */
+	        {{0, UINT32_MAX}, sizeof(struct fs_table_reply)},       /* */
+	        {{0, 10}, sizeof(struct fs_table_reply) - 1},           /* no whole reply */
+	        {{0, 10}, sizeof(struct fs_table_reply)},               /* no table */
+	        {{-ENOMEM, 0}, sizeof(struct fs_table_reply)},          /* */
+	        {{0, 0}, 0},                                            /* nothing */
+	};
+	struct shared *t = &shared;
+	void *data;
+	size_t size;
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct err err = {0};
+		REQUIRE(start(t));
+		if (wrong[i].here > 0)
+			CHECK(send(t->socket, &wrong[i].reply, wrong[i].here, 0) == (ssize_t)wrong[i].here);
+		shutdown(t->socket, SHUT_WR);
+		CHECK(virtio_save_more(t->d.dev, &data, &size, &err) < 0);
+		CHECK(strstr(err.text, "cannot save the folder /work"));
+		end(t);
+	}
+	/* One that is lost has no table. */
+	struct err err = {0};
+	REQUIRE(start(t));
+	close_server(t);
+	ask(t, REQUEST, 1, 100, 60);
+	guest_settle(&t->g, 3);
+	CHECK_EQ(virtio_save_more(t->d.dev, &data, &size, &err), -EIO);
+	CHECK(virtio_restore_more(t->d.dev, "x", 1, &err) < 0);
+	end(t);
+}
+
 TEST_MAIN("virtio_fs", {"config", config}, {"round_trip", round_trip}, {"order", order},
         {"long_requests", long_requests}, {"long_replies", long_replies}, {"full_socket", full_socket},
         {"broken_requests", broken_requests}, {"server_dies", server_dies}, {"hostile_server", hostile_server},
-        {"reset", reset}, {"end_in_flight", end_in_flight})
+        {"reset", reset}, {"end_in_flight", end_in_flight}, {"tables", tables}, {"no_tables", no_tables})

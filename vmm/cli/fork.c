@@ -128,7 +128,7 @@ const struct cli_verb cli_fork = {
                 "source's memory until one of the two writes to it. The source is paused once, for all clones, and "
                 "then continues. If one clone cannot be made, none is.\n\n"
                 "A clone runs until wisp stop, and is removed then, unless you give --keep. A sandbox that writes to "
-                "disks can be forked only with --copy-disks.\n\n"
+                "disks can be forked only with --copy-disks. Shared folders (-v) are the same for all.\n\n"
                 "  wisp fork box -n copy\n"
                 "  for c in $(wisp fork box --count 10); do wisp exec $c -- work & done",
         .groups = groups,

@@ -27,6 +27,8 @@ void cli_fill_from(const struct cli_from *from, struct wisp_create_options *opti
 #define CLI_FROM_DETAILS                                                                                               \
 	"With --from, the sandbox does not boot. It continues from what wisp snapshot saved, with the same image, "    \
 	"processors, memory and running programs, and with its own host name and random numbers. --disk replaces the " \
-	"saved disks: give as many as there were."
+	"saved disks: give as many as there were. A sandbox with shared folders is saved without them: give -v for "   \
+	"each, "                                                                                                       \
+	"with the same GUEST."
 
 #endif

@@ -64,6 +64,7 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .allow = options->allow,
 	        .secrets = creation->egress ? (const char *const *)creation->egress->secrets : NULL,
 	        .proxy = creation->proxy,
+	        .fs = creation->fs,
 	};
 }
 

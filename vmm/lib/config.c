@@ -51,6 +51,7 @@ void config_format(const struct config *config, struct lib_string *out)
 	add(out, "net", config->net);
 	add(out, "warm", config->warm);
 	add(out, "proxy", config->proxy);
+	add(out, "fs", config->fs);
 	for (const char *const *rule = config->allow; rule && *rule; rule++)
 		add(out, "allow", *rule);
 	for (const char *const *secret = config->secrets; secret && *secret; secret++)
@@ -209,6 +210,8 @@ static void take(struct config *config, const char *key, char *value)
 		config->warm = value;
 	else if (strcmp(key, "proxy") == 0)
 		config->proxy = value;
+	else if (strcmp(key, "fs") == 0)
+		config->fs = value;
 	else if (strcmp(key, "allow") == 0)
 		config->allow_list[config->allow_count++] = value;
 	else if (strcmp(key, "secret") == 0)
@@ -268,6 +271,12 @@ int config_parse(char *text, struct config *config)
 	if (config->disk_info_count > config->disk_count)
 		config->disk_info_count = config->disk_count;
 	return 0;
+}
+
+bool config_has_image(const struct config *config)
+{
+	const struct wisp_folder *first = config->folders ? config->folders[0] : NULL;
+	return !config->bare && (!first || strcmp(first->guest, "/") != 0);
 }
 
 static int read_text(char *text, struct config *config)

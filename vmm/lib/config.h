@@ -28,6 +28,7 @@ struct config {
 	 */
 	const char *const *allow, *const *secrets;
 	const char *proxy; /* NULL, or wisp-proxy's path, for clones */
+	const char *fs;    /* likewise wisp-fs's */
 	const char **env;  /* never NULL; ended by NULL */
 	size_t env_count;
 	const char **disks; /* "ro PATH" or "rw PATH" of each file it uses; never NULL; ended by NULL */
@@ -56,6 +57,9 @@ struct config {
 	const struct wisp_folder **folder_list;
 	size_t folder_count;
 };
+
+/* Whether the first disk is an image: not with a folder as the root. */
+bool config_has_image(const struct config *config);
 
 /* Appends `config` as text. Check text->failed. */
 void config_format(const struct config *config, struct lib_string *text);

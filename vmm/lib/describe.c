@@ -253,6 +253,7 @@ void creation_free(struct creation *creation)
 	free(creation->cgroup);
 	free(creation->helper);
 	free(creation->proxy);
+	free(creation->fs);
 	free(creation->net);
 	free(creation->image);
 	egress_free(creation->egress);

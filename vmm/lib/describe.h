@@ -20,7 +20,8 @@ struct creation {
 	char *cgroup; /* that was made for it, or NULL */
 	char *helper;
 	char *proxy;           /* wisp-proxy, if there are rules, or NULL */
-	struct egress *egress; /* likewise, until the sandbox has it: egress.h */
+	char *fs;              /* likewise wisp-fs, if there are folders */
+	struct egress *egress; /* as the proxy, until the sandbox has it: egress.h */
 	char *net;             /* what the network device is connected to, for the config; or NULL */
 	char *image;           /* the file that is the image, absolute */
 	bool image_is_packed;  /* it is a directory's, in the cache */

@@ -113,10 +113,17 @@ static int open_ends(struct ends *ends)
 	return 0;
 }
 
-static int spawn(const char *program, const struct ends *ends, const struct wisp_folder *folder, pid_t *pid)
+/* A folder, and how it is shared. */
+struct sharing {
+	struct wisp_folder folder;
+	bool same; /* it must be the one that the guest knows, if it knows one */
+};
+
+static int spawn(const char *program, const struct ends *ends, const struct sharing *sharing, pid_t *pid)
 {
-	const char *const argv[] = {
-	        "wisp-fs", folder->read_only ? "ro" : "-", folder->owners == WISP_OWNERS_MAP ? "map" : "-", NULL};
+	const struct wisp_folder *folder = &sharing->folder;
+	const char *const argv[] = {"wisp-fs", folder->read_only ? "ro" : "-",
+	        folder->owners == WISP_OWNERS_MAP ? "map" : "-", sharing->same ? "same" : "-", NULL};
 	struct launch_fd fds[FDS];
 	for (int i = 0; i < FDS; i++)
 		fds[i] = (struct launch_fd){ends->theirs[i], FS_SOCKET_FD + i};
@@ -127,13 +134,14 @@ static int spawn(const char *program, const struct ends *ends, const struct wisp
  * The process that is started ends at once. The one that serves is not this process's child, and ends when the
  * monitor's end of the socket closes.
  */
-static int start(const struct creation *creation, const char *program, struct ends *ends,
-        const struct wisp_folder *folder, struct wisp_error *error)
+static int start(
+        const struct creation *creation, struct ends *ends, const struct sharing *sharing, struct wisp_error *error)
 {
+	const char *program = creation->fs;
 	struct launch_words words;
 	int status = 0;
 	pid_t pid;
-	int r = spawn(program, ends, folder, &pid);
+	int r = spawn(program, ends, sharing, &pid);
 	close_theirs(ends);
 	if (r != 0)
 		return lib_fail(error, WISP_ERR_SETUP, r, "cannot start %s: %s: check the installation or set libdir",
@@ -144,7 +152,7 @@ static int start(const struct creation *creation, const char *program, struct en
 		;
 	if (r < 0 || (words.length == 0 && status == 0))
 		return r;
-	return lib_fail(error, WISP_ERR_SETUP, EIO, "cannot share %s: %s", folder->path,
+	return lib_fail(error, WISP_ERR_SETUP, EIO, "cannot share %s: %s", sharing->folder.path,
 	        launch_last_line(&words, "wisp-fs did not start"));
 }
 
@@ -176,8 +184,9 @@ static int check_root(
 	return 0;
 }
 
-static int add(struct creation *creation, const char *program, struct wisp_folder *folder, struct wisp_error *error)
+static int add(struct creation *creation, struct sharing *sharing, struct wisp_error *error)
 {
+	struct wisp_folder *folder = &sharing->folder;
 	struct description *d = &creation->description;
 	struct ends ends = {.theirs = {-1, -1, -1, -1, -1}, .socket = -1, .requests = -1, .replies = -1, .status = -1};
 	struct stat st;
@@ -200,7 +209,7 @@ static int add(struct creation *creation, const char *program, struct wisp_folde
 	if (r < 0)
 		lib_fail_errno(error, -r, "cannot make the socket and pipes of a folder");
 	else
-		r = start(creation, program, &ends, folder, error);
+		r = start(creation, &ends, sharing, error);
 	close_theirs(&ends);
 	close_fd(ends.status);
 	/* The description closes them, also if the creation fails. */
@@ -222,26 +231,113 @@ static int add(struct creation *creation, const char *program, struct wisp_folde
 	return 0;
 }
 
+static int check_count(const struct wisp_create_options *options, struct wisp_error *error)
+{
+	if (options->folder_count > WISP_FOLDERS_MAX || (options->folder_count > 0 && !options->folders))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu folders: give at most %u", options->folder_count,
+		        WISP_FOLDERS_MAX);
+	return 0;
+}
+
+static int take(
+        const struct wisp_create_options *options, size_t i, struct wisp_folder *folder, struct wisp_error *error)
+{
+	return lib_copy_element(
+	        folder, sizeof(*folder), options->folders, options->folder_size, i, "struct wisp_folder", error);
+}
+
+/* `program`: wisp-fs's path; NULL: libdir's. */
+static int add_all(
+        struct creation *creation, const char *program, struct sharing *sharing, size_t count, struct wisp_error *error)
+{
+	creation->fs = creation_own_file(creation, program, "wisp-fs");
+	int r = creation->fs ? 0 : lib_no_memory(error);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = add(creation, &sharing[i], error);
+	return r;
+}
+
 int folders_open(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
+	struct sharing sharing[WISP_FOLDERS_MAX] = {0};
 	if (options->folder_count == 0)
 		return 0;
-	if (options->folder_count > WISP_FOLDERS_MAX || !options->folders)
-		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu folders: give at most %u", options->folder_count,
-		        WISP_FOLDERS_MAX);
-	if (options->bare)
-		return lib_fail(
+	int r = check_count(options, error);
+	if (r == 0 && options->bare)
+		r = lib_fail(
 		        error, WISP_ERR_INVALID, EINVAL, "a bare sandbox has no agent to mount folders: omit them");
-	char *program = creation_own_file(creation, NULL, "wisp-fs");
-	int r = program ? 0 : lib_no_memory(error);
+	for (size_t i = 0; i < options->folder_count && r == 0; i++)
+		r = take(options, i, &sharing[i].folder, error);
+	return r < 0 ? r : add_all(creation, NULL, sharing, options->folder_count, error);
+}
+
+/* ---- Of a machine that knows them ---- */
+
+int folders_inherit(struct creation *creation, const struct config *source, struct wisp_error *error)
+{
+	struct sharing sharing[WISP_FOLDERS_MAX];
+	size_t count = 0;
+	for (; source->folders && source->folders[count] && count < WISP_FOLDERS_MAX; count++)
+		sharing[count] = (struct sharing){.folder = *source->folders[count], .same = true};
+	return count == 0 ? 0 : add_all(creation, source->fs, sharing, count, error);
+}
+
+static bool is_at(const struct wisp_folder *folder, const struct wisp_folder *saved)
+{
+	return is_root(saved) ? is_root(folder) : folder->guest && strcmp(folder->guest, saved->guest) == 0;
+}
+
+static int check_rights(const char *snapshot, const struct wisp_folder *folder, const struct wisp_folder *saved,
+        struct wisp_error *error)
+{
+	if (folder->read_only != saved->read_only && !is_root(saved))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the guest of the snapshot %s %s the folder at %s: give it %s", snapshot,
+		        saved->read_only ? "only reads" : "writes to", saved->guest,
+		        saved->read_only ? "read-only" : "to write to");
+	if (folder->owners != saved->owners)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the folder at %s has uid=%s in the snapshot %s: give it the same", saved->guest,
+		        saved->owners == WISP_OWNERS_MAP ? "map" : "squash", snapshot);
+	return 0;
+}
+
+/* Takes the first of the options that is for this path, and not taken. */
+static int find(const struct wisp_create_options *options, const struct wisp_folder *saved, bool *taken,
+        struct sharing *sharing, struct wisp_error *error)
+{
+	for (size_t i = 0; i < options->folder_count; i++) {
+		int r = take(options, i, &sharing->folder, error);
+		if (r < 0)
+			return r;
+		if (taken[i] || !is_at(&sharing->folder, saved))
+			continue;
+		taken[i] = true;
+		sharing->same = is_root(saved);
+		return check_rights(options->from, &sharing->folder, saved, error);
+	}
+	return lib_fail(error, WISP_ERR_INVALID, ENOENT,
+	        "the guest of the snapshot %s has a folder of the host at %s: give it one (-v HOST:%s)", options->from,
+	        saved->guest, saved->guest);
+}
+
+int folders_restore(struct creation *creation, const struct config *saved, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	struct sharing sharing[WISP_FOLDERS_MAX] = {0};
+	bool taken[WISP_FOLDERS_MAX] = {false};
+	size_t count = 0;
+	int r = check_count(options, error);
+	for (; r == 0 && saved->folders[count] && count < WISP_FOLDERS_MAX; count++)
+		r = find(options, saved->folders[count], taken, &sharing[count], error);
 	for (size_t i = 0; i < options->folder_count && r == 0; i++) {
 		struct wisp_folder folder;
-		r = lib_copy_element(&folder, sizeof(folder), options->folders, options->folder_size, i,
-		        "struct wisp_folder", error);
-		if (r == 0)
-			r = add(creation, program, &folder, error);
+		r = take(options, i, &folder, error);
+		if (r == 0 && !taken[i])
+			r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "the guest of the snapshot %s has no folder at %s: omit it", options->from,
+			        folder.guest ? folder.guest : "no path");
 	}
-	free(program);
-	return r;
+	return r < 0 || count == 0 ? r : add_all(creation, NULL, sharing, count, error);
 }

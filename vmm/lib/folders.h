@@ -11,6 +11,15 @@
  */
 int folders_open(struct creation *creation, struct wisp_error *error);
 
+/* The same of a clone: the folders of its source, which must still be those. */
+int folders_inherit(struct creation *creation, const struct config *source, struct wisp_error *error);
+
+/*
+ * The same of a sandbox from a snapshot: the folders of the options, one for each that the snapshot's guest has, with
+ * the same path in the guest and the same rights. They may be other folders of the host, but for the root.
+ */
+int folders_restore(struct creation *creation, const struct config *saved, struct wisp_error *error);
+
 /* Whether the first one is the guest's root, which then has no image. */
 bool folders_have_root(const struct wisp_create_options *options);
 

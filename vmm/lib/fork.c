@@ -9,6 +9,7 @@
 
 #include "vmm/lib/describe.h"
 #include "vmm/lib/egress.h"
+#include "vmm/lib/folders.h"
 #include "vmm/lib/manage.h"
 #include "vmm/lib/net.h"
 #include "vmm/lib/sandbox.h"
@@ -145,8 +146,8 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 	const struct config *config = &f->source->config;
 	struct description *d = &creation->description;
 	int r = creation_set_options(creation, error);
-	d->flags |=
-	        DESCRIPTION_FORK | (config->bare ? 0 : DESCRIPTION_IMAGE) | (config->overlay ? DESCRIPTION_OVERLAY : 0);
+	d->flags |= DESCRIPTION_FORK | (config_has_image(config) ? DESCRIPTION_IMAGE : 0) |
+	            (config->overlay ? DESCRIPTION_OVERLAY : 0);
 	d->vsock_rate = config->vsock_rate;
 	d->console_rate = config->console_rate;
 	if (r == 0 && config->image && !(creation->image = strdup(config->image)))
@@ -156,6 +157,8 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 		r = creation_prepare_egress(creation, config->proxy, error);
 	if (r == 0)
 		r = add_disks(creation, f, error);
+	if (r == 0)
+		r = folders_inherit(creation, config, error);
 	return r < 0 ? r : net_inherit(creation, config->net, error);
 }
 

@@ -10,6 +10,7 @@
 
 #include "vmm/lib/cache.h"
 #include "vmm/lib/expand.h"
+#include "vmm/lib/folders.h"
 #include "vmm/lib/net.h"
 
 struct restore {
@@ -49,8 +50,6 @@ static int check_conflicts(const struct wisp_create_options *options, struct wis
 		return fail_set("breakpoints", error);
 	if (options->reclaim)
 		return fail_set("whether the guest reports free memory", error);
-	if (options->folder_count > 0)
-		return fail_set("a folder of the host", error);
 	if (options->writable || options->bare)
 		return fail_set("the kind of its image", error);
 	if (options->is_template && !options->detach)
@@ -287,6 +286,8 @@ int restore_describe(struct creation *creation, struct wisp_error *error)
 		r = creation_prepare_helper(creation, error);
 	if (r == 0)
 		r = add_disks(creation, error);
+	if (r == 0)
+		r = folders_restore(creation, &creation->restore->file.config, error);
 	if (r == 0)
 		r = net_inherit(creation, creation->restore->file.config.net, error);
 	return r < 0 ? r : open_memory(creation, error);

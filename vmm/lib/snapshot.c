@@ -201,8 +201,8 @@ static void fill_head(struct saving *s)
 	clock_gettime(CLOCK_REALTIME, &now);
 	snapshot_init_head(head);
 	snprintf(head->wisp_version, sizeof(head->wisp_version), "%s", LIB_VERSION);
-	head->flags = (config->bare ? SNAPSHOT_BARE : SNAPSHOT_IMAGE) | (config->overlay ? SNAPSHOT_OVERLAY : 0) |
-	              (s->options.stop ? SNAPSHOT_STOPPED : 0);
+	head->flags = (config->bare ? SNAPSHOT_BARE : 0) | (config_has_image(config) ? SNAPSHOT_IMAGE : 0) |
+	              (config->overlay ? SNAPSHOT_OVERLAY : 0) | (s->options.stop ? SNAPSHOT_STOPPED : 0);
 	head->cpus = config->cpus;
 	head->memory_mib = config->memory_mib;
 	head->created_ns = now.tv_sec * NS_PER_S + now.tv_nsec;
@@ -218,7 +218,7 @@ static int finish(struct saving *s, struct wisp_error *error)
 	config.disks = disks;
 	config.disk_info_count = 0;           /* the head has it */
 	config.allow = config.secrets = NULL; /* of this sandbox: whoever restores the file decides anew */
-	config.proxy = NULL;
+	config.proxy = config.fs = NULL;
 	config_format(&config, &text);
 	int r = snapfile_finish(s->file.fd, s->file.path, &s->head, &text, &s->cancel,
 	        s->options.compress ? &(struct lib_progress){0} : &s->progress, error);

@@ -26,10 +26,11 @@ int devices_create_disk(struct virtio_dev **dev, struct virtio_env *env, const s
 }
 
 int devices_create_folder(struct virtio_dev **dev, struct virtio_env *env, unsigned number,
-        int fds[DESCRIPTION_FOLDER_FDS], struct err *err)
+        const struct description_folder *folder, int fds[DESCRIPTION_FOLDER_FDS], struct err *err)
 {
 	char tag[FS_TAG_MAX];
 	struct fsdev_options options = {.tag = tag,
+	        .path = folder->path,
 	        .socket = fds[DESCRIPTION_FOLDER_SOCKET],
 	        .requests = fds[DESCRIPTION_FOLDER_REQUESTS],
 	        .replies = fds[DESCRIPTION_FOLDER_REPLIES]};

@@ -14,8 +14,9 @@
 /* `image`: the root file system, which may be padded to whole sectors. */
 int devices_create_disk(struct virtio_dev **dev, struct virtio_env *env, const struct description_disk *disk,
         bool image, unsigned cpus, int *fd, struct err *err);
+/* `folder` outlives the device. */
 int devices_create_folder(struct virtio_dev **dev, struct virtio_env *env, unsigned number,
-        int fds[DESCRIPTION_FOLDER_FDS], struct err *err);
+        const struct description_folder *folder, int fds[DESCRIPTION_FOLDER_FDS], struct err *err);
 int devices_create_net(
         struct virtio_dev **dev, struct virtio_env *env, const struct description_net *net, int *fd, struct err *err);
 

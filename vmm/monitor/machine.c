@@ -68,7 +68,6 @@ struct machine {
 	struct vcpu vcpu[WISP_CPUS_MAX];
 	unsigned devices;
 	unsigned disks; /* the first of them */
-	unsigned folders;
 	struct virtio_dev *device[DEVICES_MAX];
 	struct virtio_dev *vsock; /* one of them, or NULL */
 	struct virtio_mmio transport[DEVICES_MAX];
@@ -200,14 +199,11 @@ static int add_vsock(struct machine *m, const struct machine_options *o, struct 
 	return ret < 0 ? ret : add_limited(m, m->vsock, &o->description->vsock_rate, err);
 }
 
-static int add_folder(struct machine *m, int fds[DESCRIPTION_FOLDER_FDS], struct err *err)
+static int add_folder(struct machine *m, const struct machine_options *o, unsigned i, struct err *err)
 {
 	struct virtio_dev *dev;
-	int ret = devices_create_folder(&dev, &m->env, m->folders, fds, err);
-	if (ret < 0)
-		return ret;
-	m->folders++;
-	return add_device(m, dev, err);
+	int ret = devices_create_folder(&dev, &m->env, i, &o->description->folder[i], o->fds->folder[i], err);
+	return ret < 0 ? ret : add_device(m, dev, err);
 }
 
 static int add_net(struct machine *m, const struct description_net *net, int *fd, struct err *err)
@@ -235,7 +231,7 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 	if (ret == 0)
 		ret = add_console(m, o, err);
 	for (uint32_t i = 0; i < d->folder_count && ret == 0; i++)
-		ret = add_folder(m, o->fds->folder[i], err);
+		ret = add_folder(m, o, i, err);
 	if (ret == 0 && d->net.port != DESCRIPTION_NET_NONE)
 		ret = add_net(m, &d->net, &o->fds->net, err);
 	/* The last, so that a saved machine with one more device than this one is one with a balloon. */
@@ -353,10 +349,6 @@ void machine_resume(struct machine *m)
 int machine_save(struct machine *m, struct snapshot_origin *origin, struct err *err)
 {
 	struct snapshot_parts parts = parts_of(m);
-	if (m->folders > 0)
-		return err_set(err, EOPNOTSUPP,
-		        "the sandbox uses folders of the host, which another machine cannot go on with: "
-		        "start one without folders for this");
 	return snapshot_save(&parts, origin, err);
 }
 

@@ -28,7 +28,7 @@ struct state_head {
 	uint32_t vm_size; /* bytes, as are the others */
 	uint32_t vcpu_size;
 	uint32_t device_size;
-	uint32_t zero;
+	uint32_t more_size; /* of what devices have beyond that, behind all the rest */
 	uint64_t memory;
 };
 
@@ -55,7 +55,17 @@ static struct state_head head_of(const struct snapshot_parts *p)
 static size_t size_of(const struct state_head *head)
 {
 	return sizeof(*head) + head->vm_size + (size_t)head->cpus * head->vcpu_size +
-	       (size_t)head->devices * head->device_size;
+	       (size_t)head->devices * head->device_size + head->more_size;
+}
+
+/* Before what a device has more: its size, in bytes. The next one's begins at a multiple of 8. */
+struct more_head {
+	uint64_t size;
+};
+
+static size_t padded(size_t size)
+{
+	return (size + 7) / 8 * 8;
 }
 
 /* Where the parts are in the state: VM, vCPUs, devices. All sizes are multiples of 8. */
@@ -76,6 +86,42 @@ static struct virtio_state *device_at(void *state, unsigned cpus, unsigned index
 
 /* --- saving --- */
 
+/* Appends what the device has more, if anything, to the state of `size` bytes. */
+static int append_more(struct virtio_dev *dev, void **state, size_t *size, struct err *err)
+{
+	void *data;
+	struct more_head more = {0};
+	size_t bytes;
+	int ret = virtio_save_more(dev, &data, &bytes, err);
+	if (ret < 0 || !virtio_has_more(dev))
+		return ret;
+	more.size = bytes;
+	size_t all = *size + sizeof(more) + padded(bytes);
+	uint8_t *grown = all <= SNAPSHOT_STATE_MAX ? realloc(*state, all) : NULL;
+	if (grown) {
+		uint8_t *to = grown + *size;
+		*state = grown;
+		*size = all;
+		memset(to, 0, sizeof(more) + padded(bytes));
+		memcpy(to, &more, sizeof(more));
+		memcpy(to + sizeof(more), data, bytes);
+	}
+	free(data);
+	return grown ? 0 : err_set(err, ENOMEM, "no room for the state of %s", dev->type->name);
+}
+
+static int save_more(
+        const struct snapshot_parts *p, struct state_head *head, void **state, size_t *size, struct err *err)
+{
+	size_t before = *size;
+	int ret = 0;
+	for (unsigned i = 0; i < p->devices && ret == 0; i++)
+		ret = append_more(p->transport[i].dev, state, size, err);
+	head->more_size = (uint32_t)(*size - before);
+	memcpy(*state, head, sizeof(*head));
+	return ret;
+}
+
 int snapshot_save(const struct snapshot_parts *p, struct snapshot_origin *origin, struct err *err)
 {
 	struct state_head head = head_of(p);
@@ -90,6 +136,8 @@ int snapshot_save(const struct snapshot_parts *p, struct snapshot_origin *origin
 	int ret = arch_save_vm(p->arch, p->kvm, vm_at(state), err);
 	for (unsigned i = 0; i < p->cpus && ret == 0; i++)
 		ret = arch_save_vcpu(p->arch, p->kvm, p->vcpu[i].fd, i, vcpu_at(state, i), err);
+	if (ret == 0)
+		ret = save_more(p, &head, &state, &size, err);
 	if (ret < 0) {
 		free(state);
 		return ret;
@@ -286,7 +334,7 @@ int snapshot_check(const struct snapshot_parts *p, const struct snapshot_origin 
 	if (origin->state_size < sizeof(head))
 		return err_set(err, EINVAL, "the snapshot is damaged: its state is too short");
 	memcpy(&head, origin->state, sizeof(head));
-	if (head.magic != STATE_MAGIC || head.zero != 0)
+	if (head.magic != STATE_MAGIC)
 		return err_set(err, EINVAL, "the snapshot is damaged: its state has no head");
 	if (head.version != STATE_VERSION || head.vm_size != own.vm_size || head.vcpu_size != own.vcpu_size ||
 	        head.device_size != own.device_size)
@@ -294,16 +342,39 @@ int snapshot_check(const struct snapshot_parts *p, const struct snapshot_origin 
 	if (head.cpus != own.cpus || head.devices != own.devices || head.memory != own.memory)
 		return err_set(err, EINVAL, "the snapshot is of another machine: %u vCPUs, %u devices, %llu MiB",
 		        head.cpus, head.devices, (unsigned long long)head.memory >> 20);
+	own.more_size = head.more_size;
 	if (origin->state_size != size_of(&own))
 		return err_set(err, EINVAL, "the snapshot is damaged: its state is of the wrong size");
 	return 0;
 }
 
+/* `at` is where the device's part begins. */
+static int restore_more(struct virtio_dev *dev, const struct snapshot_origin *origin, size_t *at, struct err *err)
+{
+	const uint8_t *state = origin->state;
+	struct more_head more;
+	size_t left = origin->state_size - *at;
+	if (!virtio_has_more(dev))
+		return 0;
+	if (left < sizeof(more))
+		return err_set(err, EINVAL, "the snapshot is damaged: the state of %s is missing", dev->type->name);
+	memcpy(&more, state + *at, sizeof(more));
+	left -= sizeof(more);
+	if (more.size > left || padded(more.size) > left)
+		return err_set(err, EINVAL, "the snapshot is damaged: the state of %s is too short", dev->type->name);
+	const uint8_t *data = state + *at + sizeof(more);
+	*at += sizeof(more) + padded(more.size);
+	return virtio_restore_more(dev, data, more.size, err);
+}
+
 int snapshot_restore_devices(const struct snapshot_parts *p, const struct snapshot_origin *origin, struct err *err)
 {
+	size_t at = (size_t)((uint8_t *)device_at(origin->state, p->cpus, p->devices) - (uint8_t *)origin->state);
 	int ret = 0;
 	for (unsigned i = 0; i < p->devices && ret == 0; i++)
 		ret = virtio_restore(&p->transport[i], device_at(origin->state, p->cpus, i), err);
+	for (unsigned i = 0; i < p->devices && ret == 0; i++)
+		ret = restore_more(p->transport[i].dev, origin, &at, err);
 	return ret;
 }
 

@@ -163,8 +163,8 @@ static const char *contradiction(const struct description *d)
 		return "a payload with disks, an initramfs or a balloon";
 	if ((d->flags & DESCRIPTION_NO_JAIL) && (d->flags & DESCRIPTION_REQUIRE_JAIL))
 		return "a jail that is switched off and required";
-	if (d->folder_count > 0 && (restore || fork || d->flags & DESCRIPTION_BARE))
-		return "folders of a machine that does not boot an agent";
+	if (d->folder_count > 0 && d->flags & DESCRIPTION_BARE)
+		return "folders of a payload, which has no agent to mount them";
 	if (is_root(&d->folder[0]) && (image || d->folder[0].is_file || !d->folder[0].read_only))
 		return "a root folder that is written to, or next to an image";
 	if (d->breakpoint_count > 0 && !(d->flags & DESCRIPTION_TRACE))
