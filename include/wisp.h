@@ -413,10 +413,14 @@ struct wisp_create_options {
 	const char *shell;      /* an absolute path; NULL: "/bin/sh" */
 	const char *hostname;   /* NULL: the sandbox's name */
 	/* Where wisp's own files are. */
-	const char *libdir;      /* has wisp-vmm, wisp-fs, wisp-proxy, vmlinux-up, vmlinux-smp, initramfs.cpio and
-	                            base.squashfs; NULL: where they were installed */
-	const char *helper;      /* used instead of libdir's wisp-vmm */
-	const char *kernel;      /* used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp */
+	const char *libdir; /* has wisp-vmm, wisp-fs, wisp-proxy, vmlinux-up, vmlinux-smp, perhaps vmlinux-full,
+	                       initramfs.cpio and base.squashfs; NULL: where they were installed */
+	const char *helper; /* used instead of libdir's wisp-vmm */
+	/*
+	 * Used instead of libdir's vmlinux-up (for one processor) or vmlinux-smp: a path; or "up", "smp" or "full", for
+	 * libdir's kernel of this name. "full" has what containers need: IPv6, packet filters and so on.
+	 */
+	const char *kernel;
 	const char *initramfs;   /* used instead of libdir's initramfs.cpio */
 	const char *cache_dir;   /* for packed directories, expanded snapshots and those of warm starts; required if
 	                            image is a directory, from a compressed snapshot, or warm set; created if missing */

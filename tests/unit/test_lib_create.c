@@ -412,22 +412,6 @@ static void bad_options_are_refused(void)
 	end_place(&p, 0);
 }
 
-static void a_kernel_that_was_not_built(void)
-{
-	cpu_set_t set;
-	if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 2)
-		SKIP("this host has one processor");
-	struct place p;
-	REQUIRE(make_place(&p));
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/vmlinux-smp", p.lib);
-	REQUIRE(unlink(path) == 0);
-	p.options.kernel = NULL;
-	p.options.cpus = 2;
-	expect_refusal(&p, WISP_ERR_SETUP, "make guest");
-	end_place(&p, 0);
-}
-
 static void images_are_checked(void)
 {
 	struct place p;
@@ -588,7 +572,6 @@ int main(int argc, char **argv)
 	        {"stubborn_guests_are_killed", stubborn_guests_are_killed},
 	        {"the_end_is_told", the_end_is_told},
 	        {"bad_options_are_refused", bad_options_are_refused},
-	        {"a_kernel_that_was_not_built", a_kernel_that_was_not_built},
 	        {"images_are_checked", images_are_checked},
 	        {"directories_are_packed", directories_are_packed},
 	        {"packing_is_cancelled", packing_is_cancelled},

@@ -136,11 +136,16 @@ static void put_hash(struct bench_manifest *m, const char *group, const char *ke
 
 const char *bench_kernel_path(const struct bench *bench, const struct bench_setup *setup, char *buffer, size_t size)
 {
+	static const char *const own[] = {"up", "smp", "full"};
 	const struct cli_machine *machine = &setup->machine;
-	if (machine->kernel)
-		return machine->kernel;
-	snprintf(buffer, size, "%s/%s", bench->places->libdir, machine->cpus > 1 ? "vmlinux-smp" : "vmlinux-up");
-	return buffer;
+	const char *name = machine->kernel ? machine->kernel : own[machine->cpus > 1];
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		if (strcmp(name, own[i]) != 0)
+			continue;
+		snprintf(buffer, size, "%s/vmlinux-%s", bench->places->libdir, name);
+		return buffer;
+	}
+	return name;
 }
 
 static void put_config(struct bench_manifest *m, const struct bench *bench, const struct bench_config *config)

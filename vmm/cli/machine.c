@@ -308,9 +308,10 @@ const struct cli_option cli_machine_options[] = {
                 CLI_NUMBER(struct cli_machine, pids_max, 1, UINT32_MAX),
                 .help = "let the monitor have at most so many threads and processes"},
         {.name = "kernel",
-                .value = "PATH",
+                .value = "NAME|PATH",
                 CLI_TEXT(struct cli_machine, kernel),
-                .help = "boot this vmlinux instead of wisp's own"},
+                .help = "boot wisp's kernel NAME: up, smp or full, which has what containers need; or the vmlinux "
+                        "PATH; default: up, or smp with several CPUs"},
         {.name = "kernel-args",
                 .value = "ARGS",
                 CLI_TEXT(struct cli_machine, kernel_args),

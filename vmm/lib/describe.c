@@ -78,19 +78,43 @@ static int open_software(struct creation *creation, const char *what, const char
 	return r;
 }
 
-static int prepare_software(struct creation *creation, struct wisp_error *error)
+const char *creation_own_kernel(const struct wisp_create_options *options)
 {
-	struct wisp_create_options *options = &creation->options;
-	struct description *d = &creation->description;
-	int r = open_software(creation, "kernel", options->kernel, options->cpus > 1 ? "vmlinux-smp" : "vmlinux-up",
-	        &creation->fds.kernel, d->kernel_name, error);
+	static const char *const names[] = {KERNEL_UP, KERNEL_SMP, KERNEL_FULL};
+	if (!options->kernel)
+		return options->cpus > 1 ? KERNEL_SMP : KERNEL_UP;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(options->kernel, names[i] + strlen(KERNEL_PREFIX)) == 0)
+			return names[i];
+	}
+	return NULL;
+}
+
+static int prepare_kernel(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	const char *own = creation_own_kernel(options), *name = creation->description.kernel_name;
+	int r = open_software(creation, "kernel", own ? NULL : options->kernel, own, &creation->fds.kernel,
+	        creation->description.kernel_name, error);
+	if (r != -ENOENT || !own)
+		return r;
+	if (strcmp(own, KERNEL_FULL) == 0)
+		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
+		        "the kernel %s is not built: run \"make kernel-full\" in wisp's source", name);
 	/* `make run` leaves out the kernel for several processors. */
-	if (r == -ENOENT && options->cpus > 1 && !options->kernel)
+	if (strcmp(own, KERNEL_SMP) == 0)
 		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
 		        "the kernel %s, for several processors, is not built: run \"make guest\" in wisp's source, or "
-		        "use "
-		        "one processor",
-		        d->kernel_name);
+		        "use one processor",
+		        name);
+	return r;
+}
+
+static int prepare_software(struct creation *creation, struct wisp_error *error)
+{
+	const struct wisp_create_options *options = &creation->options;
+	struct description *d = &creation->description;
+	int r = prepare_kernel(creation, error);
 	if (r < 0 || options->bare)
 		return r;
 	d->flags |= DESCRIPTION_INITRAMFS;
@@ -107,7 +131,7 @@ static int prepare_disks(struct creation *creation, struct wisp_error *error)
 	if (options->overlay) {
 		creation->description.flags |= DESCRIPTION_OVERLAY;
 		r = creation_open_disk(creation, options->overlay, false, WISP_CACHE_WRITEBACK, error);
-		const struct image_use use = {.overlay = true, .other_kernel = options->kernel};
+		const struct image_use use = {.overlay = true, .other_kernel = !creation_own_kernel(options)};
 		enum image_format format;
 		if (r == 0)
 			r = image_check(creation->fds.disk[creation->description.disk_count - 1], options->overlay,
@@ -152,7 +176,7 @@ static int find_image(struct creation *creation, struct wisp_error *error)
 static int prepare_image(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
-	const struct image_use use = {.writable = options->writable, .other_kernel = options->kernel};
+	const struct image_use use = {.writable = options->writable, .other_kernel = !creation_own_kernel(options)};
 	enum image_format format;
 	int fd, r = find_image(creation, error);
 	if (r == 0)

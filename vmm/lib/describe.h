@@ -9,6 +9,12 @@
 #include "vmm/lib/config.h"
 #include "vmm/shared/description.h"
 
+/* wisp's own kernels, in libdir. */
+#define KERNEL_PREFIX "vmlinux-"
+#define KERNEL_UP KERNEL_PREFIX "up"     /* one processor */
+#define KERNEL_SMP KERNEL_PREFIX "smp"   /* several */
+#define KERNEL_FULL KERNEL_PREFIX "full" /* the same, and what containers need; only if someone has built it */
+
 struct creation {
 	struct wisp_create_options options; /* checked, defaults filled in */
 	struct lib_cancel cancel;
@@ -53,6 +59,9 @@ int creation_describe(struct creation *creation, struct wisp_error *error);
 
 /* `given` made absolute, or the file of libdir; the caller's to free. NULL when memory is out. */
 char *creation_own_file(const struct creation *creation, const char *given, const char *name);
+
+/* The file in libdir of the kernel that the options choose, such as "vmlinux-up"; NULL if they name a file. */
+const char *creation_own_kernel(const struct wisp_create_options *options);
 
 /* The parts of it that a creation without a boot has too. */
 int creation_prepare_helper(struct creation *creation, struct wisp_error *error);
