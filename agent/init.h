@@ -16,8 +16,9 @@ struct init_options {
 	const char *overlay; /* device under /dev with a writable ext4 for what changes, NULL: tmpfs */
 	const char *host;
 	const char *net; /* for net_begin(); NULL: no card */
-	long cpus;       /* that the machine has; 0: not told */
-	bool read_only;  /* root is an image: what changes goes to an overlay */
+	const char *net6;
+	long cpus;      /* that the machine has; 0: not told */
+	bool read_only; /* root is an image: what changes goes to an overlay */
 	bool stamps;
 	const char *folders[INIT_FOLDERS_MAX]; /* of the host: folders.h */
 	unsigned folder_count;

@@ -46,6 +46,8 @@ static struct init_options parse_options(int argc, char **argv)
 			options.cpus = strtol(value, NULL, 10);
 		else if ((value = value_of(argv[i], "net=")))
 			options.net = value;
+		else if ((value = value_of(argv[i], "net6=")))
+			options.net6 = value;
 		else if ((value = value_of(argv[i], "mode=")))
 			options.read_only = strcmp(value, "ro") == 0;
 		else if ((value = value_of(argv[i], "folder=")) && options.folder_count < INIT_FOLDERS_MAX)
@@ -197,7 +199,7 @@ int main(int argc, char **argv)
 	int over_fd = -1;
 	bool failed = init_guest(&options, &over_fd) != 0;
 	if (!failed) {
-		net_begin(&guest.net, options.net, init_log);
+		net_begin(&guest.net, options.net, options.net6, init_log);
 		failed = serve(&options, &guest) != 0;
 	}
 	init_undo(over_fd);

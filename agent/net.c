@@ -18,6 +18,8 @@
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/ipv6.h>
+#include <linux/ipv6_route.h>
 #include <linux/route.h>
 
 #include "agent/list.h"
@@ -74,16 +76,31 @@ static int add_default_route(int fd, uint32_t router)
 	return errno == ENETUNREACH && add_route(fd, router, INADDR_NONE, 0) == 0 ? add_route(fd, 0, 0, router) : -1;
 }
 
-static int write_resolv(const uint32_t dns[DHCP_DNS_MAX])
+static bool is_none(const struct in6_addr *address)
 {
-	char text[DHCP_DNS_MAX * 32] = "";
+	static const struct in6_addr none;
+	return memcmp(address, &none, sizeof(none)) == 0;
+}
+
+static int format_resolv(const struct net_address *a, char *text, size_t size)
+{
 	int length = 0;
-	for (unsigned i = 0; i < DHCP_DNS_MAX && dns[i]; i++) {
+	for (unsigned i = 0; i < DHCP_DNS_MAX && a->dns[i]; i++) {
 		uint8_t b[4];
-		memcpy(b, &dns[i], sizeof(b));
-		length += snprintf(text + length, sizeof(text) - (size_t)length, "nameserver %u.%u.%u.%u\n", b[0], b[1],
-		        b[2], b[3]);
+		memcpy(b, &a->dns[i], sizeof(b));
+		length += snprintf(
+		        text + length, size - (size_t)length, "nameserver %u.%u.%u.%u\n", b[0], b[1], b[2], b[3]);
 	}
+	for (unsigned i = 0; i < 16 && !is_none(&a->dns6); i += 2)
+		length += snprintf(text + length, size - (size_t)length, "%s%x%s", i == 0 ? "nameserver " : ":",
+		        (unsigned)(a->dns6.s6_addr[i] << 8 | a->dns6.s6_addr[i + 1]), i == 14 ? "\n" : "");
+	return length;
+}
+
+static int write_resolv(const struct net_address *a)
+{
+	char text[(DHCP_DNS_MAX + 2) * 32];
+	int length = format_resolv(a, text, sizeof(text));
 	if (length == 0)
 		return 0;
 	/* An image may have a link there, to a file that another resolver would write. */
@@ -96,17 +113,38 @@ static int write_resolv(const uint32_t dns[DHCP_DNS_MAX])
 	return good ? rename(RESOLV_NEW, RESOLV) : -1;
 }
 
+/* 0, or -1 with errno. The router is one of the address's network, or has an address of the link. */
+static int set_ipv6(const struct net *net, const struct net_address *a)
+{
+	struct in6_ifreq address = {.ifr6_addr = a->address6, .ifr6_prefixlen = a->prefix6, .ifr6_ifindex = net->index};
+	struct in6_rtmsg route = {.rtmsg_gateway = a->router6,
+	        .rtmsg_flags = RTF_UP | RTF_GATEWAY,
+	        .rtmsg_metric = 1024, /* of routes by hand */
+	        .rtmsg_ifindex = net->index};
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ret = fd < 0 ? -1 : ioctl(fd, SIOCSIFADDR, &address);
+	if (ret == 0 && !is_none(&a->router6))
+		ret = ioctl(fd, SIOCADDRT, &route);
+	int error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return ret;
+}
+
 static void apply(const struct net *net, const struct net_address *a)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq mtu = {.ifr_name = CARD, .ifr_mtu = a->mtu};
 	if (a->mtu && ioctl(fd, SIOCSIFMTU, &mtu) < 0)
 		say(net, "cannot set the MTU of eth0 to %u: %s", a->mtu, strerror(errno));
-	if (set_one(fd, SIOCSIFADDR, a->address) < 0 || set_one(fd, SIOCSIFNETMASK, a->mask) < 0)
+	if (a->address && (set_one(fd, SIOCSIFADDR, a->address) < 0 || set_one(fd, SIOCSIFNETMASK, a->mask) < 0))
 		say(net, "cannot set the address of eth0: %s", strerror(errno));
 	else if (a->router && add_default_route(fd, a->router) < 0)
 		say(net, "cannot add a default route: %s", strerror(errno));
-	if (write_resolv(a->dns) < 0)
+	if (a->prefix6 && set_ipv6(net, a) < 0)
+		say(net, "cannot set the IPv6 address of eth0: %s", strerror(errno));
+	if (write_resolv(a) < 0)
 		say(net, "cannot write /etc/resolv.conf: %s", strerror(errno));
 	close(fd);
 }
@@ -117,6 +155,28 @@ static void withdraw(void)
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	set_one(fd, SIOCSIFADDR, 0);
 	close(fd);
+}
+
+static void set_option6(const char *option, char value)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/" CARD "/%s", option);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n = write(fd, &value, 1); /* a kernel without IPv6 has no such file */
+	(void)n;
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * How the kernel configures IPv6, before it begins to. No other machine has the card's MAC, so it need not look for one
+ * with the same address, which takes a second. A guest that forwards, for its containers, listens to routers too; one
+ * with a static address does not.
+ */
+static void prepare_ipv6(bool is_static)
+{
+	set_option6("accept_dad", '0');
+	set_option6("accept_ra", is_static ? '0' : '2');
 }
 
 /* Its number and its MAC. 0, or -errno if there is no such card or it cannot be switched on. */
@@ -169,11 +229,41 @@ static bool parse_address(const char **text, char end, uint32_t *address)
 bool net_parse(const char *text, struct net_address *a)
 {
 	unsigned prefix;
-	*a = (struct net_address){0};
 	if (!parse_address(&text, '/', &a->address) || !parse_number(&text, 32, ',', &prefix) || prefix == 0 ||
 	        !parse_address(&text, ',', &a->router) || !parse_address(&text, '\0', &a->dns[0]))
 		return false;
 	a->mask = htonl(~0u << (32 - prefix));
+	return true;
+}
+
+static int digit_of(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c) : NULL;
+	return at ? (int)(at - digits) : -1;
+}
+
+static bool parse_address6(const char **text, char end, struct in6_addr *address)
+{
+	for (unsigned i = 0; i < 32; i++) {
+		int digit = digit_of((*text)[i]);
+		if (digit < 0)
+			return false;
+		address->s6_addr[i / 2] = (uint8_t)(address->s6_addr[i / 2] << 4 | digit);
+	}
+	if ((*text)[32] != end)
+		return false;
+	*text += 32 + (end != '\0');
+	return true;
+}
+
+bool net_parse6(const char *text, struct net_address *a)
+{
+	unsigned prefix;
+	if (!parse_address6(&text, '/', &a->address6) || !parse_number(&text, 128, ',', &prefix) || prefix == 0 ||
+	        !parse_address6(&text, ',', &a->router6) || !parse_address6(&text, '\0', &a->dns6))
+		return false;
+	a->prefix6 = (uint16_t)prefix;
 	return true;
 }
 
@@ -258,6 +348,22 @@ static void settle(struct net *net)
 		poller_arm(net->poller, &net->timer, net->dhcp.due_ns);
 }
 
+/* The kernel takes the answer. It asks by itself only when the card is new to it. */
+static void solicit_routers(const struct net *net)
+{
+	static const uint8_t solicitation[8] = {133}; /* RFC 4861, 4.1; the kernel adds the checksum */
+	const struct sockaddr_in6 all_routers = {.sin6_family = AF_INET6,
+	        .sin6_addr.s6_addr = {0xff, 2, [15] = 2},
+	        .sin6_scope_id = (uint32_t)net->index};
+	int fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
+	if (fd < 0)
+		return;
+	setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &(int){255}, sizeof(int)); /* others are refused */
+	sendto(fd, solicitation, sizeof(solicitation), MSG_NOSIGNAL, (const struct sockaddr *)&all_routers,
+	        sizeof(all_routers));
+	close(fd);
+}
+
 static void send_due(struct net *net)
 {
 	uint8_t packet[DHCP_PACKET_MAX];
@@ -267,7 +373,9 @@ static void send_due(struct net *net)
 	        .sll_halen = 6,
 	        .sll_addr = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 	size_t length = dhcp_due(&net->dhcp, packet, poller_now());
-	if (!net->renewed)
+	if (net->renewed)
+		solicit_routers(net);
+	else
 		follow_lease(net);
 	if (open_socket(net))
 		sendto(net->watch.fd, packet, length, MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof(to));
@@ -327,25 +435,30 @@ static void ask(struct net *net, const uint8_t mac[6])
 	dhcp_start(&net->dhcp, mac, xid, poller_now());
 }
 
-void net_begin(struct net *net, const char *text, void (*log)(const char *line))
+void net_begin(struct net *net, const char *text, const char *text6, void (*log)(const char *line))
 {
-	struct net_address address;
+	struct net_address address = {0};
 	uint8_t mac[6];
 	*net = (struct net){.log = log, .watch = {.fd = -1, .ready = on_packet}, .timer = {.fire = on_timer}};
 	if (!text)
 		return;
+	prepare_ipv6(text6);
 	int error = switch_on(net, mac);
 	if (error) {
 		say(net, "cannot switch eth0 on: %s: the guest's kernel needs virtio-net", strerror(-error));
-	} else if (strcmp(text, "dhcp") == 0) {
-		await_link();
+		return;
+	}
+	await_link();
+	bool asks = strcmp(text, "dhcp") == 0, has_none = strcmp(text, "none") == 0;
+	if (!asks && !has_none && !net_parse(text, &address))
+		say(net, "cannot read the network's address: %.100s", text);
+	else if (text6 && !net_parse6(text6, &address))
+		say(net, "cannot read the network's address: %.120s", text6);
+	else
+		apply(net, &address);
+	if (asks) {
 		ask(net, mac);
 		await_lease(net);
-	} else if (net_parse(text, &address)) {
-		apply(net, &address);
-		await_link();
-	} else {
-		say(net, "cannot read the network's address: %.100s", text);
 	}
 }
 

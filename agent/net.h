@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's network card, eth0: its address by the kernel's command line or by DHCP, routes, name servers. */
+/*
+ * The guest's network card, eth0: its addresses by the kernel's command line, or by DHCP and, for IPv6, by the kernel
+ * from what routers announce; routes; name servers.
+ */
 #ifndef WISP_AGENT_NET_H
 #define WISP_AGENT_NET_H
+
+#include <netinet/in.h>
 
 #include "agent/dhcp.h"
 #include "agent/poller.h"
@@ -12,7 +17,9 @@
 struct net_address {
 	uint32_t address, mask, router;
 	uint32_t dns[DHCP_DNS_MAX];
-	uint16_t mtu; /* 0: as it is */
+	uint16_t mtu;     /* 0: as it is */
+	uint16_t prefix6; /* bits, of `address6`; 0: it has none */
+	struct in6_addr address6, router6, dns6;
 };
 
 struct net {
@@ -26,14 +33,18 @@ struct net {
 	void (*log)(const char *line);
 };
 
-/* Reads "ADDRESS/PREFIX,ROUTER,DNS". */
+/*
+ * Read "ADDRESS/PREFIX,ROUTER,DNS" into the fields of IPv4 and, with 32 hexadecimal digits for each address, of IPv6.
+ * All others stay as they are.
+ */
 bool net_parse(const char *text, struct net_address *address);
+bool net_parse6(const char *text, struct net_address *address);
 
 /*
- * Sets up the card as `text` says, which is that or "dhcp"; then waits, up to NET_WAIT_NS, for an address. What does
- * not work is logged.
+ * Sets up the card as the texts say: for IPv4 that, "dhcp" or "none"; for IPv6 that, or NULL for what routers announce.
+ * Without `text` there is no card. Then waits, up to NET_WAIT_NS, for an address by DHCP. What does not work is logged.
  */
-void net_begin(struct net *net, const char *text, void (*log)(const char *line));
+void net_begin(struct net *net, const char *text, const char *text6, void (*log)(const char *line));
 
 /* Goes on with DHCP, from here on by the poller. */
 void net_serve(struct net *net, struct poller *poller);

@@ -364,7 +364,9 @@ enum wisp_net_kind {
 
 /*
  * The guest's network card, eth0. The guest sets it up before it is ready: from `address`, or by DHCP, for which it
- * waits a few seconds. IPv6 is configured by router advertisements, if the guest's kernel has it.
+ * waits a few seconds. IPv6 is configured from `address6`, or by the guest's kernel from what routers announce, for
+ * which nobody waits. It requires a kernel with IPv6, such as "full". With `address6` and without `address`, the guest
+ * has no IPv4.
  */
 struct wisp_net {
 	size_t size;
@@ -383,6 +385,10 @@ struct wisp_net {
 	                        of the host's name servers */
 	struct wisp_rate rate;
 	const char *program; /* with WISP_NET_PASST: used instead of /usr/bin/passt */
+	/* With WISP_NET_TAP: as the three above, for IPv6. NULL: the guest listens to routers. */
+	const char *address6; /* with the length of its prefix, such as "2001:db8::2/64" */
+	const char *gateway6; /* of the same network, or of the link (fe80::/10) */
+	const char *dns6;
 };
 
 struct wisp_create_options {

@@ -179,6 +179,88 @@ t_net_passt() {
 	rm -rf user
 }
 
+# A router's advertisement of 2001:db8:78::/64, with the address fe80::1 of NAME.
+announce() {
+	python3 - "$1" <<-'END'
+		import socket, struct, sys
+		s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+		s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+		index = socket.if_nametoindex(sys.argv[1])
+		s.bind(("fe80::1", 0, 0, index))
+		prefix = struct.pack("!BBBBIII16s", 3, 4, 64, 0xc0, 3600, 3600, 0, socket.inet_pton(socket.AF_INET6, "2001:db8:78::"))
+		s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix, ("ff02::1", 0, 0, index))
+	END
+}
+# The guest's address in this prefix
+address6() { wisp exec "$1" -- ip -6 -o addr show dev eth0 scope global </dev/null | grep -o "$2[0-9a-f:]*"; }
+hears_router() { announce tap8 && address6 box 2001:db8:78: >/dev/null; }
+
+# Only the kernel of `make kernel-full` has IPv6.
+t_net_ipv6() {
+	[ -e "$LIB/vmlinux-full" ] || { skipped="the kernel full is not built"; return; }
+	make_tap tap7 10.77.0.1/24 && make_tap tap8 10.78.0.1/24 || { skipped="this host makes no tap device"; return; }
+	local server sum
+	head -c 20000000 /dev/urandom >data
+	sum=$(md5sum <data | cut -c 1-32)
+	ip -6 addr add 2001:db8:77::1/64 dev tap7 nodad
+	ip -6 addr add fe80::1/64 dev tap8 nodad
+	busybox httpd -f -p '[2001:db8:77::1]:8000' -h "$PWD" &
+	server=$!
+	# Static addresses of both kinds
+	check create wisp create -q -n box -c 2 --kernel full \
+		--net tap=tap7,address=10.77.0.2/24,address6=2001:db8:77::2/64,gateway6=2001:db8:77::1,dns=10.77.0.1,dns6=2001:db8:77::53
+	equal "name servers" "$(wisp exec box -- cat /etc/resolv.conf </dev/null)" "nameserver 10.77.0.1
+nameserver 2001:db8:77:0:0:0:0:53"
+	equal "default route" "$(wisp exec box -- ip -6 route show default </dev/null | sed -n 's/^default via \([^ ]*\) .*/\1/p')" 2001:db8:77::1
+	check "IPv4" wait_until answers 10.77.0.2
+	check "ping from the host" wait_until answers 2001:db8:77::2
+	check "large packets" wait_until answers -s 40000 2001:db8:77::2
+	equal "20 MB to the guest" "$(wisp exec box -- sh -c 'wget -qO- http://[2001:db8:77::1]:8000/data | md5sum' </dev/null | cut -c 1-32)" "$sum"
+	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; wget -qO /tmp/www/data http://[2001:db8:77::1]:8000/data; httpd -p [::]:80 -h /tmp/www' </dev/null
+	equal "20 MB from the guest" "$(busybox wget -qO- 'http://[2001:db8:77::2]/data' | md5sum | cut -c 1-32)" "$sum"
+	wisp rm -f box 2>/dev/null
+	kill "$server"
+	# IPv6 alone
+	check create wisp create -q -n box --kernel full --net tap=tap7,address6=2001:db8:77::3/64
+	check "ping from the host" wait_until answers 2001:db8:77::3
+	check "no IPv4" has_no_address
+	wisp rm -f box 2>/dev/null
+	# What a router announces
+	check create wisp create -q -n box --kernel full --net tap=tap8,address=10.78.0.2/24
+	check "an address" wait_until hears_router
+	equal "default route" "$(wisp exec box -- ip -6 route show default </dev/null | sed -n 's/^default via \([^ ]*\) .*/\1/p')" fe80::1
+	ip -6 addr add 2001:db8:78::1/64 dev tap8 nodad
+	check "ping from the host" wait_until answers "$(address6 box 2001:db8:78:)"
+	wisp rm -f box 2>/dev/null
+	ip link del tap7
+	ip link del tap8
+}
+
+# Where the host has IPv6, passt announces its network.
+t_net_passt_ipv6() {
+	[ -e "$LIB/vmlinux-full" ] || { skipped="the kernel full is not built"; return; }
+	command -v passt >/dev/null || { skipped="passt is not installed"; return; }
+	make_internet || { skipped="this host makes no networks"; return; }
+	local server
+	ip -6 addr add 2001:db8:1::10/64 dev dummy7 nodad
+	ip -6 route add default via 2001:db8:1::1 dev dummy7
+	ip -6 addr add 2001:db8:50::1/64 dev to-server nodad
+	ip -n server -6 addr add 2001:db8:50::2/64 dev eth0 nodad
+	ip -n server -6 route add default via 2001:db8:50::1
+	echo hello >file
+	ip netns exec server busybox httpd -f -p '[2001:db8:50::2]:8000' -h "$PWD" &
+	server=$!
+	check create wisp create -q -n box --kernel full --net passt -p '[::1]:18080:80'
+	check "an address" wait_until address6 box 2001:db8:1:
+	equal "from the server" "$(wisp exec box -- wget -qO- 'http://[2001:db8:50::2]:8000/file' </dev/null)" hello
+	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; echo guest >/tmp/www/file; httpd -p [::]:80 -h /tmp/www' </dev/null
+	equal "from the guest" "$(busybox wget -qO- 'http://[::1]:18080/file')" guest
+	check stop wisp stop box
+	check rm wisp rm box
+	kill "$server"
+	end_internet
+}
+
 t_net_refused() {
 	modprobe tun 2>/dev/null
 	expect 125 "no network interface" wisp run --net tap=nothing -- true

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agent's DHCP client against servers of all kinds, and the address on the kernel's command line. */
+/*
+ * The agent's DHCP client against servers of all kinds; the addresses on the kernel's command line, and a card that
+ * gets them.
+ */
+#include <sys/wait.h>
+
 #include "agent/net.h"
 #include "tests/unit/dhcp_server.h"
+#include "tests/unit/tap.h"
 #include "tests/unit/test.h"
 
 #define SECOND 1000000000ull
@@ -204,7 +210,7 @@ static void a_mask_with_holes_is_refused(void)
 
 static void a_static_address_is_read(void)
 {
-	struct net_address a;
+	struct net_address a = {0};
 	CHECK(net_parse("192.0.2.9/20,192.0.2.1,0.0.0.0", &a));
 	CHECK_EQ(a.address, inet_addr("192.0.2.9"));
 	CHECK_EQ(a.mask, inet_addr("255.255.240.0"));
@@ -220,8 +226,157 @@ static void a_static_address_is_read(void)
 		CHECK(!net_parse(bad[i], &a));
 }
 
+#define HEX "20010db8000000000000000000000002"
+#define ZERO "00000000000000000000000000000000"
+#define ROUTER "fe800000000000000000000000000001"
+
+static void a_static_address_of_ipv6_is_read(void)
+{
+	struct net_address a = {.address = 7};
+	CHECK(net_parse6(HEX "/64," ZERO "," HEX, &a));
+	CHECK(memcmp(&a.address6, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\2", 16) == 0);
+	CHECK(IN6_IS_ADDR_UNSPECIFIED(&a.router6));
+	CHECK(memcmp(&a.dns6, &a.address6, 16) == 0);
+	CHECK(a.prefix6 == 64 && a.address == 7);
+	static const char *const bad[] = {"", HEX, HEX "/64", HEX "/64," ZERO, HEX "/64," ZERO "," HEX ",",
+	        HEX "/64," ZERO "," HEX "0", HEX "/0," ZERO "," HEX, HEX "/129," ZERO "," HEX, HEX "0/64," ZERO "," HEX,
+	        "2001:db8::2/64," ZERO "," HEX, "0" HEX "/64," ZERO "," HEX, HEX "/64," ZERO ",2001",
+	        HEX "/64,g" ZERO "," HEX};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(!net_parse6(bad[i], &a));
+}
+
+/* ---- A card: a tap device in a network of this process's own ---- */
+
+static void not_expected(const char *line)
+{
+	printf("# %s\n", line);
+	test_failed = true;
+}
+
+static bool has_line(const char *path, const char *part)
+{
+	char line[256];
+	bool found = false;
+	FILE *file = fopen(path, "r");
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = strstr(line, part) != NULL;
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static void give_static_addresses(int tap)
+{
+	struct net net;
+	(void)tap;
+	net_begin(&net, "10.9.0.2/24,10.9.0.1,0.0.0.0", HEX "/64," ROUTER "," ZERO, not_expected);
+	CHECK_EQ(net.dhcp.state, DHCP_OFF);
+	CHECK(has_line("/proc/net/route", "eth0\t00000000\t0100090A"));
+	CHECK(has_line("/proc/net/if_inet6", HEX));
+	/* The prefix, and flags that say that the address is permanent and, as soon as a worker ran, not tentative. */
+	for (unsigned i = 0; i < 2000 && !has_line("/proc/net/if_inet6", " 40 00 80     eth0"); i++)
+		usleep(1000);
+	CHECK(has_line("/proc/net/if_inet6", " 40 00 80     eth0"));
+	CHECK(has_line("/proc/net/ipv6_route", ZERO " 00 " ZERO " 00 " ROUTER " 00000400"));
+	CHECK(has_line("/proc/sys/net/ipv6/conf/eth0/accept_ra", "0"));
+}
+
+static void give_ipv6_alone(int tap)
+{
+	struct net net;
+	(void)tap;
+	net_begin(&net, "none", HEX "/128," ZERO "," ZERO, not_expected);
+	CHECK_EQ(net.dhcp.state, DHCP_OFF);
+	CHECK(!has_line("/proc/net/route", "eth0"));
+	CHECK(has_line("/proc/net/if_inet6", HEX));
+}
+
+/* Whether the card sends a router solicitation (RFC 4861, 4.1). Forgets what it has sent so far, if asked to. */
+static bool solicits(int tap, int wait_ms)
+{
+	uint8_t frame[2048];
+	struct pollfd waits = {.fd = tap, .events = POLLIN};
+	while (poll(&waits, 1, wait_ms) > 0) {
+		ssize_t n = read(tap, frame, sizeof(frame));
+		if (n >= 62 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IPPROTO_ICMPV6 &&
+		        frame[21] == 255 && memcmp(frame + 38, "\xff\2\0\0\0\0\0\0\0\0\0\0\0\0\0\2", 16) == 0 &&
+		        frame[54] == 133)
+			return true;
+	}
+	return false;
+}
+
+/* The kernel asks when the card is new; a guest that was restored, perhaps on another network, asks again. */
+static void ask_routers(int tap)
+{
+	struct net net;
+	struct poller poller;
+	net_begin(&net, "none", NULL, not_expected);
+	CHECK(has_line("/proc/sys/net/ipv6/conf/eth0/accept_ra", "2"));
+	CHECK(solicits(tap, 2000));
+	int file = open("/proc/sys/net/ipv6/conf/eth0/accept_ra", O_WRONLY);
+	CHECK_EQ(write(file, "0", 1), 1); /* then the kernel asks no more */
+	close(file);
+	REQUIRE(poller_init(&poller) == 0);
+	dhcp_start(&net.dhcp, mac, 1, poller_now());
+	net_serve(&net, &poller);
+	while (solicits(tap, 0))
+		;
+	net.timer.fire(&net.timer);
+	CHECK(!solicits(tap, 0));
+	net_again(&net);
+	net.timer.fire(&net.timer);
+	CHECK(solicits(tap, 2000));
+	poller_destroy(&poller);
+}
+
+static int make_card(void)
+{
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI, .ifr_name = "eth0"};
+	int fd = tap_enter() ? open("/dev/net/tun", O_RDWR | O_CLOEXEC) : -1;
+	return fd >= 0 && ioctl(fd, TUNSETIFF, &request) == 0 && access("/proc/sys/net/ipv6/conf/eth0", F_OK) == 0 ? fd
+	                                                                                                           : -1;
+}
+
+/* In a process of its own, because it leaves the host's network. */
+static void with_card(void (*run)(int tap))
+{
+	int status = 0;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int tap = make_card();
+		if (tap >= 0)
+			run(tap);
+		fflush(stdout);
+		_exit(tap < 0 ? 2 : test_failed);
+	}
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (WEXITSTATUS(status) == 2)
+		SKIP("this host has no /dev/net/tun, no IPv6, or no namespaces of its users'");
+	CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
+static void static_addresses(void)
+{
+	with_card(give_static_addresses);
+}
+
+static void ipv6_alone(void)
+{
+	with_card(give_ipv6_alone);
+}
+
+static void routers_are_asked(void)
+{
+	with_card(ask_routers);
+}
+
 TEST_MAIN("agent_net", {"an_address_is_leased", an_address_is_leased}, {"a_lease_is_renewed", a_lease_is_renewed},
         {"a_silent_network_is_asked_ever_less", a_silent_network_is_asked_ever_less},
         {"a_refusal_begins_anew", a_refusal_begins_anew}, {"others_answers_are_ignored", others_answers_are_ignored},
         {"a_mask_with_holes_is_refused", a_mask_with_holes_is_refused},
-        {"a_static_address_is_read", a_static_address_is_read})
+        {"a_static_address_is_read", a_static_address_is_read},
+        {"a_static_address_of_ipv6_is_read", a_static_address_of_ipv6_is_read}, {"static_addresses", static_addresses},
+        {"ipv6_alone", ipv6_alone}, {"routers_are_asked", routers_are_asked})

@@ -8,6 +8,7 @@
 #include "agent/outring.h"
 #include "agent/poller.h"
 #include "agent/hosts.h"
+#include "agent/net.h"
 #include "agent/power.h"
 #include "agent/request.h"
 #include "tests/unit/test.h"
@@ -412,9 +413,40 @@ static void folder_words_of_the_monitor(void)
 	CHECK_STR(text, "host=host root=folder0 mode=ro folder=/");
 }
 
+/* The network's addresses, too. */
+static void net_words_of_the_monitor(void)
+{
+	static struct description d;
+	static char text[INIT_ARGS_MAX];
+	struct net_address a = {0};
+	description_init(&d);
+	description_set(d.hostname, sizeof(d.hostname), "host");
+	d.net = (struct description_net){.port = DESCRIPTION_NET_TAP, .mtu = 1500};
+	init_args_make(&d, text);
+	CHECK_STR(text, "host=host net=dhcp");
+	d.net.prefix6 = 128;
+	memset(&d.net.address6, 0xfe, sizeof(d.net.address6));
+	memset(&d.net.dns6, 0x09, sizeof(d.net.dns6));
+	init_args_make(&d, text);
+	CHECK_STR(text, "host=host net6=fefefefefefefefefefefefefefefefe/128,00000000000000000000000000000000,"
+	                "09090909090909090909090909090909 net=none");
+	d.net.prefix = 32;
+	memset(&d.net.address, 255, sizeof(d.net.address));
+	memset(&d.net.gateway6, 255, sizeof(d.net.gateway6));
+	init_args_make(&d, text);
+	char *net6 = strstr(text, "net6="), *net = strstr(text, "net=");
+	REQUIRE(net6 && net && net > net6);
+	net[-1] = '\0';
+	CHECK(net_parse6(net6 + 5, &a) && net_parse(net + 4, &a));
+	CHECK(memcmp(&a.address6, &d.net.address6, 16) == 0 && a.prefix6 == 128);
+	CHECK(memcmp(&a.router6, &d.net.gateway6, 16) == 0);
+	CHECK(memcmp(&a.dns6, &d.net.dns6, 16) == 0);
+	CHECK_EQ(a.address, d.net.address);
+}
+
 TEST_MAIN("agent_parts", {"folder_words", folder_words}, {"folder_words_of_the_monitor", folder_words_of_the_monitor},
-        {"byte_queue", byte_queue}, {"ring_keeps_the_last", ring_keeps_the_last},
-        {"ring_keeps_the_floor", ring_keeps_the_floor}, {"ring_of_changes", ring_of_changes},
-        {"timers_in_order", timers_in_order}, {"tasks_take_turns", tasks_take_turns},
-        {"many_variables", many_variables}, {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end},
-        {"own_name", own_name})
+        {"net_words_of_the_monitor", net_words_of_the_monitor}, {"byte_queue", byte_queue},
+        {"ring_keeps_the_last", ring_keeps_the_last}, {"ring_keeps_the_floor", ring_keeps_the_floor},
+        {"ring_of_changes", ring_of_changes}, {"timers_in_order", timers_in_order},
+        {"tasks_take_turns", tasks_take_turns}, {"many_variables", many_variables},
+        {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end}, {"own_name", own_name})

@@ -35,7 +35,11 @@ static struct description valid(void)
 	        .prefix = 24,
 	        .address = 1,
 	        .gateway = 2,
-	        .dns = 3};
+	        .dns = 3,
+	        .prefix6 = 64,
+	        .address6.s6_addr = {0xfd, [15] = 1},
+	        .gateway6.s6_addr = {0xfd, [15] = 2},
+	        .dns6.s6_addr = {0xfd, [15] = 3}};
 	return d;
 }
 
@@ -223,6 +227,12 @@ static void every_field_is_checked(void)
 	REFUSE("network's addresses", d.net.prefix = 0);
 	REFUSE("network's addresses", d.net.address = 0);
 	REFUSE("network's addresses", d.net.address = d.net.prefix = 0);
+	REFUSE("addresses of IPv6", d.net.prefix6 = 129);
+	REFUSE("addresses of IPv6", d.net.prefix6 = 0);
+	REFUSE("addresses of IPv6", d.net.address6 = in6addr_any);
+	REFUSE("addresses of IPv6", d.net.address6 = in6addr_any, d.net.prefix6 = 0);
+	REFUSE("addresses of IPv6", d.net.address6 = d.net.dns6 = in6addr_any, d.net.prefix6 = 0);
+	REFUSE("addresses of IPv6", d.net.address6 = d.net.gateway6 = in6addr_any, d.net.prefix6 = 0);
 	REFUSE("payload with a network", d.flags = DESCRIPTION_BARE,
 	        d.disk_count = d.breakpoint_count = d.folder_count = 0, d.folder[0].path[0] = '\0');
 	REFUSE("without a trace", d.flags &= ~(uint32_t)DESCRIPTION_TRACE);

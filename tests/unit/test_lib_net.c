@@ -26,7 +26,10 @@ static void a_tap_device_is_described(int tap)
 	        .address = "192.0.2.130/25",
 	        .gateway = "192.0.2.129",
 	        .dns = "9.9.9.9",
-	        .rate = {.bytes = 5000, .operations = 6}};
+	        .rate = {.bytes = 5000, .operations = 6},
+	        .address6 = "2001:db8::2/64",
+	        .gateway6 = "fe80::1",
+	        .dns6 = "2001:db8:1::53"};
 	REQUIRE(make_place(&p));
 	p.options.net = &net;
 	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
@@ -41,9 +44,13 @@ static void a_tap_device_is_described(int tap)
 	CHECK_EQ(d.net.gateway, inet_addr("192.0.2.129"));
 	CHECK_EQ(d.net.dns, inet_addr("9.9.9.9"));
 	CHECK(d.net.rate.bytes == 5000 && d.net.rate.operations == 6);
+	CHECK_EQ(d.net.prefix6, 64);
+	CHECK(memcmp(&d.net.address6, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\2", 16) == 0);
+	CHECK(memcmp(&d.net.gateway6, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16) == 0);
+	CHECK(memcmp(&d.net.dns6, "\x20\x01\x0d\xb8\0\1\0\0\0\0\0\0\0\0\0\x53", 16) == 0);
 	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
 	CHECK_STR(info->net, "tap=tap0,mac=02:ab:00:00:00:07,mtu=1500,address=192.0.2.130/25,gateway=192.0.2.129,"
-	                     "dns=9.9.9.9");
+	                     "dns=9.9.9.9,address6=2001:db8::2/64,gateway6=fe80::1,dns6=2001:db8:1::53");
 	wisp_free_sandbox_info(info);
 	/* A clone has the device, and nothing on it. */
 	REQUIRE(wisp_fork_sandbox(sandbox, 1,
@@ -185,6 +192,30 @@ static void bad_networks_are_refused(void)
 	expect(&p, &net, "as in 192.0.2.1");
 	net.address = NULL;
 	expect(&p, &net, "requires a static address");
+	net = good;
+	net.tap = "no-such-interface";
+	static const char *const addresses6[] = {"", "2001:db8::2", "2001:db8::2/", "2001:db8::2/0", "2001:db8::2/129",
+	        "2001:db8::2/064", "::/64", "::1/128", "ff02::1/16", "192.0.2.1/24", "2001:db8::2%eth0/64"};
+	for (size_t i = 0; i < sizeof(addresses6) / sizeof(addresses6[0]); i++) {
+		net.address6 = addresses6[i];
+		expect(&p, &net, "an IPv6 address and its prefix");
+	}
+	net.address6 = "2001:db8:0:ff10::2/60";
+	net.gateway6 = "2001:db8:0:ff20::1";
+	expect(&p, &net, "not in the network of the address");
+	net.gateway6 = "192.0.2.1";
+	expect(&p, &net, "as in 2001:db8::1");
+	net.gateway6 = "2001:db8:0:ff1f::1";
+	net.dns6 = "::";
+	expect(&p, &net, "as in 2001:db8::1");
+	net.dns6 = NULL;
+	expect(&p, &net, "there is no network interface"); /* all else is well */
+	const char *kernel = p.options.kernel;
+	p.options.kernel = NULL;
+	expect(&p, &net, "use the kernel \"full\"");
+	p.options.kernel = kernel;
+	net.address6 = NULL;
+	expect(&p, &net, "IPv6 requires a static address");
 	p.options.bare = p.options.no_wait = true;
 	expect(&p, &good, "takes no network");
 	p.options.bare = p.options.no_wait = false;
@@ -284,6 +315,9 @@ static void passt_that_fails_is_told(void)
 	net.tap = NULL;
 	net.dns = "name";
 	expect(&p, &net, "as in 192.0.2.1");
+	net.dns = NULL;
+	net.address6 = "2001:db8::2/64";
+	expect(&p, &net, "has no tap device");
 	end_place(&p, 0);
 }
 

@@ -139,7 +139,8 @@ static bool take_net_part(struct cli_machine *machine, char *part, char *why)
 		const char *key;
 		const char **text;
 	} texts[] = {{"tap=", &net->tap}, {"mac=", &net->mac}, {"address=", &net->address}, {"gateway=", &net->gateway},
-	        {"dns=", &net->dns}};
+	        {"dns=", &net->dns}, {"address6=", &net->address6}, {"gateway6=", &net->gateway6},
+	        {"dns6=", &net->dns6}};
 	uint64_t number;
 	if (strcmp(part, "passt") == 0) {
 		net->kind = WISP_NET_PASST;
@@ -168,8 +169,8 @@ static bool take_net_part(struct cli_machine *machine, char *part, char *why)
 	int rate = parse_rate(part, &net->rate, why);
 	if (rate == 0)
 		return cli_refuse(why,
-		        "write passt, tap=NAME or fd=N, then mac=, mtu=, address=, gateway=, dns=, bps= or "
-		        "iops=, separated by commas");
+		        "write passt, tap=NAME or fd=N, then mac=, mtu=, address=, gateway=, dns=, address6=, "
+		        "gateway6=, dns6=, bps= or iops=, separated by commas");
 	return rate > 0;
 }
 
@@ -259,10 +260,9 @@ const struct cli_option cli_machine_options[] = {
                 .value = "passt|tap=NAME|fd=N[,OPTION...]",
                 .take = take_net,
                 .help = "give the guest a network card: by passt(1), which any user may use, on the tap device NAME, "
-                        "or on "
-                        "that of the open descriptor N; OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX (default: by "
-                        "DHCP), gateway=ADDRESS, "
-                        "dns=ADDRESS, bps=SIZE or iops=N"},
+                        "or on that of the open descriptor N; OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX "
+                        "(default: by DHCP), gateway=ADDRESS, dns=ADDRESS, address6=, gateway6= and dns6= (the same "
+                        "for IPv6, which needs --kernel full), bps=SIZE or iops=N"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),
                 .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},

@@ -58,20 +58,70 @@ static int parse_ipv4(const char *what, const char *text, uint32_t *address, str
 	return 0;
 }
 
-/* "ADDRESS/PREFIX" */
+/* "ADDRESS/PREFIX", a prefix of 1 to `most` without zeros before it. `address` gets what comes first. */
+static bool split_prefix(const char *text, char *address, size_t size, unsigned most, uint32_t *prefix)
+{
+	const char *slash = strchr(text, '/');
+	size_t length = slash ? (size_t)(slash - text) : 0, digits = slash ? strlen(slash + 1) : 0;
+	if (length == 0 || length >= size || digits == 0 || digits > 3 || slash[1] == '0' ||
+	        strspn(slash + 1, "0123456789") != digits)
+		return false;
+	memcpy(address, text, length);
+	address[length] = '\0';
+	*prefix = (uint32_t)strtoul(slash + 1, NULL, 10);
+	return *prefix <= most;
+}
+
 static int parse_address(const char *text, struct description_net *net, struct wisp_error *error)
 {
-	char address[INET_ADDRSTRLEN] = "";
-	const char *slash = strchr(text, '/');
-	size_t digits = slash ? strlen(slash + 1) : 0;
-	if (slash && slash - text < (ptrdiff_t)sizeof(address))
-		memcpy(address, text, (size_t)(slash - text));
-	net->prefix = digits > 0 && digits <= 2 && strspn(slash + 1, "0123456789") == digits
-	                      ? (uint32_t)strtoul(slash + 1, NULL, 10)
-	                      : 0;
-	if (net->prefix < 1 || net->prefix > 32 || inet_pton(AF_INET, address, &net->address) != 1 || net->address == 0)
+	char address[INET_ADDRSTRLEN];
+	if (!split_prefix(text, address, sizeof(address), 32, &net->prefix) ||
+	        inet_pton(AF_INET, address, &net->address) != 1 || net->address == 0)
 		return fail_text("address", text, "write an IPv4 address and its prefix, as in 192.0.2.2/24", error);
 	return 0;
+}
+
+static int parse_ipv6(const char *what, const char *text, struct in6_addr *address, struct wisp_error *error)
+{
+	if (text && (inet_pton(AF_INET6, text, address) != 1 || IN6_IS_ADDR_UNSPECIFIED(address)))
+		return fail_text(what, text, "write an IPv6 address, as in 2001:db8::1", error);
+	return 0;
+}
+
+static bool in_network6(const struct in6_addr *address, const struct description_net *net)
+{
+	for (unsigned bit = 0; bit < net->prefix6; bit++) {
+		if ((address->s6_addr[bit / 8] ^ net->address6.s6_addr[bit / 8]) & 0x80 >> bit % 8)
+			return false;
+	}
+	return true;
+}
+
+static int parse_addresses6(const struct creation *creation, const struct wisp_net *options,
+        struct description_net *net, struct wisp_error *error)
+{
+	char address[INET6_ADDRSTRLEN];
+	if (!options->address6 && (options->gateway6 || options->dns6))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "a gateway or name server of the network's IPv6 requires a static address: set it, or omit "
+		        "all of them");
+	if (!options->address6)
+		return 0;
+	if (!split_prefix(options->address6, address, sizeof(address), 128, &net->prefix6) ||
+	        inet_pton(AF_INET6, address, &net->address6) != 1 || IN6_IS_ADDR_UNSPECIFIED(&net->address6) ||
+	        IN6_IS_ADDR_MULTICAST(&net->address6) || IN6_IS_ADDR_LOOPBACK(&net->address6))
+		return fail_text("address", options->address6,
+		        "write an IPv6 address and its prefix, as in 2001:db8::2/64", error);
+	int r = parse_ipv6("gateway", options->gateway6, &net->gateway6, error);
+	if (r == 0)
+		r = parse_ipv6("name server", options->dns6, &net->dns6, error);
+	if (r == 0 && options->gateway6 && !IN6_IS_ADDR_LINKLOCAL(&net->gateway6) && !in_network6(&net->gateway6, net))
+		r = fail_text("gateway", options->gateway6, "it is not in the network of the address", error);
+	const char *kernel = creation_own_kernel(&creation->options);
+	if (r == 0 && kernel && strcmp(kernel, KERNEL_FULL) != 0)
+		r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "an IPv6 address of the network requires a kernel with IPv6: use the kernel \"full\"");
+	return r;
 }
 
 static int parse_addresses(const struct wisp_net *options, struct description_net *net, struct wisp_error *error)
@@ -177,7 +227,7 @@ static int connect_passt(struct creation *creation, const struct wisp_net *optio
 	        .dns = options->dns,
 	        .mtu = creation->description.net.mtu,
 	        .create = &creation->options};
-	if (options->tap || options->fd || options->address || options->gateway)
+	if (options->tap || options->fd || options->address || options->gateway || options->address6)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "a network by passt has no tap device, and the guest's address is the host's: omit them");
 	int r = passt_start(&passt, &creation->cancel, &creation->fds.net, error);
@@ -206,15 +256,17 @@ static int tell(
         struct creation *creation, const struct wisp_net *options, const char *interface, struct wisp_error *error)
 {
 	const struct description_net *net = &creation->description.net;
+	const struct {
+		const char *key, *text;
+	} parts[] = {{"address", options->address}, {"gateway", options->gateway}, {"dns", options->dns},
+	        {"address6", options->address6}, {"gateway6", options->gateway6}, {"dns6", options->dns6}};
 	struct lib_string text = {0};
 	lib_string_format(&text, "%s,mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u", interface, net->mac[0], net->mac[1],
 	        net->mac[2], net->mac[3], net->mac[4], net->mac[5], net->mtu);
-	if (options->address)
-		lib_string_format(&text, ",address=%s", options->address);
-	if (options->gateway)
-		lib_string_format(&text, ",gateway=%s", options->gateway);
-	if (options->dns)
-		lib_string_format(&text, ",dns=%s", options->dns);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (parts[i].text)
+			lib_string_format(&text, ",%s=%s", parts[i].key, parts[i].text);
+	}
 	creation->net = text.text;
 	return text.failed ? lib_no_memory(error) : 0;
 }
@@ -243,6 +295,8 @@ int net_describe(struct creation *creation, struct wisp_error *error)
 		        WISP_NET_MTU_MIN, WISP_NET_MTU_MAX);
 	if (r == 0)
 		r = parse_addresses(&options, net, error);
+	if (r == 0)
+		r = parse_addresses6(creation, &options, net, error);
 	random_mac(net->mac);
 	if (r == 0 && options.mac)
 		r = parse_mac(options.mac, net->mac, error);
@@ -268,7 +322,8 @@ int net_inherit(struct creation *creation, const char *had, struct wisp_error *e
 	int r = 0;
 	if (creation->options.net) {
 		r = copy_options(creation, &options, error);
-		if (r == 0 && (options.mac || options.mtu || options.address || options.gateway || options.dns))
+		if (r == 0 && (options.mac || options.mtu || options.address || options.gateway || options.dns ||
+		                      options.address6 || options.gateway6 || options.dns6))
 			r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
 			        "the guest of the snapshot keeps its MAC, MTU and addresses: give the tap device, or "
 			        "passt, alone");

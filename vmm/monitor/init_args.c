@@ -52,12 +52,26 @@ static void add_folder(struct words *words, const struct description_folder *fol
 	add_path(words, folder->path);
 }
 
-/* A static address with its gateway and name server, each of which may be 0.0.0.0; or DHCP. */
+static void add_address6(struct words *words, const struct in6_addr *address)
+{
+	for (unsigned i = 0; i < sizeof(address->s6_addr); i++)
+		add(words, "%02x", address->s6_addr[i]);
+}
+
+/* A static address with its gateway and name server, each of which may be 0; or what IPv4 has without one. */
 static void add_net(struct words *words, const struct description_net *net)
 {
 	char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], dns[INET_ADDRSTRLEN];
+	if (net->prefix6) {
+		add(words, " net6=");
+		add_address6(words, &net->address6);
+		add(words, "/%u,", net->prefix6);
+		add_address6(words, &net->gateway6);
+		add(words, ",");
+		add_address6(words, &net->dns6);
+	}
 	if (net->address == 0) {
-		add(words, " net=dhcp");
+		add(words, " net=%s", net->prefix6 ? "none" : "dhcp");
 		return;
 	}
 	inet_ntop(AF_INET, &net->address, address, sizeof(address));

@@ -7,7 +7,7 @@
 
 /* Bytes, with the NUL. Room for any description; what the kernel takes is less. */
 #define INIT_ARGS_MAX \
-	(DESCRIPTION_HOSTNAME_MAX + 192 + DESCRIPTION_FOLDERS_MAX * (3 * DESCRIPTION_FOLDER_PATH_MAX + 20))
+	(DESCRIPTION_HOSTNAME_MAX + 320 + DESCRIPTION_FOLDERS_MAX * (3 * DESCRIPTION_FOLDER_PATH_MAX + 20))
 
 /* Writes the words for a machine that boots; none for a payload. */
 void init_args_make(const struct description *description, char to[INIT_ARGS_MAX]);

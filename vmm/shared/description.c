@@ -116,6 +116,11 @@ static bool is_root(const struct description_folder *folder)
 	return folder->path[0] == '/' && folder->path[1] == '\0';
 }
 
+static bool is_set(const struct in6_addr *address)
+{
+	return !IN6_IS_ADDR_UNSPECIFIED(address);
+}
+
 /* NULL, or what is wrong. */
 static const char *check_net(const struct description *d)
 {
@@ -135,6 +140,10 @@ static const char *check_net(const struct description *d)
 	if (net->prefix > 32 || (net->address == 0) != (net->prefix == 0) ||
 	        (net->address == 0 && (net->gateway || net->dns)))
 		return "the network's addresses";
+	bool has6 = is_set(&net->address6);
+	if (net->prefix6 > 128 || has6 != (net->prefix6 != 0) ||
+	        (!has6 && (is_set(&net->gateway6) || is_set(&net->dns6))))
+		return "the network's addresses of IPv6";
 	return NULL;
 }
 

@@ -10,6 +10,7 @@
 #ifndef WISP_DESCRIPTION_H
 #define WISP_DESCRIPTION_H
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -68,14 +69,19 @@ enum description_net_port {
 	DESCRIPTION_NET_STREAM,
 };
 
-/* Addresses are IPv4's, in network byte order; 0: none. A restored machine keeps all but the port and the rate. */
+/*
+ * Addresses are in network byte order; 0: none. A guest with a static address of IPv6 alone has none of IPv4. A
+ * restored machine keeps all but the port and the rate.
+ */
 struct description_net {
 	uint32_t port; /* enum description_net_port */
 	uint16_t mtu;
 	uint8_t mac[6];
 	uint32_t prefix; /* bits, of `address`, which is static; without one, the guest asks by DHCP */
 	uint32_t address, gateway, dns;
+	uint32_t prefix6; /* bits, of `address6`, which is static; without one, the guest listens to routers */
 	struct wisp_rate rate;
+	struct in6_addr address6, gateway6, dns6;
 };
 
 struct description_breakpoint {
