@@ -361,6 +361,7 @@ enum wisp_net_kind {
 
 #define WISP_NET_MTU_MIN 68u
 #define WISP_NET_MTU_MAX 65535u
+#define WISP_NET_QUEUES_MAX 3
 
 /*
  * The guest's network card, eth0. The guest sets it up before it is ready: from `address`, or by DHCP, for which it
@@ -389,6 +390,12 @@ struct wisp_net {
 	const char *address6; /* with the length of its prefix, such as "2001:db8::2/64" */
 	const char *gateway6; /* of the same network, or of the link (fe80::/10) */
 	const char *dns6;
+	/*
+	 * With `tap`: how many queues of the tap device, which was made with IFF_MULTI_QUEUE, the card uses, each with
+	 * a pair of its own, so that processors of the guest do not wait for each other. 0: one, of a tap device
+	 * without this flag. At most WISP_NET_QUEUES_MAX.
+	 */
+	uint32_t queues;
 };
 
 struct wisp_create_options {

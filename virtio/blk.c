@@ -513,6 +513,7 @@ static const struct virtio_type blk_type = {
         .queue_size_max = QUEUE_SIZE,
         .config_size = CONFIG_SIZE,
         .multiqueue = 1ull << VIRTIO_BLK_F_MQ,
+        .first_queues = 1,
         .kick = blk_kick,
         .reset = blk_reset,
         .config_read = blk_config_read,

@@ -45,7 +45,8 @@ struct virtio_type {
 	uint32_t id; /* section 5, VIRTIO_ID_* */
 	uint16_t queue_size_max;
 	uint32_t config_size; /* bytes */
-	uint64_t multiqueue;  /* the feature without which a driver has only queue 0; 0: it has all queues */
+	uint64_t multiqueue;  /* the feature without which a driver has only the first queues; 0: it has all of them */
+	unsigned first_queues;
 
 	/* Loop's thread. The queues run, dev->negotiated is final, a kick of every queue follows. May be NULL. */
 	void (*activate)(struct virtio_dev *dev);
@@ -153,10 +154,11 @@ static inline void virtio_count(struct virtio_count *count, uint64_t bytes)
 	count->operations++;
 }
 
-/* For a transport, under its lock: how many queues the driver has, at this point of the negotiation. */
-static inline unsigned virtio_queues(const struct virtio_dev *dev)
+/* For a transport, under its lock: how many queues a driver with these features has. */
+static inline unsigned virtio_queues(const struct virtio_dev *dev, uint64_t negotiated)
 {
-	return dev->type->multiqueue & ~dev->negotiated ? 1 : dev->queue_count;
+	bool all = !(dev->type->multiqueue & ~negotiated) || dev->queue_count < dev->type->first_queues;
+	return all ? dev->queue_count : dev->type->first_queues;
 }
 
 /*

@@ -33,7 +33,7 @@ static uint32_t status(const struct virtio_dev *dev)
 static struct virtq_state *selected(struct virtio_mmio *mmio)
 {
 	struct virtio_dev *dev = mmio->dev;
-	return mmio->queue_sel < virtio_queues(dev) ? &dev->queue[mmio->queue_sel].vq.state : NULL;
+	return mmio->queue_sel < virtio_queues(dev, dev->negotiated) ? &dev->queue[mmio->queue_sel].vq.state : NULL;
 }
 
 static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)

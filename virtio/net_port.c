@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,17 @@ void net_port_close(struct net_port *port)
 int net_port_set_offload(struct net_port *port, unsigned flags)
 {
 	return ioctl(port->fd, TUNSETOFFLOAD, (unsigned long)flags) < 0 ? -errno : 0;
+}
+
+int net_port_attach(struct net_port *port, bool attached)
+{
+	struct ifreq request = {.ifr_flags = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
+	if (port->detached == !attached)
+		return 0;
+	if (ioctl(port->fd, TUNSETQUEUE, &request) < 0)
+		return -errno;
+	port->detached = !attached;
+	return 0;
 }
 
 /* --- tap --- */

@@ -29,6 +29,7 @@
 struct net_port {
 	int fd; /* -1: nothing is there */
 	bool stream;
+	bool detached; /* one queue of several of a tap device, which gets no frames */
 	/* The rest is for streams. */
 	uint32_t sent, left; /* bytes of the next frame, with its length, that the socket has taken, and has not */
 	uint32_t owed;       /* bytes of a frame whose end the guest has taken back; zeros stand for them */
@@ -44,6 +45,9 @@ void net_port_close(struct net_port *port);
 
 /* Which frames a tap device may give: TUN_F_*. 0 or -errno. */
 int net_port_set_offload(struct net_port *port, unsigned flags);
+
+/* Whether one queue of several of a tap device gets frames. 0 or -errno. */
+int net_port_attach(struct net_port *port, bool attached);
 
 /*
  * Sends the frames in the readable buffers of chain[0 .. count), headers included. Returns how many it is done with,

@@ -81,8 +81,7 @@ static const char *check(const struct virtio_dev *dev, const struct virtio_state
 	if (!why)
 		why = check_features(dev, s);
 	for (unsigned i = 0; i < dev->queue_count && !why; i++) {
-		bool exists = i == 0 || !(dev->type->multiqueue & ~s->negotiated);
-		if (s->queue[i].ready > exists)
+		if (s->queue[i].ready > (i < virtio_queues(dev, s->negotiated)))
 			why = "a queue is ready that its driver does not have";
 	}
 	return why;

@@ -120,6 +120,39 @@ t_net_of_clones() {
 	ip link del tap8
 }
 
+# Two processors of the guest with a queue each; and so in a clone, and after a restore.
+t_net_queues() {
+	modprobe tun 2>/dev/null
+	ip tuntap add dev tap7 mode tap multi_queue 2>/dev/null && ip addr add 10.77.0.1/24 dev tap7 && ip link set tap7 up ||
+		{ skipped="this host makes no tap device with several queues"; return; }
+	local server sum jobs
+	head -c 20000000 /dev/urandom >data
+	sum=$(md5sum <data | cut -c 1-32)
+	serve_files 10.77.0.1:8000
+	check create wisp create -q -n box -c 2 -m 128 --net tap=tap7,address=10.77.0.2/24,queues=2
+	equal "queues" "$(wisp exec box -- ls /sys/class/net/eth0/queues </dev/null | paste -sd ' ')" "rx-0 rx-1 tx-0 tx-1"
+	check "ping from the host" wait_until answers 10.77.0.2
+	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; wget -qO /tmp/www/data http://10.77.0.1:8000/data; httpd -h /tmp/www' </dev/null
+	# Several connections, which the two kernels spread over the queues.
+	for i in 1 2 3 4; do busybox wget -qO- http://10.77.0.2/data | md5sum >"sum$i" & jobs[i]=$!; done
+	wait "${jobs[@]}"
+	equal "four times 20 MB from the guest" "$(sort -u sum? | cut -c 1-32)" "$sum"
+	equal "20 MB to the guest, by both processors" "$(wisp exec box -- sh -c 'for cpu in 1 2; do
+		taskset $cpu wget -qO- http://10.77.0.1:8000/data | md5sum & done; wait' </dev/null | sort -u | cut -c 1-32)" "$sum"
+	wisp fork box -n twin >/dev/null || fail "no clone"
+	check "the clone's link is down" wait_until has_carrier twin 0
+	check snapshot wisp snapshot -q box queues.snap
+	wisp rm -f box twin 2>/dev/null
+	check restore wisp create -q -n again --from queues.snap --net tap=tap7
+	check "its link is up" wait_until has_carrier again 1
+	check "it answers" wait_until answers 10.77.0.2
+	equal "20 MB from the restored guest" "$(busybox wget -qO- http://10.77.0.2/data | md5sum | cut -c 1-32)" "$sum"
+	expect 125 "or one with several queues" wisp run --net tap=tap7 -- true
+	kill "$server"
+	wisp rm -f again 2>/dev/null
+	ip link del tap7
+}
+
 # A host with a default route, and a web server that is not the host itself.
 make_internet() {
 	ip link add dummy7 type dummy && ip addr add 192.0.2.10/24 dev dummy7 && ip link set dummy7 up &&

@@ -21,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	MUST(d.cpus >= 1 && d.cpus <= WISP_CPUS_MAX && d.memory_mib >= WISP_MEMORY_MIB_MIN);
 	MUST(d.disk_count <= DESCRIPTION_DISKS_MAX && d.breakpoint_count <= DESCRIPTION_BREAKPOINTS_MAX);
+	MUST(d.net.queues <= DESCRIPTION_NET_QUEUES_MAX && d.net.prefix6 <= 128);
 	MUST(strlen(d.name) < sizeof(d.name) && !strchr(d.name, '/') && strlen(d.hostname) < sizeof(d.hostname));
 	MUST(strlen(d.kernel_args) < sizeof(d.kernel_args) && strlen(d.kernel_name) < sizeof(d.kernel_name));
 	return 0;

@@ -37,12 +37,15 @@ static void create(struct machine *m, unsigned kind, int file)
 		ret = console_create(&m->dev, &m->env, &(struct console_options){.output = output}, &err);
 	} else if (kind == 3) {
 		ret = balloon_create(&m->dev, &m->env, &err);
-	} else if (kind == 4) {
-		int pair[2];
-		MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-		close(pair[1]);
-		ret = net_create(
-		        &m->dev, &m->env, &(struct net_options){.fd = pair[0], .stream = true, .mtu = 1500}, &err);
+	} else if (kind == 4 || kind == 5) {
+		struct net_options options = {.pairs = kind == 5 ? NET_PAIRS_MAX : 1, .stream = kind == 4, .mtu = 1500};
+		for (unsigned i = 0; i < options.pairs; i++) {
+			int pair[2];
+			MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+			close(pair[1]);
+			options.fd[i] = pair[0];
+		}
+		ret = net_create(&m->dev, &m->env, &options, &err);
 	} else {
 		char path[64];
 		snprintf(path, sizeof(path), "/tmp/wisp-fuzz-%d", getpid());
@@ -69,8 +72,9 @@ static void fill_state(const struct machine *m, unsigned kind, struct virtio_sta
 	        .active = 1,
 	        .started = 1,
 	        .own = {kind == 0   ? DISK_BYTES
-	                : kind == 4 ? 1500ull << 48
-	                            : 0}};
+	                : kind >= 4 ? 1500ull << 48
+	                            : 0,
+	                kind == 5 ? NET_PAIRS_MAX - 1 : 0}};
 	for (unsigned q = 0; q < m->dev->queue_count; q++)
 		state->queue[q] = (struct virtq_state){RING(q), AVAIL(q), USED(q), RING_SIZE, 1, 0, 0};
 }
@@ -101,7 +105,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct machine m;
 	struct virtio_state state;
 	uint8_t choice = in8(&in);
-	unsigned kind = choice >= 0xfe ? 3u + (choice == 0xfe) : choice % 3; /* the first devices of the corpus stay */
+	/* The first devices of the corpus stay. */
+	unsigned kind = choice >= 0xfd ? 3u + (0xff - choice) : choice % 3;
 	int file = memfd_create("disk", MFD_CLOEXEC);
 	MUST(file >= 0 && ftruncate(file, DISK_BYTES) == 0);
 	machine_open(&m);

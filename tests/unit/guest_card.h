@@ -33,6 +33,7 @@ struct card {
 	struct guest g;
 	struct driver d;
 	int peer;                    /* the other end of the descriptor; -1: a tap device's is the kernel */
+	int peers[NET_PAIRS_MAX];    /* with several pairs of queues: that of each; the first one is `peer` */
 	uint64_t area;               /* where frames to be sent are put */
 	uint64_t rx[VIRTQ_SIZE_MAX]; /* the buffer behind each head */
 };
@@ -55,12 +56,31 @@ static inline bool card_create(struct card *c, const struct net_options *options
 	return true;
 }
 
+/* With three pairs of queues */
+static inline bool card_open_several(struct card *c, uint64_t features)
+{
+	struct net_options options = {.pairs = NET_PAIRS_MAX, .mtu = 1500};
+	int peers[NET_PAIRS_MAX];
+	for (unsigned i = 0; i < NET_PAIRS_MAX; i++) {
+		int pair[2];
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+			return false;
+		options.fd[i] = pair[0];
+		peers[i] = pair[1];
+	}
+	memcpy(options.mac, mac, sizeof(mac));
+	if (!card_create(c, &options, peers[0]))
+		return false;
+	memcpy(c->peers, peers, sizeof(peers));
+	return drv_start(&c->d, features, 64);
+}
+
 static inline bool card_open(struct card *c, bool stream, uint64_t features)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, (stream ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) < 0)
 		return false;
-	struct net_options options = {.fd = pair[0], .stream = stream, .mtu = 1500};
+	struct net_options options = {.fd = {pair[0]}, .stream = stream, .mtu = 1500};
 	memcpy(options.mac, mac, sizeof(mac));
 	return card_create(c, &options, pair[1]) && drv_start(&c->d, features, 64);
 }
@@ -71,6 +91,10 @@ static inline void card_close(struct card *c)
 	guest_close(&c->g);
 	if (c->peer >= 0)
 		close(c->peer);
+	for (unsigned i = 1; i < NET_PAIRS_MAX; i++) {
+		if (c->peers[i] > 0)
+			close(c->peers[i]);
+	}
 }
 
 static inline void give(struct card *c, unsigned count, uint32_t size)
@@ -173,6 +197,23 @@ static inline bool comes_out(struct card *c, bool stream, uint32_t len, unsigned
 		loop_step(c->g.loop, 5);
 	}
 	return n == (ssize_t)(lead + len) && is_frame(bytes + lead, len, seed);
+}
+
+/* For a device that is restored: its guest's memory and driver are those of the card that was saved. */
+static inline void copy_rings(struct card *to, const struct card *from)
+{
+	for (unsigned i = 0; i < from->g.gmem.count; i++)
+		memcpy(to->g.gmem.region[i].host, from->g.gmem.region[i].host, from->g.gmem.region[i].size);
+	to->g.heap = from->g.heap;
+	to->d.features = from->d.features;
+	memcpy(to->rx, from->rx, sizeof(to->rx));
+	for (unsigned q = 0; q < from->d.dev->queue_count; q++) {
+		struct ring *r = &to->d.ring[q];
+		*r = from->d.ring[q];
+		r->desc = guest_at(&to->g, r->desc_addr, 16ull * r->size);
+		r->avail = guest_at(&to->g, r->avail_addr, 6 + 2ull * r->size);
+		r->used = guest_at(&to->g, r->used_addr, 6 + 8ull * r->size);
+	}
 }
 
 static inline struct virtio_net_config read_config(struct card *c)

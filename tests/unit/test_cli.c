@@ -159,7 +159,7 @@ static void what_users_get_wrong(void)
 	expect_error(&c, "run --net bridge=br0 -- true", 125, "write passt, tap=NAME or fd=N, then mac=");
 	expect_error(&c, "run --net fd=x -- true", 125, "fd is the number of an open descriptor");
 	expect_error(&c, "run --net tap=a,mtu=x -- true", 125, "mtu is a number of bytes");
-	expect_error(&c, "run --kernel full --net tap=a,address6=::2/9 -- true", 125, "make kernel-full");
+	expect_error(&c, "run --kernel full --net tap=a,address6=::2/9,queues=2 -- true", 125, "make kernel-full");
 	expect_error(&c, "run --net tap=a,bps=1X -- true", 125, "a rate is a number");
 	expect_error(&c, "run --net tap=a --net tap=b -- true", 125, "a sandbox has one network card");
 	expect_error(&c, "run --rate image -- true", 125, "write DEVICE,bps=SIZE,iops=N");

@@ -37,6 +37,7 @@ static struct description valid(void)
 	        .gateway = 2,
 	        .dns = 3,
 	        .prefix6 = 64,
+	        .queues = 2,
 	        .address6.s6_addr = {0xfd, [15] = 1},
 	        .gateway6.s6_addr = {0xfd, [15] = 2},
 	        .dns6.s6_addr = {0xfd, [15] = 3}};
@@ -56,7 +57,8 @@ static struct description_fds make_fds(void)
 	struct description_fds fds;
 	description_init_fds(&fds);
 	int *all[] = {&fds.root, &fds.dir, &fds.lock, &fds.kernel, &fds.initramfs, &fds.cgroup, &fds.disk[0],
-	        &fds.disk[1], &fds.disk[2], &fds.folder[0][0], &fds.folder[0][1], &fds.folder[0][2], &fds.net};
+	        &fds.disk[1], &fds.disk[2], &fds.folder[0][0], &fds.folder[0][1], &fds.folder[0][2], &fds.net[0],
+	        &fds.net[1]};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		char name[] = "/tmp/wisp-test-XXXXXX";
 		*all[i] = mkstemp(name);
@@ -88,7 +90,7 @@ static void it_arrives_whole_with_its_descriptors(void)
 	CHECK(memcmp(&d, &got, sizeof(d)) == 0);
 	const int all[] = {there.root, there.dir, there.lock, there.kernel, there.initramfs, there.cgroup,
 	        there.disk[0], there.disk[1], there.disk[2], there.folder[0][0], there.folder[0][1], there.folder[0][2],
-	        there.net};
+	        there.net[0], there.net[1]};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		CHECK_EQ(size_of(all[i]), (off_t)i + 1);
 		CHECK(fcntl(all[i], F_GETFD) & FD_CLOEXEC);
@@ -138,16 +140,16 @@ static void a_broken_message_is_refused_and_keeps_nothing(void)
 	struct description d = valid();
 	char why[200];
 	int before = open_fds();
-	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), 0);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 14, why, sizeof(why)), 0);
 	CHECK_EQ(receive_raw(&d, 0, 0, why, sizeof(why)), -ECONNRESET);
-	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 13, why, sizeof(why)), -ECONNRESET);
+	CHECK_EQ(receive_raw(&d, sizeof(d) - 1, 14, why, sizeof(why)), -ECONNRESET);
 	CHECK(strstr(why, "cannot receive"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 12, why, sizeof(why)), -EPROTO);
-	CHECK(strstr(why, "12 descriptors, not 13"));
-	CHECK_EQ(receive_raw(&d, sizeof(d), 14, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), -EPROTO);
+	CHECK(strstr(why, "13 descriptors, not 14"));
+	CHECK_EQ(receive_raw(&d, sizeof(d), 15, why, sizeof(why)), -EPROTO);
 	CHECK_EQ(receive_raw(&d, sizeof(d), 60, why, sizeof(why)), -EPROTO);
 	d.version++;
-	CHECK_EQ(receive_raw(&d, sizeof(d), 13, why, sizeof(why)), -EPROTO);
+	CHECK_EQ(receive_raw(&d, sizeof(d), 14, why, sizeof(why)), -EPROTO);
 	CHECK(strstr(why, "different versions"));
 	CHECK_EQ(open_fds(), before);
 }
@@ -221,6 +223,9 @@ static void every_field_is_checked(void)
 	REFUSE("without a port", d.net.port = DESCRIPTION_NET_NONE);
 	REFUSE("network's port", d.net.port = DESCRIPTION_NET_STREAM + 1);
 	REFUSE("network's port", d.net.port = DESCRIPTION_NET_DOWN);
+	REFUSE("network's queues", d.net.queues = 0);
+	REFUSE("network's queues", d.net.queues = DESCRIPTION_NET_QUEUES_MAX + 1);
+	REFUSE("network's queues", d.net.port = DESCRIPTION_NET_STREAM);
 	REFUSE("network's MTU", d.net.mtu = WISP_NET_MTU_MIN - 1);
 	REFUSE("of a group", d.net.mac[0] = 1);
 	REFUSE("network's addresses", d.net.prefix = 33);

@@ -12,6 +12,19 @@ static void read_description(struct wisp_sandbox *sandbox, struct description *d
 	close(dir);
 }
 
+static void expect(struct place *p, const struct wisp_net *net, const char *word)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	p->options.net = net;
+	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
+	CHECK(!sandbox);
+	if (!strstr(error.message, word)) {
+		printf("# \"%s\" does not say \"%s\"\n", error.message, word);
+		test_failed = true;
+	}
+}
+
 static void a_tap_device_is_described(int tap)
 {
 	struct place p;
@@ -29,7 +42,8 @@ static void a_tap_device_is_described(int tap)
 	        .rate = {.bytes = 5000, .operations = 6},
 	        .address6 = "2001:db8::2/64",
 	        .gateway6 = "fe80::1",
-	        .dns6 = "2001:db8:1::53"};
+	        .dns6 = "2001:db8:1::53",
+	        .queues = 1};
 	REQUIRE(make_place(&p));
 	p.options.net = &net;
 	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
@@ -79,6 +93,42 @@ static void a_tap_device_is_described(int tap)
 		wisp_close_sandbox(sandbox);
 	}
 	CHECK(memcmp(macs[0], macs[1], 6) != 0);
+	net.queues = 2;
+	expect(&p, &net, "not a tap device with several queues");
+	end_place(&p, 0);
+}
+
+/* Each queue has a descriptor; a clone has as many queues, and nothing on them. */
+static void several_queues_are_described(int tap)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL, *clone = NULL;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error = {.message = ""};
+	struct description d;
+	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_TAP, .tap = "tap0", .queues = 2};
+	REQUIRE(make_place(&p));
+	CHECK_EQ(ioctl(tap, TUNSETPERSIST, 1), 0);
+	close(tap);
+	p.options.net = &net;
+	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	REQUIRE(sandbox);
+	read_description(sandbox, &d);
+	CHECK_EQ(d.net.queues, 2); /* the monitor checks that as many descriptors came */
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
+	CHECK(strstr(info->net, ",mtu=1500,queues=2"));
+	wisp_free_sandbox_info(info);
+	REQUIRE(wisp_fork_sandbox(sandbox, 1,
+	                &(struct wisp_fork_options){.size = sizeof(struct wisp_fork_options), .name = "twin"}, &clone,
+	                NULL) == 0);
+	read_description(clone, &d);
+	CHECK_EQ(d.net.port, DESCRIPTION_NET_DOWN);
+	CHECK_EQ(d.net.queues, 2);
+	wisp_close_sandbox(clone);
+	wisp_close_sandbox(sandbox);
+	net.queues = 0;
+	expect(&p, &net, "or one with several queues");
 	end_place(&p, 0);
 }
 
@@ -106,17 +156,9 @@ static void tap_devices(void)
 	in_namespace(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, a_tap_device_is_described);
 }
 
-static void expect(struct place *p, const struct wisp_net *net, const char *word)
+static void tap_devices_with_several_queues(void)
 {
-	struct wisp_sandbox *sandbox;
-	struct wisp_error error = {0};
-	p->options.net = net;
-	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
-	CHECK(!sandbox);
-	if (!strstr(error.message, word)) {
-		printf("# \"%s\" does not say \"%s\"\n", error.message, word);
-		test_failed = true;
-	}
+	in_namespace(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, several_queues_are_described);
 }
 
 static void a_wrong_tap_is_refused(int tap)
@@ -192,6 +234,13 @@ static void bad_networks_are_refused(void)
 	expect(&p, &net, "as in 192.0.2.1");
 	net.address = NULL;
 	expect(&p, &net, "requires a static address");
+	net = good;
+	net.queues = WISP_NET_QUEUES_MAX + 1;
+	expect(&p, &net, "with 4 queues: give 1 to 3");
+	net.queues = 2;
+	net.tap = NULL;
+	net.fd = &null;
+	expect(&p, &net, "require its name");
 	net = good;
 	net.tap = "no-such-interface";
 	static const char *const addresses6[] = {"", "2001:db8::2", "2001:db8::2/", "2001:db8::2/0", "2001:db8::2/129",
@@ -318,6 +367,9 @@ static void passt_that_fails_is_told(void)
 	net.dns = NULL;
 	net.address6 = "2001:db8::2/64";
 	expect(&p, &net, "has no tap device");
+	net.address6 = NULL;
+	net.queues = 2;
+	expect(&p, &net, "by passt has one queue");
 	end_place(&p, 0);
 }
 
@@ -326,6 +378,7 @@ int main(int argc, char **argv)
 	fake_vmm_main(argc, argv);
 	static const struct test_case cases[] = {
 	        {"tap_devices", tap_devices},
+	        {"tap_devices_with_several_queues", tap_devices_with_several_queues},
 	        {"taps_that_cannot_be_used", taps_that_cannot_be_used},
 	        {"bad_networks_are_refused", bad_networks_are_refused},
 	        {"passt_is_started_and_ends", passt_is_started_and_ends},

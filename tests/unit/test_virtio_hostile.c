@@ -34,7 +34,8 @@ struct victim {
 	struct driver d;
 	enum kind kind;
 	char path[64];
-	int peer; /* of a network device */
+	int peer; /* of a network device; a tap device has several queues */
+	int others[NET_PAIRS_MAX - 1];
 	uint64_t random;
 	uint64_t heap; /* where a new start lays out its rings */
 	unsigned failures;
@@ -86,13 +87,17 @@ static bool victim_open(struct victim *v, enum kind kind)
 	} else if (kind == BALLOON) {
 		balloon_create(&dev, &v->g.env, &err);
 	} else if (is_net(v)) {
-		int pair[2];
-		if (socketpair(AF_UNIX, (kind == NET_STREAM ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) <
-		        0)
-			return false;
-		v->peer = pair[1];
-		net_create(&dev, &v->g.env,
-		        &(struct net_options){.fd = pair[0], .stream = kind == NET_STREAM, .mtu = 1500}, &err);
+		struct net_options options = {
+		        .pairs = kind == NET_TAP ? NET_PAIRS_MAX : 1, .stream = kind == NET_STREAM, .mtu = 1500};
+		for (unsigned i = 0; i < options.pairs; i++) {
+			int pair[2];
+			if (socketpair(AF_UNIX, (kind == NET_STREAM ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0,
+			            pair) < 0)
+				return false;
+			options.fd[i] = pair[0];
+			*(i == 0 ? &v->peer : &v->others[i - 1]) = pair[1];
+		}
+		net_create(&dev, &v->g.env, &options, &err);
 	} else {
 		snprintf(v->path, sizeof(v->path), "/tmp/wisp-test-hostile-%d", getpid());
 		vsock_create(&dev, &v->g.env, &(struct vsock_options){.cid = 3, .socket_path = v->path}, &err);
@@ -114,6 +119,8 @@ static void victim_close(struct victim *v)
 	guest_close(&v->g);
 	if (is_net(v))
 		close(v->peer);
+	for (unsigned i = 0; i < NET_PAIRS_MAX - 1 && v->kind == NET_TAP; i++)
+		close(v->others[i]);
 }
 
 static bool victim_start(struct victim *v)

@@ -22,7 +22,7 @@ static void test_identity(void)
 	/* A port that completes no checksums must not be promised to. */
 	CHECK_EQ(c->d.features & (CHECKSUMS | SEGMENTS), 0);
 	card_close(c);
-	struct net_options options = {.fd = -1, .offload = true, .mtu = 9000};
+	struct net_options options = {.fd = {-1}, .offload = true, .mtu = 9000};
 	REQUIRE(card_create(c, &options, -1) && drv_start(&c->d, ~0ull, 64));
 	CHECK_EQ(c->d.features & (CHECKSUMS | SEGMENTS), CHECKSUMS | SEGMENTS);
 	CHECK_EQ(read_config(c).status, 0);
@@ -157,7 +157,7 @@ static void test_large_frames(void)
 	unsigned buffers;
 	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
 	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-	REQUIRE(card_create(c, &(struct net_options){.fd = pair[0], .stream = true, .mtu = NET_MTU_MAX}, pair[1]));
+	REQUIRE(card_create(c, &(struct net_options){.fd = {pair[0]}, .stream = true, .mtu = NET_MTU_MAX}, pair[1]));
 	REQUIRE(drv_start(&c->d, BASIC | MRG, 128));
 	uint64_t heap = c->g.heap;
 	for (unsigned i = 0; i < 40; i++) {
@@ -330,22 +330,6 @@ static void test_odd_frames(void)
 
 /* --- snapshots --- */
 
-static void copy_rings(struct card *to, const struct card *from)
-{
-	for (unsigned i = 0; i < from->g.gmem.count; i++)
-		memcpy(to->g.gmem.region[i].host, from->g.gmem.region[i].host, from->g.gmem.region[i].size);
-	to->g.heap = from->g.heap;
-	to->d.features = from->d.features;
-	memcpy(to->rx, from->rx, sizeof(to->rx));
-	for (unsigned q = 0; q < 2; q++) {
-		struct ring *r = &to->d.ring[q];
-		*r = from->d.ring[q];
-		r->desc = guest_at(&to->g, r->desc_addr, 16ull * r->size);
-		r->avail = guest_at(&to->g, r->avail_addr, 6 + 2ull * r->size);
-		r->used = guest_at(&to->g, r->used_addr, 6 + 8ull * r->size);
-	}
-}
-
 /* What the device holds is in the copy again: receive buffers, and frames that a peer has not taken. */
 static void test_state(void)
 {
@@ -366,7 +350,7 @@ static void test_state(void)
 	CHECK(state.queue[TX].avail_next < c->d.ring[TX].avail_idx);
 
 	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-	REQUIRE(card_create(copy, &(struct net_options){.fd = pair[0], .stream = true, .mtu = 9999}, pair[1]));
+	REQUIRE(card_create(copy, &(struct net_options){.fd = {pair[0]}, .stream = true, .mtu = 9999}, pair[1]));
 	copy_rings(copy, c);
 	REQUIRE(virtio_restore(&copy->d.mmio, &state, &err) == 0);
 	virtio_resume(copy->d.dev);
@@ -386,7 +370,7 @@ static void test_state(void)
 	CHECK_EQ(take_frame(c, frame, &buffers), HEADER + 1400);
 
 	/* A copy without a port has its link down. */
-	REQUIRE(card_create(copy, &(struct net_options){.fd = -1, .offload = true, .mtu = 1500}, -1));
+	REQUIRE(card_create(copy, &(struct net_options){.fd = {-1}, .offload = true, .mtu = 1500}, -1));
 	copy_rings(copy, c);
 	virtio_save(&c->d.mmio, &state);
 	REQUIRE(virtio_restore(&copy->d.mmio, &state, &err) == 0);
@@ -396,7 +380,7 @@ static void test_state(void)
 	card_close(copy);
 
 	state.own[0] = 0; /* an MTU of 0 */
-	REQUIRE(card_create(copy, &(struct net_options){.fd = -1, .offload = true, .mtu = 1500}, -1));
+	REQUIRE(card_create(copy, &(struct net_options){.fd = {-1}, .offload = true, .mtu = 1500}, -1));
 	copy_rings(copy, c);
 	CHECK_EQ(virtio_restore(&copy->d.mmio, &state, &err), -EINVAL);
 	CHECK(strstr(err.text, "MTU"));

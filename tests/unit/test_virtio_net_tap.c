@@ -85,7 +85,7 @@ static void talk_to_kernel(int fd)
 	struct sockaddr_in address = {.sin_family = AF_INET};
 	socklen_t size = sizeof(address);
 	int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct net_options options = {.fd = fd, .offload = true, .mtu = 1500};
+	struct net_options options = {.fd = {fd}, .offload = true, .mtu = 1500};
 	memcpy(options.mac, mac, sizeof(mac));
 	REQUIRE(bind(udp, (struct sockaddr *)&address, size) == 0);
 	REQUIRE(getsockname(udp, (struct sockaddr *)&address, &size) == 0);
@@ -110,15 +110,116 @@ static void talk_to_kernel(int fd)
 	card_close(c);
 }
 
-static void test_kernel(void)
+/* --- several queues --- */
+
+#define PAIRS 2u
+#define FLOWS 32u
+
+/* How many datagrams of the host have come by this pair, of which the buffers are given back. */
+static unsigned count_udp(struct card *c, unsigned pair)
+{
+	unsigned queue = 2 * pair + RX, count = 0;
+	uint16_t head;
+	uint32_t len;
+	while (ring_used(&c->d, queue, &head, &len)) {
+		const uint8_t *frame = guest_at(&c->g, c->rx[head] + pair * VIRTQ_SIZE_MAX * BUFFER, BUFFER);
+		count += frame[HEADER + 12] == 0x08 && frame[HEADER + 23] == IPPROTO_UDP;
+	}
+	return count;
+}
+
+/* Datagrams from many ports of the host to the guest, which the kernel spreads over the queues. */
+static void send_flows(unsigned got[PAIRS], struct card *c)
+{
+	struct sockaddr_in guest = {.sin_family = AF_INET, .sin_port = htons(7)};
+	inet_pton(AF_INET, "10.9.0.2", &guest.sin_addr);
+	got[0] = got[1] = 0;
+	for (unsigned i = 0; i < FLOWS; i++) {
+		int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		CHECK_EQ(sendto(udp, "hello", 5, 0, (struct sockaddr *)&guest, sizeof(guest)), 5);
+		close(udp);
+	}
+	for (long long end = now_ms() + 2000; got[0] + got[1] < FLOWS && now_ms() < end;) {
+		loop_step(c->g.loop, 5);
+		got[0] += count_udp(c, 0);
+		got[1] += count_udp(c, 1);
+	}
+}
+
+static bool use_pairs(struct card *c, uint8_t pairs)
+{
+	uint64_t at = guest_alloc(&c->g, 16, 16);
+	uint8_t *bytes = guest_at(&c->g, at, 16);
+	uint16_t head;
+	uint32_t len;
+	memcpy(bytes, (const uint8_t[]){VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, pairs, 0, 0xee}, 5);
+	ring_add(&c->d, 2 * PAIRS, (struct buf[]){{at, 4}, {at + 4, 1}}, 1, 1);
+	ring_kick(&c->d, 2 * PAIRS);
+	return ring_wait(&c->d, 2 * PAIRS, &head, &len) && bytes[4] == VIRTIO_NET_OK;
+}
+
+/* Buffers for both pairs: those of the second one are at the same distance from the first one's. */
+static void give_both(struct card *c)
+{
+	uint64_t at = guest_alloc(&c->g, PAIRS * VIRTQ_SIZE_MAX * BUFFER, 16);
+	for (unsigned i = 0; i < VIRTQ_SIZE_MAX; i++) {
+		for (unsigned pair = 0; pair < PAIRS; pair++) {
+			uint64_t buffer = at + (pair * VIRTQ_SIZE_MAX + i) * BUFFER;
+			int head = ring_add(&c->d, 2 * pair + RX, &(struct buf){buffer, BUFFER}, 0, 1);
+			CHECK(head >= 0);
+			if (pair == 0 && head >= 0)
+				c->rx[head] = buffer;
+		}
+	}
+	ring_kick(&c->d, RX);
+	ring_kick(&c->d, 2 + RX);
+}
+
+static void talk_over_queues(int fd)
+{
+	struct card *c = &card;
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, .ifr_name = "tap0"};
+	struct net_options options = {
+	        .pairs = PAIRS, .fd = {fd, open("/dev/net/tun", O_RDWR | O_CLOEXEC)}, .offload = true, .mtu = 1500};
+	unsigned got[PAIRS];
+	memcpy(options.mac, mac, sizeof(mac));
+	REQUIRE(ioctl(options.fd[1], TUNSETIFF, &request) == 0);
+	REQUIRE(card_create(c, &options, -1) && drv_start(&c->d, ~0ull, VIRTQ_SIZE_MAX));
+	CHECK_EQ(drv_queues(&c->d), 2 * PAIRS + 1);
+	give_both(c);
+	/* The host learns the guest's MAC. */
+	uint8_t arp[42] = {0};
+	put_ethernet(arp, (const uint8_t *)"\xff\xff\xff\xff\xff\xff", ETH_P_ARP);
+	memcpy(arp + 14, "\0\1\x08\0\6\4\0\1", 8);
+	memcpy(arp + 22, mac, 6);
+	memcpy(arp + 28, "\x0a\x09\0\2", 4);
+	memcpy(arp + 38, "\x0a\x09\0\1", 4);
+	post_bytes(c, &(struct virtio_net_hdr_v1){0}, arp, sizeof(arp));
+	guest_settle(&c->g, 10);
+
+	/* All by the first pair, until the driver uses the second one; and so again. */
+	send_flows(got, c);
+	CHECK(got[0] == FLOWS && got[1] == 0);
+	CHECK(use_pairs(c, 2));
+	send_flows(got, c);
+	CHECK_EQ(got[0] + got[1], FLOWS);
+	CHECK(got[0] > 0 && got[1] > 0);
+	CHECK(use_pairs(c, 1));
+	send_flows(got, c);
+	CHECK(got[0] == FLOWS && got[1] == 0);
+	CHECK(link_is_up(c) && !drv_failed(&c->d));
+	card_close(c);
+}
+
+static void with_tap(short flags, void (*run)(int fd))
 {
 	fflush(stdout);
 	pid_t pid = fork();
 	int status = 0, size = HEADER;
 	if (pid == 0) {
-		int fd = tap_enter() ? tap_make(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, "10.9.0.1") : -1;
+		int fd = tap_enter() ? tap_make((short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags), "10.9.0.1") : -1;
 		if (fd >= 0 && ioctl(fd, TUNSETVNETHDRSZ, &size) == 0)
-			talk_to_kernel(fd);
+			run(fd);
 		fflush(stdout);
 		_exit(fd < 0 ? 2 : test_failed);
 	}
@@ -128,4 +229,14 @@ static void test_kernel(void)
 	CHECK_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST_MAIN("virtio_net_tap", {"kernel", test_kernel})
+static void test_kernel(void)
+{
+	with_tap(0, talk_to_kernel);
+}
+
+static void test_queues(void)
+{
+	with_tap(IFF_MULTI_QUEUE, talk_over_queues);
+}
+
+TEST_MAIN("virtio_net_tap", {"kernel", test_kernel}, {"queues", test_queues})

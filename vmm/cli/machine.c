@@ -166,11 +166,17 @@ static bool take_net_part(struct cli_machine *machine, char *part, char *why)
 		net->mtu = (uint32_t)number;
 		return true;
 	}
+	if (strncmp(part, "queues=", 7) == 0) {
+		if (!parse_net_number(part + 7, UINT32_MAX, &number, "queues is a number", why))
+			return false;
+		net->queues = (uint32_t)number;
+		return true;
+	}
 	int rate = parse_rate(part, &net->rate, why);
 	if (rate == 0)
 		return cli_refuse(why,
 		        "write passt, tap=NAME or fd=N, then mac=, mtu=, address=, gateway=, dns=, address6=, "
-		        "gateway6=, dns6=, bps= or iops=, separated by commas");
+		        "gateway6=, dns6=, queues=, bps= or iops=, separated by commas");
 	return rate > 0;
 }
 
@@ -262,7 +268,7 @@ const struct cli_option cli_machine_options[] = {
                 .help = "give the guest a network card: by passt(1), which any user may use, on the tap device NAME, "
                         "or on that of the open descriptor N; OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX "
                         "(default: by DHCP), gateway=ADDRESS, dns=ADDRESS, address6=, gateway6= and dns6= (the same "
-                        "for IPv6, which needs --kernel full), bps=SIZE or iops=N"},
+                        "for IPv6, which needs --kernel full), queues=N, bps=SIZE or iops=N"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),
                 .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},

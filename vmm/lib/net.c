@@ -19,6 +19,7 @@
 #define MTU_PASST 65520u              /* the largest that it has */
 #define PORT_NAME_SIZE (IFNAMSIZ + 8) /* of "tap=NAME" or "passt" */
 #define HEADER_BYTES 12               /* struct virtio_net_hdr_v1 */
+#define QUEUES ",queues="
 #define TAP_FLAGS (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
 
 /* ---- Text ---- */
@@ -161,9 +162,9 @@ static unsigned find_mtu(const char *interface)
 	return known ? (unsigned)request.ifr_mtu : MTU_DEFAULT;
 }
 
-static int open_tap(const char *name, int *fd, struct wisp_error *error)
+static int open_tap(const char *name, bool several, int *fd, struct wisp_error *error)
 {
-	struct ifreq request = {.ifr_flags = TAP_FLAGS};
+	struct ifreq request = {.ifr_flags = TAP_FLAGS | (several ? IFF_MULTI_QUEUE : 0)};
 	if (strlen(name) >= sizeof(request.ifr_name) || if_nametoindex(name) == 0)
 		return lib_fail(error, WISP_ERR_INVALID, ENODEV,
 		        "there is no network interface '%.80s': make it with \"ip tuntap add mode tap user USER "
@@ -177,8 +178,9 @@ static int open_tap(const char *name, int *fd, struct wisp_error *error)
 		return 0;
 	const char *why = errno == EPERM    ? ": only root, and the user or group that it was made for, may use it"
 	                  : errno == EBUSY  ? ": another program uses it"
-	                  : errno == EINVAL ? ": it is not a tap device, or one with several queues"
-	                                    : "";
+	                  : errno != EINVAL ? ""
+	                  : several         ? ": it is not a tap device with several queues"
+	                                    : ": it is not a tap device, or one with several queues";
 	return lib_fail(error, WISP_ERR_SETUP, errno, "cannot use the network interface %s: %s%s", name,
 	        strerrordesc_np(errno), why);
 }
@@ -203,15 +205,21 @@ static int take_tap(int given, int *fd, struct wisp_error *error)
 static int connect_tap(
         struct creation *creation, const struct wisp_net *options, char name[PORT_NAME_SIZE], struct wisp_error *error)
 {
-	int size = HEADER_BYTES, *fd = &creation->fds.net;
+	int size = HEADER_BYTES, *fds = creation->fds.net, r = 0;
+	uint32_t queues = creation->description.net.queues;
 	struct ifreq request = {0};
 	if (!options->tap == !options->fd)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "a network by a tap device requires its name or its descriptor, and not both");
-	int r = options->tap ? open_tap(options->tap, fd, error) : take_tap(*options->fd, fd, error);
+	if (options->fd && queues > 1)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "several queues of a tap device require its name, not its descriptor");
+	for (uint32_t i = 0; i < queues && r == 0; i++)
+		r = options->tap ? open_tap(options->tap, queues > 1, &fds[i], error)
+		                 : take_tap(*options->fd, &fds[i], error);
 	if (r < 0)
 		return r;
-	if (ioctl(*fd, TUNGETIFF, &request) < 0 || ioctl(*fd, TUNSETVNETHDRSZ, &size) < 0)
+	if (ioctl(fds[0], TUNGETIFF, &request) < 0 || ioctl(fds[0], TUNSETVNETHDRSZ, &size) < 0)
 		return lib_fail_errno(error, errno, "cannot prepare the tap device");
 	snprintf(name, PORT_NAME_SIZE, "tap=%.*s", IFNAMSIZ, request.ifr_name);
 	creation->description.net.port = DESCRIPTION_NET_TAP;
@@ -230,7 +238,10 @@ static int connect_passt(struct creation *creation, const struct wisp_net *optio
 	if (options->tap || options->fd || options->address || options->gateway || options->address6)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
 		        "a network by passt has no tap device, and the guest's address is the host's: omit them");
-	int r = passt_start(&passt, &creation->cancel, &creation->fds.net, error);
+	if (creation->description.net.queues > 1)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "a network by passt has one queue: use a tap device for a card with several");
+	int r = passt_start(&passt, &creation->cancel, &creation->fds.net[0], error);
 	if (r == 0)
 		creation->description.net.port = DESCRIPTION_NET_STREAM;
 	return r;
@@ -267,6 +278,8 @@ static int tell(
 		if (parts[i].text)
 			lib_string_format(&text, ",%s=%s", parts[i].key, parts[i].text);
 	}
+	if (net->queues > 1)
+		lib_string_format(&text, QUEUES "%u", net->queues);
 	creation->net = text.text;
 	return text.failed ? lib_no_memory(error) : 0;
 }
@@ -293,6 +306,10 @@ int net_describe(struct creation *creation, struct wisp_error *error)
 	if (r == 0 && options.mtu && (options.mtu < WISP_NET_MTU_MIN || options.mtu > WISP_NET_MTU_MAX))
 		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "a network's MTU of %u: give %u to %u", options.mtu,
 		        WISP_NET_MTU_MIN, WISP_NET_MTU_MAX);
+	if (r == 0 && options.queues > WISP_NET_QUEUES_MAX)
+		r = lib_fail(error, WISP_ERR_INVALID, EINVAL, "a network card with %u queues: give 1 to %d",
+		        options.queues, WISP_NET_QUEUES_MAX);
+	net->queues = options.queues ? options.queues : 1;
 	if (r == 0)
 		r = parse_addresses(&options, net, error);
 	if (r == 0)
@@ -303,6 +320,13 @@ int net_describe(struct creation *creation, struct wisp_error *error)
 	if (r == 0)
 		r = connect_port(creation, &options, name, error);
 	return r < 0 ? r : tell(creation, &options, name, error);
+}
+
+/* Of a card that `tell` has described. */
+static uint32_t read_queues(const char *had)
+{
+	const char *at = strstr(had, QUEUES);
+	return at ? (uint32_t)strtoul(at + strlen(QUEUES), NULL, 10) : 1;
 }
 
 int net_inherit(struct creation *creation, const char *had, struct wisp_error *error)
@@ -318,12 +342,17 @@ int net_inherit(struct creation *creation, const char *had, struct wisp_error *e
 	/* What the device was created with is in its state. */
 	net->mtu = MTU_DEFAULT;
 	net->port = DESCRIPTION_NET_DOWN;
+	net->queues = read_queues(had);
+	if (net->queues < 1 || net->queues > DESCRIPTION_NET_QUEUES_MAX)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the snapshot's network card has %u queues, of which it can have %d", net->queues,
+		        DESCRIPTION_NET_QUEUES_MAX);
 	const char *rest = strchr(had, ',');
 	int r = 0;
 	if (creation->options.net) {
 		r = copy_options(creation, &options, error);
 		if (r == 0 && (options.mac || options.mtu || options.address || options.gateway || options.dns ||
-		                      options.address6 || options.gateway6 || options.dns6))
+		                      options.address6 || options.gateway6 || options.dns6 || options.queues))
 			r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
 			        "the guest of the snapshot keeps its MAC, MTU and addresses: give the tap device, or "
 			        "passt, alone");

@@ -41,17 +41,21 @@ int devices_create_folder(struct virtio_dev **dev, struct virtio_env *env, unsig
 	return ret;
 }
 
+_Static_assert(NET_PAIRS_MAX == DESCRIPTION_NET_QUEUES_MAX, "as many as a device can have");
+
 int devices_create_net(
-        struct virtio_dev **dev, struct virtio_env *env, const struct description_net *net, int *fd, struct err *err)
+        struct virtio_dev **dev, struct virtio_env *env, const struct description_net *net, int *fds, struct err *err)
 {
 	/* Nothing is connected to one that is down, so it can offer whatever its saved driver chose. */
-	struct net_options options = {.fd = net->port == DESCRIPTION_NET_DOWN ? -1 : *fd,
+	struct net_options options = {.pairs = net->queues,
 	        .stream = net->port == DESCRIPTION_NET_STREAM,
 	        .offload = net->port != DESCRIPTION_NET_STREAM,
 	        .mtu = net->mtu};
+	for (unsigned i = 0; i < net->queues; i++)
+		options.fd[i] = net->port == DESCRIPTION_NET_DOWN ? -1 : fds[i];
 	memcpy(options.mac, net->mac, sizeof(options.mac));
 	int ret = net_create(dev, env, &options, err);
-	if (ret == 0)
-		*fd = -1;
+	for (unsigned i = 0; i < net->queues && ret == 0; i++)
+		fds[i] = -1;
 	return ret;
 }

@@ -18,6 +18,6 @@ int devices_create_disk(struct virtio_dev **dev, struct virtio_env *env, const s
 int devices_create_folder(struct virtio_dev **dev, struct virtio_env *env, unsigned number,
         const struct description_folder *folder, int fds[DESCRIPTION_FOLDER_FDS], struct err *err);
 int devices_create_net(
-        struct virtio_dev **dev, struct virtio_env *env, const struct description_net *net, int *fd, struct err *err);
+        struct virtio_dev **dev, struct virtio_env *env, const struct description_net *net, int *fds, struct err *err);
 
 #endif

@@ -47,6 +47,7 @@ const struct jail_rule jail_rules[] = {
         IOCTL(BLKGETSIZE64, LOOP), /* of a disk that is a block device */
         IOCTL(BLKSSZGET, LOOP),
         IOCTL(TUNSETOFFLOAD, LOOP), /* of a tap device: which frames the guest's driver can take */
+        IOCTL(TUNSETQUEUE, LOOP),   /* and which of its queues */
         IOCTL(TIOCGWINSZ, LOOP),    /* musl asks it of every file that fdopen opens: the trace */
 
         /* --- the loop --- */

@@ -206,10 +206,10 @@ static int add_folder(struct machine *m, const struct machine_options *o, unsign
 	return ret < 0 ? ret : add_device(m, dev, err);
 }
 
-static int add_net(struct machine *m, const struct description_net *net, int *fd, struct err *err)
+static int add_net(struct machine *m, const struct description_net *net, int *fds, struct err *err)
 {
 	struct virtio_dev *dev;
-	int ret = devices_create_net(&dev, &m->env, net, fd, err);
+	int ret = devices_create_net(&dev, &m->env, net, fds, err);
 	return ret < 0 ? ret : add_limited(m, dev, &net->rate, err);
 }
 
@@ -233,7 +233,7 @@ static int add_devices(struct machine *m, const struct machine_options *o, struc
 	for (uint32_t i = 0; i < d->folder_count && ret == 0; i++)
 		ret = add_folder(m, o, i, err);
 	if (ret == 0 && d->net.port != DESCRIPTION_NET_NONE)
-		ret = add_net(m, &d->net, &o->fds->net, err);
+		ret = add_net(m, &d->net, o->fds->net, err);
 	/* The last, so that a saved machine with one more device than this one is one with a balloon. */
 	bool balloon = m->origin ? snapshot_devices(m->origin) > m->devices : d->flags & DESCRIPTION_RECLAIM;
 	return ret == 0 && balloon ? add_balloon(m, err) : ret;

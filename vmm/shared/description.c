@@ -40,21 +40,17 @@ static size_t list_fds(const struct description *d, struct description_fds *fds,
 	for (uint32_t i = 0; i < d->folder_count; i++)
 		for (size_t k = 0; k < DESCRIPTION_FOLDER_FDS; k++)
 			list[count++] = &fds->folder[i][k];
-	if (d->net.port >= DESCRIPTION_NET_TAP)
-		list[count++] = &fds->net;
+	for (uint32_t i = 0; i < d->net.queues && d->net.port >= DESCRIPTION_NET_TAP; i++)
+		list[count++] = &fds->net[i];
 	return count;
 }
 
 void description_init_fds(struct description_fds *fds)
 {
-	*fds = (struct description_fds){.root = -1,
-	        .dir = -1,
-	        .lock = -1,
-	        .kernel = -1,
-	        .initramfs = -1,
-	        .snapshot = -1,
-	        .cgroup = -1,
-	        .net = -1};
+	*fds = (struct description_fds){
+	        .root = -1, .dir = -1, .lock = -1, .kernel = -1, .initramfs = -1, .snapshot = -1, .cgroup = -1};
+	for (size_t i = 0; i < DESCRIPTION_NET_QUEUES_MAX; i++)
+		fds->net[i] = -1;
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		fds->disk[i] = -1;
 	for (size_t i = 0; i < DESCRIPTION_FOLDERS_MAX; i++)
@@ -77,7 +73,8 @@ void description_close_fds(struct description_fds *fds)
 	close_fd(fds->initramfs);
 	close_fd(fds->snapshot);
 	close_fd(fds->cgroup);
-	close_fd(fds->net);
+	for (size_t i = 0; i < DESCRIPTION_NET_QUEUES_MAX; i++)
+		close_fd(fds->net[i]);
 	for (size_t i = 0; i < DESCRIPTION_DISKS_MAX; i++)
 		close_fd(fds->disk[i]);
 	for (size_t i = 0; i < DESCRIPTION_FOLDERS_MAX; i++)
@@ -133,6 +130,9 @@ static const char *check_net(const struct description *d)
 		return "the network's port";
 	if (d->flags & DESCRIPTION_BARE)
 		return "a payload with a network";
+	if (net->queues < 1 || net->queues > DESCRIPTION_NET_QUEUES_MAX ||
+	        (net->queues > 1 && net->port == DESCRIPTION_NET_STREAM))
+		return "the network's queues";
 	if (net->mtu < WISP_NET_MTU_MIN)
 		return "the network's MTU";
 	if (net->mac[0] & 1)

@@ -32,6 +32,7 @@
 #define DESCRIPTION_FILE_NAME_MAX 256u
 #define DESCRIPTION_BOOT_TIMEOUT_MS_MAX (24u * 3600u * 1000u)
 #define DESCRIPTION_MEMORY_MIB_MAX (1u << 20)
+#define DESCRIPTION_NET_QUEUES_MAX WISP_NET_QUEUES_MAX
 #define DESCRIPTION_LIFETIME_MS_MAX (1ull << 42) /* more than a hundred years; in nanoseconds, it fits 64 bits */
 
 enum description_flags {
@@ -80,6 +81,7 @@ struct description_net {
 	uint32_t prefix; /* bits, of `address`, which is static; without one, the guest asks by DHCP */
 	uint32_t address, gateway, dns;
 	uint32_t prefix6; /* bits, of `address6`, which is static; without one, the guest listens to routers */
+	uint32_t queues;  /* of a tap device, each with a descriptor; 1 of others */
 	struct wisp_rate rate;
 	struct in6_addr address6, gateway6, dns6;
 };
@@ -141,10 +143,11 @@ struct description_fds {
 	int cgroup;    /* with DESCRIPTION_CGROUP: a cgroup.procs, open for writing */
 	int disk[DESCRIPTION_DISKS_MAX];
 	int folder[DESCRIPTION_FOLDERS_MAX][DESCRIPTION_FOLDER_FDS];
-	int net; /* what the network device is connected to, if anything */
+	int net[DESCRIPTION_NET_QUEUES_MAX]; /* what the network device is connected to, if anything */
 };
 
-#define DESCRIPTION_FDS_MAX (8 + DESCRIPTION_DISKS_MAX + DESCRIPTION_FOLDERS_MAX * DESCRIPTION_FOLDER_FDS)
+#define DESCRIPTION_FDS_MAX \
+	(7 + DESCRIPTION_NET_QUEUES_MAX + DESCRIPTION_DISKS_MAX + DESCRIPTION_FOLDERS_MAX * DESCRIPTION_FOLDER_FDS)
 
 /* All zero but the head: version and size. */
 void description_init(struct description *description);
