@@ -103,7 +103,7 @@ $(B)/obj/%.o: %.c
 
 -include $(patsubst %.c,$(B)/musl/%.d,vmm/monitor/main.c $(monitor_src) $(virtio_src) vmm/proxy/main.c $(proxy_src) vmm/fs/main.c $(fs_src))
 -include $(patsubst %.c,$(B)/obj/%.d,$(monitor_src) vmm/monitor/main.c $(virtio_src) vmm/fs/main.c $(fs_src) $(lib_src) $(cli_src) $(bench_src) vmm/proxy/main.c $(proxy_src) $(agent_src) $(unit_src) $(fuzz_src) \
-  tests/payload/test_machine.c tests/payload/test_snapshot.c tests/payload/test_monitor.c tests/payload/test_fork.c tests/payload/test_kills.c $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
+  $(wildcard tests/payload/test_*.c) $(wildcard tests/faults/*.c) tests/agent/agent_host.c tests/e2e/exec_load.c)
 
 $(B)/libmonitor.a: $(call obj,$(monitor_src) $(virtio_src))
 	rm -f $@ && $(AR) rcs $@ $^
@@ -255,8 +255,10 @@ $(B)/programs.squashfs: rootfs/build-debian rootfs/debian.hook tests/programs/ru
 UNIT := $(patsubst %.c,$(B)/%,$(unit_src))
 # The tests in which threads meet also run under TSan.
 UNIT_TSAN := $(filter %_threads %_loop %_loop_ops %_vcpu %_logfile %_echo,$(UNIT))
-PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fno-pic -mno-red-zone -mgeneral-regs-only \
-                  -fcf-protection=none -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext-segment=0x100000
+PAYLOAD_CFLAGS := -std=gnu11 -O1 $(WARN) -ffreestanding -fno-stack-protector -fno-pic -mgeneral-regs-only -nostdlib -static \
+                  -no-pie -Wl,--build-id=none
+PAYLOAD_CFLAGS_x86_64 := -mno-red-zone -fcf-protection=none -Wl,-Ttext-segment=0x100000
+PAYLOAD_CFLAGS_aarch64 := -mstrict-align -Wl,-z,max-page-size=4096 -Wl,-T,tests/payload/payload_aarch64.ld
 
 # Unit tests: one program a file, each linked with all modules.
 archives := $(B)/libbench.a $(B)/libcli.a $(B)/libwisp-internal.a $(B)/libmonitor.a $(B)/libagent.a $(B)/libproxy.a $(B)/libfs.a
@@ -278,9 +280,16 @@ $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $< $(FUZZ_MAIN) $(archives) $(ZSTD) -luring -lpthread -lutil -o $@
 
-$(B)/tests/payload/payload.elf: tests/payload/payload.c vmm/shared/platform.h
+payload_src := tests/payload/payload.c tests/payload/payload_$(ARCH).c
+$(B)/tests/payload/payload: $(payload_src) $(wildcard tests/payload/payload*.h tests/payload/payload*.ld) vmm/shared/platform.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $< -o $@
+	$(call step,LD)
+	$(CC) $(CPPFLAGS) $(PAYLOAD_CFLAGS) $(PAYLOAD_CFLAGS_$(ARCH)) $(payload_src) -o $@
+	$(if $(filter aarch64,$(ARCH)),$(OBJCOPY) -O binary $@)
+$(B)/tests/payload/test_state: $(B)/obj/tests/payload/test_state_$(ARCH).o $(B)/libmonitor.a
+	@mkdir -p $(@D)
+	$(call step,LD)
+	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
 $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot: $(B)/tests/payload/%: $(B)/obj/tests/payload/%.o $(B)/libmonitor.a
 	@mkdir -p $(@D)
 	$(call step,LD)
@@ -338,10 +347,10 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 	tests/vsock_test/build $(@D)
 
 .PHONY: tests tests-tsan
-# What is written for x86-64 alone: programs of a few instructions, and the renamed calls.
-PAYLOAD := $(addprefix $(B)/tests/payload/,test_machine test_snapshot test_monitor test_fork test_kills payload.elf)
-OF_X86_64 := $(PAYLOAD) $(FAULTS) $(if $(SAN),,$(B)/bench/entry)
-tests: $(UNIT) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load \
+PAYLOAD := $(addprefix $(B)/tests/payload/,test_machine test_state test_snapshot test_monitor test_fork test_kills payload)
+# What is written for x86-64 alone.
+OF_X86_64 := $(FAULTS) $(if $(SAN),,$(B)/bench/entry)
+tests: $(UNIT) $(PAYLOAD) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load \
        $(if $(filter x86_64,$(ARCH)),$(OF_X86_64)) $(if $(SAN),$(FUZZ),$(EXAMPLES) $(if $(CROSS),,$(MAN)) $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(W)/wisp-fs $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 

@@ -171,7 +171,7 @@ t_ends_are_reported_as_what_they_are() {
 	# A kernel without an init panics; a kernel that does nothing is stopped by the boot's time limit.
 	echo nothing | cpio --quiet -o -H newc >empty.cpio </dev/null
 	expect 125 "panic" wisp run --initramfs "$PWD/empty.cpio" -- true
-	expect 125 "not ready after 1 s" wisp run --kernel "$area/tests/payload.elf" --boot-timeout 1s -- true
+	expect 125 "not ready after 1 s" wisp run --kernel "$area/tests/payload" --boot-timeout 1s -- true
 }
 
 # A guest that prints without end: two logs of a MiB, the monitor as large as before, and everything else goes on.

@@ -406,8 +406,8 @@ int main(int argc, char **argv)
 	        {"snapshot", snapshot}, {"restore", restore}, {"fork_two", fork_two}, {"fork_template", fork_template},
 	        {0}};
 	const char *path = getenv("PAYLOAD");
-	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
-		perror("payload.elf");
+	if (!realpath(path ? path : "build/tests/payload/payload", payload)) {
+		perror("payload");
 		return 1;
 	}
 	/* Next to this program. */

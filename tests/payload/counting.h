@@ -208,8 +208,8 @@ static void empty(const char *path)
 static int counting_main(const char *suite, const struct test_case *cases, size_t count, int argc, char **argv)
 {
 	const char *path = getenv("PAYLOAD");
-	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
-		perror("payload.elf");
+	if (!realpath(path ? path : "build/tests/payload/payload", payload)) {
+		perror("payload");
 		return 1;
 	}
 	/* <build>/tests/payload/test_NAME */

@@ -15,6 +15,11 @@
 #include "wisp.h"
 
 #define HANG_MS 30000
+#if defined(__x86_64__)
+#define PC_NAME "rip"
+#else
+#define PC_NAME "pc"
+#endif
 
 static char libdir[PATH_MAX], payload[PATH_MAX], base[PATH_MAX], initramfs[PATH_MAX];
 static char root[] = "/tmp/wisp-test-XXXXXX";
@@ -199,7 +204,7 @@ static void the_last_words_are_kept(void)
 	CHECK_EQ(wisp_wait_sandbox(sandbox, HANG_MS, NULL, &error), 0);
 	wisp_close_sandbox(sandbox);
 	REQUIRE(wisp_inspect_sandbox(root, "box", &info, &error) == 0);
-	CHECK_STR(info->end_text, "the guest powered off; its last words were \"hello from CPL 0\"");
+	CHECK_STR(info->end_text, "the guest powered off; its last words were \"hello from the payload\"");
 	wisp_free_sandbox_info(info);
 	CHECK_EQ(wisp_remove_sandbox(root, "box", &error), 0);
 }
@@ -226,7 +231,7 @@ static void the_console_is_copied(void)
 		wisp_close_sandbox(sandbox);
 		ssize_t n = read(ends[0], text, sizeof(text) - 1);
 		text[n > 0 ? n : 0] = '\0';
-		CHECK(full ? n == 65536 : strstr(text, "hello from CPL 0") != NULL);
+		CHECK(full ? n == 65536 : strstr(text, "hello from the payload") != NULL);
 		close(ends[0]);
 		close(ends[1]);
 		memset(text, 0, sizeof(text));
@@ -245,7 +250,7 @@ static void a_boot_timeout_says_where_it_is(void)
 	options.boot_timeout_ms = 300;
 	CHECK_EQ(wisp_create_sandbox(&options, &sandbox, &error), -ETIMEDOUT);
 	CHECK_EQ(error.status, WISP_ERR_BOOT_TIMEOUT);
-	CHECK(strstr(error.message, "not ready after 0.3 s, with vCPU 0 at rip 0x"));
+	CHECK(strstr(error.message, "not ready after 0.3 s, with vCPU 0 at " PC_NAME " 0x"));
 	CHECK(!exists("box"));
 }
 
@@ -450,7 +455,7 @@ static void a_refused_kernel_is_explained(void)
 	REQUIRE(sandbox);
 	CHECK(wisp_wait_ready(sandbox, HANG_MS, &error) < 0);
 	CHECK_EQ(error.status, WISP_ERR_SETUP);
-	CHECK(strstr(error.message, "kernel /etc/passwd is not an ELF file"));
+	CHECK(strstr(error.message, "kernel /etc/passwd is not an "));
 	wisp_close_sandbox(sandbox);
 	CHECK(!exists("box"));
 }
@@ -486,8 +491,8 @@ int main(int argc, char **argv)
 	        {"started_by_hand_it_explains_itself", started_by_hand_it_explains_itself},
 	};
 	const char *path = getenv("PAYLOAD");
-	if (!realpath(path ? path : "build/tests/payload/payload.elf", payload)) {
-		perror("payload.elf");
+	if (!realpath(path ? path : "build/tests/payload/payload", payload)) {
+		perror("payload");
 		return 1;
 	}
 	/* <build>/tests/payload/test_monitor */

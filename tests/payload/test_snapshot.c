@@ -3,7 +3,6 @@
  * Saving and restoring a machine on a real vCPU. The payload counts, and tells when a register, its memory or its clock
  * is not as it was; what it prints before a snapshot and after a restore must be one count without a gap.
  */
-#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,7 +24,7 @@
 #define GENERATIONS 10
 #define TICKS_MAX 15000u /* of 2 ms */
 
-static const char *payload_path = "build/tests/payload/payload.elf";
+static const char *payload_path = "build/tests/payload/payload";
 
 struct run {
 	struct loop *loop;
@@ -357,149 +356,6 @@ static void an_altered_state_harms_nobody(void)
 	close(file);
 }
 
-/* A VM with one vCPU that has its CPUID, as machine.c makes it. */
-struct bare_vcpu {
-	struct kvm kvm;
-	struct gmem gmem;
-	struct arch *arch;
-	struct bus bus;
-	struct vcpu vcpu;
-};
-
-static void on_arch_event(void *context, enum arch_event event)
-{
-	(void)context, (void)event;
-}
-
-static void on_arch_failure(void *context, const char *text)
-{
-	(void)context, (void)text;
-}
-
-static bool make_vcpu(struct bare_vcpu *b, struct err *err)
-{
-	*b = (struct bare_vcpu){0};
-	struct arch_options options = {
-	        .cpus = 1, .memory_bus = &b->bus, .event = on_arch_event, .failed = on_arch_failure};
-	return arch_create(&b->arch, &options, err) == 0 && kvm_open(&b->kvm, err) == 0 &&
-	       kvm_create_vm(&b->kvm, err) == 0 && arch_create_memory(&b->gmem, 64u << 20, err) == 0 &&
-	       kvm_set_memory(&b->kvm, &b->gmem, err) == 0 && arch_furnish_vm(b->arch, &b->kvm, err) == 0 &&
-	       vcpu_create(&b->vcpu, &b->kvm, err) == 0 && arch_read_host(b->arch, &b->kvm, err) == 0 &&
-	       arch_set_processor(b->arch, b->vcpu.fd, 0, err) == 0;
-}
-
-static void destroy_vcpu(struct bare_vcpu *b)
-{
-	vcpu_destroy(&b->vcpu);
-	kvm_destroy(&b->kvm);
-	arch_destroy(b->arch);
-	gmem_destroy(&b->gmem);
-}
-
-struct one_msr {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entry;
-};
-
-static bool access_msr(const struct bare_vcpu *b, unsigned long request, uint32_t index, uint64_t *value)
-{
-	struct one_msr msr = {.head.nmsrs = 1, .entry = {.index = index, .data = *value}};
-	bool done = ioctl(b->vcpu.fd, request, &msr) == 1;
-	*value = msr.entry.data;
-	return done;
-}
-
-/* KVM drops the deadline of an APIC whose timer is not in that mode (yet), and one that is older than its TSC. */
-static void a_tsc_deadline_survives(void)
-{
-	enum { DEADLINE = 0x6e0, SPURIOUS = 0xf0, LVT_TIMER = 0x320, ENABLED = 1 << 8 };
-	const uint32_t deadline_mode = 2u << 17 | 0xec;
-	const uint64_t wanted = UINT64_C(1) << 60;
-	struct bare_vcpu from, to;
-	struct kvm_lapic_state lapic;
-	struct err err = {0};
-	uint64_t value = wanted;
-	uint32_t enabled = ENABLED | 0xff;
-	void *state = calloc(1, arch_vcpu_state_size());
-	REQUIRE(make_vcpu(&from, &err) && make_vcpu(&to, &err));
-	REQUIRE(ioctl(from.vcpu.fd, KVM_GET_LAPIC, &lapic) == 0);
-	memcpy(lapic.regs + SPURIOUS, &enabled, sizeof(enabled));
-	memcpy(lapic.regs + LVT_TIMER, &deadline_mode, sizeof(deadline_mode));
-	REQUIRE(ioctl(from.vcpu.fd, KVM_SET_LAPIC, &lapic) == 0);
-	CHECK(access_msr(&from, KVM_SET_MSRS, DEADLINE, &value));
-	value = 0;
-	CHECK(access_msr(&from, KVM_GET_MSRS, DEADLINE, &value));
-	bool has_deadline = value == wanted;
-	if (!has_deadline) {
-		destroy_vcpu(&from);
-		destroy_vcpu(&to);
-		free(state);
-		SKIP("this processor's APIC has no deadline mode");
-	}
-	CHECK_EQ(arch_save_vcpu(from.arch, &from.kvm, from.vcpu.fd, 0, state, &err), 0);
-	CHECK_EQ(arch_restore_vcpu(to.arch, to.vcpu.fd, 0, state, &err), 0);
-	CHECK(access_msr(&to, KVM_GET_MSRS, DEADLINE, &value));
-	CHECK_EQ(value, wanted);
-	free(state);
-	destroy_vcpu(&from);
-	destroy_vcpu(&to);
-}
-
-/* Fills the registers of each XSAVE component of `components` (bits of XCR0). Returns false if the processor lacks one.
- */
-static bool fill_extended_state(struct kvm_xsave *xsave, uint64_t components)
-{
-	enum { LEGACY = 160, LEGACY_SIZE = 256, HEADER = 512 }; /* SDM volume 1, 13.4: XMM registers; XSTATE_BV */
-	uint8_t *area = (uint8_t *)xsave->region;
-	memcpy(area + HEADER, &components, sizeof(components));
-	for (unsigned i = 0; i < LEGACY_SIZE; i++)
-		area[LEGACY + i] = (uint8_t)(i * 7 + 1);
-	for (unsigned component = 2; component < 8; component++) {
-		uint32_t size, offset, c, d;
-		if (!(components >> component & 1))
-			continue;
-		if (!__get_cpuid_count(0xd, component, &size, &offset, &c, &d) || size == 0 ||
-		        offset + size > sizeof(xsave->region))
-			return false;
-		for (uint32_t i = 0; i < size; i++)
-			area[offset + i] = (uint8_t)(i * 13 + component);
-	}
-	return true;
-}
-
-static void avx_state_survives(void)
-{
-	enum { AVX = 0x7, AVX512 = 0xe7 };
-	struct bare_vcpu from, to;
-	struct err err = {0};
-	struct kvm_xsave wanted, got;
-	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = AVX512}}}, got_xcrs;
-	void *state = calloc(1, arch_vcpu_state_size());
-	REQUIRE(make_vcpu(&from, &err) && make_vcpu(&to, &err));
-	bool has_avx = ioctl(from.vcpu.fd, KVM_SET_XCRS, &xcrs) == 0;
-	if (!has_avx) {
-		xcrs.xcrs[0].value = AVX;
-		has_avx = ioctl(from.vcpu.fd, KVM_SET_XCRS, &xcrs) == 0;
-	}
-	if (has_avx) {
-		REQUIRE(ioctl(from.vcpu.fd, KVM_GET_XSAVE, &wanted) == 0);
-		REQUIRE(fill_extended_state(&wanted, xcrs.xcrs[0].value));
-		REQUIRE(ioctl(from.vcpu.fd, KVM_SET_XSAVE, &wanted) == 0);
-		CHECK_EQ(arch_save_vcpu(from.arch, &from.kvm, from.vcpu.fd, 0, state, &err), 0);
-		CHECK_EQ(arch_restore_vcpu(to.arch, to.vcpu.fd, 0, state, &err), 0);
-		CHECK(ioctl(to.vcpu.fd, KVM_GET_XCRS, &got_xcrs) == 0);
-		CHECK_EQ(got_xcrs.xcrs[0].value, xcrs.xcrs[0].value);
-		CHECK(ioctl(to.vcpu.fd, KVM_GET_XSAVE, &got) == 0);
-		CHECK(memcmp(&got, &wanted, sizeof(got)) == 0);
-	}
-	free(state);
-	destroy_vcpu(&from);
-	destroy_vcpu(&to);
-	if (!has_avx)
-		SKIP("this KVM's vCPUs have no AVX");
-	printf("# XCR0 0x%llx\n", (unsigned long long)xcrs.xcrs[0].value);
-}
-
 static void nothing_is_left_behind(void)
 {
 	int before = dup(0);
@@ -519,8 +375,6 @@ int main(int argc, char **argv)
 	        {"ten_generations_count_without_a_gap", ten_generations_count_without_a_gap},
 	        {"a_damaged_snapshot_is_refused", a_damaged_snapshot_is_refused},
 	        {"an_altered_state_harms_nobody", an_altered_state_harms_nobody},
-	        {"a_tsc_deadline_survives", a_tsc_deadline_survives},
-	        {"avx_state_survives", avx_state_survives},
 	        {"nothing_is_left_behind", nothing_is_left_behind},
 	};
 	const char *path = getenv("PAYLOAD");

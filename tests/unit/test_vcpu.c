@@ -157,6 +157,10 @@ static void other_failures_say_what_and_where(void)
 	CHECK(becomes(&fake.ends, 1));
 	finish(&vcpu);
 	CHECK(strstr(fake.text, "Input/output error") != NULL && strstr(fake.text, "vCPU 3 at " PC_NAME) != NULL);
+	begin(&vcpu, ENOSYS, 0);
+	CHECK(becomes(&fake.ends, 1));
+	finish(&vcpu);
+	CHECK(strstr(fake.text, "KVM cannot emulate an instruction of the guest, which accesses") != NULL);
 }
 
 /* A vCPU that does nothing else sleeps; one that exits for other reasons as often does not. */

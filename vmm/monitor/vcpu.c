@@ -144,6 +144,8 @@ static bool handle_failure(struct vcpu *vcpu, int error, unsigned tries)
 	else if (error == EFAULT)
 		fail(vcpu, "KVM cannot reach the guest's memory: a file that is mapped into it, the kernel or the "
 		           "snapshot, was truncated, or the host is out of memory");
+	else if (error == ENOSYS) /* arm64's KVM_RUN */
+		fail(vcpu, "KVM cannot emulate an instruction of the guest, which accesses an address without memory");
 	else
 		fail(vcpu, "KVM cannot run the guest: %s", strerror(error));
 	return false;
