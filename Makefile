@@ -60,7 +60,7 @@ virtio_src := $(wildcard virtio/*.c)
 lib_src := $(wildcard vmm/lib/*.c) $(shared_src)
 cli_src := $(wildcard vmm/cli/*.c)
 fs_src := $(filter-out vmm/fs/main.c,$(wildcard vmm/fs/*.c)) $(addprefix vmm/shared/,confine.c jail_program.c)
-bench_src := $(filter-out vmm/bench/guest.c,$(wildcard vmm/bench/*.c))
+bench_src := $(filter-out vmm/bench/guest.c $(filter-out vmm/bench/floor_$(ARCH).c,$(wildcard vmm/bench/floor_*.c)),$(wildcard vmm/bench/*.c))
 proxy_src := $(filter-out vmm/proxy/main.c,$(wildcard vmm/proxy/*.c)) $(addprefix vmm/shared/,egress.c confine.c jail_program.c)
 agent_src := $(filter-out agent/main.c $(filter-out agent/power_$(ARCH).c,$(wildcard agent/power_*.c)),$(wildcard agent/*.c)) \
              vmm/shared/proto.c

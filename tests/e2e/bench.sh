@@ -126,10 +126,13 @@ t_bench_boot_peer() {
 	chmod 755 peer
 	measure boot -n 2 --peer ./peer
 	has first-byte 2
-	has kernel 2
-	check "the ratio" grep -q '"name":"kernel",.*"wisp_to_peer":{"ratio_ppm":[0-9]' j
 	check "is printed" grep -q "the peer's .* wisp / peer " out
-	check "the peer's kernel takes 0.5 s, or seems to take less for being read late" grep -qE '"name":"kernel",.*"peer":\{"samples":\[([2-9][0-9]{8}|[0-9]{10,}),' j
+	# arm64's Image has no symbol at which wisp could see that its kernel is entered.
+	if [ "$(uname -m)" = x86_64 ]; then
+		has kernel 2
+		check "the ratio" grep -q '"name":"kernel",.*"wisp_to_peer":{"ratio_ppm":[0-9]' j
+		check "the peer's kernel takes 0.5 s, or seems to take less for being read late" grep -qE '"name":"kernel",.*"peer":\{"samples":\[([2-9][0-9]{8}|[0-9]{10,}),' j
+	fi
 	check "no peer is left" sh -c '! pgrep -x sleep'
 	measure boot -n 1 --peer 'echo wisp-bench: begin init'
 	has first-byte 1

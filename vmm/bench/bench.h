@@ -137,15 +137,20 @@ int bench_run_vsock(struct bench *bench);
 /* Of exec: `runs` of each stream, `mib` long. */
 int bench_run_streams(struct bench *bench, struct wisp_sandbox *sandbox, size_t runs, uint32_t mib);
 
+/* ---- floor_x86_64.c, floor_aarch64.c: payloads. 0, or an exit code after a message ---- */
+
+/* One that sends its signal and ends. If it `says` so, it first writes "begin kernel" (guest.h) to a serial port. */
+int bench_write_payload(const char *path, bool says);
+
+/* One that fills `pages` pages of 4 KiB from BENCH_FILL_START on, and then sends the signal again and again. */
+#define BENCH_FILL_START_MIB 16u
+#define BENCH_FILL_MIB_MAX 1008u /* where x86-64's page tables of the boot end */
+int bench_write_filler(const char *path, uint32_t pages);
+
 /* ---- floor.c ---- */
 
-/*
- * Writes a payload that fills `pages` pages of 4 KiB from BENCH_FILL_START on, and then sends the signal again and
- * again. 0, or an exit code after a message.
- */
-#define BENCH_FILL_START_MIB 16u
-#define BENCH_FILL_MIB_MAX 1008u /* where the boot's page tables end */
-int bench_write_filler(const char *path, uint32_t pages);
+/* 0, or an exit code after a message. */
+int bench_write_file(const char *path, const void *data, size_t size);
 
 /* Creates a directory of a benchmark's own, and removes it. `dir` has room for PATH_MAX. */
 int bench_make_dir(char *dir);
