@@ -8,7 +8,7 @@
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
 # make deps-arm64      what builds for arm64 on another machine    make ARCH=arm64  the programs for it, in build-arm64
-# make check-arm64     builds them and runs their unit tests under QEMU's user emulation
+# make check-arm64     builds them and their guest, and tests both in an emulated host; make check-arm64-e2e runs all cases there
 # make lint       format, include edges, no writable globals     make bench    measure the figures of docs/ on this machine
 #                                                                make install  PREFIX=/usr/local
 #
@@ -230,9 +230,11 @@ $(W)/bench-guest: vmm/bench/guest.c vmm/bench/guest.h
 	$(call step,CC)
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) -Os $(MUSL_LDFLAGS) -s $< -o $@
 
+# The emulated host of another processor does not see the cache.
+link_kernel := $(if $(CROSS),cp -f --remove-destination,ln -sf)
 $(W)/vmlinux-%: $(wildcard kernel-config/recipe* kernel-config/boot.functions kernel-config/*.config kernel-config/*.c kernel-config/*.only)
 	@mkdir -p $(@D)
-	kernel=$$(kernel-config/build --arch $(ARCH) $*) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
+	kernel=$$(kernel-config/build --arch $(ARCH) $*) && $(link_kernel) "$$(echo "$$kernel" | tail -n 1)" $@
 
 $(W)/base.squashfs: rootfs/build-default rootfs/build-busybox $(wildcard rootfs/default/etc/*)
 	@mkdir -p $(@D)
@@ -357,6 +359,7 @@ tests-tsan: $(UNIT_TSAN) $(W)/wisp-fs $(B)/tests/payload/test_machine $(B)/tests
 check: deps
 	echo "make check: building everything, with two kernels on the first run, then all tests"
 	$(MAKE) --no-print-directory $(parallel) all guest debian tests vsock_test
+	$(if $(filter x86_64,$(MACHINE)),$(MAKE) --no-print-directory build-arm64-if-possible)
 	$(MAKE) --no-print-directory $(parallel) SAN=address,undefined tests
 	$(MAKE) --no-print-directory $(parallel) SAN=thread tests-tsan
 	tests/run
@@ -468,15 +471,33 @@ $(B)/.deps-intel: $(deps_lists) tests/intelhost/run
 # same version, which a machine that was not updated today cannot offer.
 CROSS_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 SYSROOT_PACKAGES := musl-dev liburing-dev libzstd-dev busybox-static
-.PHONY: deps-arm64 check-arm64
+.PHONY: deps-arm64 deps-armhost check-arm64 check-arm64-e2e
 deps-arm64:
-	tests/install-deps only $(CROSS_PACKAGES)
+	tests/install-deps only $(PACKAGES) $(CROSS_PACKAGES)
 	tests/cross-sysroot build-arm64/sysroot $(SYSROOT_PACKAGES)
+deps-armhost: deps-arm64
+	tests/install-deps only $$(kernel-config/build --packages) $$(rootfs/build-default --packages) $$(tests/armhost/run --packages)
+	tests/armhost/run --fetch-kernel
 
-# Under QEMU's user emulation, which lacks a part of the kernel: tests/run says which tests need that.
-check-arm64: deps-arm64
-	$(MAKE) --no-print-directory $(parallel) ARCH=arm64 all tests
-	B=build-arm64 tests/run arm64
+# The unit tests run under QEMU's user emulation; a bare-metal guest and end-to-end cases, with one vCPU each, run in the
+# emulated host with arm64 processors.
+check-arm64: deps-armhost
+	$(MAKE) --no-print-directory $(parallel) ARCH=arm64 all tests build-arm64/lib/wisp/vmlinux-up build-arm64/lib/wisp/base.squashfs
+	tests/run arm64 armhost
+
+# All end-to-end cases there.
+check-arm64-e2e: deps-armhost
+	$(MAKE) --no-print-directory $(parallel) ARCH=arm64 all guest tests
+	EMUHOST_ARCH=aarch64 E2E_LIMIT=$${E2E_LIMIT:-7200} tests/e2e/all build-arm64
+
+# apt may not have the packages. tests/run then says why, as a skip.
+.PHONY: build-arm64-if-possible
+build-arm64-if-possible:
+	@mkdir -p build-arm64
+	rm -f build-arm64/lacks
+	$(MAKE) --no-print-directory deps-arm64 2>build-arm64/said || mv build-arm64/said build-arm64/lacks
+	cat build-arm64/said build-arm64/lacks 2>/dev/null >&2 || :
+	[ -e build-arm64/lacks ] || $(MAKE) --no-print-directory $(parallel) ARCH=arm64 all tests
 
 deps-run: $(B)/.deps-run
 $(B)/.deps-run: $(deps_lists)

@@ -9,6 +9,7 @@
 packages=(qemu-system-arm mmdebstrap cpio e2fsprogs kmod gcc libc6-dev)
 deb_arch=arm64 console=ttyAMA0
 target_cc=aarch64-linux-gnu-gcc
+modules+=(tun dummy veth) # modprobe finds no others: the kernel is not in the root file system
 # With its own algorithm for pointer authentication, QEMU is twice as fast as with the architecture's.
 qemu=(qemu-system-aarch64 -accel 'tcg,thread=multi,tb-size=512' -cpu 'max,pauth-impdef=on' -M 'virt,virtualization=on,gic-version=3')
 
@@ -20,7 +21,8 @@ list_architecture() {
 
 # The host's programs, from Debian's packages as they are: no script of theirs has run, because that would take the
 # emulation of each of their programs.
-root_packages=bash,busybox-static,coreutils,findutils,gawk,grep,hostname,iproute2,mawk,mount,ncurses-bin,procps,sed,squashfs-tools,util-linux,e2fsprogs
+root_packages=bash,busybox-static,coreutils,cpio,diffutils,e2fsprogs,erofs-utils,findutils,gawk,grep,hostname,iproute2,libc-bin,mawk,mount
+root_packages+=,ncurses-base,ncurses-bin,openssl,passt,procps,python3,sed,squashfs-tools,tmux,util-linux${ARMHOST_PACKAGES+,$ARMHOST_PACKAGES}
 root=$cache/arm64-root-$(echo "$root_packages" | sha256sum | cut -c1-8)
 make_root() {
 	[ ! -d "$root" ] || return 0
@@ -31,6 +33,7 @@ make_root() {
 		die "mmdebstrap cannot unpack Debian's programs for arm64"
 	printf '%s\n' root:x:0:0:root:/root:/bin/bash nobody:x:65534:65534:nobody:/:/usr/sbin/nologin >"$root.new/etc/passwd"
 	printf '%s\n' root:x:0: tty:x:5: nogroup:x:65534: >"$root.new/etc/group"
+	echo 127.0.0.1 localhost >"$root.new/etc/hosts"
 	ln -sf mawk "$root.new/usr/bin/awk"
 	ln -sf bash "$root.new/bin/sh"
 	mkdir -p "$root.new"/{proc,sys,dev,run,tmp,scratch,root}

@@ -83,6 +83,7 @@ t_egress_ends() {
 
 # Python in a Debian image: urllib over HTTP and, in a tunnel, HTTPS; SOCKS by hand; many at the same time.
 t_egress_python() {
+	[ -e "$source_dir/$build/debian.squashfs" ] || { skipped="no Debian image is built for this processor"; return; }
 	local server http https
 	start_servers
 	if [ -z "$https" ]; then

@@ -12,7 +12,8 @@ t_bad_images_and_kernels() {
 	expect 125 "cut" wisp run ./cut -- true
 	expect 125 "/no/such/kernel" wisp run --kernel /no/such/kernel -- true
 	head -c 1000000 "$LIB/vmlinux-up" >cut-kernel
-	expect 125 "truncated" wisp run --kernel ./cut-kernel -- true
+	# An Image does not say how long its file is.
+	[ "$(uname -m)" = aarch64 ] || expect 125 "truncated" wisp run --kernel ./cut-kernel -- true
 	expect 125 "too short to be a kernel" wisp run --kernel ./junk -- true
 	expect 125 "initramfs" wisp run --initramfs /no/such/initramfs -- true
 }
