@@ -41,42 +41,7 @@ static void no_privileges_are_left(void)
 
 /* --- namespaces --- */
 
-static bool may_unshare(void)
-{
-	int status = -1;
-	pid_t pid = fork();
-	if (pid == 0)
-		_exit(unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return status == 0;
-}
-
-static const char *const own_namespaces[] = {"net", "ipc", "uts", "cgroup"};
-#define OWN_NAMESPACES (sizeof(own_namespaces) / sizeof(own_namespaces[0]))
-
-static char outside[OWN_NAMESPACES][64];
 static uint16_t tcp_port;
-
-static void read_namespaces(char names[OWN_NAMESPACES][64])
-{
-	for (size_t i = 0; i < OWN_NAMESPACES; i++) {
-		char path[64];
-		snprintf(path, sizeof(path), "/proc/self/ns/%s", own_namespaces[i]);
-		ssize_t n = readlink(path, names[i], 63);
-		names[i][n > 0 ? n : 0] = '\0';
-	}
-}
-
-static int count_shared(void)
-{
-	char inside[OWN_NAMESPACES][64];
-	int shared = 0;
-	read_namespaces(inside);
-	for (size_t i = 0; i < OWN_NAMESPACES; i++)
-		shared += !inside[i][0] || strcmp(inside[i], outside[i]) == 0;
-	return shared;
-}
 
 static int connect_to_tcp(void)
 {
@@ -294,25 +259,6 @@ static void nothing_outside_can_be_reached(void)
 	CHECK_EQ(in_jail(WISP_LAYER_ALL, DESCRIPTION_NO_JAIL, read_passwd), 0);
 }
 
-/* What a monitor does in its state directory. */
-static int work(void)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "box/vsock.sock"};
-	struct stat st;
-	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
-	int file = open("box/vmm.log", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	bool done = file >= 0 && write(file, "x", 1) == 1 && ftruncate(file, 0) == 0 &&
-	            linkat(AT_FDCWD, "box/vmm.log", AT_FDCWD, "box/vmm.log.new", 0) == 0 &&
-	            renameat(AT_FDCWD, "box/vmm.log.new", AT_FDCWD, "box/vmm.log.1") == 0 &&
-	            bind(listener, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
-	            chmod("box/vsock.sock", 0600) == 0 && listen(listener, 1) == 0 &&
-	            connect(client, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
-	            unlink("box/vsock.sock") == 0 && unlink("box/vmm.log") == 0 && unlink("box/vmm.log.1") == 0 &&
-	            renameat(AT_FDCWD, "box", AT_FDCWD, ".hidden") == 0 &&
-	            unlinkat(AT_FDCWD, ".hidden", AT_REMOVEDIR) == 0 && lstat("/etc/passwd", &st) == 0;
-	return done ? 0 : errno;
-}
-
 static void its_own_work_goes_on(void)
 {
 	char path[64];
@@ -394,42 +340,6 @@ static void the_ring_opens_nothing(void)
 
 /* --- what is said --- */
 
-struct told {
-	int ret;
-	struct jail jail;
-	struct err err;
-};
-
-/* What the jail says in a child with these flags, which enters `layers`. */
-static struct told enter_in_child(unsigned layers, uint32_t flags)
-{
-	struct told told = {.ret = 1};
-	int fds[2];
-	if (pipe(fds) < 0)
-		return told;
-	pid_t pid = fork();
-	if (pid == 0) {
-		struct description description;
-		struct description_fds none;
-		description_init(&description);
-		description_init_fds(&none);
-		description.flags = flags;
-		description.engine = test_engine();
-		description.memory_mib = WISP_MEMORY_MIB_MIN;
-		none.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		told.ret = jail_enter(&told.jail, layers, &description, &none, &told.err);
-		if (told.ret == 0)
-			jail_note_engine(&told.jail);
-		_exit(write(fds[1], &told, sizeof(told)) < 0);
-	}
-	if (read(fds[0], &told, sizeof(told)) != sizeof(told))
-		told.ret = 1;
-	waitpid(pid, NULL, 0);
-	close(fds[0]);
-	close(fds[1]);
-	return told;
-}
-
 static void the_layers_are_named(void)
 {
 	struct told told = enter_in_child(WISP_LAYER_ALL, 0);
@@ -460,40 +370,6 @@ static void a_missing_layer_is_refused_if_all_are_required(void)
 	CHECK_EQ(told.ret, -EOPNOTSUPP);
 	CHECK(strstr(told.err.text, "--jail=require"));
 	CHECK_EQ(enter_in_child(WISP_LAYER_PRIVILEGES | WISP_LAYER_SECCOMP, 0).ret, 0);
-}
-
-/* Where the host refuses namespaces, as Ubuntu's AppArmor rule or a container does. */
-static void what_is_forbidden_is_left_out(void)
-{
-	struct told told = {.ret = 1};
-	if (sanitized)
-		SKIP("a build with sanitizers has no jail");
-	if (geteuid() == 0)
-		return; /* without a user namespace, it is forbidden by a filter or a lack of capabilities only */
-	int status = -1;
-	pid_t pid = fork();
-	if (pid == 0) {
-		/* In a user namespace whose limit is 0, as user.max_user_namespaces sets it. */
-		bool limited = unshare(CLONE_NEWUSER) == 0;
-		int fd = open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
-		limited = limited && fd >= 0 && write(fd, "0", 1) == 1;
-		if (!limited)
-			_exit(77);
-		struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-		struct __user_cap_data_struct none[2] = {{0}};
-		if (syscall(SYS_capset, &head, none) < 0)
-			_exit(78);
-		told = enter_in_child(WISP_LAYER_ALL, 0);
-		printf("# %s\n", told.jail.text);
-		fflush(stdout);
-		_exit(told.ret != 0 || told.jail.layers & WISP_LAYER_NAMESPACES ||
-		        !(told.jail.layers & WISP_LAYER_SECCOMP) ||
-		        !strstr(told.jail.text, "without namespaces (No space left"));
-	}
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		SKIP("this host allows no namespaces");
-	CHECK_EQ(status, 0);
 }
 
 /* --- core scheduling --- */
@@ -534,7 +410,6 @@ static const struct test_case cases[] = {
         {"another_sandbox_shares_no_core", another_sandbox_shares_no_core},
         {"the_layers_are_named", the_layers_are_named},
         {"a_missing_layer_is_refused_if_all_are_required", a_missing_layer_is_refused_if_all_are_required},
-        {"what_is_forbidden_is_left_out", what_is_forbidden_is_left_out},
 };
 
 int main(int argc, char **argv)

@@ -64,7 +64,7 @@ static bool needs_override(const struct description *d, const struct description
 	bool needs = is_others(fds->root);
 	for (uint32_t i = 0; i < d->disk_count; i++)
 		needs |= d->disk[i].cache == WISP_CACHE_DIRECT && is_others(fds->disk[i]);
-	return needs && geteuid() == 0;
+	return needs && geteuid() == 0 && confine_permitted() & 1u << CAP_DAC_OVERRIDE;
 }
 
 static int drop_privileges(struct jail *jail, bool keep_override, struct err *err)

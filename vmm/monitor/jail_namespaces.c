@@ -24,8 +24,8 @@ static int write_to(int proc, const char *name, const char *text)
 	return ret;
 }
 
-/* Each id is mapped to itself, so that files and peers look as they did. */
-static int map_ids(int proc, unsigned uid, unsigned gid)
+/* Each id is mapped to itself, so that files and peers look as they did. Returns whether the host lets it. */
+static bool map_ids(int proc, unsigned uid, unsigned gid)
 {
 	char map[40];
 	int ret = write_to(proc, "setgroups", "deny"); /* without which nobody may map a group */
@@ -33,32 +33,36 @@ static int map_ids(int proc, unsigned uid, unsigned gid)
 	if (ret == 0)
 		ret = write_to(proc, "uid_map", map);
 	snprintf(map, sizeof(map), "%u %u 1", gid, gid);
-	return ret < 0 ? ret : write_to(proc, "gid_map", map);
+	return ret == 0 && write_to(proc, "gid_map", map) == 0;
 }
 
-/* All of them, or, after an error that errno tells, none. */
-static int enter_with_user(bool *entered, struct err *err)
+/* Returns the layer's remark, or NULL: none was entered, as errno tells. */
+static const char *enter_with_user(void)
 {
 	unsigned uid = geteuid(), gid = getegid();
-	int ret = 0, proc = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	*entered = proc >= 0 && unshare(CLONE_NEWUSER | NAMESPACES) == 0;
-	int error = errno;
-	if (*entered && (ret = map_ids(proc, uid, gid)) < 0)
-		err_set(err, -ret, "the monitor cannot map its user into a user namespace: %s", strerror(-ret));
-	if (proc >= 0)
-		close(proc);
+	int proc = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (proc < 0)
+		return NULL;
+	int ret = unshare(CLONE_NEWUSER | NAMESPACES), error = errno;
+	/*
+	 * AppArmor's rule for user namespaces lets a process create them all, and then refuses it the maps. The
+	 * namespaces separate as well without: files are accessed as the host's user, and only look as another's.
+	 */
+	bool mapped = ret == 0 && map_ids(proc, uid, gid);
+	close(proc);
 	errno = error;
-	return ret;
+	if (ret < 0)
+		return NULL;
+	return mapped ? " (of a user namespace)" : " (of a user namespace without ids)";
 }
 
 int jail_enter_namespaces(struct jail *jail, bool needs_others, struct err *err)
 {
-	bool entered = unshare(NAMESPACES) == 0, by_user = !entered && errno == EPERM && !needs_others;
-	int ret = by_user ? enter_with_user(&entered, err) : 0;
-	if (ret < 0)
-		return ret;
-	if (entered) {
-		jail_holds(jail, WISP_LAYER_NAMESPACES, by_user ? " (of a user namespace)" : "");
+	const char *remark = unshare(NAMESPACES) == 0 ? "" : NULL;
+	if (!remark && errno == EPERM && !needs_others)
+		remark = enter_with_user();
+	if (remark) {
+		jail_holds(jail, WISP_LAYER_NAMESPACES, remark);
 		return 0;
 	}
 	if (errno == ENOMEM)

@@ -18,10 +18,19 @@ int confine_privileges(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+uint32_t confine_permitted(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+	(void)syscall(SYS_capget, &head, data); /* of itself, which cannot fail */
+	return data[0].permitted;
+}
+
 int confine_capabilities(uint32_t keep)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {{.effective = keep, .permitted = keep}};
+	struct __user_cap_data_struct data[2] = {{0}};
+	data[0].effective = data[0].permitted = keep & confine_permitted();
 	/*
 	 * From now on, uid 0 gives no capabilities, nor do files without new privileges. That is what an empty bounding
 	 * set would do, in one call instead of forty. Only a holder of CAP_SETPCAP can, and others need not.

@@ -23,7 +23,9 @@ struct sock_filter;
 
 /* No new privileges, and no access to the memory by other processes of the user. */
 int confine_privileges(void);
-/* No capability but those in `keep`, which the process has. */
+/* The first 32 capabilities that the process has: root in a container may lack some. */
+uint32_t confine_permitted(void);
+/* No capability but those in `keep` that the process has. */
 int confine_capabilities(uint32_t keep);
 /* For good: without privileges, nobody raises it again. With `raise`, it starts from the hard limit. */
 int confine_limit(int resource, rlim_t to, bool raise);
