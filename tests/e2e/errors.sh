@@ -54,6 +54,18 @@ t_no_permission_for_kvm() {
 	chmod 666 /dev/kvm
 }
 
+# A sandbox has no KVM. That is said in the place of the sandbox that was asked for.
+t_wisp_in_wisp_says_why_not() {
+	check create wisp create -q -n outer -v "$area/bin:/wisp/bin:ro" -v "$LIB:/wisp/lib:ro"
+	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp run -- true </dev/null >out 2>&1
+	equal "exit code" $? 125
+	grep -q 'a virtual machine without nested virtualization, as a sandbox of wisp always is' out || fail "run: $(cat out)"
+	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp doctor </dev/null >out 2>&1
+	equal "doctor's exit code" $? 1
+	grep -q '^bad  *kvm  *there is no /dev/kvm: this is a virtual machine without' out || fail "doctor: $(cat out)"
+	check rm wisp rm -f outer
+}
+
 t_disk_full() {
 	mkdir full
 	mount -t tmpfs -o size=16k none full

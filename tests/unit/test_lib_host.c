@@ -5,6 +5,7 @@
 
 #include "tests/unit/test_lib.h"
 #include "vmm/shared/engine.h"
+#include "vmm/shared/kvm_missing.h"
 
 static void this_host(void)
 {
@@ -19,6 +20,21 @@ static void this_host(void)
 	CHECK_EQ(host.kvm == WISP_KVM_MISSING, access("/dev/kvm", F_OK) < 0);
 	CHECK(host.memory_available_mib > 0);
 	CHECK_EQ(host.io_uring == WISP_IO_URING_OK, uring_probe() == 0);
+}
+
+/* What to do depends on where /dev/kvm is missing. */
+static void a_missing_kvm_is_explained(void)
+{
+	struct kvm_missing here = kvm_missing_find(), metal = {.has_virtualization = true},
+	                   nested = {.in_vm = true, .has_virtualization = true}, sandbox = {.in_vm = true},
+	                   container = {.in_kernel = true, .in_vm = true};
+	CHECK_EQ(here.in_kernel, access("/sys/class/misc/kvm", F_OK) == 0);
+	CHECK(strstr(kvm_missing_advice(&metal), "modprobe"));
+	CHECK(strstr(kvm_missing_advice(&nested), "modprobe"));
+	CHECK(strstr(kvm_missing_advice(&sandbox), "without nested virtualization"));
+	CHECK(strstr(kvm_missing_advice(&container), "--device /dev/kvm"));
+	CHECK(strstr(kvm_denied_advice(EPERM), "--device /dev/kvm"));
+	CHECK(strstr(kvm_denied_advice(EACCES), "usermod -aG kvm"));
 }
 
 static void versions_of_the_structure(void)
@@ -86,5 +102,6 @@ static void io_uring_is_classified(void)
 	CHECK_EQ(io_uring_with(EINVAL), WISP_IO_URING_OLD);
 }
 
-TEST_MAIN("lib_host", {"this_host", this_host}, {"versions_of_the_structure", versions_of_the_structure},
-        {"what_failed_is_said", what_failed_is_said}, {"io_uring_is_classified", io_uring_is_classified})
+TEST_MAIN("lib_host", {"this_host", this_host}, {"a_missing_kvm_is_explained", a_missing_kvm_is_explained},
+        {"versions_of_the_structure", versions_of_the_structure}, {"what_failed_is_said", what_failed_is_said},
+        {"io_uring_is_classified", io_uring_is_classified})

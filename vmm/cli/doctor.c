@@ -16,6 +16,7 @@
 
 #include "vmm/cli/json.h"
 #include "vmm/cli/verbs.h"
+#include "vmm/shared/kvm_missing.h"
 
 #define LOGS_MIB 36 /* exec.log, console.log and vmm.log, and the one before each */
 
@@ -45,20 +46,16 @@ static void tell(struct report *report, const char *check, enum verdict verdict,
 
 static void tell_kvm(struct report *report, const struct wisp_host_info *host)
 {
+	const struct kvm_missing missing = kvm_missing_find();
 	char found[256];
 	switch (host->kvm) {
 	case WISP_KVM_OK:
 		snprintf(found, sizeof(found), "/dev/kvm runs guest kernels (%.1f ns a loop)", host->kvm_loop_ns);
 		tell(report, "kvm", GOOD, found, "");
 		break;
-	case WISP_KVM_MISSING:
-		tell(report, "kvm", BAD, "there is no /dev/kvm",
-		        "load kvm_intel or kvm_amd, enable virtualization in the firmware, or, in a virtual machine, "
-		        "enable nested virtualization on its host");
-		break;
+	case WISP_KVM_MISSING: tell(report, "kvm", BAD, "there is no /dev/kvm", kvm_missing_advice(&missing)); break;
 	case WISP_KVM_DENIED:
-		tell(report, "kvm", BAD, "you may not open /dev/kvm",
-		        "join its group (usermod -aG kvm USER) and log in again");
+		tell(report, "kvm", BAD, "you may not open /dev/kvm", kvm_denied_advice(host->kvm_errnum));
 		break;
 	case WISP_KVM_EMULATED:
 		snprintf(found, sizeof(found),

@@ -8,23 +8,21 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/shared/kvm_missing.h"
+
 static int open_device(struct err *err)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
-	switch (errno) {
-	case ENOENT:
-		return err_set(err, ENOENT,
-		        "/dev/kvm does not exist: load the module (modprobe kvm_intel or kvm_amd), and enable "
-		        "virtualization in the firmware or in the outer VM");
-	case EACCES:
-	case EPERM:
-		return err_set(err, errno,
-		        "no permission to open /dev/kvm: add the user to its group (usermod -aG kvm USER, then log in "
-		        "again) or run as root");
-	default: return err_set(err, errno, "cannot open /dev/kvm: %s", strerror(errno));
+	int error = errno;
+	if (error == ENOENT) {
+		struct kvm_missing found = kvm_missing_find();
+		return err_set(err, error, "/dev/kvm does not exist: %s", kvm_missing_advice(&found));
 	}
+	if (error == EACCES || error == EPERM)
+		return err_set(err, error, "no permission to open /dev/kvm: %s", kvm_denied_advice(error));
+	return err_set(err, error, "cannot open /dev/kvm: %s", strerror(error));
 }
 
 static int check_device(struct kvm *kvm, struct err *err)
