@@ -5,6 +5,7 @@
 # make kernel-full     a third kernel, for containers in a guest (wisp run --kernel full)
 # make check-programs  run programs of others in a guest         make check-intel  test on emulated Intel processors
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
+# make check-containers  sandboxes in podman's containers, and where hosts forbid parts of the jail
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
 # make deps-arm64      what builds for arm64 on another machine    make ARCH=arm64  the programs for it, in build-arm64
@@ -365,7 +366,7 @@ check: deps
 	tests/run
 
 # Programs of others in a guest: an image of 500 MB, and ten minutes in the emulated host. So not part of `make check`.
-.PHONY: check-programs check-kernels soak
+.PHONY: check-programs check-kernels check-containers deps-containers soak
 check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
@@ -374,6 +375,12 @@ check-programs: deps
 check-kernels: deps
 	$(MAKE) --no-print-directory $(parallel) all guest debian tests vsock_test
 	tests/e2e/kernels $(B) $(KERNELS)
+
+# In containers, and where hosts forbid a part of what the monitor's jail is made of. Needs podman, and takes minutes in the
+# emulated host. CASES names some.
+check-containers: deps-containers
+	$(MAKE) --no-print-directory $(parallel) all guest
+	tests/emuhost/run --mem 3072 --scratch 8G --timeout 3000 tests/containers/run $(B) $(CASES)
 
 # Emulated Intel processors, one after the other. A host takes minutes to boot, so this is not part of `make check`. MODELS names
 # them.
@@ -465,6 +472,12 @@ deps-intel: $(B)/.deps-intel
 $(B)/.deps-intel: $(deps_lists) tests/intelhost/run
 	@mkdir -p $(@D)
 	tests/install-deps run $(PACKAGES) $$(tests/intelhost/run --packages)
+	tests/emuhost/run --fetch-kernel
+	@touch $@
+deps-containers: $(B)/.deps-containers
+$(B)/.deps-containers: $(deps_lists) tests/containers/run
+	@mkdir -p $(@D)
+	tests/install-deps run $(PACKAGES) $$(tests/containers/run --packages) $$(tests/emuhost/run --packages)
 	tests/emuhost/run --fetch-kernel
 	@touch $@
 # For another machine's processor. The libraries are unpacked, not installed: two architectures of one package must have the
