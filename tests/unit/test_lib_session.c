@@ -107,13 +107,13 @@ static void the_descriptor_polls(void)
 static void the_descriptor_wakes_at_the_deadline(void)
 {
 	BEGIN(f);
-	struct wisp_exec_options options = {.size = sizeof(options), .timeout_ms = 1000};
+	struct wisp_exec_options options = {.size = sizeof(options), .timeout_ms = 3000};
 	const char *argv[] = {"sleep", "1000", NULL};
 	REQUIRE(wisp_exec_stream(f.sandbox, argv, &options, &session, &error) == 0);
 	REQUIRE(wisp_recv_event(session, -1, &event, &error) == 0);
 	stop_process(f.agent); /* before the agent itself ends the session */
 	struct pollfd pfd = {.fd = wisp_get_session_fd(session), .events = POLLIN};
-	CHECK_EQ(poll(&pfd, 1, 5000), 1);
+	CHECK_EQ(poll(&pfd, 1, 20000), 1);
 	CHECK_EQ(wisp_recv_event(session, 0, &event, &error), -ETIMEDOUT);
 	kill(f.agent, SIGCONT);
 	END(f);
