@@ -178,11 +178,11 @@ static void clones_inherit_the_limits(void)
 	options.kernel_args = "payload=count fill=4";
 	options.memory_mib = 64;
 	options.bare = options.no_wait = true;
-	options.max_duration_ms = 1500;
+	options.max_duration_ms = 5000;
 	REQUIRE(wisp_create_sandbox(&options, &box, &error) == 0 && counts_on("box"));
 	REQUIRE(fork_into(box, 1, "clone", &clone) == 0);
 	REQUIRE(wisp_inspect_sandbox(root, "clone", &info, &error) == 0);
-	CHECK_EQ(info->max_duration_ms, 1500);
+	CHECK_EQ(info->max_duration_ms, 5000);
 	wisp_free_sandbox_info(info);
 	CHECK_EQ(wisp_pause_sandbox(clone, &error), 0);
 	CHECK_EQ(wisp_wait_sandbox(box, HANG_MS, &end[0], &error), 0);
