@@ -72,13 +72,15 @@ static void kill_sessions(struct fault_run *run, struct wisp_sandbox *sandbox)
 }
 
 /* Whatever has failed, the agent goes on, with the descriptors that it began with. */
-static void check_agent(struct fault_run *run, const struct fixture *f, int idle_fds)
+static void check_agent(struct fault_run *run, struct fixture *f, int idle_fds)
 {
 	struct wisp_error error = {0};
 	run->plan->target.calls = 0; /* no fault from here on */
 	kill_sessions(run, f->sandbox);
 	if (wisp_ping_sandbox(f->sandbox, NULL, &error) < 0)
 		fault_violation(run, "it no longer serves: %s", error.message);
+	wisp_close_sandbox(f->sandbox); /* and with it the connection that it keeps */
+	f->sandbox = NULL;
 	for (int i = 0; i < DESCRIPTORS_MS / 2 && count_fds(f->agent) != idle_fds; i++)
 		sleep_ms(2);
 	if (count_fds(f->agent) != idle_fds)
