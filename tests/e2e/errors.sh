@@ -57,7 +57,7 @@ t_no_permission_for_kvm() {
 # A sandbox has no KVM. That is said in the place of the sandbox that was asked for.
 t_wisp_in_wisp_says_why_not() {
 	check create wisp create -q -n outer -v "$area/bin:/wisp/bin:ro" -v "$LIB:/wisp/lib:ro"
-	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp run -- true </dev/null >out 2>&1
+	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp run -m 64 -- true </dev/null >out 2>&1
 	equal "exit code" $? 125
 	grep -q 'a virtual machine without nested virtualization, as a sandbox of wisp always is' out || fail "run: $(cat out)"
 	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp doctor </dev/null >out 2>&1
