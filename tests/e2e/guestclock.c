@@ -10,10 +10,10 @@ int main(int argc, char **argv)
 	struct timespec now;
 	if (argc == 2 && strcmp(argv[1], "monotonic") == 0) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		printf("%lld%09ld\n", (long long)now.tv_sec, now.tv_nsec);
+		printf("%lld\n", now.tv_sec * 1000000000LL + now.tv_nsec);
 		return 0;
 	}
 	clock_gettime(CLOCK_REALTIME, &now);
-	printf("%lld%03ld\n", (long long)now.tv_sec, now.tv_nsec / 1000000);
+	printf("%lld\n", now.tv_sec * 1000LL + now.tv_nsec / 1000000);
 	return 0;
 }
