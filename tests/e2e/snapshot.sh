@@ -114,7 +114,8 @@ t_vsock_works_after_a_restore() {
 		for i in 1 2 3 4 5 6 7 8; do equal "$box: request $i" "$(cat out.$i)" $i; done
 	done
 	# A bare pause, and what waits for it.
-	wisp exec box -- sh -c 'sleep 0.3; cat' <in >out 2>err &
+	wisp exec box -- sh -c 'touch /begun; sleep 1; cat' <in >out 2>err &
+	wait_until wisp exec box -- test -e /begun
 	check pause wisp pause box
 	expect 123 paused wisp exec box -- true
 	check resume wisp resume box
