@@ -145,6 +145,7 @@ void conn_close(struct conn *conn)
 		conn_update(conn);
 	}
 	pthread_mutex_unlock(&conn->lock);
+	conn_unref(conn);
 }
 
 static int fail_silent(struct conn *conn, struct wisp_error *error)

@@ -96,7 +96,8 @@ int conn_open(const struct wisp_sandbox *sandbox, const struct lib_cancel *cance
         struct conn **conn, struct wisp_error *error);
 void conn_ref(struct conn *conn);
 void conn_unref(struct conn *conn);
-/* The session's own handle is gone: keeps the connection for the next request if it can be, or ends it for all handles.
+/*
+ * Drops the owner's reference: keeps the connection for the next request if it can be, or ends it for all handles.
  */
 void conn_close(struct conn *conn);
 

@@ -39,7 +39,6 @@ void wisp_close_session(struct wisp_session *session)
 	if (!is_answered(session->conn))
 		conn_recv(session->conn, ABANDON_MS, NULL, NULL);
 	conn_close(session->conn);
-	conn_unref(session->conn);
 	free(session);
 }
 

@@ -109,7 +109,6 @@ int wisp_list_sessions(struct wisp_sandbox *sandbox, struct wisp_session_info **
 		if (r == 0)
 			r = receive(conn, &found, &count, error);
 		conn_close(conn);
-		conn_unref(conn);
 	}
 	if (r < 0) {
 		wisp_free_session_list(found);
@@ -134,7 +133,6 @@ int wisp_ping_sandbox(struct wisp_sandbox *sandbox, int64_t *round_trip_ns, stru
 	if (r == 0)
 		r = conn_recv(conn, PORT_ANSWER_MS, &event, error);
 	conn_close(conn);
-	conn_unref(conn);
 	if (r == 0 && round_trip_ns)
 		*round_trip_ns = lib_now_ns() - began;
 	return r;
