@@ -76,12 +76,6 @@ static int add_default_route(int fd, uint32_t router)
 	return errno == ENETUNREACH && add_route(fd, router, INADDR_NONE, 0) == 0 ? add_route(fd, 0, 0, router) : -1;
 }
 
-static bool is_none(const struct in6_addr *address)
-{
-	static const struct in6_addr none;
-	return memcmp(address, &none, sizeof(none)) == 0;
-}
-
 static int format_resolv(const struct net_address *a, char *text, size_t size)
 {
 	int length = 0;
@@ -91,7 +85,7 @@ static int format_resolv(const struct net_address *a, char *text, size_t size)
 		length += snprintf(
 		        text + length, size - (size_t)length, "nameserver %u.%u.%u.%u\n", b[0], b[1], b[2], b[3]);
 	}
-	for (unsigned i = 0; i < 16 && !is_none(&a->dns6); i += 2)
+	for (unsigned i = 0; i < 16 && !IN6_IS_ADDR_UNSPECIFIED(&a->dns6); i += 2)
 		length += snprintf(text + length, size - (size_t)length, "%s%x%s", i == 0 ? "nameserver " : ":",
 		        (unsigned)(a->dns6.s6_addr[i] << 8 | a->dns6.s6_addr[i + 1]), i == 14 ? "\n" : "");
 	return length;
@@ -123,7 +117,7 @@ static int set_ipv6(const struct net *net, const struct net_address *a)
 	        .rtmsg_ifindex = net->index};
 	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int ret = fd < 0 ? -1 : ioctl(fd, SIOCSIFADDR, &address);
-	if (ret == 0 && !is_none(&a->router6))
+	if (ret == 0 && !IN6_IS_ADDR_UNSPECIFIED(&a->router6))
 		ret = ioctl(fd, SIOCADDRT, &route);
 	int error = errno;
 	if (fd >= 0)
