@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/fs/fs.h"
@@ -265,28 +264,6 @@ int fs_restore_table(struct fs *fs, const uint8_t *table, size_t size)
 
 /* --- the monitor's messages --- */
 
-static int send_all(int socket, const uint8_t *from, size_t size)
-{
-	for (size_t piece; size > 0; from += piece, size -= piece) {
-		piece = size < FS_TABLE_PIECE ? size : FS_TABLE_PIECE;
-		if (send(socket, from, piece, MSG_NOSIGNAL) != (ssize_t)piece)
-			return -EPIPE;
-	}
-	return 0;
-}
-
-static int receive_all(int socket, uint8_t *to, size_t size)
-{
-	for (ssize_t n; size > 0; to += n, size -= (size_t)n) {
-		n = recv(socket, to, size, 0);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return -EPIPE;
-	}
-	return 0;
-}
-
 int fs_serve_table(struct fs *fs, const struct fs_table_message *message)
 {
 	struct fs_table_reply reply = {0};
@@ -299,7 +276,7 @@ int fs_serve_table(struct fs *fs, const struct fs_table_message *message)
 		return -EPROTO;
 	}
 	if (restores)
-		ret = receive_all(fs->o.socket, table, message->size);
+		ret = fs_wire_receive_all(fs->o.socket, table, message->size);
 	if (ret == 0 && restores) {
 		reply.error = fs_restore_table(fs, table, message->size);
 	} else if (ret == 0) {
@@ -307,10 +284,10 @@ int fs_serve_table(struct fs *fs, const struct fs_table_message *message)
 		reply.error = size < 0 ? (int32_t)size : 0;
 		reply.size = size > 0 ? (uint32_t)size : 0;
 	}
-	if (ret == 0 && send(fs->o.socket, &reply, sizeof(reply), MSG_NOSIGNAL) != (ssize_t)sizeof(reply))
-		ret = -EPIPE;
 	if (ret == 0)
-		ret = send_all(fs->o.socket, table, reply.size);
+		ret = fs_wire_send(fs->o.socket, &reply, sizeof(reply));
+	if (ret == 0)
+		ret = fs_wire_send(fs->o.socket, table, reply.size);
 	free(table);
 	return ret;
 }

@@ -21,7 +21,9 @@
 #ifndef WISP_FS_WIRE_H
 #define WISP_FS_WIRE_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct fs_frame {
 	uint32_t room;  /* bytes that the reply may have: 0, or at least those of its header */
@@ -50,6 +52,16 @@ struct fs_table_reply {
 
 #define FS_TABLE_MAX (2u << 20)
 #define FS_TABLE_PIECE (64u << 10)
+
+/*
+ * For both ends of a table's way. All wait, and go on after a signal. -errno on failure: -EPIPE if the other end is
+ * gone. What has more than FS_TABLE_PIECE bytes is sent in pieces, and `receive_all` takes pieces until it has `size`
+ * bytes.
+ */
+int fs_wire_send(int socket, const void *data, size_t size);
+int fs_wire_receive_all(int socket, void *to, size_t size);
+/* One message: its bytes. */
+ssize_t fs_wire_receive(int socket, void *to, size_t size);
 
 /* The device of the n-th folder. */
 #define FS_TAG "folder%u"
