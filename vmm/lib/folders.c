@@ -231,19 +231,18 @@ static int add(struct creation *creation, struct sharing *sharing, struct wisp_e
 	return 0;
 }
 
-static int check_count(const struct wisp_create_options *options, struct wisp_error *error)
+/* Copies the folders of the options. */
+static int take_given(
+        const struct wisp_create_options *options, struct wisp_folder given[WISP_FOLDERS_MAX], struct wisp_error *error)
 {
+	int r = 0;
 	if (options->folder_count > WISP_FOLDERS_MAX || (options->folder_count > 0 && !options->folders))
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "%zu folders: give at most %u", options->folder_count,
 		        WISP_FOLDERS_MAX);
-	return 0;
-}
-
-static int take(
-        const struct wisp_create_options *options, size_t i, struct wisp_folder *folder, struct wisp_error *error)
-{
-	return lib_copy_element(
-	        folder, sizeof(*folder), options->folders, options->folder_size, i, "struct wisp_folder", error);
+	for (size_t i = 0; i < options->folder_count && r == 0; i++)
+		r = lib_copy_element(&given[i], sizeof(given[i]), options->folders, options->folder_size, i,
+		        "struct wisp_folder", error);
+	return r;
 }
 
 /* `program`: wisp-fs's path; NULL: libdir's. */
@@ -260,15 +259,16 @@ static int add_all(
 int folders_open(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
-	struct sharing sharing[WISP_FOLDERS_MAX] = {0};
+	struct wisp_folder given[WISP_FOLDERS_MAX];
+	struct sharing sharing[WISP_FOLDERS_MAX];
 	if (options->folder_count == 0)
 		return 0;
-	int r = check_count(options, error);
+	int r = take_given(options, given, error);
 	if (r == 0 && options->bare)
 		r = lib_fail(
 		        error, WISP_ERR_INVALID, EINVAL, "a bare sandbox has no agent to mount folders: omit them");
 	for (size_t i = 0; i < options->folder_count && r == 0; i++)
-		r = take(options, i, &sharing[i].folder, error);
+		sharing[i] = (struct sharing){.folder = given[i]};
 	return r < 0 ? r : add_all(creation, NULL, sharing, options->folder_count, error);
 }
 
@@ -303,19 +303,16 @@ static int check_rights(const char *snapshot, const struct wisp_folder *folder, 
 	return 0;
 }
 
-/* Takes the first of the options that is for this path, and not taken. */
-static int find(const struct wisp_create_options *options, const struct wisp_folder *saved, bool *taken,
-        struct sharing *sharing, struct wisp_error *error)
+/* Takes the first of those given that is for this path, and not taken. */
+static int find(const struct wisp_create_options *options, const struct wisp_folder *given,
+        const struct wisp_folder *saved, bool *taken, struct sharing *sharing, struct wisp_error *error)
 {
 	for (size_t i = 0; i < options->folder_count; i++) {
-		int r = take(options, i, &sharing->folder, error);
-		if (r < 0)
-			return r;
-		if (taken[i] || !is_at(&sharing->folder, saved))
+		if (taken[i] || !is_at(&given[i], saved))
 			continue;
 		taken[i] = true;
-		sharing->same = is_root(saved);
-		return check_rights(options->from, &sharing->folder, saved, error);
+		*sharing = (struct sharing){.folder = given[i], .same = is_root(saved)};
+		return check_rights(options->from, &given[i], saved, error);
 	}
 	return lib_fail(error, WISP_ERR_INVALID, ENOENT,
 	        "the guest of the snapshot %s has a folder of the host at %s: give it one (-v HOST:%s)", options->from,
@@ -325,19 +322,18 @@ static int find(const struct wisp_create_options *options, const struct wisp_fol
 int folders_restore(struct creation *creation, const struct config *saved, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
-	struct sharing sharing[WISP_FOLDERS_MAX] = {0};
+	struct wisp_folder given[WISP_FOLDERS_MAX];
+	struct sharing sharing[WISP_FOLDERS_MAX];
 	bool taken[WISP_FOLDERS_MAX] = {false};
 	size_t count = 0;
-	int r = check_count(options, error);
+	int r = take_given(options, given, error);
 	for (; r == 0 && saved->folders[count] && count < WISP_FOLDERS_MAX; count++)
-		r = find(options, saved->folders[count], taken, &sharing[count], error);
+		r = find(options, given, saved->folders[count], taken, &sharing[count], error);
 	for (size_t i = 0; i < options->folder_count && r == 0; i++) {
-		struct wisp_folder folder;
-		r = take(options, i, &folder, error);
-		if (r == 0 && !taken[i])
+		if (!taken[i])
 			r = lib_fail(error, WISP_ERR_INVALID, EINVAL,
 			        "the guest of the snapshot %s has no folder at %s: omit it", options->from,
-			        folder.guest ? folder.guest : "no path");
+			        given[i].guest ? given[i].guest : "no path");
 	}
 	return r < 0 || count == 0 ? r : add_all(creation, NULL, sharing, count, error);
 }
