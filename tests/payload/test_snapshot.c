@@ -330,6 +330,27 @@ static void a_damaged_snapshot_is_refused(void)
 	close(file);
 }
 
+/* Of the size that its head says, but with bytes behind that no device has saved. */
+static void a_state_with_more_is_refused(void)
+{
+	enum { MORE_SIZE = 28 }; /* where it is in the head */
+	struct snapshot_origin origin;
+	const uint32_t more = 8;
+	int file = memfd_create("snapshot", MFD_CLOEXEC);
+	REQUIRE(run(&source, "payload=count", NULL, file) == 0 && source.result == 0);
+	REQUIRE(restore(&origin, file, &source.layout) == 0);
+	uint8_t *state = realloc(origin.state, origin.state_size + more);
+	REQUIRE(state);
+	memset(state + origin.state_size, 0, more);
+	memcpy(state + MORE_SIZE, &more, sizeof(more));
+	origin.state = state;
+	origin.state_size += more;
+	CHECK(run(&copy, "", &origin, -1) < 0);
+	CHECK(strstr(copy.err.text, "wrong size"));
+	snapshot_destroy(&origin);
+	close(file);
+}
+
 /* Whatever the bytes of a vCPU and a device are: the machine is refused, or runs and can be ended. */
 static void an_altered_state_harms_nobody(void)
 {
@@ -374,6 +395,7 @@ int main(int argc, char **argv)
 	        {"prefetched_memory_is_the_machines_own", prefetched_memory_is_the_machines_own},
 	        {"ten_generations_count_without_a_gap", ten_generations_count_without_a_gap},
 	        {"a_damaged_snapshot_is_refused", a_damaged_snapshot_is_refused},
+	        {"a_state_with_more_is_refused", a_state_with_more_is_refused},
 	        {"an_altered_state_harms_nobody", an_altered_state_harms_nobody},
 	        {"nothing_is_left_behind", nothing_is_left_behind},
 	};

@@ -375,6 +375,8 @@ int snapshot_restore_devices(const struct snapshot_parts *p, const struct snapsh
 		ret = virtio_restore(&p->transport[i], device_at(origin->state, p->cpus, i), err);
 	for (unsigned i = 0; i < p->devices && ret == 0; i++)
 		ret = restore_more(p->transport[i].dev, origin, &at, err);
+	if (ret == 0 && at != origin->state_size)
+		ret = err_set(err, EINVAL, "the snapshot is damaged: its state is of the wrong size");
 	return ret;
 }
 
