@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/unit/test.h"
 
 /* Enters new namespaces, in which this user is root, unless it is one already. False where the host allows none. */
 static inline bool tap_enter(void)
@@ -36,6 +39,30 @@ static inline int tap_make(short flags, const char *address)
 	if (!good && fd >= 0)
 		close(fd);
 	return good ? fd : -1;
+}
+
+#define TAP_MISSING "this host has no /dev/net/tun, or no namespaces of its users'"
+
+/*
+ * Runs a test with what `make` makes of the flags, in a process of its own, because it leaves the host's network. The
+ * caller's last statement: without a device, the case is skipped for the reason `missing`.
+ */
+static inline void tap_in_child(int (*make)(short flags), short flags, void (*run)(int tap), const char *missing)
+{
+	int status = 0;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int tap = tap_enter() ? make(flags) : -1;
+		if (tap >= 0)
+			run(tap);
+		fflush(stdout);
+		_exit(tap < 0 ? 2 : test_failed);
+	}
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (WEXITSTATUS(status) == 2)
+		SKIP(missing);
+	CHECK_EQ(WEXITSTATUS(status), 0);
 }
 
 #endif

@@ -331,31 +331,18 @@ static void ask_routers(int tap)
 	poller_destroy(&poller);
 }
 
-static int make_card(void)
+static int make_card(short flags)
 {
-	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI, .ifr_name = "eth0"};
-	int fd = tap_enter() ? open("/dev/net/tun", O_RDWR | O_CLOEXEC) : -1;
+	struct ifreq request = {.ifr_flags = flags, .ifr_name = "eth0"};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	return fd >= 0 && ioctl(fd, TUNSETIFF, &request) == 0 && access("/proc/sys/net/ipv6/conf/eth0", F_OK) == 0 ? fd
 	                                                                                                           : -1;
 }
 
-/* In a process of its own, because it leaves the host's network. */
 static void with_card(void (*run)(int tap))
 {
-	int status = 0;
-	fflush(stdout);
-	pid_t pid = fork();
-	if (pid == 0) {
-		int tap = make_card();
-		if (tap >= 0)
-			run(tap);
-		fflush(stdout);
-		_exit(tap < 0 ? 2 : test_failed);
-	}
-	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	if (WEXITSTATUS(status) == 2)
-		SKIP("this host has no /dev/net/tun, no IPv6, or no namespaces of its users'");
-	CHECK_EQ(WEXITSTATUS(status), 0);
+	tap_in_child(make_card, IFF_TAP | IFF_NO_PI, run,
+	        "this host has no /dev/net/tun, no IPv6, or no namespaces of its users'");
 }
 
 static void static_addresses(void)

@@ -334,19 +334,6 @@ static void the_end_is_told(void)
 	end_place(&p, 0);
 }
 
-static void expect_refusal(struct place *p, enum wisp_status status, const char *word)
-{
-	struct wisp_sandbox *sandbox;
-	struct wisp_error error = {0};
-	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
-	if (error.status != status || !strstr(error.message, word))
-		printf("# %s: %s\n", wisp_get_status_name(error.status), error.message);
-	CHECK_EQ(error.status, status);
-	CHECK(strstr(error.message, word));
-	CHECK(!strchr(error.message, '\n'));
-	CHECK(!sandbox);
-}
-
 static void bad_options_are_refused(void)
 {
 	struct place p;

@@ -75,6 +75,13 @@ static bool read_description(const struct wisp_sandbox *sandbox, struct descript
 	return n == (ssize_t)sizeof(*d);
 }
 
+static void share(struct place *p, const struct wisp_folder *folders, size_t count)
+{
+	p->options.folders = folders;
+	p->options.folder_count = count;
+	p->options.folder_size = sizeof(*folders);
+}
+
 static void served_until_the_end(void)
 {
 	struct place p;
@@ -92,9 +99,7 @@ static void served_until_the_end(void)
 	struct wisp_folder folders[] = {{.path = folder, .guest = "/work"},
 	        {.path = file, .guest = "/etc/my file", .read_only = true},
 	        {.path = folder, .guest = "/again", .owners = WISP_OWNERS_MAP}};
-	p.options.folders = folders;
-	p.options.folder_count = 3;
-	p.options.folder_size = sizeof(folders[0]);
+	share(&p, folders, 3);
 	int before = count_entries("/proc/self/fd");
 	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
 		printf("# %s\n", error.message);
@@ -133,9 +138,7 @@ static void root(void)
 	struct description d;
 	REQUIRE(make_place(&p) && add_program(&p));
 	struct wisp_folder folder = {.path = p.dir, .guest = "//"};
-	p.options.folders = &folder;
-	p.options.folder_count = 1;
-	p.options.folder_size = sizeof(folder);
+	share(&p, &folder, 1);
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	REQUIRE(read_description(sandbox, &d));
 	CHECK(!(d.flags & DESCRIPTION_IMAGE) && d.disk_count == 0);
@@ -154,9 +157,7 @@ static void killed_monitor(void)
 		SKIP("not root");
 	REQUIRE(make_place(&p) && add_program(&p));
 	struct wisp_folder folder = {.path = p.dir, .guest = "/work"};
-	p.options.folders = &folder;
-	p.options.folder_count = 1;
-	p.options.folder_size = sizeof(folder);
+	share(&p, &folder, 1);
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	CHECK_EQ(count_servers(p.dir), 1);
 	CHECK_EQ(wisp_kill_sandbox(sandbox, NULL), 0);
@@ -229,9 +230,7 @@ static void not_together(void)
 	struct wisp_error error;
 	REQUIRE(make_place(&p));
 	struct wisp_folder folder = {.path = p.dir, .guest = "/work"};
-	p.options.folders = &folder;
-	p.options.folder_count = 1;
-	p.options.folder_size = sizeof(folder);
+	share(&p, &folder, 1);
 	/* Without its program. */
 	CHECK(wisp_create_sandbox(&p.options, &sandbox, &error) < 0);
 	CHECK(error.status == WISP_ERR_SETUP && strstr(error.message, "/wisp-fs: No such file"));
@@ -254,9 +253,7 @@ static void clones(void)
 	REQUIRE(make_place(&p) && add_program(&p));
 	struct wisp_folder folders[] = {
 	        {.path = p.dir, .guest = "/work", .read_only = true}, {.path = p.dir, .guest = "/rw"}};
-	p.options.folders = folders;
-	p.options.folder_count = 2;
-	p.options.folder_size = sizeof(folders[0]);
+	share(&p, folders, 2);
 	REQUIRE(wisp_create_sandbox(&p.options, &source, NULL) == 0);
 	if (wisp_fork_sandbox(source, 2, NULL, clone, &error) < 0)
 		printf("# %s\n", error.message);
@@ -299,9 +296,7 @@ static void snapshots(void)
 	REQUIRE(make_place(&p) && add_program(&p));
 	struct wisp_folder before[] = {
 	        {.path = p.dir, .guest = "/work"}, {.path = p.kernel, .guest = "/f", .read_only = true}};
-	p.options.folders = before;
-	p.options.folder_count = 2;
-	p.options.folder_size = sizeof(before[0]);
+	share(&p, before, 2);
 	snprintf(saved, sizeof(saved), "%s/saved", p.dir);
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
@@ -377,9 +372,7 @@ static void root_of_a_snapshot(void)
 	REQUIRE(make_place(&p) && add_program(&p));
 	struct wisp_folder folder = {.path = p.dir, .guest = "/"};
 	snprintf(saved, sizeof(saved), "%s/saved", p.dir);
-	p.options.folders = &folder;
-	p.options.folder_count = 1;
-	p.options.folder_size = sizeof(folder);
+	share(&p, &folder, 1);
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
 	struct wisp_sandbox *clone = NULL;
@@ -414,9 +407,7 @@ static void silent_server(void)
 	write_file(p.lib, "wisp-fs", "#!/bin/sh\nexec sleep 1000\n");
 	REQUIRE(chmod(program, 0755) == 0 && pipe2(ready, O_CLOEXEC) == 0 && pipe2(said, O_CLOEXEC) == 0);
 	struct wisp_folder folder = {.path = p.dir, .guest = "/work"};
-	p.options.folders = &folder;
-	p.options.folder_count = 1;
-	p.options.folder_size = sizeof(folder);
+	share(&p, &folder, 1);
 	close(ready[1]);
 	p.options.cancel = &(struct wisp_cancel){.size = sizeof(struct wisp_cancel), .fd = &ready[0]};
 	int before = count_entries("/proc/self/fd");

@@ -4,19 +4,6 @@
 
 #include "tests/unit/test_place.h"
 
-static void expect_refusal(struct place *p, enum wisp_status status, const char *word)
-{
-	struct wisp_sandbox *sandbox;
-	struct wisp_error error = {0};
-	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
-	if (error.status != status || !strstr(error.message, word))
-		printf("# %s: %s\n", wisp_get_status_name(error.status), error.message);
-	CHECK_EQ(error.status, status);
-	CHECK(strstr(error.message, word));
-	CHECK(!strchr(error.message, '\n'));
-	CHECK(!sandbox);
-}
-
 static void a_kernel_that_was_not_built(void)
 {
 	cpu_set_t set;

@@ -25,6 +25,16 @@ static void expect(struct place *p, const struct wisp_net *net, const char *word
 	}
 }
 
+/* The same for each text in the field, which is one of *net. */
+static void expect_each(struct place *p, const struct wisp_net *net, const char **field, const char *const *texts,
+        size_t count, const char *word)
+{
+	for (size_t i = 0; i < count; i++) {
+		*field = texts[i];
+		expect(p, net, word);
+	}
+}
+
 static void a_tap_device_is_described(int tap)
 {
 	struct place p;
@@ -132,33 +142,19 @@ static void several_queues_are_described(int tap)
 	end_place(&p, 0);
 }
 
-/* In a process of its own, because it leaves the host's network. */
-static void in_namespace(short flags, void (*run)(int tap))
+static int make_tap(short flags)
 {
-	int status = 0;
-	fflush(stdout);
-	pid_t pid = fork();
-	if (pid == 0) {
-		int tap = tap_enter() ? tap_make(flags, "10.9.0.1") : -1;
-		if (tap >= 0)
-			run(tap);
-		fflush(stdout);
-		_exit(tap < 0 ? 2 : test_failed);
-	}
-	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	if (WEXITSTATUS(status) == 2)
-		SKIP("this host has no /dev/net/tun, or no namespaces of its users'");
-	CHECK_EQ(WEXITSTATUS(status), 0);
+	return tap_make(IFF_TAP | IFF_NO_PI | flags, "10.9.0.1");
 }
 
 static void tap_devices(void)
 {
-	in_namespace(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, a_tap_device_is_described);
+	tap_in_child(make_tap, IFF_VNET_HDR, a_tap_device_is_described, TAP_MISSING);
 }
 
 static void tap_devices_with_several_queues(void)
 {
-	in_namespace(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, several_queues_are_described);
+	tap_in_child(make_tap, IFF_VNET_HDR | IFF_MULTI_QUEUE, several_queues_are_described, TAP_MISSING);
 }
 
 static void a_wrong_tap_is_refused(int tap)
@@ -177,7 +173,7 @@ static void a_wrong_tap_is_refused(int tap)
 
 static void taps_that_cannot_be_used(void)
 {
-	in_namespace(IFF_TAP | IFF_NO_PI, a_wrong_tap_is_refused);
+	tap_in_child(make_tap, 0, a_wrong_tap_is_refused, TAP_MISSING);
 }
 
 static void bad_networks_are_refused(void)
@@ -209,10 +205,7 @@ static void bad_networks_are_refused(void)
 	net = good;
 	static const char *const macs[] = {"", "02:00:00:00:00", "02:00:00:00:00:0g", "02:00:00:00:00:001",
 	        "2:0:0:0:0:0:0:0:0", "0200:00:00:00:000"};
-	for (size_t i = 0; i < sizeof(macs) / sizeof(macs[0]); i++) {
-		net.mac = macs[i];
-		expect(&p, &net, "six hexadecimal bytes");
-	}
+	expect_each(&p, &net, &net.mac, macs, sizeof(macs) / sizeof(macs[0]), "six hexadecimal bytes");
 	net.mac = "03:00:00:00:00:01";
 	expect(&p, &net, "not the address of a single card");
 	net.mac = "00:00:00:00:00:00";
@@ -220,10 +213,7 @@ static void bad_networks_are_refused(void)
 	net = good;
 	static const char *const addresses[] = {"", "192.0.2.1", "192.0.2.1/", "192.0.2.1/0", "192.0.2.1/33",
 	        "192.0.2.1/024", "192.0.2.256/24", "0.0.0.0/8", "fd00::1/64", "1111.2222.3333.4444/24"};
-	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
-		net.address = addresses[i];
-		expect(&p, &net, "and its prefix");
-	}
+	expect_each(&p, &net, &net.address, addresses, sizeof(addresses) / sizeof(addresses[0]), "and its prefix");
 	net.address = "192.0.2.1/24";
 	net.gateway = "192.0.3.1";
 	expect(&p, &net, "not in the network of the address");
@@ -245,10 +235,8 @@ static void bad_networks_are_refused(void)
 	net.tap = "no-such-interface";
 	static const char *const addresses6[] = {"", "2001:db8::2", "2001:db8::2/", "2001:db8::2/0", "2001:db8::2/129",
 	        "2001:db8::2/064", "::/64", "::1/128", "ff02::1/16", "192.0.2.1/24", "2001:db8::2%eth0/64"};
-	for (size_t i = 0; i < sizeof(addresses6) / sizeof(addresses6[0]); i++) {
-		net.address6 = addresses6[i];
-		expect(&p, &net, "an IPv6 address and its prefix");
-	}
+	expect_each(&p, &net, &net.address6, addresses6, sizeof(addresses6) / sizeof(addresses6[0]),
+	        "an IPv6 address and its prefix");
 	net.address6 = "2001:db8:0:ff10::2/60";
 	net.gateway6 = "2001:db8:0:ff20::1";
 	expect(&p, &net, "not in the network of the address");

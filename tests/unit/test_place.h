@@ -35,6 +35,20 @@ UNUSED static void set_kernel(struct place *p, const char *name)
 	snprintf(p->kernel, sizeof(p->kernel), "%s/%s", p->lib, name);
 }
 
+/* No sandbox is created: the error has this status, and says this. */
+UNUSED static void expect_refusal(struct place *p, enum wisp_status status, const char *word)
+{
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {0};
+	CHECK(wisp_create_sandbox(&p->options, &sandbox, &error) < 0);
+	if (error.status != status || !strstr(error.message, word))
+		printf("# %s: %s\n", wisp_get_status_name(error.status), error.message);
+	CHECK_EQ(error.status, status);
+	CHECK(strstr(error.message, word));
+	CHECK(!strchr(error.message, '\n'));
+	CHECK(!sandbox);
+}
+
 /* Nothing is left: no directory, no child. */
 UNUSED static void end_place(struct place *p, int entries)
 {

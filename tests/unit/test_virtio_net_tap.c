@@ -3,7 +3,6 @@
 #include "tests/unit/guest_card.h"
 
 #include <linux/if_ether.h>
-#include <sys/wait.h>
 
 #include "tests/unit/tap.h"
 
@@ -37,7 +36,7 @@ static bool await_protocol(struct card *c, uint16_t protocol, uint8_t *frame)
 	return false;
 }
 
-static const uint8_t *ask_arp(struct card *c, uint8_t *frame)
+static void send_arp(struct card *c)
 {
 	uint8_t request[42] = {0};
 	put_ethernet(request, (const uint8_t *)"\xff\xff\xff\xff\xff\xff", ETH_P_ARP);
@@ -46,6 +45,11 @@ static const uint8_t *ask_arp(struct card *c, uint8_t *frame)
 	memcpy(request + 28, "\x0a\x09\0\2", 4);
 	memcpy(request + 38, "\x0a\x09\0\1", 4);
 	post_bytes(c, &(struct virtio_net_hdr_v1){0}, request, sizeof(request));
+}
+
+static const uint8_t *ask_arp(struct card *c, uint8_t *frame)
+{
+	send_arp(c);
 	return await_protocol(c, ETH_P_ARP, frame) ? frame + HEADER + 22 : NULL;
 }
 
@@ -188,13 +192,7 @@ static void talk_over_queues(int fd)
 	CHECK_EQ(drv_queues(&c->d), 2 * PAIRS + 1);
 	give_both(c);
 	/* The host learns the guest's MAC. */
-	uint8_t arp[42] = {0};
-	put_ethernet(arp, (const uint8_t *)"\xff\xff\xff\xff\xff\xff", ETH_P_ARP);
-	memcpy(arp + 14, "\0\1\x08\0\6\4\0\1", 8);
-	memcpy(arp + 22, mac, 6);
-	memcpy(arp + 28, "\x0a\x09\0\2", 4);
-	memcpy(arp + 38, "\x0a\x09\0\1", 4);
-	post_bytes(c, &(struct virtio_net_hdr_v1){0}, arp, sizeof(arp));
+	send_arp(c);
 	guest_settle(&c->g, 10);
 
 	/* All by the first pair, until the driver uses the second one; and so again. */
@@ -211,32 +209,20 @@ static void talk_over_queues(int fd)
 	card_close(c);
 }
 
-static void with_tap(short flags, void (*run)(int fd))
+static int make_tap(short flags)
 {
-	fflush(stdout);
-	pid_t pid = fork();
-	int status = 0, size = HEADER;
-	if (pid == 0) {
-		int fd = tap_enter() ? tap_make((short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags), "10.9.0.1") : -1;
-		if (fd >= 0 && ioctl(fd, TUNSETVNETHDRSZ, &size) == 0)
-			run(fd);
-		fflush(stdout);
-		_exit(fd < 0 ? 2 : test_failed);
-	}
-	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	if (WEXITSTATUS(status) == 2)
-		SKIP("this host has no /dev/net/tun, or no namespaces of its users'");
-	CHECK_EQ(WEXITSTATUS(status), 0);
+	int size = HEADER, fd = tap_make((short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags), "10.9.0.1");
+	return fd >= 0 && ioctl(fd, TUNSETVNETHDRSZ, &size) == 0 ? fd : -1;
 }
 
 static void test_kernel(void)
 {
-	with_tap(0, talk_to_kernel);
+	tap_in_child(make_tap, 0, talk_to_kernel, TAP_MISSING);
 }
 
 static void test_queues(void)
 {
-	with_tap(IFF_MULTI_QUEUE, talk_over_queues);
+	tap_in_child(make_tap, IFF_MULTI_QUEUE, talk_over_queues, TAP_MISSING);
 }
 
 TEST_MAIN("virtio_net_tap", {"kernel", test_kernel}, {"queues", test_queues})
