@@ -24,6 +24,34 @@ static bool restore(struct bare_vcpu *b, const struct saved *from, struct err *e
 	       arch_restore_vcpu(b->arch, b->vcpu.fd, 0, &from->vcpu, err) == 0;
 }
 
+/* What is saved of one machine, is restored to another, and saved again of that one. */
+struct passage {
+	struct bare_vcpu from, to;
+	struct saved *wanted, *got;
+	struct err err;
+};
+
+static bool begin(struct passage *p)
+{
+	*p = (struct passage){.wanted = calloc(1, sizeof(struct saved)), .got = calloc(1, sizeof(struct saved))};
+	return make_vcpu(&p->from, &p->err) && make_vcpu(&p->to, &p->err) && save(&p->from, p->wanted, &p->err);
+}
+
+static bool pass(struct passage *p)
+{
+	return restore(&p->to, p->wanted, &p->err) && save(&p->to, p->got, &p->err);
+}
+
+static void end(struct passage *p)
+{
+	if (p->err.errnum)
+		printf("# %s\n", p->err.text);
+	free(p->wanted);
+	free(p->got);
+	destroy_vcpu(&p->from);
+	destroy_vcpu(&p->to);
+}
+
 /* --- registers --- */
 
 #define TIMER_EXPIRED 4ull /* by the counter and the value that is compared with it */
@@ -88,21 +116,14 @@ static void compare_registers(const struct state_vcpu *wanted, const struct stat
 /* 31 general registers, pc, two stack pointers, an exception's return address, 32 vector registers, and those above. */
 static void every_register_survives(void)
 {
-	struct bare_vcpu from, to;
-	struct err err = {0};
-	struct saved *wanted = calloc(1, sizeof(*wanted)), *got = calloc(1, sizeof(*got));
-	REQUIRE(make_vcpu(&from, &err) && make_vcpu(&to, &err));
-	CHECK(save(&from, wanted, &err));
+	struct passage p;
+	REQUIRE(begin(&p));
+	struct saved *wanted = p.wanted, *got = p.got;
 	CHECK_EQ(fill_registers(&wanted->vcpu), 31 + 1 + 2 + 1 + 32 + 8);
-	CHECK(restore(&to, wanted, &err) && save(&to, got, &err));
+	CHECK(pass(&p));
 	compare_registers(&wanted->vcpu, &got->vcpu);
 	CHECK(memcmp(&wanted->vcpu.mp, &got->vcpu.mp, sizeof(wanted->vcpu.mp)) == 0);
-	if (err.errnum)
-		printf("# %s\n", err.text);
-	free(wanted);
-	free(got);
-	destroy_vcpu(&from);
-	destroy_vcpu(&to);
+	end(&p);
 }
 
 /* --- the interrupt controller: places in its state, as gic.c lists the registers --- */
@@ -122,11 +143,9 @@ static void compare_words(const char *what, const uint32_t *wanted, const uint32
 
 static void interrupts_survive(void)
 {
-	struct bare_vcpu from, to;
-	struct err err = {0};
-	struct saved *wanted = calloc(1, sizeof(*wanted)), *got = calloc(1, sizeof(*got));
-	REQUIRE(make_vcpu(&from, &err) && make_vcpu(&to, &err));
-	CHECK(save(&from, wanted, &err));
+	struct passage p;
+	REQUIRE(begin(&p));
+	struct saved *wanted = p.wanted, *got = p.got;
 	uint32_t *shared = wanted->vm.distributor, *own = wanted->vcpu.redistributor;
 	shared[CONFIG] = shared[CONFIG + 1] = 0xaaaaaaaa; /* edges */
 	for (unsigned i = 0; i < 8; i++)
@@ -138,22 +157,17 @@ static void interrupts_survive(void)
 	own[OWN_ACTIVE] = 0x00000005;
 	own[OWN_ENABLED] = 0x0800ffff;
 	wanted->vcpu.interface[PRIORITY_MASK] = 0xf0;
-	CHECK(restore(&to, wanted, &err) && save(&to, got, &err));
+	CHECK(pass(&p));
 	compare_words("distributor", shared, got->vm.distributor, GIC_DISTRIBUTOR_STATE);
 	compare_words("redistributor", own, got->vcpu.redistributor, GIC_REDISTRIBUTOR_STATE);
 	for (size_t i = 0; i < GIC_INTERFACE_STATE; i++)
 		CHECK_EQ(got->vcpu.interface[i], wanted->vcpu.interface[i]);
 	/* Once more, without them: what a restore does not name is off. */
 	shared[PENDING] = shared[ACTIVE] = shared[ENABLED] = own[OWN_PENDING] = own[OWN_ACTIVE] = own[OWN_ENABLED] = 0;
-	CHECK(restore(&to, wanted, &err) && save(&to, got, &err));
+	CHECK(pass(&p));
 	compare_words("distributor", shared, got->vm.distributor, GIC_DISTRIBUTOR_STATE);
 	compare_words("redistributor", own, got->vcpu.redistributor, GIC_REDISTRIBUTOR_STATE);
-	if (err.errnum)
-		printf("# %s\n", err.text);
-	free(wanted);
-	free(got);
-	destroy_vcpu(&from);
-	destroy_vcpu(&to);
+	end(&p);
 }
 
 int main(int argc, char **argv)

@@ -34,22 +34,28 @@ __attribute__((unused)) static long landlock_abi(void)
 	return abi > 0 ? abi : 0;
 }
 
+/* As the monitor does, with no descriptor but that of the root. */
+static int enter(struct jail *jail, unsigned layers, uint32_t flags, struct err *err)
+{
+	struct description description;
+	struct description_fds fds;
+	description_init(&description);
+	description_init_fds(&fds);
+	description.flags = flags;
+	description.engine = test_engine();
+	description.memory_mib = WISP_MEMORY_MIB_MIN;
+	fds.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return jail_enter(jail, layers, &description, &fds, err);
+}
+
 /* In a child: the jail, and in it `attempt`, which returns an errno, or 0. */
 static int in_jail(unsigned layers, uint32_t flags, int (*attempt)(void))
 {
 	int status = -1;
 	pid_t pid = fork();
 	if (pid == 0) {
-		struct description description;
-		struct description_fds fds;
 		struct jail jail;
-		description_init(&description);
-		description_init_fds(&fds);
-		description.flags = flags;
-		description.engine = test_engine();
-		description.memory_mib = WISP_MEMORY_MIB_MIN;
-		fds.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (chdir(root) < 0 || jail_enter(&jail, layers, &description, &fds, NULL) < 0)
+		if (chdir(root) < 0 || enter(&jail, layers, flags, NULL) < 0)
 			_exit(255);
 		_exit(attempt());
 	}
@@ -143,15 +149,7 @@ __attribute__((unused)) static struct told enter_in_child(unsigned layers, uint3
 		return told;
 	pid_t pid = fork();
 	if (pid == 0) {
-		struct description description;
-		struct description_fds none;
-		description_init(&description);
-		description_init_fds(&none);
-		description.flags = flags;
-		description.engine = test_engine();
-		description.memory_mib = WISP_MEMORY_MIB_MIN;
-		none.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		told.ret = jail_enter(&told.jail, layers, &description, &none, &told.err);
+		told.ret = enter(&told.jail, layers, flags, &told.err);
 		if (told.ret == 0)
 			jail_note_engine(&told.jail);
 		_exit(write(fds[1], &told, sizeof(told)) < 0);

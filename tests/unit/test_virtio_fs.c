@@ -4,6 +4,17 @@
 
 #include "virtio/state.h"
 
+/* A request is served. */
+static void expect_service(struct shared *t, uint64_t unique)
+{
+	uint16_t head;
+	uint32_t len;
+	ask(t, REQUEST, unique, 100, 60);
+	CHECK(next(t) > 0);
+	answer(t, unique, OUT_HEAD, NULL, 0);
+	CHECK(ring_wait(&t->d, REQUEST, &head, &len));
+}
+
 static void config(void)
 {
 	struct shared *t = &shared;
@@ -223,12 +234,7 @@ static void broken_requests(void)
 	}
 	CHECK_EQ(t->g.log_lines, 1);
 	/* And it works again. */
-	uint16_t head;
-	uint32_t len;
-	ask(t, REQUEST, 5, 100, 60);
-	CHECK(next(t) > 0);
-	answer(t, 5, OUT_HEAD, NULL, 0);
-	CHECK(ring_wait(&t->d, REQUEST, &head, &len));
+	expect_service(t, 5);
 	end(t);
 }
 
@@ -334,13 +340,8 @@ static void reset(void)
 		loop_step(t->g.loop, 10);
 	pthread_join(thread, NULL);
 	CHECK_EQ(t->d.dev->in_flight, 0);
-	uint16_t head;
-	uint32_t len;
 	REQUIRE(drv_start(&t->d, RING_FEATURES_ALL, 64));
-	ask(t, REQUEST, 2, 100, 60);
-	CHECK(next(t) > 0);
-	answer(t, 2, OUT_HEAD, NULL, 0);
-	CHECK(ring_wait(&t->d, REQUEST, &head, &len));
+	expect_service(t, 2);
 	end(t);
 }
 
@@ -400,12 +401,7 @@ static void tables(void)
 	}
 	CHECK(memcmp(got, table, sizeof(got)) == 0);
 	/* The guest's requests go on. */
-	uint16_t head;
-	uint32_t len;
-	ask(t, REQUEST, 5, 100, 60);
-	CHECK(next(t) > 0);
-	answer(t, 5, OUT_HEAD, NULL, 0);
-	CHECK(ring_wait(&t->d, REQUEST, &head, &len));
+	expect_service(t, 5);
 	/* What a wisp-fs says of a table that it does not take. */
 	tell(t, -EXDEV, 0, NULL, 0);
 	CHECK_EQ(virtio_restore_more(t->d.dev, "x", 1, &err), -EXDEV);
