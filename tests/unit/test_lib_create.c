@@ -16,9 +16,7 @@ static void create_exec_close(void)
 	REQUIRE(make_place(&p));
 	p.options.name = NULL;
 	int before = count_entries("/proc/self/fd");
-	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox);
+	REQUIRE((sandbox = create(&p.options)));
 	CHECK(strncmp(wisp_get_sandbox_name(sandbox), "wisp-", 5) == 0);
 	CHECK_EQ(wisp_exec(sandbox, argv, NULL, &output, &error), 0);
 	CHECK_STR((const char *)output->stdout_data, "hi\n");

@@ -86,7 +86,6 @@ static void served_until_the_end(void)
 {
 	struct place p;
 	struct wisp_sandbox *sandbox = NULL;
-	struct wisp_error error;
 	struct description d;
 	char folder[PATH_MAX], file[PATH_MAX];
 	if (geteuid() != 0)
@@ -101,9 +100,7 @@ static void served_until_the_end(void)
 	        {.path = folder, .guest = "/again", .owners = WISP_OWNERS_MAP}};
 	share(&p, folders, 3);
 	int before = count_entries("/proc/self/fd");
-	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox);
+	REQUIRE((sandbox = create(&p.options)));
 	CHECK_EQ(count_servers(p.dir), 3);
 	/* They are no children of this process. */
 	int status;
@@ -342,9 +339,7 @@ static void snapshots(void)
 	/* In another order, and another folder of the host: the guest's are as they were. */
 	given[0] = (struct wisp_folder){.path = p.kernel, .guest = "/f", .read_only = true};
 	options.folder_count = 2;
-	if (wisp_create_sandbox(&options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox && read_description(sandbox, &d));
+	REQUIRE((sandbox = create(&options)) && read_description(sandbox, &d));
 	CHECK(d.flags & DESCRIPTION_RESTORE && d.folder_count == 2);
 	CHECK_STR(d.folder[0].path, "/work");
 	CHECK_STR(d.folder[1].path, "/f");
@@ -383,9 +378,7 @@ static void root_of_a_snapshot(void)
 	p.options.kernel = NULL;
 	p.options.from = saved;
 	folder.guest = "//";
-	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox && read_description(sandbox, &d));
+	REQUIRE((sandbox = create(&p.options)) && read_description(sandbox, &d));
 	CHECK(!(d.flags & DESCRIPTION_IMAGE) && d.folder_count == 1 && d.folder[0].read_only);
 	CHECK_STR(d.folder[0].path, "/");
 	CHECK_EQ(count(p.dir, true), 1);

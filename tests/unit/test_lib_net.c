@@ -56,9 +56,7 @@ static void a_tap_device_is_described(int tap)
 	        .queues = 1};
 	REQUIRE(make_place(&p));
 	p.options.net = &net;
-	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox);
+	REQUIRE((sandbox = create(&p.options)));
 	read_description(sandbox, &d);
 	CHECK_EQ(d.net.port, DESCRIPTION_NET_TAP);
 	CHECK_EQ(d.net.mtu, 1500);
@@ -114,16 +112,13 @@ static void several_queues_are_described(int tap)
 	struct place p;
 	struct wisp_sandbox *sandbox = NULL, *clone = NULL;
 	struct wisp_sandbox_info *info;
-	struct wisp_error error = {.message = ""};
 	struct description d;
 	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_TAP, .tap = "tap0", .queues = 2};
 	REQUIRE(make_place(&p));
 	CHECK_EQ(ioctl(tap, TUNSETPERSIST, 1), 0);
 	close(tap);
 	p.options.net = &net;
-	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox);
+	REQUIRE((sandbox = create(&p.options)));
 	read_description(sandbox, &d);
 	CHECK_EQ(d.net.queues, 2); /* the monitor checks that as many descriptors came */
 	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
@@ -286,7 +281,6 @@ static void passt_is_started_and_ends(void)
 	struct place p;
 	struct wisp_sandbox *sandbox = NULL;
 	struct wisp_sandbox_info *info;
-	struct wisp_error error = {.message = ""};
 	struct description d;
 	char program[128], script[400], args[128], ended[128], said[512] = "";
 	struct wisp_port ports[] = {{"127.0.0.1:18080", 80}, {"0", 81}, {"[::1]:18082", 82}};
@@ -302,9 +296,7 @@ static void passt_is_started_and_ends(void)
 	p.options.port_count = 3;
 	p.options.port_size = sizeof(ports[0]);
 	int before = count_entries("/proc/self/fd");
-	if (wisp_create_sandbox(&p.options, &sandbox, &error) < 0)
-		printf("# %s\n", error.message);
-	REQUIRE(sandbox);
+	REQUIRE((sandbox = create(&p.options)));
 	int file = open(args, O_RDONLY);
 	CHECK(read(file, said, sizeof(said) - 1) > 0);
 	close(file);

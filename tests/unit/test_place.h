@@ -35,6 +35,16 @@ UNUSED static void set_kernel(struct place *p, const char *name)
 	snprintf(p->kernel, sizeof(p->kernel), "%s/%s", p->lib, name);
 }
 
+/* The sandbox, or NULL and why. */
+UNUSED static struct wisp_sandbox *create(const struct wisp_create_options *options)
+{
+	struct wisp_sandbox *sandbox = NULL;
+	struct wisp_error error;
+	if (wisp_create_sandbox(options, &sandbox, &error) < 0)
+		printf("# %s\n", error.message);
+	return sandbox;
+}
+
 /* No sandbox is created: the error has this status, and says this. */
 UNUSED static void expect_refusal(struct place *p, enum wisp_status status, const char *word)
 {
