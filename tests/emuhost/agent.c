@@ -283,6 +283,8 @@ static int serve(int port, const struct job *job)
 	struct signalfd_siginfo info;
 	sigset_t chld;
 	pid_t command;
+	struct timespec now;
+	time_t said = 0;
 
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
@@ -310,8 +312,13 @@ static int serve(int port, const struct job *job)
 	};
 
 	while (!ended) {
-		if (poll(fds, 3, ALIVE_S * 1000) == 0)
+		poll(fds, 3, ALIVE_S * 1000);
+		/* Not only when nothing happens: processes that end wake it too, and send nothing. */
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec - said >= ALIVE_S) {
 			send_frame(port, FRAME_ALIVE, NULL, 0);
+			said = now.tv_sec;
+		}
 		if (fds[0].revents) {
 			while (read(sigfd, &info, sizeof(info)) > 0)
 				;

@@ -28,7 +28,7 @@ enum frame_type {
 	FRAME_OUT = 'O',   /* bytes of standard output */
 	FRAME_ERR = 'E',   /* bytes of standard error */
 	FRAME_FAIL = 'F',  /* the command could not be set up: text, why */
-	FRAME_ALIVE = 'A', /* nothing else for ALIVE_S seconds */
+	FRAME_ALIVE = 'A', /* every ALIVE_S seconds, about */
 	FRAME_EXIT = 'X',  /* the command ended: int32_t exit code */
 };
 
