@@ -402,7 +402,8 @@ struct wisp_create_options {
 	size_t size;
 	/*
 	 * The directory in which each running sandbox has a directory. Required. It is created if it is missing (mode
-	 * 0700), and refused if other users may write to it.
+	 * 0700), and refused if other users may write to it. root may use the directory of another user: the monitor
+	 * then runs as that user.
 	 */
 	const char *state_root;
 	const char *name;    /* NULL: a random one */

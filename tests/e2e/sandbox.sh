@@ -229,3 +229,26 @@ t_stop_waits_as_long_as_its_grace() {
 	check "the program ended by itself: $(cat out)" grep -q done out
 	check rm wisp rm box
 }
+
+# root, in the state directory of a user of its own: the monitor and its clones are that user's.
+t_root_becomes_the_directorys_owner() {
+	local WISP_STATE=$PWD/state pid
+	chmod 755 "$area" .
+	install -d -o 4242 -g 4242 -m 700 state
+	truncate -s 8M disk
+	check create wisp create -q -n box --disk disk,cache=direct --private-memory
+	check exec wisp exec box -- sh -c 'dd if=/dev/zero of=/dev/vdb bs=4k count=3 oflag=direct 2>/dev/null' </dev/null
+	wisp inspect box | grep -q 'privileges' || fail "inspect: $(wisp inspect box)"
+	check fork wisp fork box -n clone --copy-disks >/dev/null
+	check "exec in the clone" wisp exec clone -- dd if=/dev/vdb of=/dev/null bs=4k count=1 </dev/null 2>/dev/null
+	for pid in $(pgrep -x wisp-vmm); do
+		equal "user of $pid" "$(awk '/^Uid:/ { print $2, $3, $4, $5 }' "/proc/$pid/status")" "4242 4242 4242 4242"
+	done
+	check snapshot wisp snapshot -q box file.snap --copy-disks
+	check stats wisp stats box >/dev/null
+	check "run from the snapshot" wisp run --from file.snap --copy-disks -- true </dev/null
+	check "run of another" wisp run -- true </dev/null
+	check stop wisp stop box clone # which removes the clone
+	check rm wisp rm box
+	equal "what is left" "$(ls -A state)" ""
+}

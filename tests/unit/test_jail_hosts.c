@@ -4,6 +4,7 @@
 #include <sys/mount.h>
 
 #include "tests/unit/test_jail.h"
+#include "vmm/shared/confine.h"
 
 /* Where the host refuses namespaces, as Ubuntu's AppArmor rule or a container does. */
 static void what_is_forbidden_is_left_out(void)
@@ -86,28 +87,63 @@ static void ids_that_cannot_be_mapped_do_not_matter(void)
 	CHECK_EQ(status, 0);
 }
 
-/* In a container that has dropped the capability which root needs for the files of others. */
-static void a_capability_that_is_missing_is_not_kept(void)
+#define OWNER 4242u
+
+/* Started by root in the state directory of another user. */
+static int left_root(void)
 {
-	int status = -1;
+	uid_t uids[3];
+	gid_t gids[3], groups[2];
+	struct stat kvm;
+	if (getresuid(&uids[0], &uids[1], &uids[2]) < 0 || getresgid(&gids[0], &gids[1], &gids[2]) < 0)
+		return 1;
+	for (int i = 0; i < 3; i++) {
+		if (uids[i] != OWNER || gids[i] != OWNER)
+			return 2;
+	}
+	/* Clones open the device. */
+	int count = getgroups(2, groups);
+	if (count != 1 || groups[0] != (stat("/dev/kvm", &kvm) == 0 ? kvm.st_gid : OWNER))
+		return 3;
+	if (confine_permitted() != 0)
+		return 4;
+	return open("/etc/shadow", O_RDONLY) >= 0 || errno != EACCES ? 5 : 0;
+}
+
+static void root_becomes_the_directorys_owner(void)
+{
+	char box[64];
 	if (sanitized)
 		SKIP("a build with sanitizers has no jail");
 	if (geteuid() != 0)
 		return;
-	REQUIRE(chown(root, 1, 1) == 0);
+	REQUIRE(chown(root, OWNER, OWNER) == 0);
+	CHECK_EQ(in_jail(WISP_LAYER_PRIVILEGES, 0, left_root), 0);
+	struct told told = enter_in_child(WISP_LAYER_ALL, 0);
+	CHECK_EQ(told.ret, 0);
+	if (!strstr(told.jail.text, "privileges (as user 4242)"))
+		printf("# %s\n", told.jail.text);
+	CHECK(strstr(told.jail.text, "privileges (as user 4242)"));
+	snprintf(box, sizeof(box), "%s/box", root);
+	CHECK(mkdir(box, 0700) == 0 && chown(box, OWNER, OWNER) == 0);
+	CHECK_EQ(in_jail(WISP_LAYER_ALL, 0, work), 0);
+	CHECK(chown(root, 0, 0) == 0);
+}
+
+/* A root that may not change its user, as in a container without CAP_SETUID, does not stay what it is. */
+static void a_root_that_cannot_is_refused(void)
+{
+	if (sanitized)
+		SKIP("a build with sanitizers has no jail");
+	if (geteuid() != 0)
+		return;
+	REQUIRE(chown(root, OWNER, OWNER) == 0);
+	int status = -1;
 	pid_t pid = fork();
 	if (pid == 0) {
-		struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-		struct __user_cap_data_struct data[2];
-		if (!strstr(enter_in_child(WISP_LAYER_PRIVILEGES, 0).jail.text, "but CAP_DAC_OVERRIDE") ||
-		        syscall(SYS_capget, &head, data) < 0)
-			_exit(2);
-		data[0].effective = data[0].permitted &= ~(1u << CAP_DAC_OVERRIDE);
-		data[0].inheritable = data[1].inheritable = 0;
-		if (syscall(SYS_capset, &head, data) < 0)
-			_exit(3);
+		(void)confine_capabilities(confine_permitted() & ~(1u << CAP_SETUID));
 		struct told told = enter_in_child(WISP_LAYER_PRIVILEGES, 0);
-		_exit(told.ret != 0 || strncmp(told.jail.text, "privileges, io_uring", 20) != 0);
+		_exit(told.ret != -EPERM || !strstr(told.err.text, "cannot become user 4242"));
 	}
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);
@@ -117,7 +153,8 @@ static void a_capability_that_is_missing_is_not_kept(void)
 static const struct test_case cases[] = {
         {"what_is_forbidden_is_left_out", what_is_forbidden_is_left_out},
         {"ids_that_cannot_be_mapped_do_not_matter", ids_that_cannot_be_mapped_do_not_matter},
-        {"a_capability_that_is_missing_is_not_kept", a_capability_that_is_missing_is_not_kept},
+        {"root_becomes_the_directorys_owner", root_becomes_the_directorys_owner},
+        {"a_root_that_cannot_is_refused", a_root_that_cannot_is_refused},
 };
 
 int main(int argc, char **argv)

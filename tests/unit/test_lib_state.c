@@ -300,6 +300,45 @@ static void names_are_taken(void)
 	end_place(&p, 0);
 }
 
+/*
+ * root uses the state directory of another user, as whom its monitors run. They can do with the directory what they
+ * like, but not forge a config: what that says, root would open and execute.
+ */
+static void another_users_directory(void)
+{
+	enum { OWNER = 4242 };
+	static const char *const theirs[] = {"box", "box/vmm.log", "box/vsock.sock_99"};
+	struct place p;
+	struct stat st;
+	struct wisp_error error;
+	struct wisp_sandbox_info **list;
+	char path[PATH_MAX];
+	int fd;
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(make_place(&p) && mkdir(p.root, 0700) == 0 && chown(p.root, OWNER, OWNER) == 0);
+	p.options.detach = p.options.keep = true;
+	struct wisp_sandbox *sandbox = create(&p.options);
+	REQUIRE(sandbox);
+	CHECK_EQ(wisp_listen_port(sandbox, 99, &fd, &error), 0);
+	close(fd);
+	for (size_t i = 0; i < sizeof(theirs) / sizeof(theirs[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", p.root, theirs[i]);
+		CHECK(lstat(path, &st) == 0 && st.st_uid == OWNER && st.st_gid == OWNER);
+	}
+	snprintf(path, sizeof(path), "%s/box/config", p.root);
+	CHECK(lstat(path, &st) == 0 && st.st_uid == 0);
+	CHECK_EQ(wisp_stop_sandbox(sandbox, 1000, &error), 0);
+	wisp_close_sandbox(sandbox);
+	REQUIRE(chown(path, OWNER, OWNER) == 0);
+	CHECK_EQ(wisp_list_sandboxes(p.root, &list, &error), 0);
+	wisp_free_sandbox_list(list);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), -EBADMSG);
+	CHECK(chown(path, 0, 0) == 0);
+	CHECK_EQ(wisp_remove_sandbox(p.root, "box", &error), 0);
+	end_place(&p, 0);
+}
+
 /* The owner is killed: its monitor goes, and so does the directory. */
 static void a_killed_owner_leaves_nothing(void)
 {
@@ -337,6 +376,7 @@ int main(int argc, char **argv)
 	        {"out_of_descriptors", out_of_descriptors},
 	        {"no_descriptor_for_the_monitor", no_descriptor_for_the_monitor},
 	        {"names_are_taken", names_are_taken},
+	        {"another_users_directory", another_users_directory},
 	        {"a_killed_owner_leaves_nothing", a_killed_owner_leaves_nothing},
 	};
 	return test_main("lib_state", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

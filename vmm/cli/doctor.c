@@ -245,7 +245,9 @@ static void check_jail(struct report *report, const char *libdir)
 	        {WISP_LAYER_NAMESPACES,
 	                "allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, "
 	                "user.max_user_namespaces above 0, and the container's seccomp profile"},
-	        {WISP_LAYER_LANDLOCK, "use Linux 5.13 or later with landlock in the kernel's parameter lsm="},
+	        {WISP_LAYER_LANDLOCK, "use Linux 5.13 or later with landlock in the kernel's parameter lsm=; until "
+	                              "then, root should set "
+	                              "WISP_STATE to a directory of another user"},
 	        {WISP_LAYER_SECCOMP, "use a kernel with CONFIG_SECCOMP_FILTER"},
 	};
 	char text[512], found[600];

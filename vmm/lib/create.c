@@ -131,7 +131,7 @@ static int claim_and_start(
 {
 	int r = creation_claim(creation, root, sandbox, error);
 	if (r == 0)
-		r = creation_copy_disks(creation, sandbox->dir_fd, error);
+		r = creation_copy_disks(creation, sandbox, error);
 	/* A template never runs: its clones have the way to the network. */
 	if (r == 0 && !creation->options.is_template)
 		r = egress_listen(sandbox, &creation->egress, error);

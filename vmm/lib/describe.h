@@ -79,7 +79,7 @@ int creation_open_disk(
 /* One that is to be copied is opened for reading, and with `in_use` its user's lock is ignored. */
 int creation_add_known_disk(struct creation *creation, const struct known_disk *disk, struct wisp_error *error);
 /* Makes the copies in the sandbox's directory, "disk0.img" and so on. */
-int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error *error);
+int creation_copy_disks(struct creation *creation, const struct wisp_sandbox *sandbox, struct wisp_error *error);
 
 /* ---- rates.c ---- */
 

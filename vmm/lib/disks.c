@@ -11,6 +11,7 @@
 #include "vmm/lib/describe.h"
 #include "vmm/lib/diskcopy.h"
 #include "vmm/lib/sandbox.h"
+#include "vmm/lib/state.h"
 
 /* True if the sandbox of this config uses the file, and the two may not use it at once. */
 static bool clashes(const struct config *config, int dir_fd, const struct stat *file, bool read_only)
@@ -177,15 +178,18 @@ static int reopen_direct(int dir_fd, const char *name, int *fd)
 	return 0;
 }
 
-int creation_copy_disks(struct creation *creation, int dir_fd, struct wisp_error *error)
+int creation_copy_disks(struct creation *creation, const struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
+	int dir_fd = sandbox->dir_fd;
 	for (uint32_t i = 0; i < creation->description.disk_count; i++) {
 		char name[16];
 		if (creation->copy_from[i] < 0)
 			continue;
 		snprintf(name, sizeof(name), "disk%u.img", i);
 		int fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		int r = fd < 0 ? -errno : diskcopy(creation->copy_from[i], fd, &creation->cancel);
+		int r = fd < 0 ? -errno : state_give(sandbox->root_fd, dir_fd, name);
+		if (r == 0)
+			r = diskcopy(creation->copy_from[i], fd, &creation->cancel);
 		if (r == 0 && creation->description.disk[i].cache == WISP_CACHE_DIRECT)
 			r = reopen_direct(dir_fd, name, &fd);
 		creation->fds.disk[i] = fd;

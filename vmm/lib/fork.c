@@ -207,7 +207,7 @@ static int make_clone(struct forking *f, size_t i, const char *root, const char 
 	if (r == 0)
 		r = creation_claim(&creation, root, clone, error);
 	if (r == 0)
-		r = creation_copy_disks(&creation, clone->dir_fd, error);
+		r = creation_copy_disks(&creation, clone, error);
 	if (r == 0)
 		r = egress_listen(clone, &creation.egress, error);
 	if (r == 0)

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/lib/state.h"
+
 int launch_spawn(const char *program, const char *const *argv, const struct launch_fd *fds, size_t count,
         const sigset_t *blocked, pid_t *pid)
 {
@@ -81,6 +83,8 @@ int launch_start(const char *helper, struct description *description, const stru
 	                  : openat(fds->dir, "vmm.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (peer < 0 || log < 0)
 		r = lib_fail_errno(error, errno, "cannot open what the monitor writes to");
+	else if (!console_fd && (r = state_give(fds->root, fds->dir, "vmm.log")) < 0)
+		lib_fail_errno(error, -r, "cannot give vmm.log to the owner of the state directory");
 	else
 		r = start(helper, description, fds, pair[OWN], peer, log, pid, error);
 	close(pair[MONITORS]);

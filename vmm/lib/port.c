@@ -12,6 +12,7 @@
 
 #include "vmm/lib/port.h"
 #include "vmm/lib/sandbox.h"
+#include "vmm/lib/state.h"
 #include "vmm/shared/proto.h"
 
 #define LINE_MAX_BYTES 32
@@ -302,6 +303,8 @@ int wisp_listen_port(struct wisp_sandbox *sandbox, uint32_t port, int *out, stru
 	r = listen_on(fd, &address);
 	if (r == -EADDRINUSE && is_abandoned(&address) && unlink(address.sun_path) == 0)
 		r = listen_on(fd, &address);
+	if (r == 0)
+		r = state_give(sandbox->root_fd, sandbox->dir_fd, file);
 	if (r < 0) {
 		close(fd);
 		if (r == -ENOENT)

@@ -20,7 +20,7 @@ static int check_root(int fd, const char *root, struct wisp_error *error)
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return lib_fail_errno(error, errno, "cannot stat the state directory %s", root);
-	if (st.st_uid != geteuid() && st.st_uid != 0)
+	if (st.st_uid != geteuid() && st.st_uid != 0 && geteuid() != 0)
 		return lib_fail(error, WISP_ERR_INVALID, EPERM,
 		        "the state directory %s belongs to user %u: choose one of your own", root, (unsigned)st.st_uid);
 	if (st.st_mode & 022)
@@ -56,6 +56,18 @@ int state_open_root(const char *root, bool create, int *fd, char **path, struct 
 	}
 	*path = absolute;
 	return 0;
+}
+
+int state_give(int root_fd, int dir_fd, const char *name)
+{
+	struct stat root;
+	if (geteuid() != 0)
+		return 0;
+	if (fstat(root_fd, &root) < 0)
+		return -errno;
+	if (root.st_uid == 0)
+		return 0;
+	return fchownat(dir_fd, name, root.st_uid, root.st_gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
 static int open_lock(int dir_fd)
@@ -221,7 +233,7 @@ static int prove(int root_fd, int dir_fd, int *config_fd)
 	int fd = openat(dir_fd, SANDBOX_FILES_CONFIG, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return lib_is_shortage(errno) ? -errno : 0;
-	proven = is_private(fd, root.st_uid, S_IFREG);
+	proven = is_private(fd, geteuid() == 0 ? 0 : root.st_uid, S_IFREG);
 	if (proven > 0) {
 		ssize_t n = lib_pread(fd, line, sizeof(line), 0);
 		proven = n < 0 ? (int)n : n == sizeof(line) && memcmp(line, SANDBOX_FILES_MAGIC, sizeof(line)) == 0;
@@ -285,6 +297,9 @@ static int prepare(int root_fd, const char *hidden, const struct config *config,
 	*dir_fd = openat(root_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (*dir_fd < 0)
 		return -errno;
+	int r = state_give(root_fd, *dir_fd, ".");
+	if (r < 0)
+		return r;
 	*lock_fd = openat(*dir_fd, SANDBOX_FILES_LOCK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (*lock_fd < 0)
 		return -errno;

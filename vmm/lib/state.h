@@ -8,9 +8,11 @@
  * is renamed. So no process ever sees it incomplete, and the rename claims the name. To delete it, its lock is taken,
  * it is renamed back, and then emptied.
  *
- * A directory is a sandbox's only with proof: it and its config belong to the owner of the state directory, others may
- * not write to it, and the config begins with the line that only wisp writes. Anything else in the state directory is
- * left alone.
+ * A directory is a sandbox's only with proof: it belongs to the owner of the state directory, and its config to the
+ * user who asks, or to root; others may not write to either, and the config begins with the line that only wisp writes.
+ * Anything else in the state directory is left alone. If root uses the state directory of another user, as whom its
+ * monitors run, a config of that user proves nothing: a monitor that a guest has taken over cannot forge what root
+ * reads.
  */
 #ifndef WISP_LIB_STATE_H
 #define WISP_LIB_STATE_H
@@ -23,6 +25,12 @@
  * *path, which the caller frees. -ENOENT, without an error's text, if it is missing and not to be created.
  */
 int state_open_root(const char *root, bool create, int *fd, char **path, struct wisp_error *error);
+
+/*
+ * root gives what the monitor has to use to the owner of the state directory, as whom the monitor runs: an entry of the
+ * sandbox's directory, or that itself ("."). Nothing happens for other users. 0 or -errno.
+ */
+int state_give(int root_fd, int dir_fd, const char *name);
 
 /* Claims `name`, or a random name if it is NULL; stores the name, the directory and the held lock. */
 int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],

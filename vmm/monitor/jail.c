@@ -49,34 +49,51 @@ void jail_lacks(struct jail *jail, enum wisp_jail_layer layer, int error)
 
 /* --- privileges --- */
 
-static bool is_others(int fd)
+/*
+ * Started by root, the monitor becomes the user who owns the state directory: code that has broken out of the guest
+ * must not find itself the owner of root's files. Nothing happens if that is root.
+ */
+static int leave_root(const struct description_fds *fds, struct err *err)
 {
-	struct stat st;
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid != geteuid();
+	struct stat root, kvm;
+	if (geteuid() != 0 || fds->root < 0 || fstat(fds->root, &root) < 0 || root.st_uid == 0)
+		return 0;
+	/* A clone opens the device again. */
+	gid_t device = stat("/dev/kvm", &kvm) == 0 ? kvm.st_gid : root.st_gid;
+	if (confine_user(root.st_uid, root.st_gid, &device) == 0)
+		return 0;
+	return err_set(err, errno,
+	        "the monitor cannot become user %u, who owns the state directory: %s: start wisp as that user, or use "
+	        "another state directory",
+	        (unsigned)root.st_uid, strerror(errno));
 }
 
-/*
- * root needs CAP_DAC_OVERRIDE for files of other users that are opened after this: in such a state directory, and disks
- * that are opened a second time (virtio/blk_file.h).
- */
+/* CAP_DAC_OVERRIDE, for disks of another user that are opened a second time (virtio/blk_file.h); root alone has it. */
 static bool needs_override(const struct description *d, const struct description_fds *fds)
 {
-	bool needs = is_others(fds->root);
+	struct stat st;
+	bool needs = false;
 	for (uint32_t i = 0; i < d->disk_count; i++)
-		needs |= d->disk[i].cache == WISP_CACHE_DIRECT && is_others(fds->disk[i]);
-	return needs && geteuid() == 0 && confine_permitted() & 1u << CAP_DAC_OVERRIDE;
+		needs |= d->disk[i].cache == WISP_CACHE_DIRECT && fstat(fds->disk[i], &st) == 0 &&
+		         st.st_uid != geteuid();
+	return needs && confine_permitted() & 1u << CAP_DAC_OVERRIDE;
 }
 
-static int drop_privileges(struct jail *jail, bool keep_override, struct err *err)
+static int drop_privileges(struct jail *jail, bool left_root, bool keep_override, struct err *err)
 {
+	char remark[80] = "";
 	/* Other processes of its user do not get at its memory, which is the guest's. */
 	if (confine_privileges() < 0)
 		return err_set(err, errno, "the monitor cannot give up new privileges or hide its memory: %s",
 		        strerror(errno));
 	if (confine_capabilities(keep_override ? 1u << CAP_DAC_OVERRIDE : 0) < 0)
 		return err_set(err, errno, "the monitor cannot give up its capabilities: %s", strerror(errno));
-	jail_holds(
-	        jail, WISP_LAYER_PRIVILEGES, keep_override ? " (but CAP_DAC_OVERRIDE, for files of another user)" : "");
+	if (left_root)
+		snprintf(remark, sizeof(remark), " (as user %u)", (unsigned)geteuid());
+	if (keep_override)
+		snprintf(remark + strlen(remark), sizeof(remark) - strlen(remark),
+		        " (but CAP_DAC_OVERRIDE, for a disk of another user)");
+	jail_holds(jail, WISP_LAYER_PRIVILEGES, remark);
 	return 0;
 }
 
@@ -240,14 +257,15 @@ static int require_all(const struct jail *jail, struct err *err)
 static int enter(struct jail *jail, unsigned layers, const struct description *description,
         const struct description_fds *fds, struct err *err)
 {
+	uid_t starter = geteuid();
+	int ret = layers & WISP_LAYER_PRIVILEGES ? leave_root(fds, err) : 0;
 	bool override = needs_override(description, fds);
-	int ret = 0;
-	if (layers & WISP_LAYER_NAMESPACES)
+	if (ret == 0 && layers & WISP_LAYER_NAMESPACES)
 		ret = jail_enter_namespaces(jail, override, err);
 	if (ret == 0 && layers & WISP_LAYER_LIMITS)
 		ret = limit_resources(jail, description->memory_mib, err);
 	if (ret == 0 && layers & WISP_LAYER_PRIVILEGES)
-		ret = drop_privileges(jail, override, err);
+		ret = drop_privileges(jail, geteuid() != starter, override, err);
 	if (ret == 0 && layers & WISP_LAYER_LANDLOCK)
 		ret = restrict_paths(jail, description, fds, err);
 	jail_take_core(jail);

@@ -149,11 +149,7 @@ static int leave_root(void)
 {
 	if (geteuid() != 0)
 		return 0;
-	if (setgroups(0, NULL) < 0 && errno != EPERM)
-		return -1;
-	if (syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY) < 0 || syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY) < 0)
-		return errno == EINVAL || errno == EPERM ? 0 : -1;
-	return 0;
+	return confine_user(NOBODY, NOBODY, NULL) == 0 || errno == EINVAL || errno == EPERM ? 0 : -1;
 }
 
 int proxy_jail(const struct egress_rules *rules)

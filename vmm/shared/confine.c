@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,12 +19,33 @@ int confine_privileges(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+static void get_capabilities(struct __user_cap_header_struct *head, struct __user_cap_data_struct data[2])
+{
+	*head = (struct __user_cap_header_struct){.version = _LINUX_CAPABILITY_VERSION_3};
+	memset(data, 0, 2 * sizeof(*data));
+	(void)syscall(SYS_capget, head, data); /* of itself, which cannot fail */
+}
+
 uint32_t confine_permitted(void)
 {
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {{0}};
-	(void)syscall(SYS_capget, &head, data); /* of itself, which cannot fail */
+	struct __user_cap_header_struct head;
+	struct __user_cap_data_struct data[2];
+	get_capabilities(&head, data);
 	return data[0].permitted;
+}
+
+int confine_user(uid_t uid, gid_t gid, const gid_t *also)
+{
+	struct __user_cap_header_struct head;
+	struct __user_cap_data_struct data[2];
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, also ? 1 : 0, also) < 0 ||
+	        syscall(SYS_setresgid, gid, gid, gid) < 0 || syscall(SYS_setresuid, uid, uid, uid) < 0)
+		return -1;
+	/* Those that it kept are not in effect. */
+	get_capabilities(&head, data);
+	for (unsigned i = 0; i < 2; i++)
+		data[i].effective = data[i].permitted;
+	return (int)syscall(SYS_capset, &head, data);
 }
 
 int confine_capabilities(uint32_t keep)

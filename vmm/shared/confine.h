@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 
 struct sock_filter;
 
@@ -23,6 +24,11 @@ struct sock_filter;
 
 /* No new privileges, and no access to the memory by other processes of the user. */
 int confine_privileges(void);
+/*
+ * Becomes a user with that group, and no other but `also` if it is not NULL. Capabilities stay as they are, until
+ * confine_capabilities. Before the process has other threads.
+ */
+int confine_user(uid_t uid, gid_t gid, const gid_t *also);
 /* The first 32 capabilities that the process has: root in a container may lack some. */
 uint32_t confine_permitted(void);
 /* No capability but those in `keep` that the process has. */
