@@ -923,7 +923,9 @@ struct wisp_fork_options {
 	                             disks cannot be forked */
 	const struct wisp_cancel *cancel; /* ends this call, and later ones on the clones; NULL: the sandbox's */
 	bool trace;                       /* with keep: record when each stage of the start is reached */
-	bool prefetch; /* copy the source's memory for each clone before it runs, instead of page by page */
+	bool prefetch;      /* copy the source's memory for each clone before it runs, instead of page by page */
+	const char *libdir; /* has wisp-fs and wisp-proxy, for the clones of a sandbox with folders or rules for the
+	                       network; NULL: as in wisp_create_options */
 };
 
 /*

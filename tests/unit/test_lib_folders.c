@@ -237,6 +237,13 @@ static void not_together(void)
 	end_place(&p, 0);
 }
 
+static int fork_into(struct wisp_sandbox *source, size_t count, const struct place *p, struct wisp_sandbox **clones,
+        struct wisp_error *error)
+{
+	struct wisp_fork_options options = {.size = sizeof(options), .libdir = p->lib};
+	return wisp_fork_sandbox(source, count, &options, clones, error);
+}
+
 /* A clone's folders are those of its source, each served by a process of its own. */
 static void clones(void)
 {
@@ -252,7 +259,7 @@ static void clones(void)
 	        {.path = p.dir, .guest = "/work", .read_only = true}, {.path = p.dir, .guest = "/rw"}};
 	share(&p, folders, 2);
 	REQUIRE(wisp_create_sandbox(&p.options, &source, NULL) == 0);
-	if (wisp_fork_sandbox(source, 2, NULL, clone, &error) < 0)
+	if (fork_into(source, 2, &p, clone, &error) < 0)
 		printf("# %s\n", error.message);
 	REQUIRE(clone[0] && clone[1] && read_description(clone[1], &d));
 	CHECK(d.flags & DESCRIPTION_FORK && d.folder_count == 2);
@@ -260,9 +267,9 @@ static void clones(void)
 	CHECK_STR(d.folder[0].path, "/work");
 	CHECK(count_servers(p.dir) == 6 && count(p.dir, true) == 4);
 	wisp_close_sandbox(source);
-	/* And so on for a clone's clone, which finds the program by what the clone knows. */
+	/* And so on for a clone's clone. */
 	struct wisp_sandbox *third;
-	CHECK_EQ(wisp_fork_sandbox(clone[0], 1, NULL, &third, &error), 0);
+	CHECK_EQ(fork_into(clone[0], 1, &p, &third, &error), 0);
 	wisp_close_sandbox(third);
 	wisp_close_sandbox(clone[1]);
 	/* Without the folder there is no clone. */
@@ -273,7 +280,7 @@ static void clones(void)
 	folders[0].path = elsewhere;
 	REQUIRE(wisp_create_sandbox(&p.options, &source, NULL) == 0 && rmdir(elsewhere) == 0);
 	int fds = count_entries("/proc/self/fd");
-	CHECK(wisp_fork_sandbox(source, 1, NULL, clone, &error) < 0 && !clone[0]);
+	CHECK(fork_into(source, 1, &p, clone, &error) < 0 && !clone[0]);
 	CHECK(strstr(error.message, "cannot share") && strstr(error.message, "No such file"));
 	CHECK_EQ(count_entries("/proc/self/fd"), fds);
 	wisp_close_sandbox(source);
@@ -371,7 +378,7 @@ static void root_of_a_snapshot(void)
 	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
 	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
 	struct wisp_sandbox *clone = NULL;
-	CHECK_EQ(wisp_fork_sandbox(sandbox, 1, NULL, &clone, &error), 0);
+	CHECK_EQ(fork_into(sandbox, 1, &p, &clone, &error), 0);
 	CHECK(clone && read_description(clone, &d) && !(d.flags & DESCRIPTION_IMAGE) && d.folder_count == 1);
 	wisp_close_sandbox(clone);
 	wisp_close_sandbox(sandbox);

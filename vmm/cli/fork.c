@@ -64,6 +64,7 @@ static int make_clones(const struct cli_call *call, struct wisp_sandbox **clones
 		        .copy_disks = options->copy_disks,
 		        .prefetch = options->prefetch,
 		        .cancel = &cancel,
+		        .libdir = call->places->libdir,
 		};
 		if (wisp_fork_sandbox(sandbox, count, &how, clones, &error) < 0)
 			code = cli_fail_cancelled(signal_fd, &error);

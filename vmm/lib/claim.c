@@ -63,8 +63,6 @@ static void make_config(struct creation *creation, const char **env, const char 
 	        .warm = options->from ? NULL : creation->warm_key,
 	        .allow = options->allow,
 	        .secrets = creation->egress ? (const char *const *)creation->egress->secrets : NULL,
-	        .proxy = creation->proxy,
-	        .fs = creation->fs,
 	};
 }
 

@@ -50,8 +50,6 @@ void config_format(const struct config *config, struct lib_string *out)
 	add(out, "hostname", config->hostname);
 	add(out, "net", config->net);
 	add(out, "warm", config->warm);
-	add(out, "proxy", config->proxy);
-	add(out, "fs", config->fs);
 	for (const char *const *rule = config->allow; rule && *rule; rule++)
 		add(out, "allow", *rule);
 	for (const char *const *secret = config->secrets; secret && *secret; secret++)
@@ -208,10 +206,6 @@ static void take(struct config *config, const char *key, char *value)
 		config->net = value;
 	else if (strcmp(key, "warm") == 0)
 		config->warm = value;
-	else if (strcmp(key, "proxy") == 0)
-		config->proxy = value;
-	else if (strcmp(key, "fs") == 0)
-		config->fs = value;
 	else if (strcmp(key, "allow") == 0)
 		config->allow_list[config->allow_count++] = value;
 	else if (strcmp(key, "secret") == 0)

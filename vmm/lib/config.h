@@ -27,9 +27,7 @@ struct config {
 	/* What the guest may reach: as struct wisp_create_options has it, without values; ended by NULL, if not NULL.
 	 */
 	const char *const *allow, *const *secrets;
-	const char *proxy; /* NULL, or wisp-proxy's path, for clones */
-	const char *fs;    /* likewise wisp-fs's */
-	const char **env;  /* never NULL; ended by NULL */
+	const char **env; /* never NULL; ended by NULL */
 	size_t env_count;
 	const char **disks; /* "ro PATH" or "rw PATH" of each file it uses; never NULL; ended by NULL */
 	size_t disk_count;

@@ -182,7 +182,7 @@ int creation_prepare(struct creation *creation, struct wisp_error *error)
 	if (r == 0)
 		r = lib_copy_cancel(&creation->cancel, creation->options.cancel, &(struct lib_cancel){0}, error);
 	if (r == 0)
-		r = creation_prepare_egress(creation, NULL, error);
+		r = creation_prepare_egress(creation, error);
 	if (r == 0)
 		r = creation->restore ? restore_describe(creation, error) : creation_describe(creation, error);
 	return r < 0 ? r : creation_set_rates(creation, error);

@@ -49,12 +49,12 @@ int creation_prepare_helper(struct creation *creation, struct wisp_error *error)
 	return S_ISREG(st.st_mode) ? 0 : fail_own_file("monitor", creation->helper, EACCES, error);
 }
 
-int creation_prepare_egress(struct creation *creation, const char *proxy, struct wisp_error *error)
+int creation_prepare_egress(struct creation *creation, struct wisp_error *error)
 {
 	const struct wisp_create_options *options = &creation->options;
 	if ((!options->allow || !options->allow[0]) && (!options->secrets || !options->secrets[0]))
 		return 0;
-	creation->proxy = creation_own_file(creation, proxy, "wisp-proxy");
+	creation->proxy = creation_own_file(creation, NULL, "wisp-proxy");
 	return creation->proxy ? egress_prepare(options, creation->proxy, &creation->egress, error)
 	                       : lib_no_memory(error);
 }

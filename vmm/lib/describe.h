@@ -65,8 +65,7 @@ const char *creation_own_kernel(const struct wisp_create_options *options);
 
 /* The parts of it that a creation without a boot has too. */
 int creation_prepare_helper(struct creation *creation, struct wisp_error *error);
-/* `proxy`: wisp-proxy's path; NULL: libdir's. */
-int creation_prepare_egress(struct creation *creation, const char *proxy, struct wisp_error *error);
+int creation_prepare_egress(struct creation *creation, struct wisp_error *error);
 int creation_set_options(struct creation *creation, struct wisp_error *error);
 
 /* ---- disks.c: the order in which they are added is that of their names in the guest ---- */

@@ -245,11 +245,9 @@ static int take_given(
 	return r;
 }
 
-/* `program`: wisp-fs's path; NULL: libdir's. */
-static int add_all(
-        struct creation *creation, const char *program, struct sharing *sharing, size_t count, struct wisp_error *error)
+static int add_all(struct creation *creation, struct sharing *sharing, size_t count, struct wisp_error *error)
 {
-	creation->fs = creation_own_file(creation, program, "wisp-fs");
+	creation->fs = creation_own_file(creation, NULL, "wisp-fs");
 	int r = creation->fs ? 0 : lib_no_memory(error);
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = add(creation, &sharing[i], error);
@@ -269,7 +267,7 @@ int folders_open(struct creation *creation, struct wisp_error *error)
 		        error, WISP_ERR_INVALID, EINVAL, "a bare sandbox has no agent to mount folders: omit them");
 	for (size_t i = 0; i < options->folder_count && r == 0; i++)
 		sharing[i] = (struct sharing){.folder = given[i]};
-	return r < 0 ? r : add_all(creation, NULL, sharing, options->folder_count, error);
+	return r < 0 ? r : add_all(creation, sharing, options->folder_count, error);
 }
 
 /* ---- Of a machine that knows them ---- */
@@ -280,7 +278,7 @@ int folders_inherit(struct creation *creation, const struct config *source, stru
 	size_t count = 0;
 	for (; source->folders && source->folders[count] && count < WISP_FOLDERS_MAX; count++)
 		sharing[count] = (struct sharing){.folder = *source->folders[count], .same = true};
-	return count == 0 ? 0 : add_all(creation, source->fs, sharing, count, error);
+	return count == 0 ? 0 : add_all(creation, sharing, count, error);
 }
 
 static bool is_at(const struct wisp_folder *folder, const struct wisp_folder *saved)
@@ -335,5 +333,5 @@ int folders_restore(struct creation *creation, const struct config *saved, struc
 			        "the guest of the snapshot %s has no folder at %s: omit it", options->from,
 			        given[i].guest ? given[i].guest : "no path");
 	}
-	return r < 0 || count == 0 ? r : add_all(creation, NULL, sharing, count, error);
+	return r < 0 || count == 0 ? r : add_all(creation, sharing, count, error);
 }

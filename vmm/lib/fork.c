@@ -90,6 +90,7 @@ static void set_options(struct creation *creation, const struct forking *f, cons
 	creation->cancel = f->cancel;
 	creation->options = (struct wisp_create_options){.size = sizeof(creation->options),
 	        .state_root = root,
+	        .libdir = f->options.libdir,
 	        .name = name,
 	        .cpus = config->cpus,
 	        .memory_mib = config->memory_mib,
@@ -154,7 +155,7 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 		r = lib_no_memory(error);
 	/* Its source's proxy alone has the secrets' values. */
 	if (r == 0)
-		r = creation_prepare_egress(creation, config->proxy, error);
+		r = creation_prepare_egress(creation, error);
 	if (r == 0)
 		r = add_disks(creation, f, error);
 	if (r == 0)

@@ -218,7 +218,6 @@ static int finish(struct saving *s, struct wisp_error *error)
 	config.disks = disks;
 	config.disk_info_count = 0;           /* the head has it */
 	config.allow = config.secrets = NULL; /* of this sandbox: whoever restores the file decides anew */
-	config.proxy = config.fs = NULL;
 	config_format(&config, &text);
 	int r = snapfile_finish(s->file.fd, s->file.path, &s->head, &text, &s->cancel,
 	        s->options.compress ? &(struct lib_progress){0} : &s->progress, error);
