@@ -226,7 +226,8 @@ announce() {
 }
 # The guest's address in this prefix
 address6() { wisp exec "$1" -- ip -6 -o addr show dev eth0 scope global </dev/null | grep -o "$2[0-9a-f:]*"; }
-hears_router() { announce tap8 && address6 box 2001:db8:78: >/dev/null; }
+hears_router() { announce tap8 && has_address6 2001:db8:78:; }
+has_address6() { address6 box "$1" >/dev/null; }
 
 # Only the kernel of `make kernel-full` has IPv6.
 t_net_ipv6() {
@@ -284,7 +285,7 @@ t_net_passt_ipv6() {
 	ip netns exec server busybox httpd -f -p '[2001:db8:50::2]:8000' -h "$PWD" &
 	server=$!
 	check create wisp create -q -n box --kernel full --net passt -p '[::1]:18080:80'
-	check "an address" wait_until address6 box 2001:db8:1:
+	check "an address" wait_until has_address6 2001:db8:1:
 	equal "from the server" "$(wisp exec box -- wget -qO- 'http://[2001:db8:50::2]:8000/file' </dev/null)" hello
 	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; echo guest >/tmp/www/file; httpd -p [::]:80 -h /tmp/www' </dev/null
 	equal "from the guest" "$(busybox wget -qO- 'http://[::1]:18080/file')" guest
