@@ -5,6 +5,7 @@
 # make kernel-full     a third kernel, for containers in a guest (wisp run --kernel full)
 # make check-programs  run programs of others in a guest         make check-intel  test on emulated Intel processors
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
+# make check-full      podman, file systems and IPv6 in guests with that kernel
 # make check-containers  sandboxes in podman's containers, and where hosts forbid parts of the jail
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make soak            hours of snapshots, restores and forks in the emulated host
@@ -251,7 +252,12 @@ $(B)/debian.squashfs: rootfs/build-debian
 # The image of `make check-programs`.
 $(B)/programs.squashfs: rootfs/build-debian rootfs/debian.hook tests/programs/run
 	@mkdir -p $(@D)
-	rootfs/build-debian $@ $$(tests/programs/run --packages)
+	rootfs/build-debian $@ $$(tests/programs/run --packages programs)
+
+# That of `make check-full`.
+$(B)/containers.squashfs: rootfs/build-debian rootfs/debian.hook tests/programs/run
+	@mkdir -p $(@D)
+	rootfs/build-debian $@ $$(tests/programs/run --packages containers)
 
 # --- tests ---
 
@@ -366,10 +372,17 @@ check: deps
 	tests/run
 
 # Programs of others in a guest: an image of 500 MB, and ten minutes in the emulated host. So not part of `make check`.
-.PHONY: check-programs check-kernels check-containers deps-containers soak
+.PHONY: check-programs check-full check-kernels check-containers deps-containers soak
 check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
+
+# What the kernel `full` is for, which it builds if need be: Podman and file systems in an image of 90 MB, and
+# IPv6. Minutes in the emulated host.
+check-full: deps
+	$(MAKE) --no-print-directory $(parallel) all guest kernel-full tests $(B)/containers.squashfs
+	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 3600 sh -c \
+	    'tests/programs/run $(B) podman filesystems && tests/e2e/run $(B) net_ipv6 net_passt_ipv6'
 
 # The end-to-end cases on the kernels of other Debian releases; KERNELS names them.
 check-kernels: deps
