@@ -170,7 +170,7 @@ static void hold_over(struct poller_timer *timer)
 static void patience_over(struct poller_timer *timer)
 {
 	struct agent_client *client = container_of(timer, struct agent_client, patience);
-	if (client->state <= CLIENT_REQUEST)
+	if (client->state <= CLIENT_IDLE)
 		agent_client_refuse(client, PROTO_ERROR_PROTOCOL, "no request came in time");
 	else
 		agent_client_free(client);
@@ -206,6 +206,22 @@ static void leave(struct agent_client *client)
 	poller_arm(&agent->poller, &client->linger, now_ns + CLIENT_SHUT_NS + CLIENT_LINGER_NS);
 }
 
+void agent_client_be_patient(struct agent_client *client)
+{
+	poller_arm(&client->agent->poller, &client->patience, poller_now() + client->agent->patience_ns);
+}
+
+/* A connection without a request may stay for as long as its client likes, but not in the middle of a frame. */
+static void watch_idle(struct agent_client *client)
+{
+	if (client->state != CLIENT_IDLE)
+		return;
+	if (!client->in.length)
+		poller_disarm(&client->patience);
+	else if (!list_linked(&client->patience.node))
+		agent_client_be_patient(client);
+}
+
 void agent_client_rest(struct agent_client *client)
 {
 	struct agent *agent = client->agent;
@@ -220,8 +236,8 @@ void agent_client_rest(struct agent_client *client)
 	client->writer = client->collect = client->stdin_closed = client->stdin_ended = false;
 	client->position = client->limit = client->list_next = 0;
 	client->window = client->credit = 0;
-	poller_disarm(&client->patience);
 	poller_disarm(&client->linger);
+	watch_idle(client);
 }
 
 bool agent_client_resume(struct agent_client *client)
@@ -303,10 +319,12 @@ static void client_ready(struct poller_watch *watch, uint32_t events)
 {
 	struct agent_client *client = container_of(watch, struct agent_client, watch);
 	bool alive = true;
-	if (events & EPOLLIN && !(events & EPOLLHUP && client->state == CLIENT_CLOSING))
+	if (events & EPOLLIN && !(events & EPOLLHUP && client->state == CLIENT_CLOSING)) {
 		alive = receive(client);
-	else if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		watch_idle(client);
+	} else if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 		alive = false;
+	}
 	if (!alive) {
 		/* It may have said that it sends no more and still read. Nothing waits for that. */
 		if (client->state < CLIENT_CLOSING && !client->broken && !(events & EPOLLHUP))
@@ -347,9 +365,8 @@ int agent_client_serve(struct agent *agent, int fd, bool control)
 	agent_client_append(client, PROTO_HELLO, &hello, sizeof(hello));
 	list_append(&agent->clients, &client->node);
 	if (!control) {
-		uint64_t now_ns = poller_now();
-		poller_arm(&agent->poller, &client->hold, now_ns + CLIENT_HOLD_NS);
-		poller_arm(&agent->poller, &client->patience, now_ns + agent->patience_ns);
+		poller_arm(&agent->poller, &client->hold, poller_now() + CLIENT_HOLD_NS);
+		agent_client_be_patient(client);
 	}
 	if (control) {
 		agent_client_wake(client);

@@ -48,7 +48,7 @@ struct agent_client {
 	struct poller_watch watch;
 	struct poller_task flush;
 	struct poller_timer hold;     /* sends what was queued in the hope that more would come: HELLO, STARTED */
-	struct poller_timer patience; /* refuses a client that has neither a session nor all of a list */
+	struct poller_timer patience; /* ends a client that does not finish its request, or does not read a list */
 	struct poller_timer shut;     /* shuts our side of an answered connection that its peer does not close */
 	struct poller_timer linger;   /* frees one that does not take its last frames, or does not close */
 	enum client_state state;
@@ -91,6 +91,9 @@ void agent_client_failed(
 void agent_client_rest(struct agent_client *client);
 /* A request has come on one that rests. False when there are too many requests at once, and it was told so. */
 bool agent_client_resume(struct agent_client *client);
+
+/* It has a while for what it has begun: its request, or to read a list. */
+void agent_client_be_patient(struct agent_client *client);
 
 /* Closes it now, whatever is left. */
 void agent_client_free(struct agent_client *client);

@@ -386,6 +386,8 @@ static void handle_request(struct agent_client *client, const struct proto_frame
 	case PROTO_OPEN: open_session(client, payload); break;
 	case PROTO_LIST:
 		client->state = CLIENT_LIST;
+		if (client->keep) /* otherwise it still has what is left from the connection's beginning */
+			agent_client_be_patient(client);
 		agent_client_wake(client);
 		break;
 	case PROTO_POWEROFF: poweroff(client, payload); break;

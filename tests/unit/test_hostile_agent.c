@@ -124,6 +124,50 @@ static void unread_list(void)
 	agent_destroy(&agent);
 }
 
+/* A kept connection may be idle for ever, but has no more time for a frame or a list than others. */
+static void kept_connections(void)
+{
+	static const struct agent_hooks hooks;
+	static struct agent agent;
+	static const uint8_t bytes[PROTO_DATA_MAX];
+	enum { IDLE, WHOLE, HALF, LIST, COUNT };
+	struct agent_client *client[COUNT];
+	int fd[COUNT];
+	REQUIRE(agent_init(&agent, &hooks, NULL) == 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		fd[i] = client_of(&agent, false);
+		client[i] = container_of(agent.clients.prev, struct agent_client, node);
+		greet(fd[i]);
+		put(fd[i], PROTO_KEEP, NULL, 0);
+	}
+	serve(&agent, 1);
+	CHECK_EQ(agent.idle_count, COUNT);
+	CHECK_EQ(send(fd[WHOLE], "\1\0\0\0\2\0\0", 7, 0), 7); /* the beginning of a PING */
+	serve(&agent, 1);
+	CHECK(list_linked(&client[WHOLE]->patience.node));
+	CHECK_EQ(send(fd[WHOLE], "\0?", 2, 0), 2);
+	serve(&agent, 1);
+	CHECK(!list_linked(&client[WHOLE]->patience.node));
+
+	agent.patience_ns = PATIENCE_NS;
+	CHECK_EQ(send(fd[HALF], "\x20\0\0\0\x10", 5, 0), 5); /* that of an EXEC */
+	/* No answer fits what is left of the socket, and of what is queued for it. */
+	while (send(client[LIST]->watch.fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	agent_client_append(client[LIST], PROTO_PONG, bytes, sizeof(bytes));
+	put(fd[LIST], PROTO_LIST, NULL, 0);
+	serve(&agent, 1);
+	CHECK(was_refused(&agent, fd[HALF]));
+	serve(&agent, 100);
+	CHECK_EQ(agent.client_count, 0);
+	CHECK_EQ(agent.idle_count, 2);
+	for (unsigned i = 0; i < COUNT; i++)
+		close(fd[i]);
+	serve(&agent, 10);
+	CHECK_EQ(agent.idle_count, 0);
+	agent_destroy(&agent);
+}
+
 /* A guest that is being stopped starts nothing, and says so. */
 static void late_request(void)
 {
@@ -154,4 +198,5 @@ static void late_request(void)
 	agent_destroy(&agent);
 }
 
-TEST_MAIN("hostile_agent", {"no_request", no_request}, {"unread_list", unread_list}, {"late_request", late_request})
+TEST_MAIN("hostile_agent", {"no_request", no_request}, {"unread_list", unread_list},
+        {"kept_connections", kept_connections}, {"late_request", late_request})
