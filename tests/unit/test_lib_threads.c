@@ -411,6 +411,26 @@ static void a_session_outlives_its_handle(void)
 	fixture_end(&f);
 }
 
+/* A child of the caller's, which has copies of all descriptors, does not keep connections that are ended. */
+static void a_child_holds_no_connection(void)
+{
+	struct fixture f;
+	REQUIRE(begin(&f));
+	uint64_t kept = finish(start(&f));
+	pid_t child = fork();
+	if (child == 0) {
+		pause();
+		_exit(0);
+	}
+	REQUIRE(child > 0);
+	wisp_close_sandbox(f.sandbox);
+	f.sandbox = NULL;
+	wait_gone(kept);
+	CHECK_EQ(kill(child, SIGKILL), 0);
+	CHECK_EQ(waitpid(child, NULL, 0), child);
+	fixture_end(&f);
+}
+
 /* A sandbox that has ended, made as the library makes one: complete before it gets its name. */
 static bool make_ended(const char *root)
 {
@@ -473,5 +493,6 @@ TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control
         {"sessions_at_once_have_their_own", sessions_at_once_have_their_own},
         {"a_connection_that_broke_is_not_used", a_connection_that_broke_is_not_used},
         {"a_session_outlives_its_handle", a_session_outlives_its_handle},
+        {"a_child_holds_no_connection", a_child_holds_no_connection},
         {"many_threads_share_a_sandbox", many_threads_share_a_sandbox},
         {"listing_while_removing", listing_while_removing})

@@ -57,11 +57,18 @@ static bool pool_put(struct conn_pool *pool, int fd)
 	return takes;
 }
 
+/* A child that the process has forked may have a copy of the descriptor, which must not hold the connection open. */
+static void hang_up(int fd)
+{
+	if (fd < 0)
+		return;
+	shutdown(fd, SHUT_RDWR);
+	close(fd);
+}
+
 void conn_pool_drain(struct conn_pool *pool)
 {
-	int fd = pool_take(pool);
-	if (fd >= 0)
-		close(fd);
+	hang_up(pool_take(pool));
 }
 
 void conn_pool_close(struct conn_pool *pool)
@@ -114,8 +121,7 @@ void conn_unref(struct conn *conn)
 	pthread_mutex_unlock(&conn->lock);
 	if (!last)
 		return;
-	if (conn->fd >= 0)
-		close(conn->fd);
+	hang_up(conn->fd);
 	conn_wake_destroy(&conn->wake);
 	conn_out_destroy(&conn->out);
 	pthread_mutex_destroy(&conn->lock);
@@ -174,8 +180,7 @@ static bool is_alive(const struct conn *conn)
 
 static int connect_anew(struct conn *conn, const struct wisp_sandbox *sandbox, struct wisp_error *error)
 {
-	if (conn->fd >= 0)
-		close(conn->fd);
+	hang_up(conn->fd);
 	conn->fd = -1;
 	int r = port_open(sandbox, SANDBOX_FILES_VSOCK, &conn->cancel, connect_deadline(conn), &conn->fd, error);
 	return r == -ETIMEDOUT ? fail_silent(conn, error) : r;
