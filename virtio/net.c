@@ -347,15 +347,17 @@ static uint8_t obey(struct net *n, const struct virtq_chain *chain)
 	        pairs < 1 || pairs > n->pairs)
 		return VIRTIO_NET_ERR;
 	n->pairs_used = pairs;
-	attach_used(n);
-	for (unsigned i = 0; i < pairs; i++)
-		virtio_kick_again(&n->dev, rx_queue(&n->pair[i]));
 	return VIRTIO_NET_OK;
 }
 
+/*
+ * Of many commands at once, the host's kernel hears the outcome: each queue that it attaches or detaches keeps its
+ * other users waiting. The driver sees the answers later, at the end of the round.
+ */
 static void control(struct net *n, unsigned queue)
 {
 	const struct virtq_chain *chain = &n->fetched;
+	unsigned before = n->pairs_used;
 	do {
 		while (virtio_fetch(&n->dev, queue, &n->fetched)) {
 			if (chain->writable_bytes < sizeof(uint8_t)) {
@@ -367,6 +369,11 @@ static void control(struct net *n, unsigned queue)
 			virtio_complete(&n->dev, queue, chain->head, sizeof(answer));
 		}
 	} while (virtio_more(&n->dev, queue));
+	if (n->pairs_used == before)
+		return;
+	attach_used(n);
+	for (unsigned i = 0; i < n->pairs_used; i++)
+		virtio_kick_again(&n->dev, rx_queue(&n->pair[i]));
 }
 
 /* --- the device --- */
