@@ -361,6 +361,36 @@ static void snapshots(void)
 	end_place(&p, 0);
 }
 
+/* A template may have other folders than the guest of its snapshot knows, and then its clones have those. */
+static void templates(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL, *clone = NULL;
+	struct wisp_error error;
+	char saved[PATH_MAX];
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(make_place(&p) && add_program(&p));
+	struct wisp_folder folder = {.path = p.dir, .guest = "/work"};
+	share(&p, &folder, 1);
+	snprintf(saved, sizeof(saved), "%s/saved", p.dir);
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
+	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
+	wisp_close_sandbox(sandbox);
+	folder.path = p.lib;
+	p.options.kernel = NULL;
+	p.options.from = saved;
+	p.options.is_template = p.options.detach = true;
+	REQUIRE((sandbox = create(&p.options)));
+	CHECK_EQ(fork_into(sandbox, 1, &p, &clone, &error), 0);
+	CHECK(clone && count_servers(p.dir) == 2 && count(p.dir, true) == 0);
+	wisp_close_sandbox(clone);
+	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
+	wisp_close_sandbox(sandbox);
+	CHECK(servers_end(p.dir));
+	end_place(&p, 0);
+}
+
 /* The root stays: its programs run. And it is no image. */
 static void root_of_a_snapshot(void)
 {
@@ -435,8 +465,8 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {{"served_until_the_end", served_until_the_end}, {"root", root},
 	        {"killed_monitor", killed_monitor}, {"refused", refused}, {"not_together", not_together},
-	        {"clones", clones}, {"snapshots", snapshots}, {"root_of_a_snapshot", root_of_a_snapshot},
-	        {"silent_server", silent_server}};
+	        {"clones", clones}, {"snapshots", snapshots}, {"templates", templates},
+	        {"root_of_a_snapshot", root_of_a_snapshot}, {"silent_server", silent_server}};
 	fake_vmm_main(argc, argv);
 	return test_main("lib_folders", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

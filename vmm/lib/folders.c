@@ -272,12 +272,13 @@ int folders_open(struct creation *creation, struct wisp_error *error)
 
 /* ---- Of a machine that knows them ---- */
 
-int folders_inherit(struct creation *creation, const struct config *source, struct wisp_error *error)
+int folders_inherit(struct creation *creation, const struct config *source, bool is_template, struct wisp_error *error)
 {
 	struct sharing sharing[WISP_FOLDERS_MAX];
 	size_t count = 0;
 	for (; source->folders && source->folders[count] && count < WISP_FOLDERS_MAX; count++)
-		sharing[count] = (struct sharing){.folder = *source->folders[count], .same = true};
+		sharing[count] = (struct sharing){
+		        .folder = *source->folders[count], .same = !is_template || is_root(source->folders[count])};
 	return count == 0 ? 0 : add_all(creation, sharing, count, error);
 }
 

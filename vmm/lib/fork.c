@@ -142,6 +142,14 @@ static int add_disks(struct creation *creation, const struct forking *f, struct 
 	return r;
 }
 
+static bool is_template(const struct wisp_sandbox *source)
+{
+	struct state state;
+	state_read(source->dir_fd, &state);
+	free(state.text);
+	return state.kind == STATE_TEMPLATE;
+}
+
 static int describe(struct creation *creation, const struct forking *f, struct wisp_error *error)
 {
 	const struct config *config = &f->source->config;
@@ -159,7 +167,7 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 	if (r == 0)
 		r = add_disks(creation, f, error);
 	if (r == 0)
-		r = folders_inherit(creation, config, error);
+		r = folders_inherit(creation, config, is_template(f->source), error);
 	return r < 0 ? r : net_inherit(creation, config->net, error);
 }
 
