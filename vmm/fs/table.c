@@ -115,7 +115,10 @@ static void put_handles(struct writer *w)
 /* The handles have their room from the beginning: the guest must not find another file behind the number of one. */
 int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX])
 {
-	struct writer w = {.fs = fs, .head = {.magic = FS_TABLE_MAGIC, .is_file = fs->is_file}, .to = to};
+	/* The guest may still have numbers from before an earlier restore. */
+	struct writer w = {.fs = fs,
+	        .head = {.magic = FS_TABLE_MAGIC, .is_file = fs->is_file, .generation = fs->nodes.generation},
+	        .to = to};
 	struct stat st;
 	size_t handles = 0;
 	for (uint32_t i = 0; i < fs->handles_touched; i++)
