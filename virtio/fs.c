@@ -496,25 +496,35 @@ static void fs_config_read(struct virtio_dev *dev, uint32_t offset, void *data, 
 	memcpy(data, (const uint8_t *)&to_fs(dev)->config + offset, len);
 }
 
+/* 0, or `ret` with `err`. */
+static int check_table(const struct fs *fs, const char *verb, int ret, struct err *err)
+{
+	const char *why;
+	switch (ret) {
+	case 0: return 0;
+	case -EPIPE:
+	case -ECONNRESET: why = "wisp-fs does not serve it any more"; break;
+	case -EPROTO: why = "wisp-fs violated the protocol"; break;
+	case -EINVAL: why = "the saved table is damaged, or of another version"; break;
+	case -EXDEV:
+		return err_set(err, EXDEV,
+		        "the folder %s is another one than the guest knows: put the folder that it had in its place",
+		        fs->path);
+	default: why = strerror(-ret);
+	}
+	return err_set(err, -ret, "cannot %s the folder %s: %s", verb, fs->path, why);
+}
+
 static int fs_save_more(struct virtio_dev *dev, void **data, size_t *size, struct err *err)
 {
-	struct fs *fs = to_fs(dev);
-	int ret = fs->lost ? -EIO : fs_table_fetch(fs->socket, data, size);
-	return ret < 0 ? err_set(err, -ret, "cannot save the folder %s: wisp-fs does not serve it any more", fs->path)
-	               : 0;
+	const struct fs *fs = to_fs(dev);
+	return check_table(fs, "save", fs->lost ? -EPIPE : fs_table_fetch(fs->socket, data, size), err);
 }
 
 static int fs_restore_more(struct virtio_dev *dev, const void *data, size_t size, struct err *err)
 {
-	struct fs *fs = to_fs(dev);
-	int ret = fs_table_give(fs->socket, data, size);
-	if (ret == -EXDEV)
-		return err_set(err, EXDEV,
-		        "the folder %s is another one than the guest knows: put the folder that it had in its place",
-		        fs->path);
-	return ret < 0 ? err_set(err, -ret, "cannot restore the folder %s: %s", fs->path,
-	                         ret == -EINVAL ? "the saved table is damaged, or of another version" : strerror(-ret))
-	               : 0;
+	const struct fs *fs = to_fs(dev);
+	return check_table(fs, "restore", fs_table_give(fs->socket, data, size), err);
 }
 
 static void fs_destroy(struct virtio_dev *dev)

@@ -414,14 +414,15 @@ static void no_tables(void)
 	static const struct {
 		struct fs_table_reply reply;
 		size_t here; /* bytes, and then it ends */
+		const char *why;
 	} wrong[] = {
-	        {{1, 0}, sizeof(struct fs_table_reply)},                /* an error that is none */
-	        {{0, FS_TABLE_MAX + 1}, sizeof(struct fs_table_reply)}, /* more than may be */
-	        {{0, UINT32_MAX}, sizeof(struct fs_table_reply)},       /* */
-	        {{0, 10}, sizeof(struct fs_table_reply) - 1},           /* no whole reply */
-	        {{0, 10}, sizeof(struct fs_table_reply)},               /* no table */
-	        {{-ENOMEM, 0}, sizeof(struct fs_table_reply)},          /* */
-	        {{0, 0}, 0},                                            /* nothing */
+	        {{1, 0}, sizeof(struct fs_table_reply), "protocol"}, /* not an error number */
+	        {{0, FS_TABLE_MAX + 1}, sizeof(struct fs_table_reply), "protocol"},
+	        {{0, UINT32_MAX}, sizeof(struct fs_table_reply), "protocol"},
+	        {{0, 10}, sizeof(struct fs_table_reply) - 1, "protocol"}, /* not a whole reply */
+	        {{0, 10}, sizeof(struct fs_table_reply), "any more"},     /* without its table */
+	        {{-ENOMEM, 0}, sizeof(struct fs_table_reply), "memory"},
+	        {{0, 0}, 0, "any more"},
 	};
 	struct shared *t = &shared;
 	void *data;
@@ -433,7 +434,10 @@ static void no_tables(void)
 			CHECK(send(t->socket, &wrong[i].reply, wrong[i].here, 0) == (ssize_t)wrong[i].here);
 		shutdown(t->socket, SHUT_WR);
 		CHECK(virtio_save_more(t->d.dev, &data, &size, &err) < 0);
-		CHECK(strstr(err.text, "cannot save the folder /work"));
+		CHECK(strstr(err.text, "cannot save the folder /work: "));
+		if (!strstr(err.text, wrong[i].why))
+			printf("# %s\n", err.text);
+		CHECK(strstr(err.text, wrong[i].why));
 		end(t);
 	}
 	/* One that is lost has no table. */
@@ -442,7 +446,8 @@ static void no_tables(void)
 	close_server(t);
 	ask(t, REQUEST, 1, 100, 60);
 	guest_settle(&t->g, 3);
-	CHECK_EQ(virtio_save_more(t->d.dev, &data, &size, &err), -EIO);
+	CHECK_EQ(virtio_save_more(t->d.dev, &data, &size, &err), -EPIPE);
+	CHECK(strstr(err.text, "any more"));
 	CHECK(virtio_restore_more(t->d.dev, "x", 1, &err) < 0);
 	end(t);
 }
