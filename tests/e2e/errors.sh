@@ -59,10 +59,10 @@ t_wisp_in_wisp_says_why_not() {
 	check create wisp create -q -n outer -v "$area/bin:/wisp/bin:ro" -v "$LIB:/wisp/lib:ro"
 	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp run -m 64 -- true </dev/null >out 2>&1
 	equal "exit code" $? 125
-	grep -q 'a virtual machine without nested virtualization, as a sandbox of wisp always is' out || fail "run: $(cat out)"
+	grep -q 'this virtual machine has no nested virtualization' out || fail "run: $(cat out)"
 	wisp exec outer -- env WISP_LIBDIR=/wisp/lib WISP_STATE=/tmp/state /wisp/bin/wisp doctor </dev/null >out 2>&1
 	equal "doctor's exit code" $? 1
-	grep -q '^bad  *kvm  *there is no /dev/kvm: this is a virtual machine without' out || fail "doctor: $(cat out)"
+	grep -q '^bad  *kvm  *there is no /dev/kvm: this virtual machine has no nested' out || fail "doctor: $(cat out)"
 	check rm wisp rm -f outer
 }
 

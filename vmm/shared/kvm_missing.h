@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What to do where there is no /dev/kvm, or it may not be opened: for the monitor, in its jail, and for the command. */
+/* Advice for when /dev/kvm is missing or cannot be opened: shared by the command and by the monitor, in its jail. */
 #ifndef WISP_SHARED_KVM_MISSING_H
 #define WISP_SHARED_KVM_MISSING_H
 
@@ -11,9 +11,9 @@
 #endif
 
 struct kvm_missing {
-	bool in_kernel;          /* KVM is there; only this /dev lacks it */
-	bool in_vm;              /* this is a virtual machine */
-	bool has_virtualization; /* the processor has, as far as it shows */
+	bool in_kernel;          /* the kernel has KVM; only this /dev lacks the device */
+	bool in_vm;              /* this is a virtual machine, as far as the processor tells */
+	bool has_virtualization; /* likewise */
 };
 
 static inline struct kvm_missing kvm_missing_find(void)
@@ -34,17 +34,21 @@ static inline struct kvm_missing kvm_missing_find(void)
 static inline const char *kvm_missing_advice(const struct kvm_missing *found)
 {
 	if (found->in_kernel)
-		return "the kernel has KVM, and only the device is missing: in a container, start that with "
+		return "the kernel has KVM, and only the device is missing: if this is a container, start it with "
 		       "--device /dev/kvm";
 	if (found->in_vm && !found->has_virtualization)
-		return "this is a virtual machine without nested virtualization, as a sandbox of wisp always is: "
-		       "enable "
-		       "it in the hypervisor, or use the machine that this one runs on";
+		return "this virtual machine has no nested virtualization (no sandbox of wisp has it): enable it in "
+		       "the "
+		       "hypervisor, or run wisp on the hypervisor's host";
+#ifdef __aarch64__
+	return "KVM requires a processor that starts Linux at EL2: in a virtual machine, enable nested virtualization";
+#else
 	return "load the module (modprobe kvm_intel or kvm_amd), and enable virtualization in the firmware or in the "
 	       "outer VM";
+#endif
 }
 
-/* EPERM is of a container's rules for devices. EACCES is of the device's mode, or of a security module. */
+/* EPERM comes from a container's rules for devices, EACCES from the device's mode or a security module. */
 static inline const char *kvm_denied_advice(int errnum)
 {
 	return errnum == EPERM
