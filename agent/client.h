@@ -20,7 +20,7 @@
 #include "vmm/shared/proto.h"
 
 #define CLIENT_CLOSING_MAX 64u /* answered connections that the peer has not closed */
-#define CLIENT_IDLE_MAX 128u   /* kept ones without a request; another one more takes the place of the oldest */
+#define CLIENT_IDLE_MAX 128u   /* idle kept connections; one more replaces the one that has been idle for longest */
 
 /* The times of struct agent_client's timers. */
 #define CLIENT_HOLD_NS (20u * 1000 * 1000)
@@ -35,7 +35,7 @@ struct agent_session;
 enum client_state {
 	CLIENT_GREETING, /* its HELLO is to come */
 	CLIENT_REQUEST,  /* then its request */
-	CLIENT_IDLE,     /* or one of several: it sent KEEP, and whether a request comes is its business */
+	CLIENT_IDLE,     /* it sent KEEP, and may or may not send another request */
 	CLIENT_SESSION,
 	CLIENT_LIST,
 	CLIENT_ENDING,  /* everything is queued; idle, or to be closed, once it is sent */
@@ -87,9 +87,9 @@ void agent_client_started(struct agent_client *client);
 void agent_client_failed(
         struct agent *agent, struct agent_client *client, uint64_t id, const struct agent_failure *failure);
 
-/* It waits for a request of a kept connection, whose end it has come to. */
+/* Its request is finished, or it has just sent KEEP: it is idle from now on. */
 void agent_client_rest(struct agent_client *client);
-/* A request has come on one that rests. False when there are too many requests at once, and it was told so. */
+/* A request has arrived on an idle connection. False if too many are served already; the client is told so. */
 bool agent_client_resume(struct agent_client *client);
 
 /* It has a while for what it has begun: its request, or to read a list. */

@@ -26,7 +26,7 @@
 
 #define CARD "eth0"
 #define RESOLV "/etc/resolv.conf"
-#define LINK_TRIES 300 /* of a millisecond */
+#define LINK_TRIES 300 /* one every millisecond */
 #define RESOLV_NEW "/etc/.resolv.conf.wisp"
 
 static void say(const struct net *net, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -107,13 +107,13 @@ static int write_resolv(const struct net_address *a)
 	return good ? rename(RESOLV_NEW, RESOLV) : -1;
 }
 
-/* 0, or -1 with errno. The router is one of the address's network, or has an address of the link. */
+/* 0, or -1 with errno. The router is in the address's network, or has a link-local address. */
 static int set_ipv6(const struct net *net, const struct net_address *a)
 {
 	struct in6_ifreq address = {.ifr6_addr = a->address6, .ifr6_prefixlen = a->prefix6, .ifr6_ifindex = net->index};
 	struct in6_rtmsg route = {.rtmsg_gateway = a->router6,
 	        .rtmsg_flags = RTF_UP | RTF_GATEWAY,
-	        .rtmsg_metric = 1024, /* of routes by hand */
+	        .rtmsg_metric = 1024, /* as of routes that a user adds */
 	        .rtmsg_ifindex = net->index};
 	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int ret = fd < 0 ? -1 : ioctl(fd, SIOCSIFADDR, &address);
@@ -163,9 +163,9 @@ static void set_option6(const char *option, char value)
 }
 
 /*
- * How the kernel configures IPv6, before it begins to. No other machine has the card's MAC, so it need not look for one
- * with the same address, which takes a second. A guest that forwards, for its containers, listens to routers too; one
- * with a static address does not.
+ * Tells the kernel how to configure IPv6, before the card is switched on. No other machine has the card's MAC, so the
+ * kernel need not look for one with the same address, which takes a second. A guest that forwards packets, for its
+ * containers, still listens to routers; one with a static address does not.
  */
 static void prepare_ipv6(bool is_static)
 {
@@ -173,7 +173,7 @@ static void prepare_ipv6(bool is_static)
 	set_option6("accept_ra", is_static ? '0' : '2');
 }
 
-/* Its number and its MAC. 0, or -errno if there is no such card or it cannot be switched on. */
+/* Switches the card on, and finds its index and its MAC. 0 or -errno. */
 static int switch_on(struct net *net, uint8_t mac[6])
 {
 	struct ifreq r = {.ifr_name = CARD};
@@ -193,7 +193,7 @@ static int switch_on(struct net *net, uint8_t mac[6])
 	return ret;
 }
 
-/* A number up to `most` without a leading zero, and then `end`. Moves *text behind that. */
+/* Parses a number up to `most`, without a leading zero, and then `end`. Moves *text past both. */
 static bool parse_number(const char **text, unsigned most, char end, unsigned *number)
 {
 	const char *at = *text;
@@ -206,7 +206,7 @@ static bool parse_number(const char **text, unsigned most, char end, unsigned *n
 	return true;
 }
 
-/* libc's functions for this, and sscanf, would be a tenth of the agent. */
+/* libc's functions for this, or sscanf, would make the agent larger by a tenth. */
 static bool parse_address(const char **text, char end, uint32_t *address)
 {
 	uint8_t bytes[4];
@@ -262,8 +262,8 @@ bool net_parse6(const char *text, struct net_address *a)
 }
 
 /*
- * Until the kernel sends frames over the card: it learns from its driver, a little later, that the link is up, and
- * drops what comes before. A first packet would be sent again after a second.
+ * Waits until the kernel sends frames over the card. It learns from the driver a little later that the link is up, and
+ * drops frames until then. A first packet that is lost is only sent again after a second.
  */
 static void await_link(void)
 {
@@ -289,7 +289,7 @@ static void close_socket(struct net *net)
 	}
 }
 
-/* Open only while an answer is awaited: it gets every packet of the card. */
+/* The socket receives every packet of the card, so it is open only while an answer is awaited. */
 static bool open_socket(struct net *net)
 {
 	struct sockaddr_ll address = {
@@ -310,7 +310,7 @@ static bool open_socket(struct net *net)
 	return good;
 }
 
-/* A lease that is renewed as it was changes nothing: /etc/resolv.conf may be another's by now. */
+/* Renewing a lease unchanged does nothing: another program may have written /etc/resolv.conf since. */
 static void follow_lease(struct net *net)
 {
 	const struct dhcp_lease *lease = &net->dhcp.lease;
@@ -329,7 +329,7 @@ static void follow_lease(struct net *net)
 	net->applied = address;
 }
 
-/* After a change: the socket is open as long as an answer is awaited, and the timer is set. */
+/* After a change: closes the socket if no answer is awaited, and sets the timer. */
 static void settle(struct net *net)
 {
 	if (net->dhcp.state == DHCP_BOUND)
@@ -342,7 +342,7 @@ static void settle(struct net *net)
 		poller_arm(net->poller, &net->timer, net->dhcp.due_ns);
 }
 
-/* The kernel takes the answer. It asks by itself only when the card is new to it. */
+/* The kernel handles the answer. By itself, it asks only when the card is new to it. */
 static void solicit_routers(const struct net *net)
 {
 	static const uint8_t solicitation[8] = {133}; /* RFC 4861, 4.1; the kernel adds the checksum */
@@ -375,7 +375,7 @@ static void send_due(struct net *net)
 		sendto(net->watch.fd, packet, length, MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof(to));
 	else if (net->dhcp.tries == 1)
 		say(net, "cannot ask for an address by DHCP: %s", strerror(errno));
-	settle(net); /* and what is not sent is sent again later */
+	settle(net); /* what could not be sent is sent again later */
 }
 
 static void receive_all(struct net *net)
@@ -403,7 +403,7 @@ static void on_timer(struct poller_timer *timer)
 	send_due(container_of(timer, struct net, timer));
 }
 
-/* Until there is an address, or the time is up. */
+/* Waits until there is an address, or the time is up. */
 static void await_lease(struct net *net)
 {
 	uint64_t now_ns = poller_now(), until_ns = now_ns + NET_WAIT_NS;
@@ -424,7 +424,7 @@ static void await_lease(struct net *net)
 static void ask(struct net *net, const uint8_t mac[6])
 {
 	uint32_t xid = 0;
-	ssize_t n = getrandom(&xid, sizeof(xid), GRND_INSECURE); /* it tells answers apart, no more */
+	ssize_t n = getrandom(&xid, sizeof(xid), GRND_INSECURE); /* it only tells answers apart */
 	(void)n;
 	dhcp_start(&net->dhcp, mac, xid, poller_now());
 }

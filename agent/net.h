@@ -26,7 +26,7 @@ struct net {
 	struct poller *poller; /* NULL until net_serve */
 	struct poller_watch watch;
 	struct poller_timer timer;
-	struct dhcp dhcp;           /* DHCP_OFF: the address is static */
+	struct dhcp dhcp;           /* DHCP_OFF: there is a static address, or none */
 	int index;                  /* the kernel's, of the card */
 	struct net_address applied; /* an address of 0: none */
 	bool renewed; /* by net_again: the old address stays until a server gives one, as there may be no network */
@@ -34,22 +34,23 @@ struct net {
 };
 
 /*
- * Read "ADDRESS/PREFIX,ROUTER,DNS" into the fields of IPv4 and, with 32 hexadecimal digits for each address, of IPv6.
- * All others stay as they are.
+ * Parse "ADDRESS/PREFIX,ROUTER,DNS" into the fields of IPv4 or, with 32 hexadecimal digits for each address, of IPv6.
+ * The other fields stay as they are.
  */
 bool net_parse(const char *text, struct net_address *address);
 bool net_parse6(const char *text, struct net_address *address);
 
 /*
- * Sets up the card as the texts say: for IPv4 that, "dhcp" or "none"; for IPv6 that, or NULL for what routers announce.
- * Without `text` there is no card. Then waits, up to NET_WAIT_NS, for an address by DHCP. What does not work is logged.
+ * Sets up the card. `text` is for IPv4: such addresses, "dhcp" or "none"; NULL: there is no card. `text6` is for IPv6:
+ * such addresses, or NULL to listen to routers. Then waits up to NET_WAIT_NS for an address by DHCP. Failures are
+ * logged.
  */
 void net_begin(struct net *net, const char *text, const char *text6, void (*log)(const char *line));
 
-/* Goes on with DHCP, from here on by the poller. */
+/* Continues DHCP, from now on with the poller. */
 void net_serve(struct net *net, struct poller *poller);
 
-/* The machine is another one, or its card is on another network: asks for an address anew. */
+/* The machine is a clone or was restored, perhaps on another network: asks for an address again. */
 void net_again(struct net *net);
 
 #endif

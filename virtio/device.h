@@ -45,7 +45,7 @@ struct virtio_type {
 	uint32_t id; /* section 5, VIRTIO_ID_* */
 	uint16_t queue_size_max;
 	uint32_t config_size; /* bytes */
-	uint64_t multiqueue;  /* the feature without which a driver has only the first queues; 0: it has all of them */
+	uint64_t multiqueue;  /* without this feature, a driver has only the first queues; 0: it always has all */
 	unsigned first_queues;
 
 	/* Loop's thread. The queues run, dev->negotiated is final, a kick of every queue follows. May be NULL. */

@@ -14,9 +14,9 @@
  * The host is not asked to wait with either: each call is one that does not block. So nothing in flight touches guest
  * memory, and a reset is done at once.
  *
- * Several pairs of queues do this independently, all in the loop's thread. The driver says by the control queue how
- * many of them it uses; the others' queues of the tap device are detached, so that the host's kernel gives them no
- * frames.
+ * Several pairs of queues do this independently, all in the loop's thread. The driver says through the control queue
+ * how many of them it uses. The tap device's queues of the other pairs are detached, so that the host's kernel gives
+ * them no frames.
  */
 #include "virtio/net.h"
 
@@ -35,7 +35,7 @@
 #include "virtio/state.h"
 #include "vmm/shared/container_of.h"
 
-/* Of a pair; the next pair's follow, and behind the last one the control queue. */
+/* The queues of a pair. Those of the next pair follow; the control queue comes after the last pair. */
 enum { RXQ, TXQ, PAIR_QUEUES };
 
 #define BIT(feature) (1ull << (feature))
@@ -89,17 +89,17 @@ struct pair {
 struct net {
 	struct virtio_dev dev;
 	bool offload;
-	bool restored;  /* the driver is to look at the status, which may be another than it knows */
-	bool connected; /* the ports are there */
+	bool restored;  /* the driver must read the status again, which may have changed */
+	bool connected; /* the ports can be used */
 	struct virtio_net_config config;
 	uint16_t status; /* the configuration's, which is packed there; atomic: vCPUs read it */
 
 	bool mergeable;
-	uint32_t rx_need; /* bytes, of the largest frame with its header */
+	uint32_t rx_need; /* bytes of the largest frame with its header */
 	uint32_t tx_quiet_max;
 	struct virtq_chain fetched;
 
-	unsigned pairs, pairs_used; /* that there are; by the driver: the first ones */
+	unsigned pairs, pairs_used; /* all; those that the driver uses, from the first one on */
 	struct pair pair[];
 };
 
@@ -157,7 +157,7 @@ static void lose(struct net *n, int error)
 
 /* --- to the guest --- */
 
-/* True if it was one that can be used. */
+/* Fetches one receive chain. False if there is none, or it breaks a rule. */
 static bool fetch_rx(struct pair *p)
 {
 	struct net *n = net_of(p);
@@ -323,7 +323,7 @@ static void transmit(struct pair *p)
 
 /* --- the control queue --- */
 
-/* The host's kernel gives frames to the pairs that are used, and to no other. */
+/* Makes the host's kernel give frames only to the pairs that are in use. */
 static void attach_used(struct net *n)
 {
 	for (unsigned i = 0; i < n->pairs && n->pairs > 1 && n->connected && n->offload; i++) {
@@ -333,7 +333,7 @@ static void attach_used(struct net *n)
 	}
 }
 
-/* Section 5.1.6.5.6: the one command that is offered. */
+/* Section 5.1.6.5.6: the only command that the device offers. */
 static uint8_t obey(struct net *n, const struct virtq_chain *chain)
 {
 	struct {
@@ -407,7 +407,7 @@ static void net_activate(struct virtio_dev *dev)
 	n->restored = false;
 	if (!n->connected || !n->offload)
 		return;
-	/* Of the device, not of one of its queues. */
+	/* This sets the whole tap device, not one queue of it. */
 	int ret = net_port_set_offload(
 	        &n->pair[0].port, (checksums ? TUN_F_CSUM : 0) | (tso4 ? TUN_F_TSO4 : 0) | (tso6 ? TUN_F_TSO6 : 0));
 	if (ret < 0)
@@ -436,8 +436,8 @@ static uint64_t pack_identity(const struct virtio_net_config *config)
 }
 
 /*
- * own[0] is the MAC and, in the upper 16 bits, the MTU; own[1] how many pairs the driver uses beyond the first. Chains
- * that are held go back.
+ * own[0] is the MAC and, in the upper 16 bits, the MTU; own[1] is how many pairs the driver uses beyond the first.
+ * Chains that are held go back.
  */
 static void net_save(const struct virtio_dev *dev, struct virtio_state *state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio network device (virtio 1.2, section 5.1) over a tap device, of which each pair of queues has one queue, or
- * with one pair over a stream socket (net_port.h).
+ * A virtio network device (virtio 1.2, section 5.1) over a tap device, with one queue of it for each pair of queues, or
+ * over a stream socket, with one pair (net_port.h).
  */
 #ifndef WISP_VIRTIO_NET_H
 #define WISP_VIRTIO_NET_H
@@ -16,8 +16,8 @@
 #define NET_PAIRS_MAX ((VIRTIO_QUEUES_MAX - 1) / 2) /* and the control queue */
 
 struct net_options {
-	unsigned pairs;        /* of queues: 0: one; several of a tap device only */
-	int fd[NET_PAIRS_MAX]; /* of each pair; -1: nothing is connected, and the link is down for good */
+	unsigned pairs;        /* of queues; 0 means 1. Only a tap device can have several */
+	int fd[NET_PAIRS_MAX]; /* one for each pair; -1: nothing is connected, and the link stays down */
 	bool stream;           /* a stream socket; else a tap device with IFF_VNET_HDR and headers of 12 bytes */
 	bool offload;          /* the tap device takes and gives checksums and segments that are not done yet */
 	uint8_t mac[6];

@@ -2,7 +2,7 @@
 /*
  * The host's side of a network device: a descriptor that takes and gives Ethernet frames, in one of two framings.
  *
- * A tap device moves one frame a call, behind the header of struct virtio_net_hdr_v1. The host's kernel reads that
+ * A tap device moves one frame per call, preceded by struct virtio_net_hdr_v1. The host's kernel reads that
  * header, checks it, and segments or checksums as it says. The buffers are the guest's; nothing is copied here.
  *
  * A stream socket, as passt has, carries the length of each frame in four bytes, big-endian, before the frame, and no
@@ -25,11 +25,11 @@
 #define NET_BATCH 16u           /* frames that are sent at once */
 #define NET_BUFFER (192u << 10) /* of a stream: what one call may receive */
 
-/* Zeroed but for `fd` and `stream`. */
+/* Zeroed except for `fd` and `stream`. */
 struct net_port {
 	int fd; /* -1: nothing is there */
 	bool stream;
-	bool detached; /* one queue of several of a tap device, which gets no frames */
+	bool detached; /* a queue of a tap device, which gets no frames */
 	/* The rest is for streams. */
 	uint32_t sent, left; /* bytes of the next frame, with its length, that the socket has taken, and has not */
 	uint32_t owed;       /* bytes of a frame whose end the guest has taken back; zeros stand for them */
@@ -46,7 +46,7 @@ void net_port_close(struct net_port *port);
 /* Which frames a tap device may give: TUN_F_*. 0 or -errno. */
 int net_port_set_offload(struct net_port *port, unsigned flags);
 
-/* Whether one queue of several of a tap device gets frames. 0 or -errno. */
+/* Sets whether a queue of a tap device with several queues gets frames. 0 or -errno. */
 int net_port_attach(struct net_port *port, bool attached);
 
 /*

@@ -98,9 +98,9 @@ int fs_reset(struct fs *fs);
 int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX]);
 
 /*
- * Makes an fs of which no guest knows anything one whose guest knows what the table says. Nothing in it is trusted, and
- * what it names is looked for in the folder only. 0; -EINVAL: it is not a table; -EXDEV: it is another folder's, or
- * -ENOMEM.
+ * Restores a table, for a guest that knows what it says; what an earlier guest knew is forgotten. Nothing in it is
+ * trusted: what it names is looked for in the folder only. 0; -EINVAL: it is not a table; -EXDEV: it is another
+ * folder's; or -ENOMEM.
  */
 int fs_restore_table(struct fs *fs, const uint8_t *table, size_t size);
 
@@ -149,7 +149,7 @@ fs_op fs_mknod, fs_mkdir, fs_symlink, fs_link_file, fs_readlink, fs_unlink, fs_r
 /* The handle of a number of the guest's, or NULL. */
 struct handle *fs_handle(struct fs *fs, uint64_t fh, bool is_folder);
 
-/* What of the flags of an OPEN matters on the host. O_APPEND is obeyed with each write. */
+/* The flags of an OPEN that matter on the host. O_APPEND is obeyed with each write. */
 #define FS_OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)
 
 /* Takes over `fd`. The number, or -ENFILE. */

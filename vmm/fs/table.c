@@ -52,7 +52,7 @@ static bool put_node(struct writer *w, const struct node *node)
 	return true;
 }
 
-/* With the folders above it, from the top. One that is too deep, or that was removed, cannot be found again. */
+/* Puts the node and the folders above it, from the top. Without a name, or too deep, it could not be found again. */
 static void put_path(struct writer *w, struct node *node)
 {
 	struct node *path[NODE_DEPTH_MAX];
@@ -112,7 +112,7 @@ static void put_handles(struct writer *w)
 	}
 }
 
-/* The handles have their room from the beginning: the guest must not find another file behind the number of one. */
+/* Room for all handles is set aside first: no handle's number may come to stand for another file. */
 int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX])
 {
 	/* The guest may still have numbers from before an earlier restore. */
@@ -143,7 +143,7 @@ struct reader {
 	struct fs_table head;
 	const uint8_t *at;
 	size_t left;
-	bool known; /* it is the guest's folder: in another one, all that it knows is stale */
+	bool known; /* it is the folder that the guest knows; otherwise all that it knows is stale */
 };
 
 /* The next `bytes`, or NULL: it ends before. */
@@ -184,7 +184,7 @@ static int take_node(struct reader *r)
 	return nodes_put(&r->fs->nodes, entry.id, &as, name);
 }
 
-/* What is not there as it was is a handle of nothing, until the guest closes it. */
+/* A file that cannot be opened as it was leaves a handle of nothing, until the guest closes that. */
 static int open_again(struct fs *fs, const struct fs_table_handle *entry)
 {
 	struct node *node = entry->node ? node_find(&fs->nodes, entry->node) : NULL;

@@ -185,7 +185,7 @@ static int open_tap(const char *name, bool several, int *fd, struct wisp_error *
 	        strerrordesc_np(errno), why);
 }
 
-/* One that the caller has prepared. */
+/* Duplicates the caller's descriptor of a tap device. */
 static int take_tap(int given, int *fd, struct wisp_error *error)
 {
 	struct ifreq request = {0};
@@ -228,7 +228,7 @@ static int connect_tap(
 
 /* ---- Both ---- */
 
-/* passt does both itself, and it is the guest's only neighbour. */
+/* passt gives the guest its addresses, and is its only neighbour. */
 static int connect_passt(struct creation *creation, const struct wisp_net *options, struct wisp_error *error)
 {
 	struct passt_options passt = {.program = options->program ? options->program : "/usr/bin/passt",
@@ -262,7 +262,7 @@ static int connect_port(
 	return r;
 }
 
-/* As `--net` takes it, for the config. */
+/* Describes the card for the config, in the form that --net takes. */
 static int tell(
         struct creation *creation, const struct wisp_net *options, const char *interface, struct wisp_error *error)
 {
@@ -322,7 +322,7 @@ int net_describe(struct creation *creation, struct wisp_error *error)
 	return r < 0 ? r : tell(creation, &options, name, error);
 }
 
-/* Of a card that `tell` has described. */
+/* The queues of a card, from the description that `tell` made. */
 static uint32_t read_queues(const char *had)
 {
 	const char *at = strstr(had, QUEUES);

@@ -24,7 +24,7 @@ static int write_to(int proc, const char *name, const char *text)
 	return ret;
 }
 
-/* Each id is mapped to itself, so that files and peers look as they did. Returns whether the host lets it. */
+/* Maps each id to itself, so that files and peers look the same. Returns whether the host allows it. */
 static bool map_ids(int proc, unsigned uid, unsigned gid)
 {
 	char map[40];
@@ -45,8 +45,9 @@ static const char *enter_with_user(void)
 		return NULL;
 	int ret = unshare(CLONE_NEWUSER | NAMESPACES), error = errno;
 	/*
-	 * AppArmor's rule for user namespaces lets a process create them all, and then refuses it the maps. The
-	 * namespaces separate as well without: files are accessed as the host's user, and only look as another's.
+	 * AppArmor's rule for user namespaces lets a process create them, and then refuses the maps. The namespaces
+	 * isolate just as well without maps: files are still accessed as the host's user, and only seem to have another
+	 * owner.
 	 */
 	bool mapped = ret == 0 && map_ids(proc, uid, gid);
 	close(proc);

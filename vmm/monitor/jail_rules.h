@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words in which the tables of system calls are written: for those tables alone. */
+/* Macros for the tables of system calls. No other file includes this. */
 #ifndef WISP_MONITOR_JAIL_RULES_H
 #define WISP_MONITOR_JAIL_RULES_H
 

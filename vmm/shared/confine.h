@@ -29,9 +29,9 @@ int confine_privileges(void);
  * confine_capabilities. Before the process has other threads.
  */
 int confine_user(uid_t uid, gid_t gid, const gid_t *also);
-/* The first 32 capabilities that the process has: root in a container may lack some. */
+/* The capabilities that the process has, of the first 32. Root in a container may lack some. */
 uint32_t confine_permitted(void);
-/* No capability but those in `keep` that the process has. */
+/* Drops all capabilities except those in `keep` that the process has. */
 int confine_capabilities(uint32_t keep);
 /* For good: without privileges, nobody raises it again. With `raise`, it starts from the hard limit. */
 int confine_limit(int resource, rlim_t to, bool raise);

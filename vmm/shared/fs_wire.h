@@ -54,13 +54,12 @@ struct fs_table_reply {
 #define FS_TABLE_PIECE (64u << 10)
 
 /*
- * For both ends of a table's way. All wait, and go on after a signal. -errno on failure: -EPIPE if the other end is
- * gone. What has more than FS_TABLE_PIECE bytes is sent in pieces, and `receive_all` takes pieces until it has `size`
- * bytes.
+ * For both ends. The calls block, and continue after a signal. They return -errno on failure, -EPIPE if the other end
+ * is gone. More than FS_TABLE_PIECE bytes are sent in pieces; `receive_all` receives pieces until it has `size` bytes.
  */
 int fs_wire_send(int socket, const void *data, size_t size);
 int fs_wire_receive_all(int socket, void *to, size_t size);
-/* One message: its bytes. */
+/* Receives one message. Returns its bytes. */
 ssize_t fs_wire_receive(int socket, void *to, size_t size);
 
 /* The device of the n-th folder. */
