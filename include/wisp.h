@@ -365,9 +365,9 @@ enum wisp_net_kind {
 
 /*
  * The guest's network card, eth0. The guest sets it up before it is ready: from `address`, or by DHCP, for which it
- * waits a few seconds. IPv6 is configured from `address6`, or by the guest's kernel from what routers announce, for
- * which nobody waits. It requires a kernel with IPv6, such as "full". With `address6` and without `address`, the guest
- * has no IPv4.
+ * waits a few seconds. IPv6 is configured from `address6`, or by the guest's kernel from router advertisements, for
+ * which the guest does not wait. It requires a kernel with IPv6, such as "full". With `address6` and without `address`,
+ * the guest has no IPv4.
  */
 struct wisp_net {
 	size_t size;
@@ -386,14 +386,14 @@ struct wisp_net {
 	                        of the host's name servers */
 	struct wisp_rate rate;
 	const char *program; /* with WISP_NET_PASST: used instead of /usr/bin/passt */
-	/* With WISP_NET_TAP: as the three above, for IPv6. NULL: the guest listens to routers. */
+	/* With WISP_NET_TAP: the same three for IPv6. Without `address6`, the guest listens to routers. */
 	const char *address6; /* with the length of its prefix, such as "2001:db8::2/64" */
-	const char *gateway6; /* of the same network, or of the link (fe80::/10) */
+	const char *gateway6; /* in the same network, or a link-local address (fe80::/10) */
 	const char *dns6;
 	/*
-	 * With `tap`: how many queues of the tap device, which was made with IFF_MULTI_QUEUE, the card uses, each with
-	 * a pair of its own, so that processors of the guest do not wait for each other. 0: one, of a tap device
-	 * without this flag. At most WISP_NET_QUEUES_MAX.
+	 * With `tap`: the number of pairs of queues that the card has, so that the guest's processors do not wait for
+	 * each other; at most WISP_NET_QUEUES_MAX. More than 1 requires a tap device that was made with
+	 * IFF_MULTI_QUEUE. 0 means 1, with a tap device without this flag.
 	 */
 	uint32_t queues;
 };

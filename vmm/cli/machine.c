@@ -268,7 +268,7 @@ const struct cli_option cli_machine_options[] = {
                 .help = "give the guest a network card: by passt(1), which any user may use, on the tap device NAME, "
                         "or on that of the open descriptor N; OPTION is mac=MAC, mtu=N, address=ADDRESS/PREFIX "
                         "(default: by DHCP), gateway=ADDRESS, dns=ADDRESS, address6=, gateway6= and dns6= (the same "
-                        "for IPv6, which needs --kernel full), queues=N, bps=SIZE or iops=N"},
+                        "for IPv6, which requires --kernel full), queues=N, bps=SIZE or iops=N"},
         {.name = "rw",
                 CLI_FLAG(struct cli_machine, writable),
                 .help = "let the guest write to IMAGE, an ext4 file; by default changes vanish with the sandbox"},
