@@ -58,15 +58,28 @@ static int list(struct listed *entries, int most)
 	return count;
 }
 
+/* As `detached`, of a shell that does `before`, waits until the file `gate` is gone, and does `after`. */
+static uint64_t gated(const char *before, const char *after, char gate[32], uint32_t *pid)
+{
+	char script[256];
+	snprintf(gate, 32, "/tmp/wisp-test-XXXXXX");
+	close(mkstemp(gate));
+	snprintf(script, sizeof(script), "%s; while [ -e %s ]; do sleep 0.01; done; %s", before, gate, after);
+	return detached(&SH(script), pid);
+}
+
 static void detach_and_replay(void)
 {
 	START();
 	uint32_t pid;
-	uint64_t session = detached(&SH("echo one; sleep 0.3; echo two; sleep 0.3; exit 5"), &pid);
-	sleep_ms(50);
+	char gate[32];
+	uint64_t session = gated("echo one", "echo two; exit 5", gate, &pid);
 	CHECK(alive(pid));
 	struct result result = {0};
-	collect(open_session(&agent, session, PROTO_OPEN_REPLAY), &result);
+	int fd = open_session(&agent, session, PROTO_OPEN_REPLAY);
+	CHECK(await_text(fd, &result, "one\n"));
+	CHECK_EQ(unlink(gate), 0);
+	collect(fd, &result);
 	CHECK(ended_with(&result, 5));
 	CHECK_EQ(result.start.session, session);
 	CHECK_EQ(result.start.pid, pid);
@@ -92,10 +105,18 @@ static void open_without_replay(void)
 {
 	START();
 	uint32_t pid;
-	uint64_t session = detached(&SH("echo before; sleep 0.3; echo after"), &pid);
-	sleep_ms(100);
+	char gate[32];
+	uint64_t session = gated("echo before", "echo after", gate, &pid);
 	struct result result = {0};
-	collect(open_session(&agent, session, 0), &result);
+	int fd = open_session(&agent, session, PROTO_OPEN_REPLAY);
+	CHECK(await_text(fd, &result, "before\n"));
+	close(fd);
+	result_free(&result);
+	result = (struct result){0};
+	fd = open_session(&agent, session, 0);
+	CHECK(await_start(fd, &result));
+	CHECK_EQ(unlink(gate), 0);
+	collect(fd, &result);
 	CHECK(ended_with(&result, 0));
 	CHECK_STR(text(&result, 0), "after\n");
 	CHECK_EQ(result.dropped, 0);
