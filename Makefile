@@ -8,6 +8,7 @@
 # make check-full      podman, file systems and IPv6 in guests with that kernel
 # make check-containers  sandboxes in podman's containers, and where hosts forbid parts of the jail
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
+# make ARCH=arm64 deb  the same for arm64, after make deps-arm64
 # make soak            hours of snapshots, restores and forks in the emulated host
 # make deps-arm64      what builds for arm64 on another machine    make ARCH=arm64  the programs for it, in build-arm64
 # make check-arm64     builds them and their guest, and tests both in an emulated host; make check-arm64-e2e runs all cases there
@@ -39,7 +40,7 @@ OBJCOPY ?= $(CROSS)objcopy
 MUSL_CC ?= musl-gcc
 MUSL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MACHINE)-linux-gnu
 ifneq ($(CROSS),)
-SYSROOT := $(abspath build-arm64/sysroot)
+SYSROOT ?= $(abspath build-arm64/sysroot)
 $(if $(wildcard $(SYSROOT)/packages),,$(error ARCH=$(ARCH) needs Debian's cross compiler and libraries: make deps-arm64))
 CC := $(CROSS)gcc -B$(SYSROOT)/usr/lib/$(ARCH)-linux-gnu -idirafter $(SYSROOT)/usr/include
 AR := $(CROSS)ar
@@ -81,7 +82,7 @@ GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
 # What a sandbox with one processor needs: `make run` must not take the minutes of a second kernel.
 RUN := $(W)/vmlinux-up $(W)/base.squashfs $(W)/initramfs.cpio $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs
 
-.PHONY: man all guest kernel-full deps deps-run run check quick bench ablation lint format install clean
+.PHONY: man native all guest kernel-full deps deps-run run check quick bench ablation lint format install clean
 all: $(PROGRAMS) $(W)/initramfs.cpio
 guest: $(GUEST)
 # Takes a quarter of an hour of processor time, so it is part of nothing else.
@@ -201,9 +202,14 @@ $(W)/wisp-bench: $(call obj,vmm/bench/main.c) $(B)/libbench.a $(B)/libcli.a $(B)
 
 # The pages take the verbs' options from the command and the calls from the header: nothing is written twice.
 MAN := $(B)/man/wisp.1 $(B)/man/libwisp.3
+# Pages and completions are what a command prints, and this machine does not run that of another processor.
+NATIVE := $(if $(CROSS),$(B)/native,$(B))
 man: $(MAN)
-$(MAN) &: docs/man/build docs/man/header.awk docs/man/wisp.1.in docs/man/libwisp.3.in include/wisp.h $(B)/bin/wisp $(W)/wisp-bench
-	docs/man/build $(B)/bin/wisp $(B)/man
+$(MAN) &: docs/man/build docs/man/header.awk docs/man/wisp.1.in docs/man/libwisp.3.in include/wisp.h \
+  $(if $(CROSS),native,$(B)/bin/wisp $(W)/wisp-bench)
+	docs/man/build $(NATIVE)/bin/wisp $(B)/man
+native:
+	$(MAKE) --no-print-directory ARCH=$(MACHINE) B=$(B)/native CC=gcc CFLAGS=-O2 $(B)/native/bin/wisp $(B)/native/lib/wisp/wisp-bench
 
 EXAMPLES := $(patsubst docs/%.c,$(B)/%,$(wildcard docs/examples/*.c))
 $(B)/examples/%: docs/examples/%.c $(B)/lib/libwisp.a include/wisp.h
@@ -547,9 +553,9 @@ install: all guest man
 	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 include/wisp.h $(DESTDIR)$(PREFIX)/include/
-	$(B)/bin/wisp completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wisp
-	$(B)/bin/wisp completion zsh > $(DESTDIR)$(ZSHDIR)/_wisp
-	$(B)/bin/wisp completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wisp.fish
+	$(NATIVE)/bin/wisp completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wisp
+	$(NATIVE)/bin/wisp completion zsh > $(DESTDIR)$(ZSHDIR)/_wisp
+	$(NATIVE)/bin/wisp completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wisp.fish
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))' 'Name: wisp' \
 	    'Description: microVM sandboxes' 'Version: $(VERSION)' 'Libs: -L$${libdir} -lwisp' 'Cflags: -I$${prefix}/include' \
 	    > $(DESTDIR)$(LIBDIR)/pkgconfig/wisp.pc
@@ -566,7 +572,7 @@ dist:
 
 # Debian packages of the last commit, in $(B)/deb.
 deb: dist
-	packaging/build-deb $(DIST) $(VERSION) $(B)/deb
+	SYSROOT='$(SYSROOT)' packaging/build-deb $(DIST) $(VERSION) $(B)/deb $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(ARCH)))
 
 # Installs them into a directory, uses them there, and removes them. Needs root.
 check-deb: deb
