@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make            build the programs and the agent               make run      install what is missing, boot, run a command
-# make guest      build both kernels and the default image       make check    build everything, run every test
+# make guest      build the kernels and the default image        make check    build everything, run every test
 # make kernel-full     a third kernel, for containers in a guest (wisp run --kernel full)
 # make check-programs  run programs of others in a guest         make check-intel  test on emulated Intel processors
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
@@ -78,7 +78,9 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 W := $(B)/lib/wisp
 PROGRAMS := $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs $(W)/wisp-bench $(W)/bench-guest $(B)/lib/libwisp.so $(B)/lib/libwisp.a
-GUEST := $(W)/vmlinux-up $(W)/vmlinux-smp $(W)/initramfs.cpio $(W)/base.squashfs
+# What `make guest` builds, and `make install` and `make deb` pack.
+GUEST_KERNELS ?= up smp
+GUEST := $(GUEST_KERNELS:%=$(W)/vmlinux-%) $(W)/initramfs.cpio $(W)/base.squashfs
 # What a sandbox with one processor needs: `make run` must not take the minutes of a second kernel.
 RUN := $(W)/vmlinux-up $(W)/base.squashfs $(W)/initramfs.cpio $(B)/bin/wisp $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs
 
@@ -549,7 +551,7 @@ install: all guest man
 	install $(B)/bin/wisp $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/lib/$(SO) $(B)/lib/libwisp.a $(DESTDIR)$(LIBDIR)/ && ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libwisp.so
 	install $(W)/wisp-vmm $(W)/wisp-proxy $(W)/wisp-fs $(W)/wisp-bench $(W)/bench-guest $(DESTDIR)$(PREFIX)/lib/wisp/
-	install -m 644 $(GUEST) $(wildcard $(W)/vmlinux-full) $(DESTDIR)$(PREFIX)/lib/wisp/
+	install -m 644 $(sort $(GUEST) $(wildcard $(W)/vmlinux-full)) $(DESTDIR)$(PREFIX)/lib/wisp/
 	install -m 644 $(B)/man/wisp.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 $(B)/man/libwisp.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 include/wisp.h $(DESTDIR)$(PREFIX)/include/
@@ -570,9 +572,10 @@ dist:
 	git -c tar.umask=0022 archive --format=tar --prefix=wisp-$(VERSION)/ HEAD | xz -9 -T1 > $(DIST)
 	echo $(DIST)
 
-# Debian packages of the last commit, in $(B)/deb.
+# Debian packages of the last commit, in $(B)/deb. GUEST_KERNELS="up smp full" makes wisp-guest-full too.
 deb: dist
-	SYSROOT='$(SYSROOT)' packaging/build-deb $(DIST) $(VERSION) $(B)/deb $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(ARCH)))
+	GUEST_KERNELS='$(GUEST_KERNELS)' SYSROOT='$(SYSROOT)' \
+	    packaging/build-deb $(DIST) $(VERSION) $(B)/deb $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(ARCH)))
 
 # Installs them into a directory, uses them there, and removes them. Needs root.
 check-deb: deb

@@ -28,7 +28,7 @@ static void kernels_have_names(void)
 	char path[PATH_MAX];
 	REQUIRE(make_place(&p));
 	p.options.kernel = "full";
-	expect_refusal(&p, WISP_ERR_SETUP, "make kernel-full");
+	expect_refusal(&p, WISP_ERR_SETUP, "install the package wisp-guest-full");
 	write_file(p.lib, "vmlinux-full", "fake\n");
 	CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, NULL), 0);
 	wisp_close_sandbox(sandbox);

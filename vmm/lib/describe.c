@@ -100,7 +100,9 @@ static int prepare_kernel(struct creation *creation, struct wisp_error *error)
 		return r;
 	if (strcmp(own, KERNEL_FULL) == 0)
 		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
-		        "the kernel %s is not built: run \"make kernel-full\" in wisp's source", name);
+		        "the kernel %s is not here: install the package wisp-guest-full, or run "
+		        "\"make kernel-full\" in wisp's source",
+		        name);
 	/* `make run` leaves out the kernel for several processors. */
 	if (strcmp(own, KERNEL_SMP) == 0)
 		return lib_fail(error, WISP_ERR_SETUP, ENOENT,
