@@ -578,8 +578,11 @@ deb: dist
 	    packaging/build-deb $(DIST) $(VERSION) $(B)/deb $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(ARCH)))
 
 # Installs them into a directory, uses them there, and removes them. Needs root.
-check-deb: deb
-	tests/deb $(B)
+check-deb: $(if $(CROSS),deps-armhost)
+	tests/install-deps run $(PACKAGES) dpkg-dev debhelper lintian pkg-config autopkgtest $$(tests/emuhost/run --packages)
+	tests/emuhost/run --fetch-kernel
+	$(MAKE) --no-print-directory deb
+	GUEST_KERNELS='$(GUEST_KERNELS)' tests/deb $(B)
 
 clean:
 	rm -rf build build-arm64 build-address build-thread build-fuzz build-afl
