@@ -5,7 +5,7 @@
 # make kernel-full     a third kernel, for containers in a guest (wisp run --kernel full)
 # make check-programs  run programs of others in a guest         make check-intel  test on emulated Intel processors
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
-# make check-full      podman, file systems and IPv6 in guests with that kernel
+# make check-full      docker, podman, file systems and IPv6 in guests with that kernel
 # make check-containers  sandboxes in podman's containers, and where hosts forbid parts of the jail
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make ARCH=arm64 deb  the same for arm64, after make deps-arm64
@@ -385,12 +385,12 @@ check-programs: deps
 	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 5400 tests/programs/run $(B)
 
-# What the kernel `full` is for, which it builds if need be: Podman and file systems in an image of 90 MB, and
+# What the kernel `full` is for, which it builds if need be: container engines and file systems in an image of 170 MB, and
 # IPv6. Minutes in the emulated host.
 check-full: deps
 	$(MAKE) --no-print-directory $(parallel) all guest kernel-full tests $(B)/containers.squashfs
 	tests/emuhost/on-kvm --mem 3072 --scratch 8G --timeout 3600 sh -c \
-	    'tests/programs/run $(B) podman filesystems && tests/e2e/run $(B) net_ipv6 net_passt_ipv6'
+	    'tests/programs/run $(B) podman docker filesystems && tests/e2e/run $(B) net_ipv6 net_passt_ipv6'
 
 # The end-to-end cases on the kernels of other Debian releases; KERNELS names them.
 check-kernels: deps
