@@ -321,7 +321,7 @@ static void forking(struct fault_run *run)
 {
 	char libdir[PATH_MAX];
 	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_fork_options options = {.size = sizeof(options), .name = "clone"};
+	struct wisp_fork_options options = {.size = sizeof(options), .name = "clone", .libdir = libdir};
 	struct shares shares;
 	share(run, &shares, &create);
 	struct wisp_sandbox *sandbox = begin_without_faults(run, &create), *clones[2];
