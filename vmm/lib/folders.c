@@ -276,10 +276,10 @@ int folders_inherit(struct creation *creation, const struct config *source, bool
 {
 	struct sharing sharing[WISP_FOLDERS_MAX];
 	size_t count = 0;
-	for (; source->folders && source->folders[count] && count < WISP_FOLDERS_MAX; count++)
+	for (; source->folders[count] && count < WISP_FOLDERS_MAX; count++)
 		sharing[count] = (struct sharing){
 		        .folder = *source->folders[count], .same = !is_template || is_root(source->folders[count])};
-	return count == 0 ? 0 : add_all(creation, sharing, count, error);
+	return add_all(creation, sharing, count, error);
 }
 
 static bool is_at(const struct wisp_folder *folder, const struct wisp_folder *saved)

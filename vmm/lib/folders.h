@@ -12,8 +12,8 @@
 int folders_open(struct creation *creation, struct wisp_error *error);
 
 /*
- * The same of a clone: the folders of its source, which must still be those that its guest knows. The guest of a
- * template is that of a snapshot, and may know others, but for the root.
+ * The same of a clone of a source that has folders: its source's, which must still be those that its guest knows. The
+ * guest of a template is that of a snapshot, and may know others, but for the root.
  */
 int folders_inherit(struct creation *creation, const struct config *source, bool is_template, struct wisp_error *error);
 

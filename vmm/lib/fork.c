@@ -166,7 +166,7 @@ static int describe(struct creation *creation, const struct forking *f, struct w
 		r = creation_prepare_egress(creation, error);
 	if (r == 0)
 		r = add_disks(creation, f, error);
-	if (r == 0)
+	if (r == 0 && config->folders && config->folders[0])
 		r = folders_inherit(creation, config, is_template(f->source), error);
 	return r < 0 ? r : net_inherit(creation, config->net, error);
 }
