@@ -152,20 +152,54 @@ static void foreign_entries_are_left_alone(void)
 	end_place(&p, 8 + (int)copy_count);
 }
 
-/* What a process that died left half made or half removed goes with prune. */
+static void make_leftover(const struct place *p, const char *config, const char *lock, const char *other)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/.wisp-0123456789abcdef", p->root);
+	REQUIRE(mkdir(path, 0700) == 0);
+	if (config)
+		write_file(path, "config", config);
+	if (lock)
+		write_file(path, "lock", lock);
+	if (other)
+		write_file(path, other, "");
+	strcat(path, "/config");
+	chmod(path, 0600);
+}
+
+/* What a process that died left half made or half removed goes with prune, at whatever step it died. */
 static void leftovers_are_pruned(void)
 {
+	static const struct {
+		const char *config, *lock, *other;
+	} steps[] = {{NULL, NULL, NULL}, {NULL, "", NULL}, {SANDBOX_FILES_MAGIC, "", NULL},
+	        {SANDBOX_FILES_MAGIC, NULL, "exec.log"}, {SANDBOX_FILES_MAGIC, NULL, NULL}};
 	struct place p;
 	struct wisp_error error;
-	char path[PATH_MAX];
 	REQUIRE(make_place(&p) && mkdir(p.root, 0700) == 0);
-	snprintf(path, sizeof(path), "%s/.wisp-0123456789abcdef", p.root);
-	REQUIRE(mkdir(path, 0700) == 0);
-	write_file(path, "config", SANDBOX_FILES_MAGIC);
-	write_file(path, "exec.log", "");
-	snprintf(path, sizeof(path), "%s/.wisp-0123456789abcdef/config", p.root);
-	chmod(path, 0600);
-	CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		make_leftover(&p, steps[i].config, steps[i].lock, steps[i].other);
+		CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
+		CHECK_EQ(count_entries(p.root), 0);
+	}
+	/* One that is being made is not touched, nor one that has something. */
+	static const struct {
+		const char *lock, *other;
+		bool held;
+	} left[] = {{"", NULL, true}, {"1", NULL, false}, {"", "exec.log", false}, {NULL, "exec.log", false}};
+	for (size_t i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+		char path[PATH_MAX];
+		make_leftover(&p, NULL, left[i].lock, left[i].other);
+		snprintf(path, sizeof(path), "%s/.wisp-0123456789abcdef/lock", p.root);
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		CHECK(!left[i].held || flock(fd, LOCK_EX) == 0);
+		CHECK_EQ(wisp_prune_sandboxes(p.root, false, NULL, &error), 0);
+		CHECK(faccessat(AT_FDCWD, path, F_OK, 0) == 0 || !left[i].lock);
+		close(fd);
+		CHECK_EQ(count_entries(p.root), 1);
+		*strrchr(path, '/') = '\0';
+		remove_all(path);
+	}
 	end_place(&p, 0);
 }
 

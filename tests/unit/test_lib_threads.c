@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "vmm/shared/proto.h"
+#include "vmm/lib/state.h"
 #include "tests/unit/test_lib.h"
 
 static void send_frame(int fd, uint8_t type, const void *payload, size_t length)
@@ -484,6 +485,38 @@ static void listing_while_removing(void)
 	remove_all(root);
 }
 
+static void *claim_again_and_again(void *arg)
+{
+	struct config config = {0};
+	char name[WISP_NAME_MAX + 1];
+	int dir_fd, lock_fd, root_fd = open(arg, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 1000; i++) {
+		if (state_claim(root_fd, "box", &config, name, &dir_fd, &lock_fd, NULL) < 0)
+			return arg;
+		if (state_prove(root_fd, dir_fd) != 1)
+			return arg;
+		state_discard(root_fd, dir_fd, name, lock_fd); /* or the other thread does */
+		close(dir_fd);
+	}
+	close(root_fd);
+	return NULL;
+}
+
+/* What is made at the moment is no leftover, or is made again. */
+static void pruning_while_creating(void)
+{
+	char root[] = "/tmp/wisp-test-XXXXXX";
+	pthread_t thread;
+	void *failed;
+	REQUIRE(mkdtemp(root));
+	REQUIRE(pthread_create(&thread, NULL, claim_again_and_again, root) == 0);
+	while (pthread_tryjoin_np(thread, &failed) != 0)
+		CHECK(wisp_prune_sandboxes(root, false, NULL, NULL) >= 0);
+	CHECK(!failed);
+	CHECK_EQ(count_entries(root), 0);
+	remove_all(root);
+}
+
 TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control},
         {"kill_while_another_waits", kill_while_another_waits},
         {"waiting_sends_what_another_left", waiting_sends_what_another_left},
@@ -495,4 +528,4 @@ TEST_MAIN("lib_threads", {"write_receive_and_control", write_receive_and_control
         {"a_session_outlives_its_handle", a_session_outlives_its_handle},
         {"a_child_holds_no_connection", a_child_holds_no_connection},
         {"many_threads_share_a_sandbox", many_threads_share_a_sandbox},
-        {"listing_while_removing", listing_while_removing})
+        {"listing_while_removing", listing_while_removing}, {"pruning_while_creating", pruning_while_creating})

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/config.h"
+#include "vmm/lib/newfile.h"
 #include "vmm/shared/sandbox_files.h"
 
 #define CONFIG_MAX ((size_t)8 << 20)
@@ -72,22 +73,37 @@ void config_format(const struct config *config, struct lib_string *out)
 	}
 }
 
+static int write_unnamed(int dir_fd, const struct lib_string *text)
+{
+	int fd = newfile_open_unnamed(dir_fd);
+	if (fd < 0)
+		return fd;
+	int r = lib_write_all(fd, text->text, text->length);
+	if (r == 0)
+		r = newfile_link(fd, dir_fd, SANDBOX_FILES_CONFIG);
+	close(fd);
+	return r;
+}
+
+/* The config is there whole or not at all: it proves whose the directory is. */
+static int write_config(int dir_fd, const struct lib_string *text)
+{
+	int r = write_unnamed(dir_fd, text);
+	if (!newfile_is_unknown(r))
+		return r;
+	int fd = openat(dir_fd, SANDBOX_FILES_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	r = lib_write_all(fd, text->text, text->length);
+	close(fd);
+	return r;
+}
+
 int config_write(int dirfd, const struct config *config)
 {
 	struct lib_string out = {0};
 	config_format(config, &out);
-	if (out.failed || out.length > CONFIG_MAX) {
-		free(out.text);
-		return out.failed ? -ENOMEM : -E2BIG;
-	}
-	int result = 0;
-	int fd = openat(dirfd, SANDBOX_FILES_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0) {
-		result = -errno;
-	} else {
-		result = lib_write_all(fd, out.text, out.length);
-		close(fd);
-	}
+	int result = out.failed ? -ENOMEM : out.length > CONFIG_MAX ? -E2BIG : write_config(dirfd, &out);
 	free(out.text);
 	return result;
 }

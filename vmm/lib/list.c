@@ -2,11 +2,8 @@
 /* Lists the sandboxes of a state root, which changes nothing, and prunes them. */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/lib/state.h"
@@ -102,28 +99,12 @@ static int list_entry(struct visit *visit, int root_fd, const char *name)
 	return add_one(root_fd, visit->root, name, &visit->list, &visit->count);
 }
 
-/* Deletes a directory whose process died while creating or deleting it. One in use has its lock held, or none yet. */
-static void prune_leftover(int root_fd, const char *name)
-{
-	struct stat st;
-	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir_fd < 0)
-		return;
-	int proven = state_prove(root_fd, dir_fd);
-	bool old = fstat(dir_fd, &st) == 0 && time(NULL) - st.st_ctim.tv_sec > 60;
-	close(dir_fd);
-	if (proven > 0)
-		state_remove(root_fd, name);
-	else if (proven == 0 && old)
-		unlinkat(root_fd, name, AT_REMOVEDIR); /* fails unless it is empty */
-}
-
 static int prune_entry(struct visit *visit, int root_fd, const char *name)
 {
 	size_t before = visit->count;
 	if (sandbox_files_is_hidden(name)) {
 		if (!visit->dry_run)
-			prune_leftover(root_fd, name);
+			state_remove_leftover(root_fd, name);
 		return 0;
 	}
 	int r = list_entry(visit, root_fd, name);

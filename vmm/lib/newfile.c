@@ -25,17 +25,41 @@ static int open_dir(struct newfile *file, struct wisp_error *error)
 	return r;
 }
 
+int newfile_open_unnamed(int dir_fd)
+{
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+bool newfile_is_unknown(int r)
+{
+	return r == -EOPNOTSUPP || r == -EISDIR || r == -ENOENT || r == -EINVAL;
+}
+
+/* It goes through /proc, unless the process has CAP_DAC_READ_SEARCH. */
+int newfile_link(int fd, int dir_fd, const char *name)
+{
+	char proc[32];
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	if (linkat(AT_FDCWD, proc, dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	return linkat(fd, "", dir_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
 static int open_file(struct newfile *file, struct wisp_error *error)
 {
-	file->fd = openat(file->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	/* EISDIR and ENOENT: a kernel or file system that does not know the flag. */
-	if (file->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT || errno == EINVAL)) {
+	file->fd = newfile_open_unnamed(file->dir_fd);
+	if (newfile_is_unknown(file->fd)) {
 		sandbox_files_hide(file->hidden);
 		file->fd = openat(file->dir_fd, file->hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (file->fd < 0)
+		if (file->fd < 0) {
+			file->fd = -errno;
 			file->hidden[0] = '\0';
+		}
 	}
-	return file->fd < 0 ? lib_fail_errno(error, errno, "cannot create %s", file->path) : 0;
+	return file->fd < 0 ? lib_fail_errno(error, -file->fd, "cannot create %s", file->path) : 0;
 }
 
 int newfile_create(const char *path, struct newfile *file, struct wisp_error *error)
@@ -49,18 +73,6 @@ int newfile_create(const char *path, struct newfile *file, struct wisp_error *er
 	return r;
 }
 
-/* A link to what has no name goes through /proc, unless the process has CAP_DAC_READ_SEARCH. */
-static int link_as(const struct newfile *file, const char *name)
-{
-	char proc[32];
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", file->fd);
-	if (linkat(AT_FDCWD, proc, file->dir_fd, name, AT_SYMLINK_FOLLOW) == 0)
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
-	return linkat(file->fd, "", file->dir_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
-}
-
 /*
  * A link does not replace, and a rename does. The name in between is always the same one for a file, so that what a
  * process left that was killed there does not stay. Another process that does the same may take it away.
@@ -72,7 +84,7 @@ static int replace_by(struct newfile *file)
 		return renameat(file->dir_fd, file->hidden, file->dir_fd, file->base) < 0 ? -errno : 0;
 	snprintf(name, sizeof(name), ".wisp-%016llx", (unsigned long long)checksum(file->base, strlen(file->base), 0));
 	for (int tries = 0; tries < 16; tries++) {
-		int r = link_as(file, name);
+		int r = newfile_link(file->fd, file->dir_fd, name);
 		if (r == -EEXIST)
 			unlinkat(file->dir_fd, name, 0);
 		else if (r < 0)
@@ -91,7 +103,7 @@ int newfile_publish(struct newfile *file, bool replace, struct wisp_error *error
 		return lib_fail_errno(error, errno, "cannot write %s", file->path);
 	int r = replace           ? replace_by(file)
 	        : file->hidden[0] ? lib_rename_new(file->dir_fd, file->hidden, file->base)
-	                          : link_as(file, file->base);
+	                          : newfile_link(file->fd, file->dir_fd, file->base);
 	if (r == -EEXIST && !replace)
 		return r;
 	if (r < 0)

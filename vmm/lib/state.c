@@ -281,6 +281,52 @@ int state_remove(int root_fd, const char *name)
 	return result;
 }
 
+/* Of the directory: no file but an empty lock. */
+static bool has_nothing(int dir_fd, int lock_fd)
+{
+	struct stat lock;
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *list = fd < 0 ? NULL : fdopendir(fd);
+	bool nothing = list && fstat(lock_fd, &lock) == 0 && S_ISREG(lock.st_mode) && lock.st_size == 0;
+	if (!list && fd >= 0)
+		close(fd);
+	for (const struct dirent *entry; nothing && (entry = readdir(list));)
+		nothing = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		          strcmp(entry->d_name, SANDBOX_FILES_LOCK) == 0;
+	if (list)
+		closedir(list);
+	return nothing;
+}
+
+/*
+ * A directory without a config has nothing to prove whose it is, and nothing to lose: it is empty, or has an empty lock
+ * that nobody holds.
+ */
+static void remove_unfinished(int root_fd, int dir_fd, const char *hidden)
+{
+	if (unlinkat(root_fd, hidden, AT_REMOVEDIR) == 0 || errno != ENOTEMPTY)
+		return;
+	int lock_fd = take_lock(dir_fd);
+	if (lock_fd < 0)
+		return;
+	if (has_nothing(dir_fd, lock_fd) && unlinkat(dir_fd, SANDBOX_FILES_LOCK, 0) == 0)
+		unlinkat(root_fd, hidden, AT_REMOVEDIR);
+	close(lock_fd);
+}
+
+void state_remove_leftover(int root_fd, const char *hidden)
+{
+	int dir_fd = openat(root_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir_fd < 0)
+		return;
+	int proven = state_prove(root_fd, dir_fd);
+	if (proven > 0)
+		state_remove(root_fd, hidden);
+	else if (proven == 0)
+		remove_unfinished(root_fd, dir_fd, hidden);
+	close(dir_fd);
+}
+
 int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd)
 {
 	/* First: where descriptors are exhausted, removal needs this one. Whoever takes the lock now removes it, too.
@@ -289,9 +335,13 @@ int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd)
 	return sandbox_files_remove(root_fd, dir_fd, name);
 }
 
-/* Creates the hidden directory with its config, and holds its lock. */
+/*
+ * Creates the hidden directory with its config, and holds its lock. -ENOENT: without config and lock it looked like a
+ * leftover, and another process removed it.
+ */
 static int prepare(int root_fd, const char *hidden, const struct config *config, int *dir_fd, int *lock_fd)
 {
+	struct stat lock;
 	if (mkdirat(root_fd, hidden, 0700) < 0)
 		return -errno;
 	*dir_fd = openat(root_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -304,8 +354,36 @@ static int prepare(int root_fd, const char *hidden, const struct config *config,
 	if (*lock_fd < 0)
 		return -errno;
 	if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -ENOENT : -errno;
+	if (fstat(*lock_fd, &lock) < 0)
 		return -errno;
-	return config_write(*dir_fd, config);
+	return lock.st_nlink > 0 ? config_write(*dir_fd, config) : -ENOENT;
+}
+
+/* Undoes prepare(), which may have failed at any step. */
+static void undo(int root_fd, const char *hidden, int *dir_fd, int *lock_fd)
+{
+	if (*lock_fd >= 0)
+		state_discard(root_fd, *dir_fd, hidden, *lock_fd);
+	else
+		unlinkat(root_fd, hidden, AT_REMOVEDIR);
+	if (*dir_fd >= 0)
+		close(*dir_fd);
+	*dir_fd = *lock_fd = -1;
+}
+
+static int make_hidden(
+        int root_fd, char hidden[SANDBOX_FILES_HIDDEN_SIZE], const struct config *config, int *dir_fd, int *lock_fd)
+{
+	int r = -ENOENT;
+	for (int tries = 0; tries < 16 && r == -ENOENT; tries++) {
+		sandbox_files_hide(hidden);
+		*dir_fd = *lock_fd = -1;
+		r = prepare(root_fd, hidden, config, dir_fd, lock_fd);
+		if (r < 0)
+			undo(root_fd, hidden, dir_fd, lock_fd);
+	}
+	return r;
 }
 
 /* Frees a name whose sandbox is stale: its monitor died without a record. */
@@ -338,26 +416,13 @@ static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
 	        running ? "is running" : "exists but is stopped", running ? "stop it first" : "remove it first");
 }
 
-/* Undoes prepare(), which may have failed at any step. */
-static void undo(int root_fd, const char *hidden, int dir_fd, int lock_fd)
-{
-	if (lock_fd >= 0)
-		state_discard(root_fd, dir_fd, hidden, lock_fd);
-	else
-		unlinkat(root_fd, hidden, AT_REMOVEDIR);
-	if (dir_fd >= 0)
-		close(dir_fd);
-}
-
 int state_claim(int root_fd, const char *name, const struct config *config, char name_out[WISP_NAME_MAX + 1],
         int *dir_fd, int *lock_fd, struct wisp_error *error)
 {
 	char hidden[SANDBOX_FILES_HIDDEN_SIZE];
-	sandbox_files_hide(hidden);
-	*dir_fd = *lock_fd = -1;
-	int r = prepare(root_fd, hidden, config, dir_fd, lock_fd);
+	int r = make_hidden(root_fd, hidden, config, dir_fd, lock_fd);
 	if (r < 0)
-		lib_fail_errno(error, -r, "cannot create a directory for the sandbox");
+		return lib_fail_errno(error, -r, "cannot create a directory for the sandbox");
 	for (int tries = 0; r == 0; tries++) {
 		if (name) {
 			snprintf(name_out, WISP_NAME_MAX + 1, "%s", name);
@@ -376,8 +441,7 @@ int state_claim(int root_fd, const char *name, const struct config *config, char
 		else
 			lib_fail_errno(error, -r, "cannot create the sandbox's directory %s", name_out);
 	}
-	undo(root_fd, hidden, *dir_fd, *lock_fd);
-	*dir_fd = *lock_fd = -1;
+	undo(root_fd, hidden, dir_fd, lock_fd);
 	return r;
 }
 

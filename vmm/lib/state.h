@@ -75,6 +75,12 @@ int state_prove(int root_fd, int dir_fd);
  */
 int state_remove(int root_fd, const char *name);
 
+/*
+ * Deletes a directory of a hidden name whose process was killed while it made or deleted the directory. One that is in
+ * use has its lock held, or is made anew by state_claim.
+ */
+void state_remove_leftover(int root_fd, const char *hidden);
+
 /* Deletes what state_claim claimed, open as `dir_fd`, with its lock held. Closes the lock. */
 int state_discard(int root_fd, int dir_fd, const char *name, int lock_fd);
 
