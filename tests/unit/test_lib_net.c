@@ -166,6 +166,24 @@ static void a_wrong_tap_is_refused(int tap)
 	end_place(&p, 0);
 }
 
+static void a_tap_with_a_comma_is_refused(int tap)
+{
+	struct place p;
+	struct ifreq odd = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, .ifr_name = "t,queues=3"};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_TAP, .fd = &fd};
+	(void)tap;
+	REQUIRE(make_place(&p) && fd >= 0 && ioctl(fd, TUNSETIFF, &odd) == 0);
+	expect(&p, &net, "the tap device 't,queues=3' has a comma in its name");
+	close(fd);
+	end_place(&p, 0);
+}
+
+static void a_comma_in_the_name_of_a_tap(void)
+{
+	tap_in_child(make_tap, 0, a_tap_with_a_comma_is_refused, TAP_MISSING);
+}
+
 static void taps_that_cannot_be_used(void)
 {
 	tap_in_child(make_tap, 0, a_wrong_tap_is_refused, TAP_MISSING);
@@ -360,6 +378,7 @@ int main(int argc, char **argv)
 	        {"tap_devices", tap_devices},
 	        {"tap_devices_with_several_queues", tap_devices_with_several_queues},
 	        {"taps_that_cannot_be_used", taps_that_cannot_be_used},
+	        {"a_comma_in_the_name_of_a_tap", a_comma_in_the_name_of_a_tap},
 	        {"bad_networks_are_refused", bad_networks_are_refused},
 	        {"passt_is_started_and_ends", passt_is_started_and_ends},
 	        {"passt_that_fails_is_told", passt_that_fails_is_told},

@@ -221,6 +221,10 @@ static int connect_tap(
 		return r;
 	if (ioctl(fds[0], TUNGETIFF, &request) < 0 || ioctl(fds[0], TUNSETVNETHDRSZ, &size) < 0)
 		return lib_fail_errno(error, errno, "cannot prepare the tap device");
+	/* The record of the network separates its parts by commas. */
+	if (memchr(request.ifr_name, ',', strnlen(request.ifr_name, IFNAMSIZ)))
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+		        "the tap device '%.*s' has a comma in its name: rename it", IFNAMSIZ, request.ifr_name);
 	snprintf(name, PORT_NAME_SIZE, "tap=%.*s", IFNAMSIZ, request.ifr_name);
 	creation->description.net.port = DESCRIPTION_NET_TAP;
 	return 0;
