@@ -231,8 +231,8 @@ static int prove(int root_fd, int dir_fd, int *config_fd)
 	if (proven <= 0)
 		return proven;
 	int fd = openat(dir_fd, SANDBOX_FILES_CONFIG, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0)
-		return lib_is_shortage(errno) ? -errno : 0;
+	if (fd < 0) /* root's, in the directory of this user: it may well be a sandbox */
+		return lib_is_shortage(errno) || errno == EACCES ? -errno : 0;
 	proven = is_private(fd, geteuid() == 0 ? 0 : root.st_uid, S_IFREG);
 	if (proven > 0) {
 		ssize_t n = lib_pread(fd, line, sizeof(line), 0);
@@ -403,7 +403,8 @@ static int free_stale(int root_fd, const char *name)
 static int fail_taken(int root_fd, const char *name, struct wisp_error *error)
 {
 	int dir_fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	bool proven = dir_fd >= 0 && state_prove(root_fd, dir_fd) > 0;
+	int r = dir_fd >= 0 ? state_prove(root_fd, dir_fd) : 0;
+	bool proven = r > 0 || r == -EACCES;
 	bool running = proven && state_probe(dir_fd) == STATE_HELD;
 	if (dir_fd >= 0)
 		close(dir_fd);
@@ -524,7 +525,9 @@ int state_open(int root_fd, const char *root, const char *name, int *out, int *c
 		return lib_fail_errno(error, errno, "cannot open the sandbox's directory %s/%s", root, name);
 	int fd = -1;
 	int r = prove(root_fd, dir_fd, &fd);
-	if (r < 0)
+	if (r == -EACCES)
+		lib_fail(error, WISP_ERR_SYSTEM, EACCES, "%s/%s belongs to root: use it as root", root, name);
+	else if (r < 0)
 		lib_fail_errno(error, -r, "cannot examine the sandbox's directory %s/%s", root, name);
 	if (r <= 0)
 		close(dir_fd);
