@@ -89,8 +89,9 @@ static int write_unnamed(int dir_fd, const struct lib_string *text)
 static int write_config(int dir_fd, const struct lib_string *text)
 {
 	int r = write_unnamed(dir_fd, text);
-	if (!newfile_is_unknown(r))
-		return r;
+	if (r == 0)
+		return 0;
+	/* A file system without such files, or without hard links; a policy that forbids them; a host without /proc. */
 	int fd = openat(dir_fd, SANDBOX_FILES_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;

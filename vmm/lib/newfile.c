@@ -31,11 +31,6 @@ int newfile_open_unnamed(int dir_fd)
 	return fd < 0 ? -errno : fd;
 }
 
-bool newfile_is_unknown(int r)
-{
-	return r == -EOPNOTSUPP || r == -EISDIR || r == -ENOENT || r == -EINVAL;
-}
-
 /* It goes through /proc, unless the process has CAP_DAC_READ_SEARCH. */
 int newfile_link(int fd, int dir_fd, const char *name)
 {
@@ -51,7 +46,9 @@ int newfile_link(int fd, int dir_fd, const char *name)
 static int open_file(struct newfile *file, struct wisp_error *error)
 {
 	file->fd = newfile_open_unnamed(file->dir_fd);
-	if (newfile_is_unknown(file->fd)) {
+	/* EISDIR and ENOENT: a kernel or file system that does not know the flag. */
+	int r = file->fd;
+	if (r == -EOPNOTSUPP || r == -EISDIR || r == -ENOENT || r == -EINVAL) {
 		sandbox_files_hide(file->hidden);
 		file->fd = openat(file->dir_fd, file->hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (file->fd < 0) {

@@ -21,8 +21,6 @@ struct newfile {
 int newfile_open_unnamed(int dir_fd);
 /* Gives it its name. 0, -EEXIST or another -errno. */
 int newfile_link(int fd, int dir_fd, const char *name);
-/* Whether one of them failed because the kernel, the file system or a host without /proc has no such files. */
-bool newfile_is_unknown(int r);
 
 /* Makes an empty one, which will be `path`. On failure nothing has to be released. */
 int newfile_create(const char *path, struct newfile *file, struct wisp_error *error);
