@@ -68,7 +68,7 @@ proxy_src := $(filter-out vmm/proxy/main.c,$(wildcard vmm/proxy/*.c)) $(addprefi
 agent_src := $(filter-out agent/main.c $(filter-out agent/power_$(ARCH).c,$(wildcard agent/power_*.c)),$(wildcard agent/*.c)) \
              vmm/shared/proto.c
 # Tests of what only one processor has.
-unit_of_x86_64 := boot cpuid ioapic processor
+unit_of_x86_64 := boot cpuid ioapic processor tsc
 unit_of_aarch64 := arm64
 unit_of_others := $(foreach arch,$(filter-out $(ARCH),x86_64 aarch64),$(unit_of_$(arch)))
 unit_src := $(filter-out $(unit_of_others:%=tests/unit/test_%.c),$(wildcard tests/unit/*.c))

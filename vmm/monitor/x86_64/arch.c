@@ -253,8 +253,8 @@ int arch_save_vcpu(struct arch *arch, const struct kvm *kvm, int vcpu_fd, unsign
 
 int arch_restore_vcpu(struct arch *arch, int vcpu_fd, unsigned index, const void *state, struct err *err)
 {
-	(void)arch, (void)index;
-	return state_restore_vcpu(vcpu_fd, state, err);
+	(void)arch;
+	return state_restore_vcpu(vcpu_fd, index, state, err);
 }
 
 uint8_t *arch_symbol(const struct gmem *gmem, uint64_t addr)

@@ -89,6 +89,21 @@ static int restore_msrs(int vcpu_fd, const struct state_vcpu *state, struct err 
 	return 0;
 }
 
+/*
+ * KVM has two meanings for a TSC that is set: a value of its own, or, if it differs by less than a second from what a
+ * new VM or the vCPU before has by now, "the same as theirs". So the TSC of a guest that has run for less than a second
+ * would begin anew (Linux 5.10 to 6.6). After a value that is far from both, vCPU 0 has its own, and the others, which
+ * the snapshot has within microseconds of it, have the same as vCPU 0: their TSCs are to stay synchronized.
+ */
+static int part_tsc(int vcpu_fd, const struct state_vcpu *state, struct err *err)
+{
+	struct msr_batch far = {.head.nmsrs = 1};
+	if (state->msr_count == 0 || state->msr[0].index != MSR_TSC)
+		return 0;
+	far.entry[0] = (struct kvm_msr_entry){.index = MSR_TSC, .data = state->msr[0].data + (UINT64_C(1) << 60)};
+	return ioctl(vcpu_fd, KVM_SET_MSRS, &far) < 0 ? refuse(err, "TSC", "set") : 0;
+}
+
 /* --- a vCPU --- */
 
 int state_save_vcpu(int kvm_fd, int vcpu_fd, struct state_vcpu *state, struct err *err)
@@ -130,7 +145,7 @@ static int restore_tsc_frequency(int vcpu_fd, uint32_t khz, struct err *err)
 	        khz, own);
 }
 
-int state_restore_vcpu(int vcpu_fd, const struct state_vcpu *state, struct err *err)
+int state_restore_vcpu(int vcpu_fd, unsigned index, const struct state_vcpu *state, struct err *err)
 {
 	const struct {
 		unsigned long request;
@@ -153,6 +168,8 @@ int state_restore_vcpu(int vcpu_fd, const struct state_vcpu *state, struct err *
 		if (parts[i].request && ioctl(vcpu_fd, parts[i].request, parts[i].from) < 0)
 			ret = refuse(err, parts[i].what, "set");
 	}
+	if (ret == 0 && index == 0)
+		ret = part_tsc(vcpu_fd, state, err);
 	if (ret == 0)
 		ret = restore_msrs(vcpu_fd, state, err);
 	if (ret == 0 && ioctl(vcpu_fd, KVM_SET_VCPU_EVENTS, &state->events) < 0)

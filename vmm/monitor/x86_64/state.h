@@ -41,8 +41,8 @@ struct state_vm {
 /* The vCPU is outside KVM_RUN, with its last exit completed. `kvm_fd` is /dev/kvm. 0, or -errno with `err`. */
 int state_save_vcpu(int kvm_fd, int vcpu_fd, struct state_vcpu *state, struct err *err);
 
-/* For a vCPU that has its CPUID, and has not run. 0, or -errno with `err`. */
-int state_restore_vcpu(int vcpu_fd, const struct state_vcpu *state, struct err *err);
+/* For a vCPU that has its CPUID, and has not run; vCPU 0 before the others. 0, or -errno with `err`. */
+int state_restore_vcpu(int vcpu_fd, unsigned index, const struct state_vcpu *state, struct err *err);
 
 int state_save_clock(int vm_fd, struct state_vm *state, struct err *err);
 int state_restore_clock(int vm_fd, const struct state_vm *state, struct err *err);
