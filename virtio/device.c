@@ -67,19 +67,22 @@ static void kicked(struct loop_op *op, int res, uint32_t flags)
 	kick(q);
 }
 
-/* Shows all completions, including quiet ones. True if the driver wants an interrupt for any of them. */
+/* Shows all completions. True if the driver wants an interrupt for any of them, including quiet ones. */
 static bool publish_all(struct virtio_dev *dev)
 {
-	bool wanted = false;
+	bool any = false;
 	for (unsigned i = 0; i < dev->queue_count; i++) {
-		dev->queue[i].pushed = false;
-		dev->queue[i].quiet = 0;
-		wanted |= virtq_publish(&dev->queue[i].vq);
+		struct virtio_queue *q = &dev->queue[i];
+		q->pushed = false;
+		q->quiet = 0;
+		bool wanted = virtq_publish(&q->vq);
+		q->awaited &= !wanted;
+		any |= wanted;
 	}
-	return wanted;
+	return any;
 }
 
-/* With `all`, the driver sees the completions now. Interrupts if that, or what was shown before, wants it. */
+/* With `all`, the driver gets its interrupt for quiet completions too. Interrupts if one is wanted, or was before. */
 static void show(struct virtio_dev *dev, bool all)
 {
 	bool wanted = (all && publish_all(dev)) || dev->asked;
@@ -106,8 +109,10 @@ static void end_round(struct loop_task *task)
 	}
 	dev->ending_round = false;
 	bool any = false;
-	for (unsigned i = 0; i < dev->queue_count; i++)
+	for (unsigned i = 0; i < dev->queue_count; i++) {
 		any |= dev->queue[i].pushed;
+		virtq_show(&dev->queue[i].vq);
+	}
 	show(dev, any);
 }
 
@@ -172,9 +177,14 @@ void virtio_destroy(struct virtio_dev *dev)
 
 static void show_soon(struct virtio_queue *q)
 {
-	q->pushed = true;
 	if (!q->dev->ending_round) /* otherwise it is about to be shown */
 		loop_defer(q->dev->env.loop, &q->dev->round_task);
+}
+
+static void publish_soon(struct virtio_queue *q)
+{
+	q->pushed = true;
+	show_soon(q);
 }
 
 void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written)
@@ -182,7 +192,7 @@ void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint
 	if (!dev->active)
 		return;
 	virtq_push(&dev->queue[queue].vq, head, written);
-	show_soon(&dev->queue[queue]);
+	publish_soon(&dev->queue[queue]);
 }
 
 static void quiet_over(struct loop_op *op, int res, uint32_t flags)
@@ -192,7 +202,7 @@ static void quiet_over(struct loop_op *op, int res, uint32_t flags)
 	dev->quiet_armed = false;
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		if (dev->queue[i].quiet)
-			show_soon(&dev->queue[i]);
+			publish_soon(&dev->queue[i]);
 }
 
 void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struct virtq_chain *chain)
@@ -200,10 +210,16 @@ void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struc
 	struct virtio_queue *q = &dev->queue[queue];
 	if (!dev->active)
 		return;
+	q->awaited |= virtq_awaits_several(&q->vq);
+	if (q->awaited) {
+		virtio_complete(dev, queue, chain->head, 0);
+		return;
+	}
 	virtq_push(&q->vq, chain->head, 0);
+	show_soon(q);
 	q->quiet += chain->readable + chain->writable > 0 ? chain->readable + chain->writable : 1;
 	if (q->quiet >= q->vq.state.size / 4) {
-		show_soon(q);
+		publish_soon(q);
 	} else if (!dev->quiet_armed) {
 		struct io_uring_sqe *sqe = loop_sqe(dev->env.loop);
 		io_uring_prep_timeout(sqe, &dev->quiet_delay, 0, 0);
@@ -351,7 +367,7 @@ void virtio_reset_done(struct virtio_dev *dev)
 	assert(call);
 	forget(dev);
 	for (unsigned i = 0; i < dev->queue_count; i++) {
-		dev->queue[i].pushed = dev->queue[i].again = false;
+		dev->queue[i].pushed = dev->queue[i].again = dev->queue[i].awaited = false;
 		dev->queue[i].quiet = 0;
 	}
 	dev->asked = dev->raised = false;

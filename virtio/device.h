@@ -89,7 +89,8 @@ struct virtio_queue {
 	int kick_fd;    /* eventfd */
 	bool armed;     /* a read of kick_fd is in flight */
 	bool pushed;    /* completions wait for the end of the round */
-	unsigned quiet; /* descriptors of completions that wait longer: virtio_complete_quietly */
+	unsigned quiet; /* descriptors of completions whose interrupt waits longer: virtio_complete_quietly */
+	bool awaited;   /* the driver has put its interrupt off: it gets that as soon as it is due */
 	bool again;     /* to be kicked at the end of the round */
 	unsigned budget;
 	uint64_t kick_count;
@@ -135,7 +136,7 @@ struct virtio_dev {
 	bool ending_round;            /* round_task runs */
 	bool raised, asked;           /* virtio_show raised an interrupt in this round; another is due at its end */
 	struct loop_task round_task;
-	struct loop_op quiet_op; /* the timeout after which quiet completions are shown */
+	struct loop_op quiet_op; /* the timeout after which quiet completions may interrupt */
 	bool quiet_armed;
 	struct __kernel_timespec quiet_delay;
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
@@ -185,9 +186,11 @@ void virtio_reset_done(struct virtio_dev *dev);
 void virtio_complete(struct virtio_dev *dev, unsigned queue, uint16_t head, uint32_t written);
 
 /*
- * The same for a chain whose completion is not urgent, because the driver only frees it. The driver sees it with the
- * next ordinary completion of the device, when a quarter of the queue waits, or after VIRTIO_QUIET_MS: one interrupt
- * for many chains. The chain is as `virtio_fetch` returned it.
+ * The same for a chain whose completion is not urgent, because the driver only frees it. The driver sees it as soon,
+ * but its interrupt comes with the next ordinary completion of the device, when a quarter of the queue waits, or after
+ * VIRTIO_QUIET_MS: one for many chains, and none for those that the driver has found by itself in the meantime. A
+ * driver that puts its interrupt off has several chains under way and may be waiting for it, so it is obeyed: for its
+ * queue this is virtio_complete until it has been interrupted. The chain is as `virtio_fetch` returned it.
  */
 #define VIRTIO_QUIET_MS 10
 void virtio_complete_quietly(struct virtio_dev *dev, unsigned queue, const struct virtq_chain *chain);

@@ -313,8 +313,11 @@ static void transmit(struct pair *p)
 	struct virtio_dev *dev = &net_of(p)->dev;
 	do {
 		do {
+			bool full = p->tx_count == NET_BATCH;
 			if (!send_fetched(p))
 				return;
+			if (full) /* the driver goes on while the others are sent */
+				virtio_show(dev);
 			while (p->tx_count < NET_BATCH && fetch_tx(p))
 				;
 		} while (p->tx_count > 0);

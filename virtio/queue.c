@@ -7,6 +7,9 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
+/* With five chains under way, Linux wants no interrupt before the fourth of them is complete. */
+#define SEVERAL 3
+
 /* Guest memory at any alignment. */
 typedef uint64_t guest_u64 __attribute__((aligned(1), may_alias));
 
@@ -124,7 +127,7 @@ int virtq_start(struct virtq *q, const struct gmem *gmem, uint16_t size_max, uin
 	q->event_idx = features >> VIRTIO_RING_F_EVENT_IDX & 1;
 	q->indirect = features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
 	q->avail_seen = q->state.avail_next;
-	q->published = q->state.used_next;
+	q->published = q->decided = q->state.used_next;
 	q->held = 0;
 	memset(q->held_heads, 0, sizeof(q->held_heads));
 	q->broken = NULL;
@@ -268,24 +271,39 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
 	__atomic_store_n(&elem->len, written, __ATOMIC_RELAXED);
 }
 
+void virtq_show(struct virtq *q)
+{
+	if (!q->running || q->published == q->state.used_next)
+		return;
+	q->published = q->state.used_next;
+	/*
+	 * This store and the load of the driver's wish in virtq_publish are sequentially consistent, so that the store
+	 * comes first. The driver stores its wish, then loads idx again, with a full barrier in between (2.7.7.1, and
+	 * the loop of 2.7.14). So one of the two sees the other's store, and no completion lacks its interrupt. (A
+	 * store and a load instead of a fence, because ThreadSanitizer does not support fences.) The store also
+	 * releases the entries and buffers before it.
+	 */
+	__atomic_store_n(q->used_idx, q->published, __ATOMIC_SEQ_CST);
+}
+
 bool virtq_publish(struct virtq *q)
 {
-	uint16_t old = q->published, new = q->state.used_next;
+	virtq_show(q);
+	uint16_t old = q->decided, new = q->published;
 	if (!q->running || old == new)
 		return false;
-	q->published = new;
-	/*
-	 * Both sequentially consistent, so that the store of idx precedes the load of the driver's wish. The driver
-	 * stores its wish, then loads idx again, with a full barrier in between (2.7.7.1, and the loop of 2.7.14). So
-	 * one of the two sees the other's store, and no completion lacks its interrupt. (A store and a load instead of
-	 * a fence, because ThreadSanitizer does not support fences.) The store also releases the entries and buffers
-	 * before it.
-	 */
-	__atomic_store_n(q->used_idx, new, __ATOMIC_SEQ_CST);
+	q->decided = new;
 	if (!q->event_idx)
 		return !(__atomic_load_n(q->avail_flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT);
 	uint16_t event = __atomic_load_n(q->used_event, __ATOMIC_SEQ_CST);
 	return (uint16_t)(new - event - 1) < (uint16_t)(new - old); /* event is one of old .. new - 1 */
+}
+
+bool virtq_awaits_several(const struct virtq *q)
+{
+	if (!q->running || !q->event_idx)
+		return false;
+	return (int16_t)(__atomic_load_n(q->used_event, __ATOMIC_RELAXED) - q->published) >= SEVERAL;
 }
 
 void virtq_notify_off(struct virtq *q)

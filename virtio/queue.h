@@ -57,6 +57,7 @@ struct virtq {
 	bool indirect;
 	uint16_t avail_seen; /* the driver's avail.idx as last loaded */
 	uint16_t published;  /* used.idx as the driver sees it */
+	uint16_t decided;    /* up to which completions it is decided whether to interrupt */
 	uint16_t held;       /* heads fetched but not pushed */
 	uint64_t held_heads[VIRTQ_SIZE_MAX / 64];
 	const struct vring_desc *desc;
@@ -88,8 +89,15 @@ void virtq_unfetch(struct virtq *q, uint16_t head);
  */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
-/* Shows the driver all pushed chains. Returns whether it wants an interrupt for any of them. */
+/* Shows the driver all pushed chains, and leaves the interrupt for a later virtq_publish. */
+void virtq_show(struct virtq *q);
+
+/* Shows the driver all pushed chains. Returns whether it wants an interrupt for any since the last call. */
 bool virtq_publish(struct virtq *q);
+
+/* Whether the driver wants no interrupt before several more completions. Linux does so with several chains under way.
+ */
+bool virtq_awaits_several(const struct virtq *q);
 
 /*
  * Whether the driver notifies of new chains. virtq_notify_off is a hint. virtq_notify_on returns true if chains arrived

@@ -119,7 +119,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 3: push(r, &in); break;
 		case 4: unfetch(r); break;
 		case 5: virtq_publish(&r->q); break;
-		case 6: virtq_notify_off(&r->q); break;
+		case 6:
+			virtq_notify_off(&r->q);
+			if (virtq_awaits_several(&r->q))
+				virtq_show(&r->q);
+			break;
 		case 7: virtq_notify_on(&r->q); break;
 		case 8:
 		case 9: describe(r, &in); break;

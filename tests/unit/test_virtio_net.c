@@ -5,9 +5,25 @@
  */
 #include "tests/unit/guest_card.h"
 
+#include <sys/syscall.h>
+
 #include "virtio/state.h"
 
 static struct card card, other;
+
+/* What the driver of `watched` finds while the device sends: completions, and whether an interrupt has been raised. */
+static struct card *watched;
+static uint16_t found;
+static bool interrupted;
+
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	if (watched) {
+		found = __atomic_load_n(&watched->d.ring[TX].used[1], __ATOMIC_SEQ_CST);
+		interrupted = drv_interrupts(&watched->d) > 0 || interrupted;
+	}
+	return syscall(SYS_writev, fd, iov, count);
+}
 
 static void test_identity(void)
 {
@@ -117,6 +133,94 @@ static void test_too_long(void)
 		CHECK(link_is_up(c));
 		card_close(c);
 	}
+}
+
+/* --- completions of small frames --- */
+
+/* Adds frames of one buffer, tells the device once, and asks for an interrupt after `later` more completions. */
+static void send_small(struct card *c, unsigned count, uint16_t later)
+{
+	struct ring *r = &c->d.ring[TX];
+	for (unsigned i = 0; i < count; i++)
+		CHECK(ring_add(&c->d, TX, &(struct buf){c->area + 128ull * i, HEADER + 60}, 1, 0) >= 0);
+	__atomic_store_n(&r->avail[2 + r->size], (uint16_t)(r->used_seen + later), __ATOMIC_SEQ_CST);
+	ring_kick(&c->d, TX);
+}
+
+/* Up to the end of the round in which the device has taken all, and no further: no time passes for it. */
+static void step_until_taken(struct card *c)
+{
+	for (long long end = now_ms() + 2000; now_ms() < end;) {
+		if (c->d.dev->queue[TX].vq.state.avail_next == c->d.ring[TX].avail_idx)
+			return;
+		loop_step(c->g.loop, 20);
+	}
+	CHECK(false);
+}
+
+static void test_quiet(void)
+{
+	static uint8_t frame[1 << 17];
+	struct card *c = &card;
+	uint16_t head;
+	uint32_t len;
+	unsigned buffers;
+	REQUIRE(card_open(c, false, BASIC));
+	give(c, 4, BUFFER);
+	guest_settle(&c->g, 5);
+	drv_interrupts(&c->d);
+
+	/* The driver finds it at once; its interrupt waits for the answer. */
+	send_small(c, 1, 0);
+	step_until_taken(c);
+	CHECK_EQ(c->d.ring[TX].used[1], 1);
+	CHECK_EQ(drv_interrupts(&c->d), 0);
+	put(c, false, 60, 1);
+	CHECK_EQ(take_frame(c, frame, &buffers), HEADER + 60);
+	CHECK(drv_interrupts(&c->d) >= 1);
+	CHECK(ring_used(&c->d, TX, &head, &len));
+
+	/* A driver with five under way wants to hear of the fourth, and may wait for it. */
+	send_small(c, 5, 3);
+	step_until_taken(c);
+	CHECK_EQ(drv_interrupts(&c->d), 1);
+	while (ring_used(&c->d, TX, &head, &len))
+		;
+	/* The same if they are taken one by one. */
+	for (unsigned i = 0; i < 4; i++) {
+		CHECK_EQ(drv_interrupts(&c->d), 0);
+		send_small(c, 1, 3);
+		step_until_taken(c);
+	}
+	CHECK_EQ(drv_interrupts(&c->d), 1);
+	while (ring_used(&c->d, TX, &head, &len))
+		;
+	/* And a single one is quiet again. */
+	guest_settle(&c->g, 2 * VIRTIO_QUIET_MS);
+	send_small(c, 1, 0);
+	step_until_taken(c);
+	CHECK_EQ(drv_interrupts(&c->d), 0);
+	for (long long end = now_ms() + 2000; drv_interrupts(&c->d) == 0;) {
+		REQUIRE(now_ms() < end);
+		loop_step(c->g.loop, 20);
+	}
+	card_close(c);
+}
+
+/* A driver that waits goes on while the device still sends. */
+static void test_shown_early(void)
+{
+	struct card *c = &card;
+	REQUIRE(card_open(c, false, BASIC));
+	guest_settle(&c->g, 5);
+	drv_interrupts(&c->d);
+	watched = c;
+	send_small(c, 2 * NET_BATCH + 1, NET_BATCH);
+	step_until_taken(c);
+	watched = NULL;
+	CHECK_EQ(found, 2 * NET_BATCH);
+	CHECK(interrupted);
+	card_close(c);
 }
 
 /* --- streams --- */
@@ -392,4 +496,5 @@ TEST_MAIN("virtio_net", {"identity", test_identity}, {"both_ways", test_both_way
         {"no_buffers", test_no_buffers}, {"too_long", test_too_long}, {"in_pieces", test_in_pieces},
         {"large_frames", test_large_frames}, {"slow_peer", test_slow_peer}, {"reset_in_frame", test_reset_in_frame},
         {"peer_gone", test_peer_gone}, {"bad_lengths", test_bad_lengths}, {"broken_driver", test_broken_driver},
-        {"odd_frames", test_odd_frames}, {"state", test_state})
+        {"odd_frames", test_odd_frames}, {"state", test_state}, {"quiet", test_quiet},
+        {"shown_early", test_shown_early})

@@ -410,6 +410,45 @@ static void test_interrupts(void)
 	bench_close(&b);
 }
 
+/* Completes a chain, which the driver sees at once. */
+static void complete_one(struct bench *b)
+{
+	set_desc(b, 0, DATA_AT, 1, 0, 0);
+	offer(b, 0);
+	CHECK_EQ(virtq_fetch(&b->q, &b->chain), 1);
+	virtq_push(&b->q, 0, 0);
+	virtq_show(&b->q);
+	CHECK_EQ(b->used[1], b->q.state.used_next);
+}
+
+/* A driver that has seen completions by itself is not interrupted for them. */
+static void test_shown(void)
+{
+	struct bench b;
+	REQUIRE(bench_open(&b, 8, EVENT_IDX));
+	complete_one(&b);
+	complete_one(&b);
+	b.avail[2 + 8] = 2;
+	CHECK(!virtq_publish(&b.q));
+	complete_one(&b);
+	complete_one(&b);
+	CHECK(virtq_publish(&b.q));
+	CHECK(!virtq_publish(&b.q));
+	/* It puts its interrupt off when it wants it for none of the next completions. */
+	static const uint16_t events[] = {0, 4, 6, 7, 100, 0x8003, 0x8004, 0xffff};
+	for (unsigned i = 0; i < 8; i++) {
+		b.avail[2 + 8] = events[i];
+		CHECK_EQ(virtq_awaits_several(&b.q), i >= 3 && i <= 5);
+	}
+	bench_close(&b);
+	REQUIRE(bench_open(&b, 8, 0));
+	b.avail[2 + 8] = 5;
+	CHECK(!virtq_awaits_several(&b.q));
+	complete_one(&b);
+	CHECK(virtq_publish(&b.q));
+	bench_close(&b);
+}
+
 static void test_notifications(void)
 {
 	struct bench b;
@@ -464,4 +503,5 @@ static void test_copies(void)
 
 TEST_MAIN("virtio_queue", {"start", test_start}, {"chains", test_chains}, {"longest", test_longest},
         {"broken", test_broken}, {"total", test_total}, {"unfetch", test_unfetch}, {"wrap", test_wrap},
-        {"interrupts", test_interrupts}, {"notifications", test_notifications}, {"copies", test_copies})
+        {"interrupts", test_interrupts}, {"notifications", test_notifications}, {"copies", test_copies},
+        {"shown", test_shown})
