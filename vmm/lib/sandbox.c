@@ -302,7 +302,8 @@ int sandbox_kill(struct wisp_sandbox *sandbox, const struct lib_cancel *cancel, 
 		return lib_fail_wait(error, r);
 	if (r < 0)
 		return lib_fail(error, WISP_ERR_SYSTEM, ETIMEDOUT,
-		        "the monitor of the sandbox '%s' does not die from SIGKILL", sandbox->name);
+		        "the monitor of the sandbox '%s' has not ended %d s after SIGKILL: try again later",
+		        sandbox->name, DEATH_MS / 1000);
 	tidy(sandbox);
 	return 0;
 }
