@@ -31,7 +31,9 @@ struct end {
 	bool full;     /* it takes nothing for now */
 	bool ended;    /* it sends no more */
 	bool told;     /* of the other's end, by a shutdown */
-	uint8_t *kept; /* read from the other, and not taken yet */
+
+	/* What was read from the other and not taken yet, in memory for a chunk. */
+	uint8_t *kept; /* NULL: nothing so far */
 	size_t kept_at, kept_length;
 };
 
@@ -40,6 +42,7 @@ struct forward {
 	struct agent_forwards *all;
 	struct poller_task task;
 	uint16_t port;
+	size_t chunk;           /* the most that one read takes */
 	struct end *connecting; /* the one that is being connected; NULL: none */
 	bool tried_ipv6, out;
 	struct end host, server; /* `server` is the guest's end: a client's, with `out` */
@@ -108,21 +111,23 @@ static int send_kept(struct end *to)
 		return (int)n;
 	to->kept_at += (size_t)n;
 	to->kept_length -= (size_t)n;
-	if (to->kept_length == 0) {
-		free(to->kept);
-		to->kept = NULL;
-	}
 	return 0;
 }
 
-static int keep(struct end *to, const uint8_t *data, size_t length)
+/*
+ * Keeps data[at] to data[length - 1]. The memory stays until the connection ends: a stream that its reader slows down
+ * needs it several times per MiB, and new memory costs a page fault per page each time.
+ */
+static int keep(struct end *to, const uint8_t *data, size_t at, size_t length)
 {
-	to->kept = malloc(length);
-	if (!to->kept)
-		return -ENOMEM;
-	memcpy(to->kept, data, length);
-	to->kept_at = 0;
-	to->kept_length = length;
+	if (!to->kept) {
+		to->kept = malloc(to->forward->chunk);
+		if (!to->kept)
+			return -ENOMEM;
+		memcpy(to->kept + at, data + at, length - at);
+	}
+	to->kept_at = at;
+	to->kept_length = length - at;
 	return 0;
 }
 
@@ -142,8 +147,9 @@ static int end_stream(struct end *from)
 /* One read, and a write of that. 0 or -errno. */
 static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 {
-	size_t size = all->count > FORWARDS_AMPLE ? FORWARD_CHUNK_SMALL : FORWARD_CHUNK;
-	ssize_t n = recv(from->watch.fd, all->scratch, size, MSG_DONTWAIT);
+	size_t size = from->forward->chunk;
+	uint8_t *data = to->kept ? to->kept : all->scratch; /* the former needs no copy to keep the rest */
+	ssize_t n = recv(from->watch.fd, data, size, MSG_DONTWAIT);
 	if (n < 0 && errno != EAGAIN)
 		return -errno;
 	if (n < 0 || ((size_t)n < size && !from->leaving))
@@ -152,10 +158,10 @@ static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 		return end_stream(from);
 	if (n < 0)
 		return 0;
-	ssize_t sent = send_some(to, all->scratch, (size_t)n);
+	ssize_t sent = send_some(to, data, (size_t)n);
 	if (sent < 0)
 		return (int)sent;
-	return sent < n ? keep(to, all->scratch + sent, (size_t)(n - sent)) : 0;
+	return sent < n ? keep(to, data, (size_t)sent, (size_t)n) : 0;
 }
 
 /* Whether a turn would have an effect. */
@@ -163,7 +169,7 @@ static bool has_work(const struct end *from, const struct end *to)
 {
 	if (to->told || to->full)
 		return false;
-	return to->kept || from->ended || from->readable;
+	return to->kept_length > 0 || from->ended || from->readable;
 }
 
 /* 0, or -errno of a broken connection. */
@@ -171,7 +177,7 @@ static int pump(struct agent_forwards *all, struct end *from, struct end *to)
 {
 	int error = 0;
 	for (int i = 0; i < CHUNKS_A_TURN && !error && has_work(from, to); i++) {
-		if (to->kept) {
+		if (to->kept_length > 0) {
 			error = send_kept(to);
 		} else if (from->ended) {
 			to->told = true;
@@ -303,6 +309,7 @@ static struct forward *make_forward(struct agent_forwards *forwards, int host, i
 	forward->server = (struct end){.watch = {.fd = server, .ready = end_ready}, .forward = forward};
 	list_append(&forwards->all, &forward->node);
 	count_one(forwards);
+	forward->chunk = forwards->count > FORWARDS_AMPLE ? FORWARD_CHUNK_SMALL : FORWARD_CHUNK;
 	return forward;
 }
 

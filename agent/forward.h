@@ -16,8 +16,8 @@
 
 #define FORWARDS_MAX 4096u /* as many as the monitor makes */
 /*
- * One read, and so the most that is kept of a direction whose reader is slow; and, beyond FORWARDS_AMPLE connections, a
- * smaller one, to bound what all of them keep.
+ * One read, and so the most that is kept of a direction whose reader is slow; and, of connections made while there are
+ * more than FORWARDS_AMPLE, a smaller one, to bound what all of them keep.
  */
 #define FORWARD_CHUNK (64u << 10)
 #define FORWARD_CHUNK_SMALL (4u << 10)

@@ -401,6 +401,114 @@ static void test_many(void)
 	setrlimit(RLIMIT_NOFILE, &before);
 }
 
+/* ---- In this process, a round of the loop at a time ---- */
+
+static unsigned allocations;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+	allocations++;
+	return __real_malloc(size);
+}
+
+struct stepped {
+	struct poller poller;
+	struct agent_forwards forwards;
+	struct poller_timer round;
+	int listener, client, server;
+	uint16_t port;
+	uint8_t scratch[FORWARD_CHUNK];
+};
+
+static void end_round(struct poller_timer *timer)
+{
+	container_of(timer, struct stepped, round)->poller.stop = true;
+}
+
+static bool has_events(const struct stepped *s)
+{
+	struct pollfd pfd = {.fd = s->poller.epoll, .events = POLLIN};
+	return poll(&pfd, 1, 0) > 0;
+}
+
+/* Everything that can be done without the client and the server is done. */
+static void settle(struct stepped *s)
+{
+	while (has_events(s) || !list_empty(&s->poller.tasks)) {
+		s->poller.stop = false;
+		poller_arm(&s->poller, &s->round, 0);
+		CHECK_EQ(poller_run(&s->poller), 0);
+	}
+}
+
+/* Waits until there is something to read, and serves the agent's events meanwhile. */
+static bool arrives(struct stepped *s, int fd)
+{
+	struct pollfd pfds[] = {{.fd = fd, .events = POLLIN}, {.fd = s->poller.epoll, .events = POLLIN}};
+	do {
+		if (poll(pfds, 2, WAIT_MS) <= 0)
+			return false;
+		settle(s);
+	} while (!pfds[0].revents);
+	return true;
+}
+
+static bool stepped_connect(struct stepped *s)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair))
+		return false;
+	s->client = pair[0];
+	agent_forward(&s->forwards, pair[1], s->port);
+	s->server = await(s->listener, POLLIN) ? accept(s->listener, NULL, NULL) : -1;
+	return s->server >= 0;
+}
+
+/* A connection that the agent has just made. */
+static struct stepped *stepped_start(void)
+{
+	struct stepped *s = calloc(1, sizeof(*s));
+	if (!s || poller_init(&s->poller))
+		return NULL;
+	s->round.fire = end_round;
+	list_init(&s->round.node);
+	agent_forwards_init(&s->forwards, &s->poller, NULL, s->scratch);
+	s->listener = listen_tcp(AF_INET, &s->port);
+	return stepped_connect(s) ? s : NULL;
+}
+
+static void stepped_stop(struct stepped *s)
+{
+	agent_forwards_destroy(&s->forwards);
+	poller_destroy(&s->poller);
+	close(s->listener);
+	close(s->client);
+	close(s->server);
+	free(s);
+}
+
+/* Sends until nobody takes more, receives all of that, and does so again: the memory is that of the first time. */
+static void test_memory(void)
+{
+	struct stepped *s = stepped_start();
+	size_t sent = 0, got = 0;
+	REQUIRE(s);
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned before = allocations;
+		size_t begun = sent;
+		while (push(s->client, &sent, SIZE_MAX))
+			settle(s);
+		CHECK(sent > begun);
+		CHECK_EQ(allocations - before, i == 0);
+		while (got < sent && arrives(s, s->server) && pull(s->server, &got))
+			;
+		CHECK_EQ(got, sent);
+	}
+	stepped_stop(s);
+}
+
 TEST_MAIN("agent_forward", {"half_close", test_half_close}, {"both_ways", test_both_ways},
         {"slow_reader", test_slow_reader}, {"absent", test_absent}, {"ipv6", test_ipv6},
-        {"broken_off", test_broken_off}, {"many", test_many})
+        {"broken_off", test_broken_off}, {"many", test_many}, {"memory", test_memory})
