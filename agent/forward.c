@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All watches are edge-triggered: one epoll_ctl for each socket, ever. So what an event said is remembered until a read
- * or write has found the opposite.
+ * All watches are edge-triggered, so what an event said is remembered until a read or write has found the opposite.
+ * Room to send is watched for from the first time that there is none: every update of vsock's credit would be an event,
+ * and a connection with a short request and answer needs none of them. That is two epoll_ctl per socket at most.
  *
  * How a stream ends is passed on as it is. A stream that has ended is shut down in this direction. A connection that
  * broke is closed without that, which the host's and the guest's TCP turn into a reset (virtio/vsock.h), so that nobody
@@ -21,16 +22,18 @@
 #include <linux/vm_sockets.h>
 
 #define CHUNKS_A_TURN 4 /* in each direction */
+#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
 /* One of the two sockets. */
 struct end {
 	struct poller_watch watch;
 	struct forward *forward;
-	bool readable; /* there may be something to read */
-	bool leaving;  /* its end is among it: a short read is not the last one */
-	bool full;     /* it takes nothing for now */
-	bool ended;    /* it sends no more */
-	bool told;     /* of the other's end, by a shutdown */
+	bool readable;     /* there may be something to read */
+	bool leaving;      /* its end is among it: a short read is not the last one */
+	bool full;         /* it takes nothing for now */
+	bool room_watched; /* its watch tells when it takes more */
+	bool ended;        /* it sends no more */
+	bool told;         /* of the other's end, by a shutdown */
 
 	/* What was read from the other and not taken yet, in memory for a chunk. */
 	uint8_t *kept; /* NULL: nothing so far */
@@ -92,6 +95,12 @@ static void break_off(struct forward *forward)
 	release(forward);
 }
 
+static int watch_end(struct end *end)
+{
+	end->room_watched = end->forward->connecting == end;
+	return poller_watch(end->forward->all->poller, &end->watch, end->room_watched ? EVENTS | EPOLLOUT : EVENTS);
+}
+
 /* ---- One direction ---- */
 
 /* Returns how much was sent, or -errno of a broken connection. */
@@ -101,6 +110,13 @@ static ssize_t send_some(struct end *to, const uint8_t *data, size_t length)
 	if (n < 0 && errno != EAGAIN)
 		return -errno;
 	to->full = n < (ssize_t)length;
+	if (to->full && !to->room_watched) {
+		/* If there is room again by now, this reports it. */
+		int error = poller_rewatch(to->forward->all->poller, &to->watch, EVENTS | EPOLLOUT);
+		if (error)
+			return error;
+		to->room_watched = true;
+	}
 	return n < 0 ? 0 : n;
 }
 
@@ -223,17 +239,16 @@ static int begin_connect(struct forward *forward)
 /* IPv4 first. 0, -EINPROGRESS, or why there is no connection. */
 static int connect_server(struct forward *forward)
 {
-	struct poller *poller = forward->all->poller;
 	int error = begin_connect(forward);
 	if (error && error != -EINPROGRESS && !forward->tried_ipv6) {
-		poller_close(poller, &forward->server.watch);
+		poller_close(forward->all->poller, &forward->server.watch);
 		forward->tried_ipv6 = true;
 		error = begin_connect(forward);
 	}
 	forward->connecting = error == -EINPROGRESS ? &forward->server : NULL;
 	if (error && !forward->connecting)
 		return error;
-	return poller_watch(poller, &forward->server.watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	return watch_end(&forward->server);
 }
 
 /* An event of a socket that was being connected. */
@@ -323,14 +338,13 @@ void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port)
 	forward->port = port;
 	int error = connect_server(forward);
 	if (!error)
-		error = poller_watch(forwards->poller, &forward->host.watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+		error = watch_end(&forward->host);
 	if (error)
 		break_off(forward);
 }
 
 void agent_forward_out(struct agent_forwards *forwards, int client, int host)
 {
-	const uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 	struct forward *forward = make_forward(forwards, host < 0 ? -1 : host, client);
 	if (!forward) {
 		close(client);
@@ -341,9 +355,9 @@ void agent_forward_out(struct agent_forwards *forwards, int client, int host)
 	forward->out = true;
 	forwards->out_count++;
 	forward->connecting = &forward->host;
-	int error = host < 0 ? host : poller_watch(forwards->poller, &forward->host.watch, events);
+	int error = host < 0 ? host : watch_end(&forward->host);
 	if (!error)
-		error = poller_watch(forwards->poller, &forward->server.watch, events);
+		error = watch_end(&forward->server);
 	if (error)
 		break_off(forward);
 }

@@ -413,11 +413,23 @@ void *__wrap_malloc(size_t size)
 	return __real_malloc(size);
 }
 
+static uint32_t watched[4096]; /* of each descriptor, the events that the agent watches for */
+
+int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+	if (fd < 4096)
+		watched[fd] = event->events;
+	return __real_epoll_ctl(epoll, operation, fd, event);
+}
+
 struct stepped {
 	struct poller poller;
 	struct agent_forwards forwards;
 	struct poller_timer round;
 	int listener, client, server;
+	int host; /* the agent's socket for the client */
 	uint16_t port;
 	uint8_t scratch[FORWARD_CHUNK];
 };
@@ -461,6 +473,7 @@ static bool stepped_connect(struct stepped *s)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair))
 		return false;
 	s->client = pair[0];
+	s->host = pair[1];
 	agent_forward(&s->forwards, pair[1], s->port);
 	s->server = await(s->listener, POLLIN) ? accept(s->listener, NULL, NULL) : -1;
 	return s->server >= 0;
@@ -509,6 +522,31 @@ static void test_memory(void)
 	stepped_stop(s);
 }
 
+/* The agent watches for room from the first time that there is none. */
+static void test_room(void)
+{
+	struct stepped *s = stepped_start();
+	size_t sent = 0, got = 0;
+	REQUIRE(s);
+	CHECK(say(s->client, "question"));
+	CHECK(arrives(s, s->server));
+	CHECK(hears(s->server, "question"));
+	CHECK(say(s->server, "answer"));
+	CHECK(arrives(s, s->client));
+	CHECK(hears(s->client, "answer"));
+	CHECK_EQ(watched[s->host], EPOLLIN | EPOLLRDHUP | EPOLLET);
+	while (!(watched[s->host] & EPOLLOUT)) {
+		push(s->server, &sent, SIZE_MAX);
+		REQUIRE(await(s->poller.epoll, POLLIN));
+		settle(s);
+	}
+	CHECK_EQ(watched[s->host], EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	while (got < sent && arrives(s, s->client) && pull(s->client, &got))
+		;
+	CHECK_EQ(got, sent);
+	stepped_stop(s);
+}
+
 TEST_MAIN("agent_forward", {"half_close", test_half_close}, {"both_ways", test_both_ways},
         {"slow_reader", test_slow_reader}, {"absent", test_absent}, {"ipv6", test_ipv6},
-        {"broken_off", test_broken_off}, {"many", test_many}, {"memory", test_memory})
+        {"broken_off", test_broken_off}, {"many", test_many}, {"memory", test_memory}, {"room", test_room})
