@@ -288,8 +288,8 @@ $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(archives)
 $(B)/tests/unit/test_cli_snapshot: ALL_LDFLAGS += $(addprefix -Wl$(comma)--wrap=wisp_,create_sandbox snapshot_sandbox \
   verify_snapshot fork_sandbox pause_sandbox resume_sandbox stop_sandbox get_pause_us writes_disks)
 
-# What the agent allocates and watches for.
-$(B)/tests/unit/test_agent_forward: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=epoll_ctl
+# What the agent allocates, reads and watches for.
+$(B)/tests/unit/test_agent_forward: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=recv,--wrap=epoll_ctl
 
 # Fuzz targets: one program for each file. It replays the inputs it is given; `make fuzz` links it with libFuzzer to search.
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(fuzz_src))

@@ -21,13 +21,14 @@
 
 #include <linux/vm_sockets.h>
 
-#define CHUNKS_A_TURN 4 /* in each direction */
+#define CHUNKS_A_TURN 4 /* in each direction; or a large one */
 #define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
 /* One of the two sockets. */
 struct end {
 	struct poller_watch watch;
 	struct forward *forward;
+	size_t chunk;      /* the most that one read takes */
 	bool readable;     /* there may be something to read */
 	bool leaving;      /* its end is among it: a short read is not the last one */
 	bool full;         /* it takes nothing for now */
@@ -35,7 +36,7 @@ struct end {
 	bool ended;        /* it sends no more */
 	bool told;         /* of the other's end, by a shutdown */
 
-	/* What was read from the other and not taken yet, in memory for a chunk. */
+	/* What was read from the other and not taken yet, in memory for a chunk of that one. */
 	uint8_t *kept; /* NULL: nothing so far */
 	size_t kept_at, kept_length;
 };
@@ -45,7 +46,6 @@ struct forward {
 	struct agent_forwards *all;
 	struct poller_task task;
 	uint16_t port;
-	size_t chunk;           /* the most that one read takes */
 	struct end *connecting; /* the one that is being connected; NULL: none */
 	bool tried_ipv6, out;
 	struct end host, server; /* `server` is the guest's end: a client's, with `out` */
@@ -134,10 +134,10 @@ static int send_kept(struct end *to)
  * Keeps data[at] to data[length - 1]. The memory stays until the connection ends: a stream that its reader slows down
  * needs it several times per MiB, and new memory costs a page fault per page each time.
  */
-static int keep(struct end *to, const uint8_t *data, size_t at, size_t length)
+static int keep(struct end *to, size_t chunk, const uint8_t *data, size_t at, size_t length)
 {
 	if (!to->kept) {
-		to->kept = malloc(to->forward->chunk);
+		to->kept = malloc(chunk);
 		if (!to->kept)
 			return -ENOMEM;
 		memcpy(to->kept + at, data + at, length - at);
@@ -163,7 +163,7 @@ static int end_stream(struct end *from)
 /* One read, and a write of that. 0 or -errno. */
 static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 {
-	size_t size = from->forward->chunk;
+	size_t size = from->chunk;
 	uint8_t *data = to->kept ? to->kept : all->scratch; /* the former needs no copy to keep the rest */
 	ssize_t n = recv(from->watch.fd, data, size, MSG_DONTWAIT);
 	if (n < 0 && errno != EAGAIN)
@@ -177,7 +177,7 @@ static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 	ssize_t sent = send_some(to, data, (size_t)n);
 	if (sent < 0)
 		return (int)sent;
-	return sent < n ? keep(to, data, (size_t)sent, (size_t)n) : 0;
+	return sent < n ? keep(to, size, data, (size_t)sent, (size_t)n) : 0;
 }
 
 /* Whether a turn would have an effect. */
@@ -192,7 +192,8 @@ static bool has_work(const struct end *from, const struct end *to)
 static int pump(struct agent_forwards *all, struct end *from, struct end *to)
 {
 	int error = 0;
-	for (int i = 0; i < CHUNKS_A_TURN && !error && has_work(from, to); i++) {
+	int chunks = from->chunk == FORWARD_CHUNK_LARGE ? 1 : CHUNKS_A_TURN;
+	for (int i = 0; i < chunks && !error && has_work(from, to); i++) {
 		if (to->kept_length > 0) {
 			error = send_kept(to);
 		} else if (from->ended) {
@@ -324,7 +325,8 @@ static struct forward *make_forward(struct agent_forwards *forwards, int host, i
 	forward->server = (struct end){.watch = {.fd = server, .ready = end_ready}, .forward = forward};
 	list_append(&forwards->all, &forward->node);
 	count_one(forwards);
-	forward->chunk = forwards->count > FORWARDS_AMPLE ? FORWARD_CHUNK_SMALL : FORWARD_CHUNK;
+	forward->server.chunk = forwards->count > FORWARDS_AMPLE ? FORWARD_CHUNK_SMALL : FORWARD_CHUNK;
+	forward->host.chunk = forwards->count > FORWARDS_FEW ? forward->server.chunk : FORWARD_CHUNK_LARGE;
 	return forward;
 }
 

@@ -18,17 +18,22 @@
 /*
  * One read, and so the most that is kept of a direction whose reader is slow; and, of connections made while there are
  * more than FORWARDS_AMPLE, a smaller one, to bound what all of them keep.
+ *
+ * To the guest, the first FORWARDS_FEW have a larger one: agent and server often share one processor, and switch for
+ * each read. To the host, more would be packets of 64 KiB all the same.
  */
 #define FORWARD_CHUNK (64u << 10)
 #define FORWARD_CHUNK_SMALL (4u << 10)
+#define FORWARD_CHUNK_LARGE (256u << 10) /* what the host may send ahead */
 #define FORWARDS_AMPLE 128u
+#define FORWARDS_FEW 16u
 #define FORWARD_CREDIT (256u << 10) /* the kernel's default */
 #define FORWARD_CREDIT_SMALL (16u << 10)
 
 struct agent_forwards {
 	struct poller *poller;
 	const struct poller_watch *listener; /* where they come from; NULL: unknown */
-	uint8_t *scratch;                    /* FORWARD_CHUNK bytes, used during a call only */
+	uint8_t *scratch;                    /* FORWARD_CHUNK_LARGE bytes, used during a call only */
 	struct list all;
 	unsigned int count;
 	unsigned int out_count; /* of these, to the host */

@@ -226,7 +226,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->orphaned);
 	list_init(&agent->mirror_behind);
 	agent_freeze_init(&agent->freeze);
-	agent_forwards_init(&agent->forwards, &agent->poller, &agent->listener, agent->scratch);
+	agent_forwards_init(&agent->forwards, &agent->poller, &agent->listener, agent->forward_scratch);
 	agent_egress_init(&agent->egress, agent);
 	agent_cgroups_init(&agent->cgroups, &agent->poller);
 	raise_files(agent);

@@ -95,6 +95,7 @@ struct agent {
 	struct agent_spawn *spawn_spare;      /* memory for the next program, NULL: none */
 	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */
 	uint8_t scratch[AGENT_SCRATCH_BYTES]; /* what is read and dealt with at once */
+	uint8_t forward_scratch[FORWARD_CHUNK_LARGE];
 };
 
 /*

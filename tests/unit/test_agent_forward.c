@@ -58,7 +58,7 @@ static bool tcp_pair(int pair[2])
 
 static void serve(const int *fds, unsigned count, uint16_t port)
 {
-	static uint8_t scratch[FORWARD_CHUNK];
+	static uint8_t scratch[FORWARD_CHUNK_LARGE];
 	struct poller poller;
 	struct agent_forwards forwards;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -413,6 +413,18 @@ void *__wrap_malloc(size_t size)
 	return __real_malloc(size);
 }
 
+static bool serving;     /* what is called now is the agent's */
+static size_t read_size; /* as last asked for */
+
+ssize_t __real_recv(int fd, void *data, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *data, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *data, size_t size, int flags)
+{
+	if (serving)
+		read_size = size;
+	return __real_recv(fd, data, size, flags);
+}
+
 static uint32_t watched[4096]; /* of each descriptor, the events that the agent watches for */
 
 int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
@@ -431,7 +443,7 @@ struct stepped {
 	int listener, client, server;
 	int host; /* the agent's socket for the client */
 	uint16_t port;
-	uint8_t scratch[FORWARD_CHUNK];
+	uint8_t scratch[FORWARD_CHUNK_LARGE];
 };
 
 static void end_round(struct poller_timer *timer)
@@ -448,11 +460,13 @@ static bool has_events(const struct stepped *s)
 /* Everything that can be done without the client and the server is done. */
 static void settle(struct stepped *s)
 {
+	serving = true;
 	while (has_events(s) || !list_empty(&s->poller.tasks)) {
 		s->poller.stop = false;
 		poller_arm(&s->poller, &s->round, 0);
 		CHECK_EQ(poller_run(&s->poller), 0);
 	}
+	serving = false;
 }
 
 /* Waits until there is something to read, and serves the agent's events meanwhile. */
@@ -547,6 +561,34 @@ static void test_room(void)
 	stepped_stop(s);
 }
 
+/* Large reads while there are few, and small ones, which bound what all keep, while there are many. */
+static void test_chunks(void)
+{
+	struct stepped *s = stepped_start();
+	int kept[2 * FORWARDS_AMPLE];
+	unsigned count = 0;
+	REQUIRE(s);
+	for (unsigned i = 1;; i++) {
+		read_size = 0;
+		CHECK(say(s->client, "question"));
+		CHECK(arrives(s, s->server));
+		size_t size = i > FORWARDS_AMPLE ? FORWARD_CHUNK_SMALL : FORWARD_CHUNK;
+		CHECK_EQ(read_size, i > FORWARDS_FEW ? size : FORWARD_CHUNK_LARGE);
+		CHECK(say(s->server, "answer"));
+		CHECK(arrives(s, s->client));
+		CHECK_EQ(read_size, size);
+		if (i > FORWARDS_AMPLE)
+			break;
+		kept[count++] = s->client;
+		kept[count++] = s->server;
+		REQUIRE(stepped_connect(s));
+	}
+	while (count > 0)
+		close(kept[--count]);
+	stepped_stop(s);
+}
+
 TEST_MAIN("agent_forward", {"half_close", test_half_close}, {"both_ways", test_both_ways},
         {"slow_reader", test_slow_reader}, {"absent", test_absent}, {"ipv6", test_ipv6},
-        {"broken_off", test_broken_off}, {"many", test_many}, {"memory", test_memory}, {"room", test_room})
+        {"broken_off", test_broken_off}, {"many", test_many}, {"memory", test_memory}, {"room", test_room},
+        {"chunks", test_chunks})
