@@ -274,14 +274,18 @@ static int end_timeouts(struct epoll_engine *e, int timeout_ms)
 
 /* --- files --- */
 
-/* What the page cache has, without waiting for the disk; -EAGAIN, or -EOPNOTSUPP of some file systems, otherwise. */
+/*
+ * What the page cache has, without waiting for the disk; -EAGAIN, or -EOPNOTSUPP of some file systems, otherwise. Linux
+ * 5.9 and 5.10 say 0 before the end of the file, too: a worker finds out.
+ */
 static int read_cached(const struct loop_op *op)
 {
 	struct io_uring_sqe sqe = op->sqe;
 	if (sqe.opcode != IORING_OP_READ && sqe.opcode != IORING_OP_READV)
 		return -EAGAIN;
 	sqe.rw_flags |= RWF_NOWAIT;
-	return workers_call(&sqe);
+	int ret = workers_call(&sqe);
+	return ret == 0 ? -EAGAIN : ret;
 }
 
 static void start_file(struct loop_engine *engine, struct io_uring_sqe *sqe, struct loop_op *op, bool cached)
