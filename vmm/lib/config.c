@@ -85,7 +85,7 @@ static int write_unnamed(int dir_fd, const struct lib_string *text)
 	return r;
 }
 
-/* The config is there whole or not at all: it proves whose the directory is. */
+/* Whole or not at all where the host can do that: the config proves whose the directory is. */
 static int write_config(int dir_fd, const struct lib_string *text)
 {
 	int r = write_unnamed(dir_fd, text);

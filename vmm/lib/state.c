@@ -316,14 +316,12 @@ static void remove_unfinished(int root_fd, int dir_fd, const char *hidden)
 
 void state_remove_leftover(int root_fd, const char *hidden)
 {
+	if (state_remove(root_fd, hidden) != -EBADMSG)
+		return;
 	int dir_fd = openat(root_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir_fd < 0)
 		return;
-	int proven = state_prove(root_fd, dir_fd);
-	if (proven > 0)
-		state_remove(root_fd, hidden);
-	else if (proven == 0)
-		remove_unfinished(root_fd, dir_fd, hidden);
+	remove_unfinished(root_fd, dir_fd, hidden);
 	close(dir_fd);
 }
 
