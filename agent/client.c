@@ -296,7 +296,7 @@ static void flush_task(struct poller_task *task)
 static bool receive(struct agent_client *client)
 {
 	struct agent *agent = client->agent;
-	ssize_t count = recv(client->watch.fd, agent->scratch, sizeof(agent->scratch), MSG_DONTWAIT);
+	ssize_t count = recv(client->watch.fd, agent->scratch, AGENT_READ_BYTES, MSG_DONTWAIT);
 	if (count < 0)
 		return errno == EAGAIN || errno == EINTR;
 	if (count == 0)

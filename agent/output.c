@@ -61,8 +61,8 @@ static void rescue_clients(struct agent_session *session, uint32_t room)
 static ssize_t read_to_log(struct session_stream *stream, uint32_t *asked)
 {
 	struct agent *agent = stream->session->agent;
-	*asked = sizeof(agent->scratch);
-	ssize_t count = read(stream->watch.fd, agent->scratch, sizeof(agent->scratch));
+	*asked = AGENT_READ_BYTES;
+	ssize_t count = read(stream->watch.fd, agent->scratch, AGENT_READ_BYTES);
 	if (count < 0)
 		return -errno;
 	if (count > 0)

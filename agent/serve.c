@@ -205,6 +205,8 @@ static void raise_files(struct agent *agent)
 		agent->files.rlim_cur = files.rlim_max;
 }
 
+_Static_assert(AGENT_READ_BYTES <= FORWARD_CHUNK_LARGE, "the scratch memory takes any read");
+
 int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner)
 {
 	memset(agent, 0, offsetof(struct agent, scratch));
@@ -226,7 +228,7 @@ int agent_init(struct agent *agent, const struct agent_hooks *hooks, void *owner
 	list_init(&agent->orphaned);
 	list_init(&agent->mirror_behind);
 	agent_freeze_init(&agent->freeze);
-	agent_forwards_init(&agent->forwards, &agent->poller, &agent->listener, agent->forward_scratch);
+	agent_forwards_init(&agent->forwards, &agent->poller, &agent->listener, agent->scratch);
 	agent_egress_init(&agent->egress, agent);
 	agent_cgroups_init(&agent->cgroups, &agent->poller);
 	raise_files(agent);

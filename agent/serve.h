@@ -53,7 +53,7 @@ struct agent_hooks {
 
 #define AGENT_CLOCK_SLACK_NS (500u * 1000 * 1000)   /* of a client, who may have sent its time long ago */
 #define AGENT_CLOCK_SET_SLACK_NS (5u * 1000 * 1000) /* of the monitor, which says it when it is set */
-#define AGENT_SCRATCH_BYTES (128u * 1024)
+#define AGENT_READ_BYTES (128u * 1024)              /* the most of one read */
 
 struct agent {
 	struct poller poller;
@@ -94,8 +94,7 @@ struct agent {
 	struct agent_cgroups cgroups;
 	struct agent_spawn *spawn_spare;      /* memory for the next program, NULL: none */
 	struct rlimit files;                  /* RLIMIT_NOFILE of programs that ask for none */
-	uint8_t scratch[AGENT_SCRATCH_BYTES]; /* what is read and dealt with at once */
-	uint8_t forward_scratch[FORWARD_CHUNK_LARGE];
+	uint8_t scratch[FORWARD_CHUNK_LARGE]; /* what is read and dealt with at once */
 };
 
 /*
