@@ -124,7 +124,6 @@ void payload(const void *boot)
 	} else if (payload_starts_with(name, "count")) {
 		count(cmdline);
 	} else if (payload_starts_with(name, "spin")) {
-		for (;;)
-			__asm__ volatile("" ::: "memory");
+		payload_spin();
 	}
 }

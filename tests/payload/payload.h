@@ -28,6 +28,7 @@ uint64_t payload_read_clock(void);
 void payload_set_vector(uint64_t value); /* a register that only vector instructions have */
 uint64_t payload_get_vector(void);
 void payload_relax(void);
+void payload_spin(void) __attribute__((noreturn));
 
 /* Of payload.c. */
 void payload(const void *boot);

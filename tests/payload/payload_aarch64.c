@@ -287,3 +287,9 @@ void payload_relax(void)
 {
 	__asm__ volatile("yield");
 }
+
+void payload_spin(void)
+{
+	for (;;)
+		__asm__ volatile("" ::: "memory");
+}

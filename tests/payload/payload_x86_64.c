@@ -127,3 +127,11 @@ void payload_relax(void)
 {
 	__asm__ volatile("pause");
 }
+
+/* With interrupts enabled, though none comes: Bochs stops no guest that has them disabled (tests/intelhost/README.md). */
+void payload_spin(void)
+{
+	__asm__ volatile("sti");
+	for (;;)
+		__asm__ volatile("" ::: "memory");
+}
