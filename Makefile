@@ -291,6 +291,13 @@ $(B)/tests/unit/test_cli_snapshot: ALL_LDFLAGS += $(addprefix -Wl$(comma)--wrap=
 # What the agent allocates, reads and watches for.
 $(B)/tests/unit/test_agent_forward: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=recv,--wrap=epoll_ctl
 
+# Preloaded by some of them, so not with a sanitizer.
+OLD_RING := $(if $(SAN),,$(B)/tests/old_ring.so)
+$(B)/tests/old_ring.so: tests/unit/preload/old_ring.c
+	@mkdir -p $(@D)
+	$(call step,CC)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -shared $< -o $@
+
 # Fuzz targets: one program for each file. It replays the inputs it is given; `make fuzz` links it with libFuzzer to search.
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(fuzz_src))
 FUZZ_MAIN = $(if $(findstring fuzzer,$(SAN)),-fsanitize=fuzzer,$(call obj,tests/fuzz/replay.c))
@@ -370,7 +377,7 @@ $(B)/tests/vsock_test: tests/vsock_test/build tests/vsock_test/shim.c
 PAYLOAD := $(addprefix $(B)/tests/payload/,test_machine test_state test_snapshot test_monitor test_fork test_kills payload)
 # What is written for x86-64 alone.
 OF_X86_64 := $(FAULTS) $(if $(SAN),,$(B)/bench/entry)
-tests: $(UNIT) $(PAYLOAD) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load \
+tests: $(UNIT) $(OLD_RING) $(PAYLOAD) $(B)/bin/wisp $(W)/wisp-proxy $(W)/wisp-bench $(W)/wisp-fs $(B)/tests/agent_host $(GUEST_PROGRAMS) $(B)/tests/exec_load \
        $(if $(filter x86_64,$(ARCH)),$(OF_X86_64)) $(if $(SAN),$(FUZZ),$(EXAMPLES) $(if $(CROSS),,$(MAN)) $(B)/bench/guest.cpio)
 tests-tsan: $(UNIT_TSAN) $(W)/wisp-fs $(B)/tests/payload/test_machine $(B)/tests/payload/test_snapshot $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork
 
