@@ -63,14 +63,15 @@ t_a_cgroup_holds_the_monitor() {
 	fi
 	pid=$(pgrep -x wisp-vmm)
 	group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
-	case $group in */wisp-????????????????) ;; *) fail "it is in $group" ;; esac
+	case $group in */wisp-????????????????/monitor) ;; *) fail "it is in $group" ;; esac
+	group=${group%/monitor}
 	equal memory.max "$(cat "$group/memory.max")" $((400 << 20))
 	equal cpu.max "$(cat "$group/cpu.max")" "50000 100000"
 	equal pids.max "$(cat "$group/pids.max")" 64
 	check exec wisp exec held -- true
 	check fork wisp fork held -n twin
 	# KVM has a thread of its own in each.
-	equal "cgroups with processes" "$(grep -l . /sys/fs/cgroup/wisp-*/cgroup.procs | wc -l)" 2
+	equal "cgroups with processes" "$(grep -l . /sys/fs/cgroup/wisp-*/monitor/cgroup.procs | wc -l)" 2
 	check rm wisp rm -f held twin
 	[ ! -e "$group" ] || fail "it left its cgroup"
 	# A guest that takes more than its cgroup has ends with its monitor, and the next creation finds nothing of it.

@@ -50,6 +50,12 @@ static void the_nearest_that_is_delegated(void)
 	expect_parent("/user/app/run.scope", false, &cpu, "");
 	expect_parent("/", true, &memory, "");
 	expect_parent("/user/app", true, &memory, "");
+	/* Not one that has processes, even if it may have the controller. */
+	make("/user/app/run.scope", "memory pids\n", "memory\n");
+	put("/user/app/run.scope", "cgroup.type", "domain\n");
+	expect_parent("/user/app/run.scope", false, &memory, "/user/app/run.scope");
+	put("/user/app/run.scope", "cgroup.procs", "1\n");
+	expect_parent("/user/app/run.scope", false, &memory, "/user/app");
 	/* Not a word in a word. */
 	make("", "cpuset memory2\n", "");
 	expect_parent("/user", false, &cpu, "none");
@@ -116,7 +122,18 @@ static void they_work_or_are_refused(void)
 	CHECK_EQ(access(path, F_OK), 0);
 	cgroup_sweep(path); /* its lock is held */
 	CHECK_EQ(access(path, F_OK), 0);
+	/* Whoever manages the cgroup above cannot take the controller away. */
+	char above[300];
+	snprintf(above, sizeof(above), "%.*s/cgroup.subtree_control", (int)(strrchr(path, '/') - path), path);
+	int control = open(above, O_WRONLY | O_CLOEXEC);
+	REQUIRE(control >= 0);
+	CHECK(write(control, "-pids", 5) < 0 && errno == EBUSY);
+	close(control);
 	close(fd);
+	cgroup_sweep(path);
+	CHECK(access(path, F_OK) < 0);
+	/* What a process that was killed has half made. */
+	REQUIRE(mkdir(path, 0755) == 0);
 	cgroup_sweep(path);
 	CHECK(access(path, F_OK) < 0);
 	free(path);

@@ -15,6 +15,7 @@
 
 #define MOUNT "/sys/fs/cgroup"
 #define PREFIX "wisp-"
+#define LEAF "monitor"
 #define FILE_MAX 65536u
 #define PERIOD_US 100000u
 #define TRIES 4
@@ -63,7 +64,6 @@ static bool has_word(int dir_fd, const char *name, const char *word)
 	return has;
 }
 
-/* The kernel refuses it to a cgroup that has processes, other than the root. */
 static bool enable(int dir_fd, const char *controller)
 {
 	char word[32];
@@ -73,11 +73,27 @@ static bool enable(int dir_fd, const char *controller)
 	               write_file(dir_fd, "cgroup.subtree_control", word) == 0);
 }
 
+/*
+ * Such a cgroup cannot have domains within it, except the root of the tree, which has no type. The kernel would let it
+ * have cpu and pids, and the monitor could then not enter.
+ */
+static bool has_process(int dir_fd)
+{
+	char byte;
+	if (faccessat(dir_fd, "cgroup.type", F_OK, 0) < 0)
+		return false;
+	int fd = openat(dir_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	bool has = fd < 0 || read(fd, &byte, 1) != 0;
+	if (fd >= 0)
+		close(fd);
+	return has;
+}
+
 static bool is_usable(const char *path, const struct cgroup_limits *limits)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool usable = fd >= 0 && faccessat(fd, ".", W_OK, AT_EACCESS) == 0 &&
-	              faccessat(fd, "cgroup.procs", W_OK, AT_EACCESS) == 0 &&
+	              faccessat(fd, "cgroup.procs", W_OK, AT_EACCESS) == 0 && !has_process(fd) &&
 	              (limits->memory_mib == 0 || enable(fd, "memory")) &&
 	              (limits->cpu_milli == 0 || enable(fd, "cpu")) && (limits->pids == 0 || enable(fd, "pids"));
 	if (fd >= 0)
@@ -159,21 +175,43 @@ static int set_limits(int fd, const struct cgroup_limits *limits)
 	return r;
 }
 
+/* A controller that a child has enabled in turn cannot be disabled above it. */
+static int keep_controllers(int fd, const struct cgroup_limits *limits)
+{
+	bool kept = (limits->memory_mib == 0 || enable(fd, "memory")) &&
+	            (limits->cpu_milli == 0 || enable(fd, "cpu")) && (limits->pids == 0 || enable(fd, "pids"));
+	return kept ? 0 : -EACCES;
+}
+
+static void remove_both(int dir_fd, const char *name)
+{
+	char leaf[300];
+	snprintf(leaf, sizeof(leaf), "%.280s/" LEAF, name);
+	if (unlinkat(dir_fd, leaf, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		unlinkat(dir_fd, name, AT_REMOVEDIR);
+}
+
 /* -ENOENT or -EWOULDBLOCK if somebody swept it away in between. */
 static int make(const char *path, const struct cgroup_limits *limits, int *procs_fd)
 {
 	if (mkdir(path, 0755) < 0)
 		return -errno;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*procs_fd = fd >= 0 ? openat(fd, "cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
-	int r = *procs_fd < 0 || flock(*procs_fd, LOCK_SH | LOCK_NB) < 0 ? -errno : set_limits(fd, limits);
+	int r = fd < 0 || mkdirat(fd, LEAF, 0755) < 0 ? -errno : 0;
+	*procs_fd = r == 0 ? openat(fd, LEAF "/cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
+	if (r == 0 && (*procs_fd < 0 || flock(*procs_fd, LOCK_SH | LOCK_NB) < 0))
+		r = -errno;
+	if (r == 0)
+		r = set_limits(fd, limits);
+	if (r == 0)
+		r = keep_controllers(fd, limits);
 	if (fd >= 0)
 		close(fd);
 	if (r < 0) {
 		if (*procs_fd >= 0)
 			close(*procs_fd);
 		*procs_fd = -1;
-		rmdir(path);
+		remove_both(AT_FDCWD, path);
 	}
 	return r;
 }
@@ -230,7 +268,7 @@ void cgroup_remove(const char *path)
 {
 	const char *slash = path ? strrchr(path, '/') : NULL;
 	if (slash && strncmp(path, MOUNT "/", sizeof(MOUNT)) == 0 && !strstr(path, "/../") && is_own(slash + 1))
-		rmdir(path);
+		remove_both(AT_FDCWD, path);
 }
 
 void cgroup_sweep(const char *path)
@@ -243,11 +281,11 @@ void cgroup_sweep(const char *path)
 		char procs[64];
 		if (!is_own(entry->d_name))
 			continue;
-		snprintf(procs, sizeof(procs), "%.40s/cgroup.procs", entry->d_name);
+		snprintf(procs, sizeof(procs), "%.30s/" LEAF "/cgroup.procs", entry->d_name);
 		int fd = openat(dirfd(dir), procs, O_RDONLY | O_CLOEXEC);
 		/* One that has a process is not removed; one whose lock is held will have one soon. */
-		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+		if (fd < 0 ? errno == ENOENT : flock(fd, LOCK_EX | LOCK_NB) == 0)
+			remove_both(dirfd(dir), entry->d_name);
 		if (fd >= 0)
 			close(fd);
 	}

@@ -3,6 +3,10 @@
  * A cgroup (v2) for one monitor, where this process may make one: beneath the root for root; for others, beneath the
  * nearest cgroup above their own that is delegated to them and has no process itself, as systemd's user manager makes
  * them. The monitor enters it by itself, so that nothing of it is ever outside.
+ *
+ * The cgroup has the limits; the monitor is in a second one within it, "monitor". systemd disables the controllers of a
+ * slice that no unit in it requires any more, and the limits with them. It cannot do so while the first cgroup has them
+ * enabled for the second.
  */
 #ifndef WISP_LIB_CGROUP_H
 #define WISP_LIB_CGROUP_H
@@ -25,8 +29,9 @@ bool cgroup_is_wanted(const struct cgroup_limits *limits);
 int cgroup_check(const struct cgroup_limits *limits, uint32_t cpus, struct wisp_error *error);
 
 /*
- * Makes a cgroup with these limits. Stores its absolute path, which the caller frees, and its cgroup.procs, open for
- * writing: as long as this open file exists, or a process is in it, cgroup_sweep does not remove the cgroup.
+ * Makes a cgroup with these limits. Stores its absolute path, which the caller frees, and cgroup.procs of the one
+ * within it, open for writing: as long as this open file exists, or a process is in it, cgroup_sweep does not remove
+ * the cgroup.
  */
 int cgroup_create(const struct cgroup_limits *limits, char **path, int *procs_fd, struct wisp_error *error);
 
