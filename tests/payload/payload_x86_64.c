@@ -128,7 +128,7 @@ void payload_relax(void)
 	__asm__ volatile("pause");
 }
 
-/* With interrupts enabled, though none comes: Bochs stops no guest that has them disabled (tests/intelhost/README.md). */
+/* With interrupts enabled, though none comes: Bochs does not stop a guest that has them disabled (tests/intelhost). */
 void payload_spin(void)
 {
 	__asm__ volatile("sti");

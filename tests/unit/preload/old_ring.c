@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * io_uring as Linux 5.19 and 6.0 have it, which know no IORING_SETUP_DEFER_TASKRUN: a library that tests/run puts before
- * liburing.
+ * io_uring as Linux 5.19 and 6.0 have it, which know no IORING_SETUP_DEFER_TASKRUN: a library that tests/run puts
+ * before liburing.
  */
 #include <dlfcn.h>
 #include <errno.h>
