@@ -413,7 +413,7 @@ check-containers: deps-containers
 	$(MAKE) --no-print-directory $(parallel) all guest
 	tests/emuhost/run --mem 3072 --scratch 8G --timeout 3000 tests/containers/run $(B) $(CASES)
 
-# Emulated Intel processors, as many at once as this machine has. It takes an hour, so this is not part of `make check`. MODELS names
+# Emulated Intel processors, as many at once as this machine has. They take an hour, so this is not part of `make check`. MODELS names
 # them.
 .PHONY: check-intel deps-intel
 check-intel: deps-intel
