@@ -80,7 +80,7 @@ static bool take_folder(const struct cli_option *option, const char *text, void 
 const struct cli_option cli_folders_options[] = {
         {.name = "volume",
                 .letter = 'v',
-                .value = "HOST:GUEST[:ro][,uid=map|squash][,cache=auto|always]",
+                .value = "HOST:GUEST[:ro][,OPTION...]",
                 .take = take_folder,
                 .help = "let the guest use the folder or file HOST, at the path GUEST; ro: it only reads; uid=squash "
                         "(the default): all files are root's in the guest, and yours here; uid=map: ids of the guest "
