@@ -40,8 +40,10 @@ static int set_up(struct fs *fs, const struct fs_options *options)
 		return fail(
 		        ret == -EMFILE ? "the limit of open files (ulimit -n) is below 4200" : "cannot open it", ret);
 	ret = fs_jail_enter(fs, &why);
+	if (ret == 0)
+		return 0;
 	snprintf(text, sizeof(text), "wisp-fs cannot %s", why);
-	return ret < 0 ? fail(text, ret) : 0;
+	return fail(text, ret);
 }
 
 int main(int argc, char **argv)
