@@ -73,6 +73,12 @@ static bool enable(int dir_fd, const char *controller)
 	               write_file(dir_fd, "cgroup.subtree_control", word) == 0);
 }
 
+static bool enable_wanted(int dir_fd, const struct cgroup_limits *limits)
+{
+	return (limits->memory_mib == 0 || enable(dir_fd, "memory")) &&
+	       (limits->cpu_milli == 0 || enable(dir_fd, "cpu")) && (limits->pids == 0 || enable(dir_fd, "pids"));
+}
+
 /*
  * Such a cgroup cannot have domains within it, except the root of the tree, which has no type. The kernel would let it
  * have cpu and pids, and the monitor could then not enter.
@@ -94,8 +100,7 @@ static bool is_usable(const char *path, const struct cgroup_limits *limits)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool usable = fd >= 0 && faccessat(fd, ".", W_OK, AT_EACCESS) == 0 &&
 	              faccessat(fd, "cgroup.procs", W_OK, AT_EACCESS) == 0 && !has_process(fd) &&
-	              (limits->memory_mib == 0 || enable(fd, "memory")) &&
-	              (limits->cpu_milli == 0 || enable(fd, "cpu")) && (limits->pids == 0 || enable(fd, "pids"));
+	              enable_wanted(fd, limits);
 	if (fd >= 0)
 		close(fd);
 	return usable;
@@ -175,14 +180,6 @@ static int set_limits(int fd, const struct cgroup_limits *limits)
 	return r;
 }
 
-/* A controller that a child has enabled in turn cannot be disabled above it. */
-static int keep_controllers(int fd, const struct cgroup_limits *limits)
-{
-	bool kept = (limits->memory_mib == 0 || enable(fd, "memory")) &&
-	            (limits->cpu_milli == 0 || enable(fd, "cpu")) && (limits->pids == 0 || enable(fd, "pids"));
-	return kept ? 0 : -EACCES;
-}
-
 static void remove_both(int dir_fd, const char *name)
 {
 	char leaf[300];
@@ -203,8 +200,9 @@ static int make(const char *path, const struct cgroup_limits *limits, int *procs
 		r = -errno;
 	if (r == 0)
 		r = set_limits(fd, limits);
-	if (r == 0)
-		r = keep_controllers(fd, limits);
+	/* A controller that a child has enabled in turn cannot be disabled above it. */
+	if (r == 0 && !enable_wanted(fd, limits))
+		r = -EACCES;
 	if (fd >= 0)
 		close(fd);
 	if (r < 0) {
