@@ -291,8 +291,8 @@ $(B)/tests/unit/test_cli_snapshot: ALL_LDFLAGS += $(addprefix -Wl$(comma)--wrap=
 # What the agent allocates, reads and watches for.
 $(B)/tests/unit/test_agent_forward: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=recv,--wrap=epoll_ctl
 
-# Preloaded by some of them, so not with a sanitizer.
-OLD_RING := $(if $(SAN),,$(B)/tests/old_ring.so)
+# Preloaded by some of them, so not with a sanitizer, nor under QEMU's user emulation, which has no io_uring.
+OLD_RING := $(if $(SAN)$(CROSS),,$(B)/tests/old_ring.so)
 $(B)/tests/old_ring.so: tests/unit/preload/old_ring.c
 	@mkdir -p $(@D)
 	$(call step,CC)
@@ -413,8 +413,8 @@ check-containers: deps-containers
 	$(MAKE) --no-print-directory $(parallel) all guest
 	tests/emuhost/run --mem 3072 --scratch 8G --timeout 3000 tests/containers/run $(B) $(CASES)
 
-# Emulated Intel processors, as many at once as this machine has. They take an hour, so this is not part of `make check`. MODELS names
-# them.
+# Emulated Intel processors, as many at once as this machine has processors. They take an hour, so this is not part of `make check`.
+# MODELS names them.
 .PHONY: check-intel deps-intel
 check-intel: deps-intel
 	$(MAKE) --no-print-directory $(parallel) all guest tests
