@@ -137,6 +137,9 @@ $(B)/musl/%.o: %.c
 	$(call step,CC)
 	$(MUSL_CC) $(CPPFLAGS) $(MUSL_CFLAGS) $(CFLAGS) -fstack-protector-strong -MMD -MP -c $< -o $@
 
+# For sanitized builds.
+NO_LEAK_CHECK := $(call obj,tests/no_leak_check.c)
+
 ifeq ($(SAN),)
 $(W)/wisp-vmm: $(patsubst %.c,$(B)/musl/%.o,vmm/monitor/main.c $(monitor_src) $(virtio_src))
 	@mkdir -p $(@D)
@@ -152,7 +155,7 @@ $(W)/wisp-vmm: $(call obj,vmm/monitor/main.c) $(B)/libmonitor.a
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -luring -lpthread -o $@
-$(W)/wisp-proxy: $(call obj,vmm/proxy/main.c) $(B)/libproxy.a
+$(W)/wisp-proxy: $(call obj,vmm/proxy/main.c) $(B)/libproxy.a $(NO_LEAK_CHECK)
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -lpthread -o $@
@@ -165,7 +168,7 @@ $(W)/wisp-fs: $(patsubst %.c,$(B)/musl/%.o,vmm/fs/main.c $(fs_src))
 	$(call step,LD)
 	$(MUSL_CC) $(MUSL_LDFLAGS) -s $^ -o $@
 else
-$(W)/wisp-fs: $(call obj,vmm/fs/main.c) $(B)/libfs.a
+$(W)/wisp-fs: $(call obj,vmm/fs/main.c) $(B)/libfs.a $(NO_LEAK_CHECK)
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -o $@
@@ -325,7 +328,7 @@ $(B)/tests/payload/test_monitor $(B)/tests/payload/test_fork $(B)/tests/payload/
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $(filter-out %/wisp-vmm,$^) -o $@
-$(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a
+$(B)/tests/agent_host: $(call obj,tests/agent/agent_host.c) $(B)/libagent.a $(NO_LEAK_CHECK)
 	@mkdir -p $(@D)
 	$(call step,LD)
 	$(CC) $(ALL_LDFLAGS) $^ -o $@

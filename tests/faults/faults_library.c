@@ -25,33 +25,59 @@ static struct wisp_sandbox *begin(struct fault_run *run, const struct wisp_creat
 	return fault_check(run, "create", wisp_create_sandbox(options, &sandbox, &error), &error) ? sandbox : NULL;
 }
 
-static void live(struct fault_run *run, void (*use)(struct fault_run *run, struct wisp_sandbox *sandbox), bool stop)
+/* A sandbox that is there before the faults begin. */
+static struct wisp_sandbox *begin_without_faults(struct fault_run *run, const struct wisp_create_options *options)
 {
-	char libdir[PATH_MAX];
-	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin(run, &create);
+	struct wisp_sandbox *sandbox;
 	struct wisp_error error = {0};
-	if (!sandbox)
-		return;
-	use(run, sandbox);
-	if (stop && !run->error[0])
-		fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
-	wisp_close_sandbox(sandbox);
+	if (wisp_create_sandbox(options, &sandbox, &error) == 0)
+		return sandbox;
+	fault_violation(run, "without a fault: %s", error.message);
+	return NULL;
 }
 
 static void collect(struct fault_run *run)
 {
-	live(run, collect_output, false);
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin(run, &create);
+	if (!sandbox)
+		return;
+	collect_output(run, sandbox);
+	wisp_close_sandbox(sandbox);
+}
+
+/* The faults of an ordinary create are collect()'s. */
+static struct wisp_sandbox *begin_before_faults(struct fault_run *run, const struct wisp_create_options *options)
+{
+	struct wisp_sandbox *sandbox = begin_without_faults(run, options);
+	fault_use(run->plan);
+	return sandbox;
 }
 
 static void stream(struct fault_run *run)
 {
-	live(run, stream_through, true);
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin_before_faults(run, &create);
+	struct wisp_error error = {0};
+	if (!sandbox)
+		return;
+	stream_through(run, sandbox);
+	if (!run->error[0])
+		fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
+	wisp_close_sandbox(sandbox);
 }
 
 static void terminal(struct fault_run *run)
 {
-	live(run, control_terminal, false);
+	char libdir[PATH_MAX];
+	struct wisp_create_options create = options_for(run, libdir);
+	struct wisp_sandbox *sandbox = begin_before_faults(run, &create);
+	if (!sandbox)
+		return;
+	control_terminal(run, sandbox);
+	wisp_close_sandbox(sandbox);
 }
 
 /* One that outlives its handle, and is found, described, stopped and deleted by name. */
@@ -99,7 +125,7 @@ static void saved(struct fault_run *run)
 {
 	char libdir[PATH_MAX], file[PATH_MAX], cache[PATH_MAX];
 	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin(run, &create), *restored, *clone;
+	struct wisp_sandbox *sandbox = begin_before_faults(run, &create), *restored, *clone;
 	struct wisp_snapshot_options options = {.size = sizeof(options), .compress = true};
 	struct wisp_error error = {0};
 	if (!sandbox)
@@ -125,17 +151,6 @@ static void saved(struct fault_run *run)
 }
 
 /* ---- Pausing, saving, forking ---- */
-
-/* A sandbox that is there before the faults begin. */
-static struct wisp_sandbox *begin_without_faults(struct fault_run *run, struct wisp_create_options *options)
-{
-	struct wisp_sandbox *sandbox;
-	struct wisp_error error = {0};
-	if (wisp_create_sandbox(options, &sandbox, &error) == 0)
-		return sandbox;
-	fault_violation(run, "without a fault: %s", error.message);
-	return NULL;
-}
 
 /* Its source has lost nothing. */
 static void still_runs(struct fault_run *run, struct wisp_sandbox *sandbox)
@@ -245,11 +260,10 @@ static void pausing(struct fault_run *run)
 {
 	char libdir[PATH_MAX];
 	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin_without_faults(run, &create);
+	struct wisp_sandbox *sandbox = begin_before_faults(run, &create);
 	struct wisp_error error = {0};
 	if (!sandbox)
 		return;
-	fault_use(run->plan);
 	if (fault_check(run, "pause", wisp_pause_sandbox(sandbox, &error), &error))
 		fault_check(run, "resume", wisp_resume_sandbox(sandbox, &error), &error);
 	fault_use(NULL);
@@ -279,12 +293,11 @@ static void saving(struct fault_run *run)
 {
 	char libdir[PATH_MAX], file[96];
 	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin_without_faults(run, &create);
+	struct wisp_sandbox *sandbox = begin_before_faults(run, &create);
 	struct wisp_error error = {0};
 	if (!sandbox)
 		return;
 	snprintf(file, sizeof(file), "%s/snapshot", run->dir);
-	fault_use(run->plan);
 	if (fault_check(run, "save", wisp_snapshot_sandbox(sandbox, file, NULL, &error), &error))
 		fault_check(run, "verify", wisp_verify_snapshot(file, NULL, &error), &error);
 	fault_use(NULL);
@@ -324,11 +337,10 @@ static void forking(struct fault_run *run)
 	struct wisp_fork_options options = {.size = sizeof(options), .name = "clone", .libdir = libdir};
 	struct shares shares;
 	share(run, &shares, &create);
-	struct wisp_sandbox *sandbox = begin_without_faults(run, &create), *clones[2];
+	struct wisp_sandbox *sandbox = begin_before_faults(run, &create), *clones[2];
 	struct wisp_error error = {0};
 	if (!sandbox)
 		return;
-	fault_use(run->plan);
 	if (fault_check(run, "fork", wisp_fork_sandbox(sandbox, 2, &options, clones, &error), &error))
 		for (int i = 0; i < 2; i++)
 			wisp_close_sandbox(clones[i]);

@@ -266,10 +266,10 @@ void fault_use(struct plan *new_plan)
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 const char *__asan_default_options(void) __attribute__((visibility("default")));
 
-/* The reports of programs whose standard error is in a sandbox's directory. */
+/* The reports of programs whose standard error is in a sandbox's directory. fault_leaked() searches for leaks. */
 const char *__asan_default_options(void)
 {
-	return "log_path=/tmp/wisp-faults-asan";
+	return "log_path=/tmp/wisp-faults-asan:leak_check_at_exit=0";
 }
 
 bool fault_leaked(void)
