@@ -294,6 +294,18 @@ enum wisp_owners {
 	WISP_OWNERS_MAP = 1,    /* ids of the guest are ids of the host: only for root */
 };
 
+/* How long the guest may use what it knows of a shared folder without asking again. */
+enum wisp_folder_cache {
+	WISP_FOLDER_AUTO = 0, /* what the host changes is seen within a second */
+	/*
+	 * As long as it has room for it. You promise that nothing but this sandbox changes the folder while the
+	 * sandbox runs; what is changed all the same is not seen. The sandbox cannot be saved
+	 * (wisp_snapshot_sandbox), and can be forked only if the folder is read-only: then nothing may change it until
+	 * the last clone has ended.
+	 */
+	WISP_FOLDER_ALWAYS = 1,
+};
+
 /*
  * A folder of the host, or a single regular file, that the guest uses too. Device nodes cannot be opened through it,
  * nor made, and no file of it gets a setuid or setgid bit. A process of its own serves it, wisp-fs, which ends with the
@@ -308,6 +320,7 @@ struct wisp_folder {
 	const char *guest;
 	bool read_only;
 	enum wisp_owners owners;
+	enum wisp_folder_cache cache;
 };
 
 #define WISP_PORTS_MAX 64u
@@ -571,7 +584,7 @@ struct wisp_create_options {
 	/*
 	 * Folders of the host that the guest uses. Not with warm and bare. With from, give one for each folder that
 	 * the snapshot's sandbox had, with the same `guest`, `read_only` and `owners`; `path` may be another, but for
-	 * the root. Clones use the folders of their source.
+	 * the root, and `cache` is chosen anew. Clones use the folders of their source.
 	 */
 	const struct wisp_folder *folders;
 	size_t folder_count; /* at most WISP_FOLDERS_MAX */

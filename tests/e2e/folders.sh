@@ -28,7 +28,7 @@ t_folder_coherence() {
 	echo one >shared/f
 	check create wisp create -q -n box -v "$PWD/shared:/work" -v "$PWD/shared:/ro:ro" -v "$PWD/shared/f:/etc/given"
 	equal "servers" "$(servers)" 3
-	equal "what inspect says" "$(wisp inspect box | grep -cF "\"folders\":[{\"path\":\"$PWD/shared\",\"guest\":\"/work\",\"read_only\":false,\"uid\":\"squash\"},{\"path\":\"$PWD/shared\",\"guest\":\"/ro\",\"read_only\":true")" 1
+	equal "what inspect says" "$(wisp inspect box | grep -cF "\"folders\":[{\"path\":\"$PWD/shared\",\"guest\":\"/work\",\"read_only\":false,\"uid\":\"squash\",\"cache\":\"auto\"},{\"path\":\"$PWD/shared\",\"guest\":\"/ro\",\"read_only\":true")" 1
 	equal "a file" "$(wisp exec box -- cat /work/f /ro/f /etc/given)" "one
 one
 one"
@@ -64,6 +64,105 @@ one"
 	check stop wisp stop box
 	check rm wisp rm box
 	no_server || fail "a server is left"
+}
+
+# With cache=always the guest sees what it does itself, and otherwise what it knows: it asks for nothing twice.
+t_folder_cache_always() {
+	mkdir -p shared/d given
+	cp "$foldercheck" shared/
+	echo one | tee shared/f >given/f
+	check create wisp create -q -n box -v "$PWD/shared:/work,cache=always" -v "$PWD/given:/ro:ro,cache=always" -v "$PWD/given/f:/etc/given:ro,cache=always"
+	check "what programs do" wisp exec box -- sh -c 'mkdir /work/check && /work/foldercheck /work/check owners devices' >said
+	sed 's/^/# /' said
+	# shellcheck disable=SC2016 # the guest's shell
+	equal "what the guest does" "$(wisp exec box -- sh -c 'exec 2>&1; cd /work/d && ls later; cat ../f; ls && echo 1 >later && ls && cat later && echo 2 >>later &&
+		cat later && ln later other && stat -c "%h %s" other && echo new >x && mv x later && cat later other && stat -c %h other && rm other &&
+		ls && truncate -s 1 later && wc -c <later && mkdir e && stat -c %h . && rmdir e && mv later .. && ls && ls ../later && rm ../later')" \
+		"ls: later: No such file or directory
+one
+later
+1
+1
+2
+2 4
+new
+1
+2
+1
+later
+1
+3
+../later"
+	knows='exec 2>&1; cat /work/f /ro/f /etc/given; ls /work/d /ro; ls /ro/new /work/new; ls -l /work/d /ro >/dev/null'
+	known="one
+one
+one
+/ro:
+f
+
+/work/d:
+ls: /ro/new: No such file or directory
+ls: /work/new: No such file or directory"
+	equal "what the guest knows" "$(wisp exec box -- sh -c "$knows")" "$known"
+	echo longer | tee shared/f shared/new shared/d/new given/new >given/f
+	sleep 2
+	equal "whatever the host changes" "$(wisp exec box -- sh -c "$knows")" "$known"
+	check "it drops that" wisp exec box -- sh -c 'for i in 1 2 3; do echo 3 >/proc/sys/vm/drop_caches; done'
+	known="longer
+longer
+/ro:
+f
+new
+
+/work/d:
+new
+/ro/new
+/work/new"
+	knows=${knows/ \/etc\/given/}
+	equal "and asks again" "$(wisp exec box -- sh -c "$knows; $knows")" "$known
+$known"
+	# What it does without wisp-fs, it does not ask for: a file that it may write to must still be opened.
+	pkill -x wisp-fs
+	equal "without a server" "$(wisp exec box -- sh -c "${knows/\/work\/f/}")" "${known#*
+}"
+	expect 1 "" wisp exec box -- cat /work/f
+	check stop wisp stop box
+	check rm wisp rm box
+	check "no server is left" wait_until no_server
+}
+
+# It is for one guest: clones have it where none of them writes, and a snapshot does not.
+t_folder_cache_of_clones() {
+	mkdir shared
+	echo one >shared/f
+	check create wisp create -q -n box -v "$PWD/shared:/work,cache=always"
+	expect 125 "cannot be forked" wisp fork box
+	expect 125 "cannot be saved" wisp snapshot box box.snap
+	check rm wisp rm -f box
+	check create wisp create -q -n box -v "$PWD/shared:/work:ro,cache=always"
+	equal "a file" "$(wisp exec box -- cat /work/f)" one
+	expect 125 "cannot be saved" wisp snapshot box box.snap
+	check fork wisp fork -n twin box
+	for name in twin box; do
+		equal "in $name" "$(wisp exec "$name" -- sh -c 'ls /work; cat /work/f')" "f
+one"
+	done
+	check rm wisp rm -f box twin
+	# A snapshot of one without it can have it when it starts, and then sees what has changed.
+	check create wisp create -q -n box -v "$PWD/shared:/work:ro"
+	equal "a file" "$(wisp exec box -- sh -c 'cat /work/f; ls /work/new' 2>/dev/null)" one
+	check snapshot wisp snapshot -q --stop box box.snap
+	check rm wisp rm box
+	echo two | tee shared/f >shared/new
+	check restore wisp create -q --from box.snap -n box -v "$PWD/shared:/work:ro,cache=always"
+	equal "at once" "$(wisp exec box -- cat /work/f /work/new)" "two
+two"
+	echo three >shared/f
+	sleep 2
+	equal "and kept" "$(wisp exec box -- stat -c %s /work/f)" 4
+	check stop wisp stop box
+	check rm wisp rm box
+	check "no server is left" wait_until no_server
 }
 
 t_folder_ends_with_its_sandbox() {

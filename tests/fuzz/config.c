@@ -56,7 +56,7 @@ static void check_same(const struct config *a, const struct config *b)
 	for (size_t i = 0; i < a->folder_count; i++) {
 		const struct wisp_folder *one = a->folders[i], *other = b->folders[i];
 		MUST(same(one->path, other->path) && same(one->guest, other->guest));
-		MUST(one->read_only == other->read_only && one->owners == other->owners);
+		MUST(one->read_only == other->read_only && one->owners == other->owners && one->cache == other->cache);
 	}
 }
 

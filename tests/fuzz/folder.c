@@ -106,8 +106,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	open_folder();
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0);
 	MUST(pipe2(requests, O_CLOEXEC) == 0 && pipe2(replies, O_CLOEXEC | O_NONBLOCK) == 0);
-	struct fs_options options = {
-	        .socket = sockets[1], .requests = requests[0], .replies = replies[1], .folder = folder_fd, .nodes = 64};
+	/* With cache=always, every other one; every fourth is of a guest that only reads, too. */
+	struct fs_options options = {.socket = sockets[1],
+	        .requests = requests[0],
+	        .replies = replies[1],
+	        .folder = folder_fd,
+	        .nodes = 64,
+	        .always = size % 2 == 1,
+	        .read_only = size % 4 == 3};
 	MUST(fs_init(&fs, &options) == 0);
 	for (unsigned i = 0; i < 30 && in.left > 0; i++) {
 		if (*in.at == RESTORE)

@@ -44,7 +44,7 @@ static struct client client;
 
 struct start {
 	const char *file; /* share this file of the folder */
-	bool read_only, map, same, jail;
+	bool read_only, map, always, same, jail;
 	uint32_t fds, nodes;
 };
 
@@ -121,6 +121,7 @@ static bool client_start_over(const struct start *start)
 		        .folder = open(start->file ? at("%s", start->file) : client.dir, O_PATH),
 		        .read_only = start->read_only,
 		        .map = start->map,
+		        .always = start->always,
 		        .same = start->same,
 		        .fds = start->fds,
 		        .nodes = start->nodes};

@@ -105,6 +105,27 @@ static void goes_on(void)
 	}
 }
 
+/*
+ * A folder that only the guest changes. Its pages may be of before the restore, and stay after that. What it may do
+ * without opening was settled before, with another wisp-fs.
+ */
+static void cached_always(void)
+{
+	const struct start start = {.always = true, .read_only = true};
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	REQUIRE(client_start(&start) && make_tree());
+	uint64_t a = (uint64_t)look_up(ROOT, "a"), g = (uint64_t)look_up(ROOT, "g");
+	CHECK(reads(g, 0, "others") && list(a, 0) > 0);
+	REQUIRE(move(&start));
+	CHECK(reads(g, 0, "others") && list(a, 0) > 0);
+	CHECK(open_node(a, O_RDONLY | O_DIRECTORY) > 0);
+	CHECK_EQ(call(FUSE_OPEN, g, &in, sizeof(in)), 0);
+	CHECK(!(REPLY(struct fuse_open_out)->open_flags & FOPEN_KEEP_CACHE));
+	CHECK_EQ(call(FUSE_OPEN, g, &in, sizeof(in)), 0);
+	CHECK(REPLY(struct fuse_open_out)->open_flags & FOPEN_KEEP_CACHE);
+	client_end();
+}
+
 /* What the host has changed meanwhile. No number of what is gone is given to another file while the guest has it. */
 static void host_changes(void)
 {
@@ -384,6 +405,7 @@ static void wrong_messages(void)
 	}
 }
 
-TEST_MAIN("fs_table", {"goes_on", goes_on}, {"host_changes", host_changes}, {"another_folder", another_folder},
-        {"read_only", read_only}, {"single_file", single_file}, {"bounded", bounded},
-        {"no_number_comes_again", no_number_comes_again}, {"forged", forged}, {"wrong_messages", wrong_messages})
+TEST_MAIN("fs_table", {"goes_on", goes_on}, {"cached_always", cached_always}, {"host_changes", host_changes},
+        {"another_folder", another_folder}, {"read_only", read_only}, {"single_file", single_file},
+        {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again}, {"forged", forged},
+        {"wrong_messages", wrong_messages})

@@ -15,21 +15,25 @@ static bool add_program(const struct place *p)
 	return access(built("../../lib/wisp/wisp-fs", program), X_OK) == 0 && symlink(program, link) == 0;
 }
 
-static bool is_strict(const char *process)
+static bool has_word(const char *process, const char *word)
 {
-	char words[64];
+	char words[65];
 	int dir = open(process, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = openat(dir, "cmdline", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, words, sizeof(words));
+	ssize_t n = fd < 0 ? -1 : read(fd, words, sizeof(words) - 1);
 	close(fd);
 	close(dir);
-	return n > 5 && memcmp(words + n - 5, "same", 5) == 0;
+	words[n > 0 ? n : 0] = '\0';
+	for (const char *at = words; at < words + n; at += strlen(at) + 1)
+		if (strcmp(at, word) == 0)
+			return true;
+	return false;
 }
 
 /*
- * Processes that serve something below `dir`; or of them, those that refuse a guest that knows another folder. Only
- * root sees what a process that is not dumpable has open.
+ * Processes that serve something below `dir`; or of them, those that were started with `word`: "same" for one that
+ * refuses a guest that knows another folder. Only root sees what a process that is not dumpable has open.
  */
-static int count(const char *dir, bool strict)
+static int count(const char *dir, const char *word)
 {
 	char path[PATH_MAX], target[PATH_MAX];
 	struct dirent *entry;
@@ -45,7 +49,7 @@ static int count(const char *dir, bool strict)
 		char comm[32];
 		read_text(path, "comm", comm, sizeof(comm));
 		found += strcmp(comm, "wisp-fs\n") == 0 && strncmp(target, dir, strlen(dir)) == 0 &&
-		         (!strict || is_strict(path));
+		         (!word || has_word(path, word));
 	}
 	if (proc)
 		closedir(proc);
@@ -54,7 +58,7 @@ static int count(const char *dir, bool strict)
 
 static int count_servers(const char *dir)
 {
-	return count(dir, false);
+	return count(dir, NULL);
 }
 
 static bool servers_end(const char *dir)
@@ -186,6 +190,7 @@ static void refused(void)
 	        {{.path = p.dir}, "lacks its path"},
 	        {{.path = "", .guest = "/work"}, "lacks its path"},
 	        {{.path = p.dir, .guest = "/work", .owners = (enum wisp_owners)7}, "there are no owners 7"},
+	        {{.path = p.dir, .guest = "/work", .cache = (enum wisp_folder_cache)7}, "there is no cache 7"},
 	};
 	p.options.folder_count = 1;
 	p.options.folder_size = sizeof(struct wisp_folder);
@@ -265,7 +270,7 @@ static void clones(void)
 	CHECK(d.flags & DESCRIPTION_FORK && d.folder_count == 2);
 	CHECK(d.folder[0].read_only && !d.folder[1].read_only);
 	CHECK_STR(d.folder[0].path, "/work");
-	CHECK(count_servers(p.dir) == 6 && count(p.dir, true) == 4);
+	CHECK(count_servers(p.dir) == 6 && count(p.dir, "same") == 4);
 	wisp_close_sandbox(source);
 	/* And so on for a clone's clone. */
 	struct wisp_sandbox *third;
@@ -351,11 +356,62 @@ static void snapshots(void)
 	CHECK_STR(d.folder[0].path, "/work");
 	CHECK_STR(d.folder[1].path, "/f");
 	CHECK(!d.folder[0].read_only && d.folder[1].read_only && d.folder[1].is_file);
-	CHECK(count_servers(p.dir) == 2 && count(p.dir, true) == 0);
+	CHECK(count_servers(p.dir) == 2 && count(p.dir, "same") == 0);
 	struct wisp_sandbox_info *info;
 	REQUIRE(wisp_inspect_sandbox(p.root, "new", &info, NULL) == 0);
 	CHECK_STR(info->folders[0]->path, p.lib);
 	wisp_free_sandbox_info(info);
+	wisp_close_sandbox(sandbox);
+	CHECK(servers_end(p.dir));
+	end_place(&p, 0);
+}
+
+/* Of a folder that only one guest may change there are no others: neither clones nor, later, one from a file. */
+static void cache_always(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox = NULL, *clone = NULL;
+	struct wisp_sandbox_info *info;
+	struct wisp_error error;
+	char saved[PATH_MAX];
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(make_place(&p) && add_program(&p));
+	snprintf(saved, sizeof(saved), "%s/saved", p.dir);
+	struct wisp_folder folder = {.path = p.dir, .guest = "/work", .cache = WISP_FOLDER_ALWAYS};
+	share(&p, &folder, 1);
+	REQUIRE((sandbox = create(&p.options)));
+	CHECK(count(p.dir, "always") == 1 && count(p.dir, "ro") == 0);
+	REQUIRE(wisp_inspect_sandbox(p.root, "box", &info, NULL) == 0);
+	CHECK_EQ(info->folders[0]->cache, WISP_FOLDER_ALWAYS);
+	wisp_free_sandbox_info(info);
+	CHECK(fork_into(sandbox, 1, &p, &clone, &error) == -EINVAL && !clone);
+	CHECK(error.status == WISP_ERR_INVALID &&
+	        strstr(error.message, "folder at /work has cache=always cannot be forked"));
+	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), -EINVAL);
+	CHECK(error.status == WISP_ERR_INVALID &&
+	        strstr(error.message, "folder at /work has cache=always cannot be saved"));
+	CHECK(access(saved, F_OK) < 0);
+	wisp_close_sandbox(sandbox);
+	/* One that none of them changes, clones keep; but the host may change it before a snapshot is used. */
+	folder.read_only = true;
+	REQUIRE((sandbox = create(&p.options)));
+	CHECK_EQ(fork_into(sandbox, 1, &p, &clone, &error), 0);
+	CHECK_EQ(count(p.dir, "always"), 2);
+	wisp_close_sandbox(clone);
+	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), -EINVAL);
+	wisp_close_sandbox(sandbox);
+	/* A snapshot's guest that knew nothing for long may have it. */
+	folder.cache = WISP_FOLDER_AUTO;
+	REQUIRE((sandbox = create(&p.options)));
+	CHECK_EQ(count(p.dir, "always"), 0);
+	CHECK_EQ(wisp_snapshot_sandbox(sandbox, saved, NULL, &error), 0);
+	wisp_close_sandbox(sandbox);
+	folder.cache = WISP_FOLDER_ALWAYS;
+	p.options.kernel = NULL;
+	p.options.from = saved;
+	REQUIRE((sandbox = create(&p.options)));
+	CHECK_EQ(count(p.dir, "always"), 1);
 	wisp_close_sandbox(sandbox);
 	CHECK(servers_end(p.dir));
 	end_place(&p, 0);
@@ -383,7 +439,7 @@ static void templates(void)
 	p.options.is_template = p.options.detach = true;
 	REQUIRE((sandbox = create(&p.options)));
 	CHECK_EQ(fork_into(sandbox, 1, &p, &clone, &error), 0);
-	CHECK(clone && count_servers(p.dir) == 2 && count(p.dir, true) == 0);
+	CHECK(clone && count_servers(p.dir) == 2 && count(p.dir, "same") == 0);
 	wisp_close_sandbox(clone);
 	CHECK_EQ(wisp_kill_sandbox(sandbox, &error), 0);
 	wisp_close_sandbox(sandbox);
@@ -418,7 +474,7 @@ static void root_of_a_snapshot(void)
 	REQUIRE((sandbox = create(&p.options)) && read_description(sandbox, &d));
 	CHECK(!(d.flags & DESCRIPTION_IMAGE) && d.folder_count == 1 && d.folder[0].read_only);
 	CHECK_STR(d.folder[0].path, "/");
-	CHECK_EQ(count(p.dir, true), 1);
+	CHECK_EQ(count(p.dir, "same"), 1);
 	wisp_close_sandbox(sandbox);
 	end_place(&p, 0);
 }
@@ -465,7 +521,7 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {{"served_until_the_end", served_until_the_end}, {"root", root},
 	        {"killed_monitor", killed_monitor}, {"refused", refused}, {"not_together", not_together},
-	        {"clones", clones}, {"snapshots", snapshots}, {"templates", templates},
+	        {"clones", clones}, {"snapshots", snapshots}, {"cache_always", cache_always}, {"templates", templates},
 	        {"root_of_a_snapshot", root_of_a_snapshot}, {"silent_server", silent_server}};
 	fake_vmm_main(argc, argv);
 	return test_main("lib_folders", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);

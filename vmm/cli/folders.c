@@ -4,25 +4,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORM "write HOST:GUEST[:ro][,uid=map|squash], with an absolute path in the guest"
+#define FORM "write HOST:GUEST[:ro][,uid=map|squash][,cache=auto|always], with an absolute path in the guest"
 
-static bool ends_with(const char *text, const char *end)
+/* Takes `end` off the text, if the text ends so. */
+static bool take_end(char *text, const char *end)
 {
 	size_t length = strlen(text), tail = strlen(end);
-	return length >= tail && strcmp(text + length - tail, end) == 0;
+	if (length < tail || strcmp(text + length - tail, end) != 0)
+		return false;
+	text[length - tail] = '\0';
+	return true;
 }
 
-/* Takes options off the end. Only these: paths may have colons and commas. */
+static bool take_owners(char *text, struct wisp_folder *folder)
+{
+	if (take_end(text, ",uid=map"))
+		folder->owners = WISP_OWNERS_MAP;
+	else if (!take_end(text, ",uid=squash"))
+		return false;
+	return true;
+}
+
+static bool take_cache(char *text, struct wisp_folder *folder)
+{
+	if (take_end(text, ",cache=always"))
+		folder->cache = WISP_FOLDER_ALWAYS;
+	else if (!take_end(text, ",cache=auto"))
+		return false;
+	return true;
+}
+
+/* Takes options off the end, in any order and each once. Only these: paths may have colons and commas. */
 static void take_options(char *text, struct wisp_folder *folder)
 {
-	static const char squash[] = ",uid=squash", map[] = ",uid=map", ro[] = ":ro";
-	bool mapped = ends_with(text, map);
-	if (mapped || ends_with(text, squash))
-		*strrchr(text, ',') = '\0';
-	folder->owners = mapped ? WISP_OWNERS_MAP : WISP_OWNERS_SQUASH;
-	folder->read_only = ends_with(text, ro);
-	if (folder->read_only)
-		*strrchr(text, ':') = '\0';
+	bool owners = take_owners(text, folder);
+	if (take_cache(text, folder) && !owners)
+		take_owners(text, folder);
+	folder->read_only = take_end(text, ":ro");
 }
 
 /* The guest's path begins behind the last colon that a slash follows. */
@@ -62,11 +80,13 @@ static bool take_folder(const struct cli_option *option, const char *text, void 
 const struct cli_option cli_folders_options[] = {
         {.name = "volume",
                 .letter = 'v',
-                .value = "HOST:GUEST[:ro][,uid=map|squash]",
+                .value = "HOST:GUEST[:ro][,OPTION...]",
                 .take = take_folder,
                 .help = "let the guest use the folder or file HOST, at the path GUEST; ro: it only reads; uid=squash "
                         "(the default): all files are root's in the guest, and yours here; uid=map: ids of the guest "
-                        "are ids of this host, for root only; may be repeated"},
+                        "are ids of this host, for root only; cache=auto (the default): the guest sees what the host "
+                        "changes within a second; cache=always: it may keep all that it knows, because nothing else "
+                        "changes the folder; may be repeated"},
         {0},
 };
 

@@ -40,6 +40,7 @@ static void print_folders(struct cli_json *json, const struct wisp_folder *const
 		cli_json_string(json, "guest", folders[i]->guest);
 		cli_json_bool(json, "read_only", folders[i]->read_only);
 		cli_json_string(json, "uid", folders[i]->owners == WISP_OWNERS_MAP ? "map" : "squash");
+		cli_json_string(json, "cache", folders[i]->cache == WISP_FOLDER_ALWAYS ? "always" : "auto");
 		cli_json_close(json, '}');
 	}
 	cli_json_close(json, ']');

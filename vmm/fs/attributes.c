@@ -32,13 +32,25 @@ void fs_fill_attr(const struct fs *fs, const struct stat *st, struct fuse_attr *
 	        .blksize = (uint32_t)st->st_blksize};
 }
 
+static uint64_t valid_s(const struct fs *fs)
+{
+	return fs->o.always ? FS_VALID_ALWAYS_S : 0;
+}
+
+static uint32_t valid_ns(const struct fs *fs)
+{
+	return fs->o.always ? 0 : FS_VALID_NS;
+}
+
 int fs_fill_entry(struct fs *fs, struct request *r, struct node *node, const struct stat *st)
 {
 	struct fuse_entry_out *out = r->out;
 	*out = (struct fuse_entry_out){.nodeid = node_id(&fs->nodes, node),
 	        .generation = node->generation,
-	        .entry_valid_nsec = FS_VALID_NS,
-	        .attr_valid_nsec = FS_VALID_NS};
+	        .entry_valid = valid_s(fs),
+	        .entry_valid_nsec = valid_ns(fs),
+	        .attr_valid = valid_s(fs),
+	        .attr_valid_nsec = valid_ns(fs)};
 	fs_fill_attr(fs, st, &out->attr);
 	return sizeof(*out);
 }
@@ -46,7 +58,7 @@ int fs_fill_entry(struct fs *fs, struct request *r, struct node *node, const str
 static int fill_attr_out(struct fs *fs, struct request *r, const struct stat *st)
 {
 	struct fuse_attr_out *out = r->out;
-	*out = (struct fuse_attr_out){.attr_valid_nsec = FS_VALID_NS};
+	*out = (struct fuse_attr_out){.attr_valid = valid_s(fs), .attr_valid_nsec = valid_ns(fs)};
 	fs_fill_attr(fs, st, &out->attr);
 	return sizeof(*out);
 }
@@ -75,10 +87,12 @@ static int64_t file_time_ns(const struct timespec *time)
 
 /*
  * The guest drops its pages when a file's time or size has changed. Two changes within a tick have the same time, so
- * pages that were read so soon after a change may be of before the second.
+ * pages that were read so soon after a change may be of before the second. Of its own changes it knows.
  */
-bool fs_keeps(const struct node *node, const struct stat *st)
+bool fs_keeps(const struct fs *fs, const struct node *node, const struct stat *st)
 {
+	if (fs->o.always && node->cached_ns != NODE_CACHED_BEFORE)
+		return true;
 	return node->cached_ns == 0 || node->cached_ns > file_time_ns(&st->st_mtim) + FS_TICK_NS;
 }
 
@@ -124,9 +138,10 @@ static struct stat file_folder(void)
 }
 
 /* A name that does not exist is an entry without a node, which the guest may remember as long. */
-static int no_entry(struct request *r)
+static int no_entry(const struct fs *fs, struct request *r)
 {
-	*(struct fuse_entry_out *)r->out = (struct fuse_entry_out){.entry_valid_nsec = FS_VALID_NS};
+	*(struct fuse_entry_out *)r->out =
+	        (struct fuse_entry_out){.entry_valid = valid_s(fs), .entry_valid_nsec = valid_ns(fs)};
 	return sizeof(struct fuse_entry_out);
 }
 
@@ -150,7 +165,7 @@ int fs_lookup(struct fs *fs, struct request *r)
 		return r->head.nodeid == NODE_ROOT ? lookup_file(fs, r) : -ENOTDIR;
 	int ret = node_look_up(&fs->nodes, r->node, r->name, &st, &node);
 	if (ret == -ENOENT)
-		return no_entry(r);
+		return no_entry(fs, r);
 	return ret < 0 ? ret : fs_fill_entry(fs, r, node, &st);
 }
 
@@ -298,6 +313,23 @@ int fs_statfs(struct fs *fs, struct request *r)
 	        FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | \
 	        FUSE_HANDLE_KILLPRIV_V2)
 
+/* Nor, if only the guest changes files, that a new time of one has it drop the pages that it has written itself. */
+static uint32_t features(const struct fs *fs)
+{
+	return fs->o.always ? FEATURES & ~FUSE_AUTO_INVAL_DATA : FEATURES;
+}
+
+/*
+ * If only the guest changes the folder, an OPENDIR has nothing to tell: the guest is to do without. The same of an
+ * OPEN, if the guest cannot write: otherwise the host must know when a program that the guest has written is closed,
+ * and a file may be written to that was created without the right to.
+ */
+static void choose_opens(struct fs *fs, uint32_t guest)
+{
+	fs->skips_opendir = fs->o.always && guest & FUSE_NO_OPENDIR_SUPPORT;
+	fs->skips_open = fs->o.always && fs->o.read_only && guest & FUSE_NO_OPEN_SUPPORT;
+}
+
 int fs_init_session(struct fs *fs, struct request *r)
 {
 	const struct fuse_init_in *in = r->arg;
@@ -310,8 +342,9 @@ int fs_init_session(struct fs *fs, struct request *r)
 	int ret = fs_reset(fs);
 	if (ret < 0)
 		return ret;
+	choose_opens(fs, in->flags);
 	out->minor = in->minor < out->minor ? in->minor : out->minor;
-	out->flags = in->flags & FEATURES;
+	out->flags = in->flags & features(fs);
 	out->max_readahead = in->max_readahead;
 	out->max_background = 64;
 	out->congestion_threshold = 48;

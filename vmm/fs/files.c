@@ -41,12 +41,52 @@ int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder)
 void fs_close_handle(struct fs *fs, struct handle *handle)
 {
 	uint32_t fh = (uint32_t)(handle - fs->handles) + 1;
-	if (fs->entries_of == fh)
-		fs->entries_of = 0;
+	if (fs->entries_of == handle)
+		fs->entries_of = NULL;
 	if (handle->fd >= 0)
 		close(handle->fd);
 	*handle = (struct handle){.next_free = fs->free_handle};
 	fs->free_handle = fh;
+}
+
+/* --- without opening --- */
+
+static void close_last(struct fs *fs, struct unopened *last)
+{
+	if (fs->entries_of == &last->handle)
+		fs->entries_of = NULL;
+	if (last->node > 0)
+		close(last->handle.fd);
+	*last = (struct unopened){0};
+}
+
+void fs_close_unopened(struct fs *fs)
+{
+	close_last(fs, &fs->last[false]);
+	close_last(fs, &fs->last[true]);
+}
+
+static int open_last(struct fs *fs, uint64_t id, bool is_folder)
+{
+	struct unopened *last = &fs->last[is_folder];
+	struct node *node = node_find(&fs->nodes, id);
+	if (!fs->o.always || !node || node->type != (is_folder ? S_IFDIR : S_IFREG))
+		return -EBADF;
+	if (last->node == id)
+		return 0;
+	int fd = fs_reopen(fs, node, is_folder ? O_RDONLY | O_DIRECTORY : O_RDONLY);
+	if (fd < 0)
+		return fd;
+	close_last(fs, last);
+	*last = (struct unopened){.node = id, .handle = {.fd = fd, .used = true, .is_folder = is_folder}};
+	return 0;
+}
+
+struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bool is_folder, int *error)
+{
+	struct handle *handle = fs_handle(fs, fh, is_folder);
+	*error = handle ? 0 : fh > 0 ? -EBADF : open_last(fs, r->head.nodeid, is_folder);
+	return handle ? handle : *error < 0 ? NULL : &fs->last[is_folder].handle;
 }
 
 /* --- opening --- */
@@ -73,7 +113,7 @@ static int fill_open(struct fs *fs, struct request *r, struct node *node, const 
 	if (fh < 0)
 		return (int)fh;
 	*out = (struct fuse_open_out){.fh = (uint64_t)fh};
-	if (fs_keeps(node, st))
+	if (fs_keeps(fs, node, st))
 		out->open_flags = FOPEN_KEEP_CACHE;
 	else
 		node->cached_ns = 0;
@@ -91,6 +131,8 @@ int fs_open(struct fs *fs, struct request *r)
 {
 	const struct fuse_open_in *in = r->arg;
 	struct stat st;
+	if (fs->skips_open)
+		return -ENOSYS;
 	if (!S_ISREG(r->node->type))
 		return S_ISLNK(r->node->type) ? -ELOOP : -EACCES;
 	if (writes(in->flags) && fs->o.read_only)
@@ -189,10 +231,11 @@ static int read_much(struct fs *fs, struct request *r, int fd, off_t offset, uin
 int fs_read(struct fs *fs, struct request *r)
 {
 	const struct fuse_read_in *in = r->arg;
-	const struct handle *handle = fs_handle(fs, in->fh, false);
+	int error;
+	const struct handle *handle = fs_opened(fs, r, in->fh, false, &error);
 	uint32_t size = in->size < r->room ? in->size : r->room;
 	if (!handle)
-		return -EBADF;
+		return error;
 	if (in->offset > INT64_MAX - FS_REPLY_MAX)
 		return -EINVAL;
 	if (r->node->cached_ns == 0)
@@ -280,9 +323,10 @@ int fs_write(struct fs *fs, struct request *r)
 int fs_fsync(struct fs *fs, struct request *r)
 {
 	const struct fuse_fsync_in *in = r->arg;
-	const struct handle *handle = fs_handle(fs, in->fh, false);
+	int error;
+	const struct handle *handle = fs_opened(fs, r, in->fh, false, &error);
 	if (!handle)
-		return -EBADF;
+		return error;
 	return (in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(handle->fd) : fsync(handle->fd)) < 0 ? -errno : 0;
 }
 
@@ -301,10 +345,11 @@ int fs_fallocate(struct fs *fs, struct request *r)
 int fs_lseek(struct fs *fs, struct request *r)
 {
 	const struct fuse_lseek_in *in = r->arg;
-	const struct handle *handle = fs_handle(fs, in->fh, false);
+	int error;
+	const struct handle *handle = fs_opened(fs, r, in->fh, false, &error);
 	struct fuse_lseek_out *out = r->out;
 	if (!handle)
-		return -EBADF;
+		return error;
 	if ((in->whence != SEEK_DATA && in->whence != SEEK_HOLE) || in->offset > INT64_MAX)
 		return -EINVAL;
 	off_t offset = lseek(handle->fd, (off_t)in->offset, (int)in->whence);

@@ -26,6 +26,8 @@ int fs_opendir(struct fs *fs, struct request *r)
 {
 	struct fuse_open_out *out = r->out;
 	struct stat st;
+	if (fs->skips_opendir)
+		return -ENOSYS;
 	int fd = fs_reopen(fs, r->node, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
@@ -33,7 +35,7 @@ int fs_opendir(struct fs *fs, struct request *r)
 	if (fh < 0)
 		return (int)fh;
 	*out = (struct fuse_open_out){.fh = (uint64_t)fh, .open_flags = FOPEN_CACHE_DIR};
-	if (fstat(fd, &st) == 0 && fs_keeps(r->node, &st))
+	if (fstat(fd, &st) == 0 && fs_keeps(fs, r->node, &st))
 		out->open_flags |= FOPEN_KEEP_CACHE;
 	else
 		r->node->cached_ns = 0;
@@ -51,21 +53,22 @@ int fs_releasedir(struct fs *fs, struct request *r)
 
 int fs_fsyncdir(struct fs *fs, struct request *r)
 {
-	const struct handle *handle = fs_handle(fs, ((const struct fuse_fsync_in *)r->arg)->fh, true);
+	int error;
+	const struct handle *handle = fs_opened(fs, r, ((const struct fuse_fsync_in *)r->arg)->fh, true, &error);
 	if (!handle)
-		return -EBADF;
+		return error;
 	return fsync(handle->fd) < 0 ? -errno : 0;
 }
 
 /* Has the buffer hold what comes from `offset` on. */
-static int seek_to(struct fs *fs, struct handle *handle, uint32_t fh, uint64_t offset)
+static int seek_to(struct fs *fs, struct handle *handle, uint64_t offset)
 {
-	if (fs->entries_of == fh && handle->offset == (int64_t)offset)
+	if (fs->entries_of == handle && handle->offset == (int64_t)offset)
 		return 0;
 	if (lseek(handle->fd, (off_t)offset, SEEK_SET) < 0)
 		return -errno;
 	handle->offset = (int64_t)offset;
-	fs->entries_of = fh;
+	fs->entries_of = handle;
 	fs->entries_at = fs->entries_end = 0;
 	return 0;
 }
@@ -121,16 +124,19 @@ static uint32_t add(struct fs *fs, struct request *r, const struct entry *entry,
 static int read_entries(struct fs *fs, struct request *r, bool plus)
 {
 	const struct fuse_read_in *in = r->arg;
-	struct handle *handle = fs_handle(fs, in->fh, true);
+	int error;
+	struct handle *handle = fs_opened(fs, r, in->fh, true, &error);
 	const struct entry *entry;
 	uint32_t used = 0, size;
-	int error = 0;
 	if (!handle)
-		return -EBADF;
+		return error;
+	/* Without an open, this is where one begins that sees what has changed. */
+	if (in->fh == 0 && in->offset == 0)
+		fs->entries_of = NULL;
 	if (in->offset == 0 && r->node->cached_ns == 0)
 		r->node->cached_ns = fs_now_ns();
 	r->room = in->size < r->room ? in->size : r->room;
-	int ret = seek_to(fs, handle, (uint32_t)in->fh, in->offset);
+	int ret = seek_to(fs, handle, in->offset);
 	if (ret < 0)
 		return ret;
 	while ((entry = peek(fs, handle, &error)) && (size = add(fs, r, entry, used, plus)) > 0) {

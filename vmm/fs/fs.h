@@ -28,6 +28,7 @@ struct fs_options {
 	int socket, requests, replies, folder; /* fs_wire.h; `folder` was opened with O_PATH */
 	bool read_only;
 	bool map;       /* the guest's user ids are the host's; else all files are those of its root */
+	bool always;    /* nothing but the guest changes the folder: what it knows stays valid */
 	bool same;      /* refuse the table of a guest that knows another folder */
 	uint32_t fds;   /* descriptors that may be open at once, or 0: as many as the limit permits */
 	uint32_t nodes; /* or 0: FS_NODES_MAX */
@@ -41,6 +42,12 @@ struct handle {
 	int64_t offset; /* of a folder: where the next entry begins that the guest has not got */
 };
 
+/* A file or folder that a guest uses which opens none (fs_init_session). */
+struct unopened {
+	uint64_t node; /* 0: none */
+	struct handle handle;
+};
+
 struct fs {
 	struct fs_options o;
 	int proc;     /* /proc/self/fd */
@@ -49,7 +56,9 @@ struct fs {
 	struct nodes nodes;
 	struct handle *handles;
 	uint32_t handles_max, handles_touched, free_handle;
-	uint32_t entries_of; /* the handle whose entries are in `entries`, or 0 */
+	bool skips_open, skips_opendir; /* the guest is told to open no files, no folders */
+	struct unopened last[2];        /* the file and the folder that were used so last */
+	struct handle *entries_of;      /* whose entries are in `entries`, or NULL */
 	uint32_t entries_at, entries_end;
 	uint8_t *entries;
 	uint8_t *in;  /* FS_FRAME and the request */
@@ -112,6 +121,9 @@ int fs_serve_table(struct fs *fs, const struct fs_table_message *message);
 /* How long the guest may go without asking again: what the host changes is seen within a second. */
 #define FS_VALID_NS 900000000u
 
+/* The same if only the guest changes the folder: for a hundred years. */
+#define FS_VALID_ALWAYS_S 3155760000u
+
 /* Changes of a file within one tick of the host's clock have the same time. */
 #define FS_TICK_NS 20000000
 
@@ -123,7 +135,7 @@ mode_t fs_mode(mode_t mode, bool is_folder);
 
 /* The host's clock, and whether the guest's pages of a file may stay when it opens the file again. */
 int64_t fs_now_ns(void);
-bool fs_keeps(const struct node *node, const struct stat *st);
+bool fs_keeps(const struct fs *fs, const struct node *node, const struct stat *st);
 
 /* Opens what a node is, again, with the rights of `flags`: a descriptor or -errno. */
 int fs_reopen(struct fs *fs, struct node *node, int flags);
@@ -149,12 +161,19 @@ fs_op fs_mknod, fs_mkdir, fs_symlink, fs_link_file, fs_readlink, fs_unlink, fs_r
 /* The handle of a number of the guest's, or NULL. */
 struct handle *fs_handle(struct fs *fs, uint64_t fh, bool is_folder);
 
+/*
+ * The same for a request that only reads, which has the number 0 if the guest opens nothing: its node is then opened.
+ * That handle is valid until the next call. NULL, with -errno in *error.
+ */
+struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bool is_folder, int *error);
+
 /* The flags of an OPEN that matter on the host. O_APPEND is obeyed with each write. */
 #define FS_OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)
 
 /* Takes over `fd`. The number, or -ENFILE. */
 int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder);
 void fs_close_handle(struct fs *fs, struct handle *handle);
+void fs_close_unopened(struct fs *fs);
 
 fs_op fs_open, fs_create_file, fs_read, fs_write, fs_release, fs_fsync, fs_fallocate, fs_lseek, fs_copy, fs_syncfs;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * wisp-fs: the process that serves one shared folder (fs.h). The library starts it with the descriptors of fs_wire.h;
- * it is not a command for users. Its words are "ro", "map" and "same" (struct fs_options).
+ * it is not a command for users. Its words are "ro", "map", "always" and "same" (struct fs_options).
  *
  * It is no child of whoever creates the sandbox, which would have to reap it: the first process ends at once. It ends
  * when the monitor does, whose end of the socket then closes.
@@ -54,6 +54,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		options.read_only |= strcmp(argv[i], "ro") == 0;
 		options.map |= strcmp(argv[i], "map") == 0;
+		options.always |= strcmp(argv[i], "always") == 0;
 		options.same |= strcmp(argv[i], "same") == 0;
 	}
 	prctl(PR_SET_NAME, "wisp-fs");

@@ -361,7 +361,7 @@ void nodes_go_on(struct nodes *nodes, uint64_t generation)
 	nodes->generation = generation;
 	for (uint32_t i = nodes->touched; i-- > 0;) {
 		struct node *node = &nodes->all[i];
-		node->cached_ns = 1;
+		node->cached_ns = NODE_CACHED_BEFORE;
 		if (node->used)
 			continue;
 		node->next = nodes->free;

@@ -19,7 +19,8 @@
 
 #define NODE_ROOT 1u /* FUSE_ROOT_ID */
 #define NODE_DEPTH_MAX 256u
-#define NODE_INDEX_BITS 20u /* of a number; the rest is the generation */
+#define NODE_INDEX_BITS 20u  /* of a number; the rest is the generation */
+#define NODE_CACHED_BEFORE 1 /* for cached_ns: the guest may have pages from before a restore */
 
 struct node {
 	dev_t dev;

@@ -298,6 +298,8 @@ static void forget_all(struct fs *fs)
 			fs_close_handle(fs, &fs->handles[i]);
 	}
 	fs->handles_touched = fs->free_handle = 0;
+	fs_close_unopened(fs);
+	fs->skips_open = fs->skips_opendir = false;
 	nodes_destroy(&fs->nodes);
 }
 

@@ -70,6 +70,8 @@ void config_format(const struct config *config, struct lib_string *out)
 		add(out, "folder", folder->path);
 		add(out, "folder_guest", folder->guest);
 		lib_string_format(out, "folder_mode=%d %d\n", folder->read_only, folder->owners);
+		if (folder->cache == WISP_FOLDER_ALWAYS)
+			add(out, "folder_cache", "always");
 	}
 }
 
@@ -170,6 +172,8 @@ static void take_folder(struct config *config, const char *key, const char *valu
 	struct wisp_folder *folder = &config->folder_store[config->folder_count - 1];
 	if (strcmp(key, "_guest") == 0)
 		folder->guest = value;
+	if (strcmp(key, "_cache") == 0)
+		folder->cache = strcmp(value, "always") == 0 ? WISP_FOLDER_ALWAYS : WISP_FOLDER_AUTO;
 	if (strcmp(key, "_mode") == 0) {
 		folder->read_only = value[0] == '1';
 		folder->owners = strcmp(value + (value[0] != '\0'), " 1") == 0 ? WISP_OWNERS_MAP : WISP_OWNERS_SQUASH;

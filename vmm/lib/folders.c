@@ -53,6 +53,9 @@ static int check(const struct wisp_folder *folder, struct wisp_error *error)
 	if ((unsigned)folder->owners > WISP_OWNERS_MAP)
 		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the folder %s: there are no owners %d", folder->path,
 		        (int)folder->owners);
+	if ((unsigned)folder->cache > WISP_FOLDER_ALWAYS)
+		return lib_fail(error, WISP_ERR_INVALID, EINVAL, "the folder %s: there is no cache %d", folder->path,
+		        (int)folder->cache);
 	if (folder->owners == WISP_OWNERS_MAP && geteuid() != 0)
 		return lib_fail(error, WISP_ERR_INVALID, EPERM,
 		        "the folder %s: only root can map the guest's user ids: omit uid=map", folder->path);
@@ -123,7 +126,8 @@ static int spawn(const char *program, const struct ends *ends, const struct shar
 {
 	const struct wisp_folder *folder = &sharing->folder;
 	const char *const argv[] = {"wisp-fs", folder->read_only ? "ro" : "-",
-	        folder->owners == WISP_OWNERS_MAP ? "map" : "-", sharing->same ? "same" : "-", NULL};
+	        folder->owners == WISP_OWNERS_MAP ? "map" : "-", folder->cache == WISP_FOLDER_ALWAYS ? "always" : "-",
+	        sharing->same ? "same" : "-", NULL};
 	struct launch_fd fds[FDS];
 	for (int i = 0; i < FDS; i++)
 		fds[i] = (struct launch_fd){ends->theirs[i], FS_SOCKET_FD + i};
@@ -272,14 +276,41 @@ int folders_open(struct creation *creation, struct wisp_error *error)
 
 /* ---- Of a machine that knows them ---- */
 
+/* Its guest asks for what it knows of a folder with cache=always no more, whatever has changed it meanwhile. */
+int folders_check_saved(const struct config *source, struct wisp_error *error)
+{
+	for (size_t i = 0; source->folders && source->folders[i]; i++) {
+		if (source->folders[i]->cache == WISP_FOLDER_ALWAYS)
+			return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+			        "a sandbox whose folder at %s has cache=always cannot be saved: save one without it, "
+			        "and give cache=always when you start from the snapshot",
+			        source->folders[i]->guest);
+	}
+	return 0;
+}
+
+/* Each clone, and the source, would change the folder without the knowledge of the others. */
+static int check_cloned(const struct wisp_folder *folder, struct wisp_error *error)
+{
+	if (folder->cache != WISP_FOLDER_ALWAYS || folder->read_only)
+		return 0;
+	return lib_fail(error, WISP_ERR_INVALID, EINVAL,
+	        "a sandbox whose folder at %s has cache=always cannot be forked, because its clones would change the "
+	        "folder too: create it without cache=always, or with the folder read-only",
+	        folder->guest);
+}
+
 int folders_inherit(struct creation *creation, const struct config *source, bool is_template, struct wisp_error *error)
 {
 	struct sharing sharing[WISP_FOLDERS_MAX];
 	size_t count = 0;
-	for (; source->folders[count] && count < WISP_FOLDERS_MAX; count++)
-		sharing[count] = (struct sharing){
-		        .folder = *source->folders[count], .same = !is_template || is_root(source->folders[count])};
-	return add_all(creation, sharing, count, error);
+	int r = 0;
+	for (; r == 0 && source->folders[count] && count < WISP_FOLDERS_MAX; count++) {
+		const struct wisp_folder *folder = source->folders[count];
+		sharing[count] = (struct sharing){.folder = *folder, .same = !is_template || is_root(folder)};
+		r = check_cloned(folder, error);
+	}
+	return r < 0 ? r : add_all(creation, sharing, count, error);
 }
 
 static bool is_at(const struct wisp_folder *folder, const struct wisp_folder *saved)

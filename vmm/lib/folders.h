@@ -13,7 +13,8 @@ int folders_open(struct creation *creation, struct wisp_error *error);
 
 /*
  * The same of a clone of a source that has folders: its source's, which must still be those that its guest knows. The
- * guest of a template is that of a snapshot, and may know others, but for the root.
+ * guest of a template is that of a snapshot, and may know others, but for the root. -EINVAL: one that is written to has
+ * cache=always.
  */
 int folders_inherit(struct creation *creation, const struct config *source, bool is_template, struct wisp_error *error);
 
@@ -22,6 +23,9 @@ int folders_inherit(struct creation *creation, const struct config *source, bool
  * the same path in the guest and the same rights. They may be other folders of the host, but for the root.
  */
 int folders_restore(struct creation *creation, const struct config *saved, struct wisp_error *error);
+
+/* 0, or -EINVAL with `error`: the machine cannot be saved, because a folder has cache=always. */
+int folders_check_saved(const struct config *source, struct wisp_error *error);
 
 /* Whether the first one is the guest's root, which then has no image. */
 bool folders_have_root(const struct wisp_create_options *options);

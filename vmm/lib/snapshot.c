@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/lib/diskcopy.h"
+#include "vmm/lib/folders.h"
 #include "vmm/lib/manage.h"
 #include "vmm/lib/newfile.h"
 #include "vmm/lib/sandbox.h"
@@ -307,6 +308,8 @@ int wisp_snapshot_sandbox(struct wisp_sandbox *sandbox, const char *file, const 
 		r = check_target(file, s.options.replace, error);
 	if (r == 0)
 		r = check_disks(&s, error);
+	if (r == 0)
+		r = folders_check_saved(&sandbox->config, error);
 	if (r == 0)
 		r = newfile_create(file, &s.file, error);
 	if (r < 0)
