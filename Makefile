@@ -6,7 +6,7 @@
 # make check-programs  run programs of others in a guest         make check-intel  test on emulated Intel processors
 # make check-kernels   run the end-to-end cases on the kernels of other Debian releases
 # make check-full      docker, podman, file systems and IPv6 in guests with that kernel
-# make check-containers  sandboxes in containers and units of systemd, and where hosts forbid parts of the jail
+# make check-containers  sandboxes in containers, units of systemd and under SELinux, and where hosts forbid parts of the jail
 # make deb             Debian packages; make check-deb tries them        make dist     the sources as a tarball
 # make ARCH=arm64 deb  the same for arm64, after make deps-arm64
 # make soak            hours of snapshots, restores and forks in the emulated host
@@ -410,11 +410,12 @@ check-kernels: deps
 	$(MAKE) --no-print-directory $(parallel) all guest debian tests vsock_test
 	tests/e2e/kernels $(B) $(KERNELS)
 
-# In containers and units of systemd, and where hosts forbid a part of what the monitor's jail is made of. Installs podman and
-# docker, whose packages start its daemon, and takes minutes in the emulated host. CASES names some.
+# In containers, units of systemd and under SELinux, and where hosts forbid a part of what the monitor's jail is made of. Installs
+# podman, docker, whose packages start its daemon, and SELinux's policy, which this machine does not load. Takes minutes in two
+# emulated hosts. CASES names some.
 check-containers: deps-containers
 	$(MAKE) --no-print-directory $(parallel) all guest
-	tests/emuhost/run --mem 3072 --scratch 8G --timeout 3000 tests/containers/run $(B) $(CASES)
+	tests/containers/all $(B) $(CASES)
 
 # Emulated Intel processors, as many at once as this machine has processors. They take an hour, so this is not part of `make check`.
 # MODELS names them.
