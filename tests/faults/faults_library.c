@@ -36,17 +36,6 @@ static struct wisp_sandbox *begin_without_faults(struct fault_run *run, const st
 	return NULL;
 }
 
-static void collect(struct fault_run *run)
-{
-	char libdir[PATH_MAX];
-	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin(run, &create);
-	if (!sandbox)
-		return;
-	collect_output(run, sandbox);
-	wisp_close_sandbox(sandbox);
-}
-
 /* The faults of an ordinary create are collect()'s. */
 static struct wisp_sandbox *begin_before_faults(struct fault_run *run, const struct wisp_create_options *options)
 {
@@ -55,29 +44,36 @@ static struct wisp_sandbox *begin_before_faults(struct fault_run *run, const str
 	return sandbox;
 }
 
-static void stream(struct fault_run *run)
+typedef struct wisp_sandbox *begin_fn(struct fault_run *run, const struct wisp_create_options *options);
+
+static void live(
+        struct fault_run *run, begin_fn *begin_it, void (*use)(struct fault_run *, struct wisp_sandbox *), bool stop)
 {
 	char libdir[PATH_MAX];
 	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin_before_faults(run, &create);
+	struct wisp_sandbox *sandbox = begin_it(run, &create);
 	struct wisp_error error = {0};
 	if (!sandbox)
 		return;
-	stream_through(run, sandbox);
-	if (!run->error[0])
+	use(run, sandbox);
+	if (stop && !run->error[0])
 		fault_check(run, "stop", wisp_stop_sandbox(sandbox, WAIT_MS, &error), &error);
 	wisp_close_sandbox(sandbox);
 }
 
+static void collect(struct fault_run *run)
+{
+	live(run, begin, collect_output, false);
+}
+
+static void stream(struct fault_run *run)
+{
+	live(run, begin_before_faults, stream_through, true);
+}
+
 static void terminal(struct fault_run *run)
 {
-	char libdir[PATH_MAX];
-	struct wisp_create_options create = options_for(run, libdir);
-	struct wisp_sandbox *sandbox = begin_before_faults(run, &create);
-	if (!sandbox)
-		return;
-	control_terminal(run, sandbox);
-	wisp_close_sandbox(sandbox);
+	live(run, begin_before_faults, control_terminal, false);
 }
 
 /* One that outlives its handle, and is found, described, stopped and deleted by name. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A host that forbids something. What is forbidden to a process is forbidden to the threads and children it starts
- * later. */
+/* A host that forbids something, to this thread and to the threads and children that it starts from then on. */
 #ifndef WISP_TEST_FAIL_CALL_H
 #define WISP_TEST_FAIL_CALL_H
 
