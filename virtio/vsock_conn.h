@@ -21,7 +21,7 @@
 /* How far a guest may send ahead of what the host's socket takes, in bytes for each connection; a power of two. */
 #define CONN_BUFFER_MAX (256u << 10)
 
-/* What all connections may hold together; one that needs more is reset. */
+/* What all connections but the forwarded ones may hold together; one that needs more is reset. */
 #define BUFFERED_MAX (64u << 20)
 
 #define CONNS_MAX 4096u /* without those that are forwarded */
@@ -32,6 +32,10 @@
  */
 #define FORWARDS_AMPLE 128u
 #define FORWARD_BUFFER_MIN (16u << 10)
+
+/* The same for connections that the guest opens: so these leave a quarter of BUFFERED_MAX to the host's clients. */
+#define OPENED_AMPLE 128u
+#define OPENED_BUFFER_MIN (4u << 10)
 
 #define HASH_SIZE 1024u
 
@@ -120,6 +124,7 @@ struct conn {
 	uint8_t shutdown_told; /* VIRTIO_VSOCK_SHUTDOWN_*, as last sent to the guest */
 	bool overdue;          /* it has waited for a peer since before the last sweep */
 
+	bool opened;           /* by the guest */
 	uint16_t forwarded_to; /* the port of the guest's TCP; 0: not forwarded */
 	uint32_t alloc;        /* how far the guest may send ahead */
 	uint32_t received;     /* bytes from the guest; like all counts of credit, modulo 2^32 */
@@ -172,8 +177,8 @@ struct vsock {
 	struct __kernel_timespec patience;
 
 	struct list conns, ready;
-	unsigned conn_count;
-	uint32_t buffered; /* bytes allocated for all buffers */
+	unsigned conn_count, opened; /* without those that are forwarded; of these, opened by the guest */
+	uint32_t buffered;           /* bytes allocated for all buffers */
 	uint32_t next_host_port;
 	uint64_t hash_seed;
 	struct conn *hash[HASH_SIZE];

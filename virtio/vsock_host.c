@@ -17,7 +17,11 @@
 #include "virtio/vsock_conn.h"
 #include "vmm/shared/container_of.h"
 
-#define BUFFER_MIN (16u << 10)
+#define BUFFER_MIN (4u << 10)
+
+_Static_assert(OPENED_BUFFER_MIN >= BUFFER_MIN, "no buffer is larger than the credit");
+_Static_assert(
+        BUFFERED_MAX / 4 * 3 >= OPENED_AMPLE * CONN_BUFFER_MAX + CONNS_MAX * OPENED_BUFFER_MIN, "a share is left");
 
 void host_poll(struct vsock *v, struct loop_op *op, int fd, unsigned events)
 {
@@ -45,7 +49,7 @@ static bool grow_buffer(struct conn *conn, uint32_t len)
 	struct vsock *v = conn->vsock;
 	uint32_t size = conn->buffer_size ? conn->buffer_size : BUFFER_MIN;
 	while (size < len)
-		size *= 2; /* len is CONN_BUFFER_MAX at most */
+		size *= 2; /* len is conn->alloc at most */
 	if (size == conn->buffer_size)
 		return true;
 	uint32_t more = size - conn->buffer_size;
@@ -244,6 +248,7 @@ void conn_put(struct conn *conn)
 		return;
 	list_remove(&conn->all);
 	list_remove(&conn->ready);
+	conn->vsock->opened -= conn->opened;
 	if (conn->forwarded_to)
 		vsock_forward_ended(conn->vsock);
 	else
@@ -382,7 +387,13 @@ struct conn *conn_create(struct vsock *v, int fd, enum conn_state state, const s
 	list_append(&v->conns, &conn->all);
 	conn->forwarded_to = to;
 	*(to ? &v->forwards : &v->conn_count) += 1;
-	conn->alloc = v->forwards > FORWARDS_AMPLE && to ? FORWARD_BUFFER_MIN : CONN_BUFFER_MAX;
+	conn->opened = !from;
+	v->opened += conn->opened;
+	conn->alloc = CONN_BUFFER_MAX;
+	if (to && v->forwards > FORWARDS_AMPLE)
+		conn->alloc = FORWARD_BUFFER_MIN;
+	else if (conn->opened && v->opened > OPENED_AMPLE)
+		conn->alloc = OPENED_BUFFER_MIN;
 	conn->in_armed = true;
 	host_poll(v, &conn->in_op, fd, POLLIN | POLLRDHUP);
 	if (state == CONN_LINE)

@@ -115,42 +115,67 @@ static void socket_errors(void)
 	net_close(&t);
 }
 
-/* More streams than the bound has room for, each to a client that reads nothing. */
+/* Sends what the credit allows to a host that reads nothing. Whether no stream was reset meanwhile. */
+static bool fill_credit(struct net *t, struct stream *s)
+{
+	static uint8_t data[60000];
+	static struct packet p;
+	bool open = true;
+	uint32_t room;
+	while (open && (room = s->peer_alloc - (s->sent - s->peer_fwd)) > 0) {
+		CHECK(send_data(t, s, data, room < sizeof(data) ? room : sizeof(data)));
+		loop_step(t->g.loop, 0);
+		while (take(t, &p)) {
+			open &= p.hdr.op != VIRTIO_VSOCK_OP_RST;
+			s->peer_fwd = p.hdr.fwd_cnt;
+		}
+	}
+	return open;
+}
+
+/* The guest opens as many streams as the proxy serves. None is reset, and the host's clients have their share. */
 static void buffered_bytes(void)
 {
-	enum { CLIENTS = 300 };
+	enum { OPENED = 512, AMPLE = 128, SMALL = 4 << 10, CLIENTS = 200, SHARE = 64 };
 	static struct net t;
 	static struct packet p;
-	static uint8_t data[60000];
 	static int fds[CLIENTS];
-	static struct stream s[CLIENTS];
+	static struct stream opened[OPENED], s[CLIENTS];
 	struct rlimit files = {1024, 1024};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	uint64_t kept = 0;
 	unsigned reset = 0;
 	setrlimit(RLIMIT_NOFILE, &files);
 	REQUIRE(net_open(&t));
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s_600", t.path);
+	int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	REQUIRE(bind(server, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(server, OPENED) == 0);
+	for (unsigned i = 0; i < OPENED; i++) {
+		opened[i] = (struct stream){.guest_port = 2000 + i, .host_port = 600};
+		CHECK(send_op(&t, &opened[i], VIRTIO_VSOCK_OP_REQUEST, 0));
+		REQUIRE(expect(&t, &p, VIRTIO_VSOCK_OP_RESPONSE));
+		REQUIRE(p.hdr.buf_alloc == (i < AMPLE ? HOST_BUFFER : SMALL));
+		opened[i].peer_alloc = p.hdr.buf_alloc;
+		REQUIRE(fill_credit(&t, &opened[i]));
+	}
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		fds[i] = open_stream(&t, &s[i], 1000 + i);
 		REQUIRE(fds[i] >= 0);
-		bool open = true;
-		while (open && s[i].peer_alloc - (s[i].sent - s[i].peer_fwd) >= sizeof(data)) {
-			CHECK(send_data(&t, &s[i], data, sizeof(data)));
-			loop_step(t.g.loop, 0);
-			while (take(&t, &p)) {
-				open &= p.hdr.op != VIRTIO_VSOCK_OP_RST;
-				s[i].peer_fwd = p.hdr.fwd_cnt;
-			}
-		}
+		CHECK_EQ(s[i].peer_alloc, HOST_BUFFER);
+		bool open = fill_credit(&t, &s[i]);
+		CHECK(open || i >= SHARE);
 		reset += !open;
 		kept += open ? s[i].sent : 0;
 	}
-	printf("# %u of %u streams reset, %llu MiB taken of the others\n", reset, CLIENTS,
+	printf("# %u of %u clients reset, %llu MiB taken of the others\n", reset, CLIENTS,
 	        (unsigned long long)kept >> 20);
 	CHECK(reset > 0 && reset < CLIENTS / 2);
 	CHECK(kept <= (64ull << 20) + CLIENTS * (256ull << 10)); /* the device's, and what the sockets took */
 	CHECK(!drv_failed(&t.d));
 	for (unsigned i = 0; i < CLIENTS; i++)
 		close(fds[i]);
+	close(server);
+	unlink(address.sun_path);
 	guest_settle(&t.g, 5);
 	net_close(&t);
 }
