@@ -316,7 +316,7 @@ static void end_ready(struct poller_watch *watch, uint32_t events)
 
 static struct forward *make_forward(struct agent_forwards *forwards, int host, int server)
 {
-	struct forward *forward = forwards->count < FORWARDS_MAX ? calloc(1, sizeof(*forward)) : NULL;
+	struct forward *forward = calloc(1, sizeof(*forward));
 	if (!forward)
 		return NULL;
 	forward->all = forwards;
@@ -332,7 +332,8 @@ static struct forward *make_forward(struct agent_forwards *forwards, int host, i
 
 void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port)
 {
-	struct forward *forward = make_forward(forwards, fd, -1);
+	bool full = forwards->count - forwards->out_count >= FORWARDS_MAX;
+	struct forward *forward = full ? NULL : make_forward(forwards, fd, -1);
 	if (!forward) {
 		close(fd);
 		return;

@@ -14,7 +14,7 @@
 #include "agent/list.h"
 #include "agent/poller.h"
 
-#define FORWARDS_MAX 4096u /* as many as the monitor makes */
+#define FORWARDS_MAX 4096u /* from the host: as many as the monitor makes */
 /*
  * One read, and so the most that is kept of a direction whose reader is slow; and, of connections made while there are
  * more than FORWARDS_AMPLE, a smaller one, to bound what all of them keep.
@@ -48,6 +48,7 @@ void agent_forward(struct agent_forwards *forwards, int fd, uint16_t port);
 
 /*
  * Takes over a client of the guest, and a connection to the host, which may be under way, or is -errno. Neither blocks.
+ * How many there are at once is the caller's to bound.
  */
 void agent_forward_out(struct agent_forwards *forwards, int client, int host);
 

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The agent's parts by themselves: queue of bytes, output ring, timers, requests. */
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/folders.h"
 #include "agent/bytes.h"
+#include "agent/forward.h"
 #include "agent/outring.h"
 #include "agent/poller.h"
 #include "agent/hosts.h"
@@ -444,9 +447,45 @@ static void net_words_of_the_monitor(void)
 	CHECK_EQ(a.address, d.net.address);
 }
 
+/* Connections to the host take no places of those that come from it, nor these of those. */
+static void places_of_forwards(void)
+{
+	enum { OUT = 512 };
+	static uint8_t scratch[FORWARD_CHUNK_LARGE];
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(address);
+	struct poller poller;
+	struct agent_forwards forwards;
+	int pairs[4][2], server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char byte;
+	REQUIRE(bind(server, (struct sockaddr *)&address, size) == 0 && listen(server, 1) == 0);
+	REQUIRE(getsockname(server, (struct sockaddr *)&address, &size) == 0 && poller_init(&poller) == 0);
+	for (unsigned i = 0; i < 4; i++)
+		REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pairs[i]) == 0);
+	agent_forwards_init(&forwards, &poller, NULL, scratch);
+	forwards.count = OUT + FORWARDS_MAX - 1;
+	forwards.out_count = OUT;
+	agent_forward(&forwards, pairs[0][1], ntohs(address.sin_port));
+	CHECK_EQ(forwards.count, OUT + FORWARDS_MAX);
+	CHECK(recv(pairs[0][0], &byte, 1, 0) < 0 && errno == EAGAIN);
+	agent_forward(&forwards, pairs[1][1], ntohs(address.sin_port)); /* one too many */
+	CHECK_EQ(forwards.count, OUT + FORWARDS_MAX);
+	CHECK_EQ(recv(pairs[1][0], &byte, 1, 0), 0);
+	agent_forward_out(&forwards, pairs[2][1], pairs[3][1]);
+	CHECK_EQ(forwards.count, OUT + 1 + FORWARDS_MAX);
+	CHECK_EQ(forwards.out_count, OUT + 1);
+	agent_forwards_destroy(&forwards);
+	CHECK_EQ(forwards.count, OUT + FORWARDS_MAX - 1);
+	poller_destroy(&poller);
+	for (unsigned i = 0; i < 4; i++)
+		close(pairs[i][0]);
+	close(server);
+}
+
 TEST_MAIN("agent_parts", {"folder_words", folder_words}, {"folder_words_of_the_monitor", folder_words_of_the_monitor},
         {"net_words_of_the_monitor", net_words_of_the_monitor}, {"byte_queue", byte_queue},
         {"ring_keeps_the_last", ring_keeps_the_last}, {"ring_keeps_the_floor", ring_keeps_the_floor},
         {"ring_of_changes", ring_of_changes}, {"timers_in_order", timers_in_order},
         {"tasks_take_turns", tasks_take_turns}, {"many_variables", many_variables},
-        {"mutated_requests", mutated_requests}, {"time_to_end", time_to_end}, {"own_name", own_name})
+        {"mutated_requests", mutated_requests}, {"places_of_forwards", places_of_forwards},
+        {"time_to_end", time_to_end}, {"own_name", own_name})
