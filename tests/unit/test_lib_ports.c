@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ports of the host: their text, their sockets, and a monitor that only keeps what it gets (test_manage.h). */
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include "tests/unit/test_place.h"
 #include "vmm/lib/listen.h"
@@ -57,6 +58,31 @@ static void texts(void)
 	CHECK_EQ(listen_parse(long_path, &address, NULL), 0);
 	CHECK(listen_format(&address, text));
 	CHECK_STR(text, long_path);
+}
+
+/* Clients that vanish are noticed: the kernel asks for those that are silent. */
+static void vanished_clients(void)
+{
+	static const char *const hosts[] = {"127.0.0.1:0", "[::1]:0"};
+	for (unsigned i = 0; i < 2; i++) {
+		struct listen_address address;
+		int listener, on = 0, idle = 0;
+		socklen_t size = sizeof(on);
+		REQUIRE(listen_parse(hosts[i], &address, NULL) == 0);
+		if (listen_open(&address, &listener, NULL) < 0 && i == 1)
+			SKIP("this host has no IPv6");
+		int peer = socket(address.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		REQUIRE(connect(peer, (struct sockaddr *)&address.address, address.size) == 0);
+		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		REQUIRE(fd >= 0);
+		CHECK_EQ(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &size), 0);
+		CHECK_EQ(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &size), 0);
+		CHECK_EQ(on, 1);
+		CHECK_EQ(idle, 300);
+		close(fd);
+		close(peer);
+		close(listener);
+	}
 }
 
 static int client(const char *text)
@@ -250,6 +276,7 @@ int main(int argc, char **argv)
 	fake_vmm_main(argc, argv);
 	static const struct test_case cases[] = {
 	        {"texts", texts},
+	        {"vanished_clients", vanished_clients},
 	        {"with_the_sandbox", with_the_sandbox},
 	        {"while_it_runs", while_it_runs},
 	        {"socket_files", socket_files},

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define PRIVILEGED_BELOW 1024u
+#define SILENCE_S 300 /* of a client, until TCP asks whether it is there */
 
 /* ---- Text ---- */
 
@@ -190,7 +191,7 @@ static int fail_listen(const struct listen_address *address, int errnum, struct 
 
 int listen_open(struct listen_address *address, int *out, struct wisp_error *error)
 {
-	static const int on = 1;
+	static const int on = 1, silence = SILENCE_S;
 	sa_family_t family = address->address.ss_family;
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -199,6 +200,9 @@ int listen_open(struct listen_address *address, int *out, struct wisp_error *err
 	if (family != AF_UNIX) {
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		/* A client that has vanished does not hold its place, and a server's, for ever. */
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+		setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &silence, sizeof(silence));
 	}
 	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
