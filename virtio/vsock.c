@@ -566,6 +566,9 @@ int vsock_create(
 	v->address.sun_family = AF_UNIX;
 	memcpy(v->address.sun_path, opt->socket_path, strlen(opt->socket_path));
 	v->forward_port = opt->forward_port;
+	v->forwards_max = VSOCK_FORWARDS_MAX;
+	if (opt->files && opt->files / 2 < v->forwards_max)
+		v->forwards_max = opt->files / 2;
 	v->clients = (struct listener){.vsock = v, .fd = -1};
 	list_init(&v->listeners);
 	list_init(&v->conns);

@@ -28,7 +28,7 @@
 #define VSOCK_PATIENCE_MS 30000u
 
 #define VSOCK_FORWARD_PORTS (1u << 31) /* host ports from here on belong to forwarded connections */
-#define VSOCK_FORWARDS_MAX 4096u       /* at once; then clients wait in their listener's backlog */
+#define VSOCK_FORWARDS_MAX 4096u       /* at once, or fewer; then clients wait in their listener's backlog */
 #define VSOCK_LISTENERS_MAX 64u
 
 struct vsock_options {
@@ -36,6 +36,7 @@ struct vsock_options {
 	const char *socket_path; /* created with mode 0600 (it must not exist yet) and unlinked at the end; copied */
 	uint32_t patience_ms;    /* 0: VSOCK_PATIENCE_MS */
 	uint32_t forward_port;   /* of the guest, for forwarded connections */
+	uint32_t files; /* the process may have so many descriptors: forwarded connections take half; 0: enough */
 };
 
 /* 0 and `*dev` (ended by virtio_destroy), or -errno with `err`. Loop's thread. */

@@ -169,7 +169,7 @@ struct vsock {
 	unsigned listener_count;
 	uint32_t next_listener;
 	uint32_t forward_port;
-	unsigned forwards, next_forward;
+	unsigned forwards, forwards_max, next_forward;
 	bool forwards_full; /* clients wait for the end of another's connection */
 	unsigned ops;       /* polls and timeouts in flight */
 	bool sweeping;

@@ -374,7 +374,7 @@ static void in_done(struct loop_op *op, int res, uint32_t flags)
 struct conn *conn_create(struct vsock *v, int fd, enum conn_state state, const struct listener *from)
 {
 	uint16_t to = from ? from->forward_to : 0;
-	bool full = to ? v->forwards >= VSOCK_FORWARDS_MAX : v->conn_count >= CONNS_MAX;
+	bool full = to ? v->forwards >= v->forwards_max : v->conn_count >= CONNS_MAX;
 	struct conn *conn = full ? NULL : calloc(1, sizeof(*conn));
 	if (!conn)
 		return NULL;

@@ -22,7 +22,7 @@ static void accept_clients(struct listener *l)
 {
 	struct vsock *v = l->vsock;
 	for (unsigned i = 0; i < ACCEPTS_A_ROUND; i++) {
-		if (l->forward_to && v->forwards >= VSOCK_FORWARDS_MAX) {
+		if (l->forward_to && v->forwards >= v->forwards_max) {
 			v->forwards_full = true;
 			return;
 		}

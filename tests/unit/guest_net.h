@@ -47,7 +47,8 @@ static inline void give_rx(struct net *t, unsigned buffer)
 		t->rx_of[head] = (uint16_t)buffer;
 }
 
-static inline bool net_create(struct net *t)
+/* In a process that may have so many descriptors; 0: enough. */
+static inline bool net_create_with(struct net *t, uint32_t files)
 {
 	static unsigned counter;
 	struct virtio_dev *dev;
@@ -57,7 +58,7 @@ static inline bool net_create(struct net *t)
 		return false;
 	snprintf(t->path, sizeof(t->path), "/tmp/wisp-test-vsock-%d-%u", getpid(), counter++);
 	unlink(t->path); /* of a former process of this number, which was killed */
-	struct vsock_options opt = {.cid = CID, .socket_path = t->path, .forward_port = FORWARD_PORT};
+	struct vsock_options opt = {.cid = CID, .socket_path = t->path, .forward_port = FORWARD_PORT, .files = files};
 	if (vsock_create(&dev, &t->g.env, &opt, &err) < 0 || vsock_listen(dev, &err) < 0) {
 		printf("# %s\n", err.text);
 		test_failed = true;
@@ -67,6 +68,11 @@ static inline bool net_create(struct net *t)
 	t->rx_area = guest_alloc(&t->g, RX_BUFFERS * RX_BYTES, 4096);
 	t->tx_area = guest_alloc(&t->g, 128 << 10, 4096);
 	return true;
+}
+
+static inline bool net_create(struct net *t)
+{
+	return net_create_with(t, 0);
 }
 
 static inline bool net_start(struct net *t, unsigned rx_buffers)

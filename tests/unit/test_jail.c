@@ -163,6 +163,25 @@ static void limits_hold(void)
 	CHECK_EQ(in_jail(WISP_LAYER_LIMITS | WISP_LAYER_PRIVILEGES, 0, raise_limits), 0);
 }
 
+/* What others may have of them is decided by this, since the jail refuses to ask. */
+static void descriptors_are_counted(void)
+{
+	struct rlimit few = {300, 300};
+	for (int limited = 0; limited < 2; limited++) {
+		int status = -1;
+		pid_t pid = fork();
+		if (pid == 0) {
+			struct jail jail;
+			if ((limited && setrlimit(RLIMIT_NOFILE, &few) < 0) || getrlimit(RLIMIT_NOFILE, &few) < 0)
+				_exit(255);
+			rlim_t wanted = few.rlim_max < 8192 ? few.rlim_max : 8192;
+			_exit(enter(&jail, WISP_LAYER_LIMITS, 0, NULL) < 0 || jail.files != wanted);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid);
+		CHECK_EQ(status, 0);
+	}
+}
+
 /* --- files --- */
 
 static int read_passwd(void)
@@ -403,6 +422,7 @@ static const struct test_case cases[] = {
         {"no_privileges_are_left", no_privileges_are_left},
         {"others_are_out_of_reach", others_are_out_of_reach},
         {"limits_hold", limits_hold},
+        {"descriptors_are_counted", descriptors_are_counted},
         {"nothing_outside_can_be_reached", nothing_outside_can_be_reached},
         {"its_own_work_goes_on", its_own_work_goes_on},
         {"the_ring_opens_nothing", the_ring_opens_nothing},

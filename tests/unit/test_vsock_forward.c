@@ -4,7 +4,9 @@
 #include "tests/unit/guest_net.h"
 
 #include <netinet/in.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #define TARGET 8080u
 #define BOTH_ENDS (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
@@ -363,7 +365,47 @@ static void test_full(void)
 	setrlimit(RLIMIT_NOFILE, &before);
 }
 
+/* Where descriptors are few, clients of ports leave half of them to others. */
+static void test_few_descriptors(void)
+{
+	enum { FILES = 128, OTHERS = 8 };
+	struct rlimit before, files;
+	struct forwarding f;
+	struct stream s[FILES], lines[OTHERS];
+	struct packet p;
+	struct err err = {0};
+	int others[OTHERS];
+	REQUIRE(net_create_with(&f.net, FILES) && net_start(&f.net, RX_BUFFERS));
+	f.id = vsock_forward(f.net.d.dev, tcp_listener(&f.port), TARGET, &err);
+	REQUIRE(f.id > 0);
+	fflush(stdout);
+	pid_t clients = fork(); /* which have descriptors of their own */
+	if (clients == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (unsigned i = 0; i < FILES; i++)
+			tcp_client(f.port);
+		pause();
+	}
+	getrlimit(RLIMIT_NOFILE, &before);
+	files = (struct rlimit){FILES, before.rlim_max};
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &files) == 0);
+	for (unsigned i = 0; i < FILES / 2; i++)
+		CHECK(answer(&f.net, &s[i]));
+	guest_settle(&f.net.g, 20);
+	CHECK(!take(&f.net, &p)); /* no request of the others */
+	for (unsigned i = 0; i < OTHERS; i++)
+		CHECK((others[i] = open_stream(&f.net, &lines[i], 5000 + i)) >= 0);
+	CHECK(send_op(&f.net, &s[7], VIRTIO_VSOCK_OP_RST, 0));
+	CHECK(answer(&f.net, &s[7]));
+	for (unsigned i = 0; i < OTHERS; i++)
+		close(others[i]);
+	kill(clients, SIGKILL);
+	waitpid(clients, NULL, 0);
+	net_close(&f.net);
+	setrlimit(RLIMIT_NOFILE, &before);
+}
+
 TEST_MAIN("vsock_forward", {"half_close", test_half_close}, {"guest_ends_first", test_guest_ends_first},
         {"broken_off", test_broken_off}, {"client_breaks_off", test_client_breaks_off}, {"unix", test_unix},
         {"ports_differ", test_ports_differ}, {"listeners", test_listeners}, {"credit", test_credit},
-        {"full", test_full})
+        {"full", test_full}, {"few_descriptors", test_few_descriptors})

@@ -104,6 +104,14 @@ static int drop_privileges(struct jail *jail, bool left_root, bool keep_override
 /* Next to the guest's: buffers of connections (64 MiB), a part of the guest's memory that is being copied, stacks. */
 #define MEMORY_MAX (256ull << 20)
 
+/* The hard limit: the jail raises the soft one to it, and without a jail, the library does (vmm/lib/ports.c). */
+static uint32_t allowed_files(void)
+{
+	struct rlimit files;
+	bool fewer = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < FILES_MAX;
+	return fewer ? (uint32_t)files.rlim_max : FILES_MAX;
+}
+
 /* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
 static int limit_resources(struct jail *jail, uint32_t memory_mib, struct err *err)
 {
@@ -279,7 +287,7 @@ int jail_enter(struct jail *jail, unsigned layers, const struct description *des
         const struct description_fds *fds, struct err *err)
 {
 	int ret = 0;
-	*jail = (struct jail){.engine = description->engine};
+	*jail = (struct jail){.engine = description->engine, .files = allowed_files()};
 	if (description->flags & DESCRIPTION_NO_JAIL)
 		say(jail, "none, as --no-jail asks");
 	else if (CONFINE_SANITIZED)

@@ -20,6 +20,7 @@
 
 struct jail {
 	uint32_t engine; /* enum wisp_engine: whose system calls it allows */
+	uint32_t files;  /* how many descriptors the process may have, with or without a jail */
 	unsigned layers; /* those that hold: enum wisp_jail_layer. The ring's is added once there is a ring. */
 	char text[JAIL_TEXT_SIZE]; /* the same for the log, with the reasons of those that do not */
 };

@@ -193,8 +193,10 @@ static int add_disk(struct machine *m, const struct description_disk *disk, bool
 
 static int add_vsock(struct machine *m, const struct machine_options *o, struct err *err)
 {
-	struct vsock_options options = {
-	        .cid = GUEST_CID, .socket_path = o->vsock_path, .forward_port = PROTO_PORT_AGENT};
+	struct vsock_options options = {.cid = GUEST_CID,
+	        .socket_path = o->vsock_path,
+	        .forward_port = PROTO_PORT_AGENT,
+	        .files = o->jail ? o->jail->files : 0};
 	int ret = vsock_create(&m->vsock, &m->env, &options, err);
 	return ret < 0 ? ret : add_limited(m, m->vsock, &o->description->vsock_rate, err);
 }
@@ -487,7 +489,7 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 	m->ended = o->ended;
 	m->context = o->context;
 	m->trace = o->trace;
-	m->jailed = o->jailed;
+	m->jailed = o->jail && o->jail->layers & WISP_LAYER_SECCOMP;
 	m->engine = o->description->engine;
 	m->origin = o->origin;
 	int ret = begin(m, o, err);

@@ -22,6 +22,8 @@
 #include "vmm/shared/description.h"
 #include "vmm/shared/stats.h"
 
+struct jail;
+
 struct machine_options {
 	const struct description *description; /* checked; needed for machine_create only */
 	struct description_fds *fds; /* machine_create takes the disks' and the network's, and sets them to -1; the
@@ -43,9 +45,9 @@ struct machine_options {
 	void (*ended)(void *context, enum wisp_end end, const char *text);
 	void *context;
 	const struct log *log;
-	struct trace *trace; /* NULL: not traced; outlives the machine */
-	bool jailed;         /* as struct vcpu's */
-	struct loop *loop;   /* without an engine yet (loop_create), which is the description's; outlives the machine */
+	struct trace *trace;     /* NULL: not traced; outlives the machine */
+	const struct jail *jail; /* entered; NULL: none, and as many descriptors as it wants. machine_create reads it */
+	struct loop *loop; /* without an engine yet (loop_create), which is the description's; outlives the machine */
 };
 
 struct machine;

@@ -407,7 +407,7 @@ static int create_machine(struct vmm *v, struct err *err)
 	        .fds = &v->fds,
 	        .origin = v->origin.state ? &v->origin : NULL,
 	        .vsock_path = has(v, DESCRIPTION_BARE) ? NULL : SANDBOX_FILES_VSOCK,
-	        .jailed = v->jail.layers & WISP_LAYER_SECCOMP,
+	        .jail = &v->jail,
 	        .console = on_console,
 	        .begun = on_begun,
 	        .ended = on_machine_end,
