@@ -294,6 +294,9 @@ $(B)/tests/unit/test_cli_snapshot: ALL_LDFLAGS += $(addprefix -Wl$(comma)--wrap=
 # What the agent allocates, reads and watches for.
 $(B)/tests/unit/test_agent_forward: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=recv,--wrap=epoll_ctl
 
+# How often the monitor tells the host's kernel which queues it uses.
+$(B)/tests/unit/test_virtio_net_tap: ALL_LDFLAGS += -Wl,--wrap=ioctl
+
 # Preloaded by some of them, so not with a sanitizer, nor under QEMU's user emulation, which has no io_uring.
 OLD_RING := $(if $(SAN)$(CROSS),,$(B)/tests/old_ring.so)
 $(B)/tests/old_ring.so: tests/unit/preload/old_ring.c

@@ -59,6 +59,7 @@ enum { RXQ, TXQ, PAIR_QUEUES };
 #define TX_QUIET_MAX 1024u
 #define TX_QUIET_MAX_SEGMENTED 2048u
 #define SHOW_BYTES 32768u /* what the driver gets to see before the end of a round of the loop */
+#define ATTACH_PAUSE_MS 100
 
 struct rx_chain {
 	uint16_t head, parts;
@@ -99,7 +100,12 @@ struct net {
 	uint32_t tx_quiet_max;
 	struct virtq_chain fetched;
 
+	bool pausing; /* the host's kernel was told of pairs_attached a moment ago, and is told nothing else yet */
+	struct loop_op pause_op;
+	struct __kernel_timespec pause;
+
 	unsigned pairs, pairs_used; /* all; those that the driver uses, from the first one on */
+	unsigned pairs_attached;    /* those that the host's kernel gives frames to */
 	struct pair pair[];
 };
 
@@ -326,14 +332,38 @@ static void transmit(struct pair *p)
 
 /* --- the control queue --- */
 
-/* Makes the host's kernel give frames only to the pairs that are in use. */
+static void attach_used(struct net *n);
+
+static void pause_over(struct loop_op *op, int res, uint32_t flags)
+{
+	struct net *n = container_of(op, struct net, pause_op);
+	(void)res, (void)flags;
+	n->pausing = false;
+	if (!n->dev.destroying)
+		attach_used(n);
+}
+
+/*
+ * Makes the host's kernel give frames only to the pairs that are in use. For each queue that it attaches or detaches,
+ * it holds the lock of all networks and keeps others waiting. So there is a pause after each change; what the driver
+ * wants at its end is done then.
+ */
 static void attach_used(struct net *n)
 {
-	for (unsigned i = 0; i < n->pairs && n->pairs > 1 && n->connected && n->offload; i++) {
+	if (n->pausing || n->pairs_attached == n->pairs_used || !n->connected || !n->offload)
+		return;
+	n->pairs_attached = n->pairs_used;
+	for (unsigned i = 0; i < n->pairs && n->connected; i++) {
 		int ret = net_port_attach(&n->pair[i].port, i < n->pairs_used);
 		if (ret < 0)
 			lose(n, ret);
 	}
+	struct io_uring_sqe *sqe = loop_sqe(n->dev.env.loop);
+	n->pause = (struct __kernel_timespec){.tv_nsec = ATTACH_PAUSE_MS * 1000000};
+	io_uring_prep_timeout(sqe, &n->pause, 0, 0);
+	n->pause_op.done = pause_over;
+	n->pausing = true;
+	loop_start(n->dev.env.loop, sqe, &n->pause_op);
 }
 
 /* Section 5.1.6.5.6: the only command that the device offers. */
@@ -353,9 +383,7 @@ static uint8_t obey(struct net *n, const struct virtq_chain *chain)
 	return VIRTIO_NET_OK;
 }
 
-/*
- * Of many commands at once, the host's kernel hears the outcome: each queue that it attaches or detaches keeps its
- * other users waiting. The driver sees the answers later, at the end of the round.
+/* Of many commands at once, the host's kernel hears the outcome. The driver sees the answers at the end of the round.
  */
 static void control(struct net *n, unsigned queue)
 {
@@ -493,6 +521,12 @@ static void net_destroy(struct virtio_dev *dev)
 				return; /* a failed ring: the kernel may still access the object */
 		}
 	}
+	if (n->pausing)
+		loop_cancel(dev->env.loop, &n->pause_op);
+	while (n->pausing) {
+		if (loop_step(dev->env.loop, -1) < 0)
+			return;
+	}
 	for (unsigned i = 0; i < n->pairs; i++)
 		net_port_close(&n->pair[i].port);
 	free(n);
@@ -540,7 +574,7 @@ int net_create(struct virtio_dev **dev, const struct virtio_env *env, const stru
 	if (!n)
 		return err_set(err, ENOMEM, "out of memory for the network device");
 	n->offload = opt->offload;
-	n->pairs = pairs;
+	n->pairs = n->pairs_attached = pairs;
 	n->pairs_used = 1;
 	n->config.mtu = opt->mtu;
 	memcpy(n->config.mac, opt->mac, sizeof(n->config.mac));

@@ -118,6 +118,17 @@ static void talk_to_kernel(int fd)
 
 #define PAIRS 2u
 #define FLOWS 20u /* four times as many fit the buffers */
+#define PAUSE_MS 100
+
+static unsigned changes; /* of which queues the host's kernel uses, as it was told */
+
+int __real_ioctl(int fd, unsigned long request, void *data);
+int __wrap_ioctl(int fd, unsigned long request, void *data);
+int __wrap_ioctl(int fd, unsigned long request, void *data)
+{
+	changes += request == TUNSETQUEUE;
+	return __real_ioctl(fd, request, data);
+}
 
 /* How many datagrams of the host have come by this pair, of which the buffers are given back. */
 static unsigned count_udp(struct card *c, unsigned pair)
@@ -191,18 +202,31 @@ static void give_both(struct card *c)
 	ring_kick(&c->d, 2 + RX);
 }
 
-static void talk_over_queues(int fd)
+static bool open_queues(struct card *c, int fd)
 {
-	struct card *c = &card;
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, .ifr_name = "tap0"};
 	struct net_options options = {
 	        .pairs = PAIRS, .fd = {fd, open("/dev/net/tun", O_RDWR | O_CLOEXEC)}, .offload = true, .mtu = 1500};
-	unsigned got[PAIRS];
 	memcpy(options.mac, mac, sizeof(mac));
-	REQUIRE(ioctl(options.fd[1], TUNSETIFF, &request) == 0);
-	REQUIRE(card_create(c, &options, -1) && drv_start(&c->d, ~0ull, VIRTQ_SIZE_MAX));
-	CHECK_EQ(drv_queues(&c->d), 2 * PAIRS + 1);
+	if (ioctl(options.fd[1], TUNSETIFF, &request) < 0 || !card_create(c, &options, -1) ||
+	        !drv_start(&c->d, ~0ull, VIRTQ_SIZE_MAX))
+		return false;
 	give_both(c);
+	return true;
+}
+
+/* What the driver wants is done: it may wait for the end of a pause. */
+static void end_pause(struct card *c)
+{
+	guest_settle(&c->g, PAUSE_MS + 20);
+}
+
+static void talk_over_queues(int fd)
+{
+	struct card *c = &card;
+	unsigned got[PAIRS];
+	REQUIRE(open_queues(c, fd));
+	CHECK_EQ(drv_queues(&c->d), 2 * PAIRS + 1);
 	/* The host learns the guest's MAC. */
 	send_arp(c);
 	guest_settle(&c->g, 10);
@@ -211,6 +235,7 @@ static void talk_over_queues(int fd)
 	send_flows(got, c);
 	CHECK(got[0] == FLOWS && got[1] == 0);
 	CHECK(use_pairs(c, 2));
+	end_pause(c);
 	send_flows(got, c);
 	CHECK_EQ(got[0] + got[1], FLOWS);
 	CHECK(got[0] > 0 && got[1] > 0);
@@ -222,8 +247,40 @@ static void talk_over_queues(int fd)
 	CHECK(got[1] > 0);
 	CHECK(is_obeyed(c, answers[0]) && is_obeyed(c, answers[1]));
 	CHECK(use_pairs(c, 1));
+	end_pause(c);
 	send_flows(got, c);
 	CHECK(got[0] == FLOWS && got[1] == 0);
+	CHECK(link_is_up(c) && !drv_failed(&c->d));
+	card_close(c);
+}
+
+/* A driver that changes its mind all the time, by commands and by resets, has its last wish. */
+static void change_often(int fd)
+{
+	enum { COMMANDS = 1000, RESETS = 50 };
+	struct card *c = &card;
+	unsigned got[PAIRS];
+	long long begun = now_ms();
+	REQUIRE(open_queues(c, fd));
+	for (unsigned i = 0; i < COMMANDS; i++)
+		REQUIRE(use_pairs(c, i % 2 ? 2 : 1));
+	send_arp(c);
+	end_pause(c);
+	send_flows(got, c);
+	CHECK_EQ(got[0] + got[1], FLOWS);
+	CHECK(got[1] > 0);
+	for (unsigned i = 0; i < RESETS; i++) {
+		REQUIRE(use_pairs(c, 2));
+		drv_reset(&c->d);
+		REQUIRE(drv_start(&c->d, ~0ull, VIRTQ_SIZE_MAX));
+	}
+	end_pause(c);
+	give_both(c);
+	send_flows(got, c);
+	CHECK(got[0] == FLOWS && got[1] == 0);
+	printf("# %u changes in %lld ms\n", changes, now_ms() - begun);
+	CHECK(changes > 2 && changes <= 2 + (now_ms() - begun) / PAUSE_MS);
+	CHECK(use_pairs(c, 2)); /* and ends in the middle of it */
 	CHECK(link_is_up(c) && !drv_failed(&c->d));
 	card_close(c);
 }
@@ -244,4 +301,9 @@ static void test_queues(void)
 	tap_in_child(make_tap, IFF_MULTI_QUEUE, talk_over_queues, TAP_MISSING);
 }
 
-TEST_MAIN("virtio_net_tap", {"kernel", test_kernel}, {"queues", test_queues})
+static void test_changes(void)
+{
+	tap_in_child(make_tap, IFF_MULTI_QUEUE, change_often, TAP_MISSING);
+}
+
+TEST_MAIN("virtio_net_tap", {"kernel", test_kernel}, {"queues", test_queues}, {"changes", test_changes})
