@@ -102,12 +102,15 @@ static void test_refusals(void)
 	CHECK(strncmp(text, "HTTP/1.1 400 ", 13) == 0);
 	ask(&w, "\x16\x03\x01 is TLS\r\n\r\n", text, sizeof(text));
 	CHECK(strncmp(text, "HTTP/1.1 400 ", 13) == 0);
+	ask(&w, "TRACE http://localhost:%u/ HTTP/1.1\r\n\r\n", text, sizeof(text));
+	CHECK(strncmp(text, "HTTP/1.1 501 ", 13) == 0 && strstr(text, "wisp-proxy: TRACE is not served, "));
 	struct pollfd pfd = {.fd = w.server, .events = POLLIN};
 	CHECK_EQ(poll(&pfd, 1, 0), 0); /* nobody came */
 	CHECK(log_has(&w, " refused http localhost:%u: its address "));
 	CHECK(log_has(&w, " refused connect localhost:%u: its address "));
 	CHECK(log_has(&w, " refused http unnamed.example:80: no rule allows it\n"));
-	CHECK(log_has(&w, " refused http -: the request is malformed: "));
+	CHECK(log_has(&w, " refused http -: this is a proxy, and the target is not a whole URL\n"));
+	CHECK(log_has(&w, " refused http -: TRACE is not served, because it would show secrets\n"));
 	CHECK_EQ(world_end(&w), 0);
 }
 

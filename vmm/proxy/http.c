@@ -118,6 +118,9 @@ static int parse_request_line(struct text line, struct http_request *request, co
 	struct text version = {last + 1, (size_t)(line.at + line.length - last - 1)};
 	if (!is_token(method) || method.length > METHOD_MAX)
 		return refuse(why, 400, "the method is malformed");
+	/* Its answer is the request as the server got it, with the secrets that the guest is not to see. */
+	if (is(method, "TRACE"))
+		return refuse(why, 501, "TRACE is not served, because it would show secrets");
 	if (!is(version, "HTTP/1.1") && !is(version, "HTTP/1.0"))
 		return refuse(why, 505, "the version is neither HTTP/1.0 nor HTTP/1.1");
 	request->method = method.at;

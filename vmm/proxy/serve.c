@@ -95,7 +95,7 @@ static void serve_http(struct visit *visit)
 			return;
 	}
 	if (status != 0) {
-		netlog_write(&visit->proxy->log, "refused http -: the request is malformed: %s", reason);
+		netlog_write(&visit->proxy->log, "refused http -: %s", reason);
 		answer_http(visit, status, reason);
 		return;
 	}
