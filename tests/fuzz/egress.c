@@ -56,6 +56,11 @@ static void check_rewritten(const struct http_request *request, bool own)
 	char *head = malloc(REWRITTEN_MAX);
 	MUST(head);
 	size_t length = http_rewrite(request, &rules, head, REWRITTEN_MAX);
+	if (length == 0) {
+		MUST(own && count(request->method, request->head, "wisp-secret-KEY-") > HTTP_SECRETS_MAX);
+		free(head);
+		return;
+	}
 	MUST(length > 4 && memcmp(head + length - 4, "\r\n\r\n", 4) == 0);
 	MUST(count(head, length, "\r\n\r\n") == 1);
 	MUST(count(head, length, "\r\nHost: ") == 1 && count(head, length, "\r\nConnection: ") == 1);

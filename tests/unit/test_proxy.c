@@ -181,6 +181,17 @@ static void test_secrets(void)
 	CHECK(strstr(text, "\r\n\r\nwisp-secret-KEY-"));
 	close(server);
 	close(client);
+	/* Heads do not grow without end. The server, which nobody accepts from, hears nothing of it. */
+	ask(&w,
+	        "GET http://127.0.0.1:%u/ HTTP/1.1\r\nA: wisp-secret-KEY-wisp-secret-KEY-wisp-secret-KEY-"
+	        "wisp-secret-KEY-wisp-secret-KEY-wisp-secret-KEY-wisp-secret-KEY-wisp-secret-KEY-wisp-secret-KEY-"
+	        "\r\n\r\n",
+	        text, sizeof(text));
+	CHECK(strncmp(text, "HTTP/1.1 431 ", 13) == 0 &&
+	        strstr(text, "wisp-proxy: the head has more than 8 secrets\n"));
+	CHECK(log_has(&w, " refused http -: the head has more than 8 secrets\n"));
+	struct pollfd pfd = {.fd = w.server, .events = POLLIN};
+	CHECK_EQ(poll(&pfd, 1, 0), 0);
 	/* A tunnel is not looked into. */
 	client = dial_proxy(&w);
 	CHECK(put(client,

@@ -190,6 +190,17 @@ static void test_secrets(void)
 		snprintf(wanted, sizeof(wanted), answer, host, cases[i].a, cases[i].a, cases[i].b);
 		CHECK_STR(text, wanted);
 	}
+	/* As many as there may be, in fields and in one field, and one more. Those of another host do not count. */
+	char many[512] = "GET http://api.example/ HTTP/1.1\r\nA: wisp-secret-TOKEN_B-\r\nB: ";
+	for (unsigned i = 0; i < HTTP_SECRETS_MAX; i++)
+		strcat(many, i == 4 ? "\r\nC: wisp-secret-TOKEN-" : "wisp-secret-TOKEN-");
+	size_t length = strlen(many);
+	strcpy(many + length, "\r\n\r\n");
+	rewrite(many, &rules, text, sizeof(text));
+	CHECK(strstr(text, "\r\nB: sesamesesamesesamesesame\r\nC: sesamesesamesesamesesame\r\n"));
+	strcpy(many + length, "wisp-secret-TOKEN-\r\n\r\n");
+	rewrite(many, &rules, text, sizeof(text));
+	CHECK_STR(text, "");
 }
 
 /* The body's bytes among `text`, taken `step` at once; -1 if it is malformed, -2 if it does not end. */

@@ -226,6 +226,7 @@ int http_parse(const char *data, size_t length, struct http_request *request, co
 struct room {
 	char *at;
 	size_t size, length;
+	unsigned secrets;
 };
 
 static void put(struct room *room, const char *data, size_t length)
@@ -273,6 +274,7 @@ static void put_value(
 		        value.at[0] == EGRESS_PLACEHOLDER_FORMAT[0] ? find_secret(request, rules, value, &taken) : NULL;
 		if (secret) {
 			put_text(room, secret->value);
+			room->secrets++;
 		} else {
 			taken = 1;
 			put(room, value.at, taken);
@@ -344,7 +346,7 @@ size_t http_rewrite(const struct http_request *request, const struct egress_rule
 		put_text(&room, "\r\n");
 	}
 	put_text(&room, "Connection: close\r\n\r\n");
-	return room.length <= room.size ? room.length : 0;
+	return room.length <= room.size && room.secrets <= HTTP_SECRETS_MAX ? room.length : 0;
 }
 
 /* ---- The body ---- */

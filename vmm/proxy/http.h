@@ -14,6 +14,7 @@
 #include "vmm/shared/egress.h"
 
 #define HTTP_HEAD_MAX ((size_t)32 << 10) /* bytes of a request without its body */
+#define HTTP_SECRETS_MAX 8u              /* placeholders that are replaced in one head */
 
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED };
 
@@ -47,7 +48,7 @@ int http_parse(const char *data, size_t length, struct http_request *request, co
 /*
  * Makes the head for the server, in `size` bytes at `to`: in origin form, without fields that are the proxy's, with its
  * own Host and Connection, and with the placeholders of secrets for this host and port replaced. `rules` may have none.
- * Returns its length, or 0 if there is no room.
+ * Returns its length, or 0 if there is no room, or more than HTTP_SECRETS_MAX placeholders are to be replaced.
  */
 size_t http_rewrite(const struct http_request *request, const struct egress_rules *rules, char *to, size_t size);
 

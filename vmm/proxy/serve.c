@@ -11,13 +11,15 @@
 #include "vmm/proxy/socks.h"
 
 #define ANSWER_MAX 1024u
-/* Secrets may be longer than what stands for them. */
+/* More than any head takes with HTTP_SECRETS_MAX secrets. */
 #define REWRITTEN_MAX ((size_t)128 << 10)
 
 struct visit {
 	struct proxy *proxy;
 	int client;
 	int64_t deadline_ns;
+	char *head; /* for the server; NULL: none */
+	size_t head_length;
 	size_t length;
 	char data[HTTP_HEAD_MAX]; /* what the client has sent */
 };
@@ -70,17 +72,31 @@ static void answer_http(struct visit *visit, int status, const char *why)
 	answer(visit, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 
+/* Before the server is dialled, so that it hears of no request that is refused. 0, or the status of the answer. */
+static int make_head(struct visit *visit, const struct http_request *request, const char **why)
+{
+	if (request->connect)
+		return 0;
+	visit->head = malloc(REWRITTEN_MAX);
+	if (!visit->head) {
+		*why = "there is no memory for the head";
+		return 502;
+	}
+	visit->head_length = http_rewrite(request, &visit->proxy->rules, visit->head, REWRITTEN_MAX);
+	*why = "the head has more than 8 secrets";
+	return visit->head_length > 0 ? 0 : 431;
+}
+
 /* 0 or -errno. */
-static int send_request(struct visit *visit, const struct http_request *request, int server)
+static int send_request(struct visit *visit, int server)
 {
 	static const char established[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 	int64_t deadline = deadline_in(visit->proxy->request_ms);
-	if (request->connect)
+	if (!visit->head)
 		return send_all(visit->client, established, sizeof(established) - 1, deadline);
-	char *head = malloc(REWRITTEN_MAX);
-	size_t length = head ? http_rewrite(request, &visit->proxy->rules, head, REWRITTEN_MAX) : 0;
-	int r = length > 0 ? send_all(server, head, length, deadline) : -ENOBUFS;
-	free(head);
+	int r = send_all(server, visit->head, visit->head_length, deadline);
+	free(visit->head);
+	visit->head = NULL;
 	return r;
 }
 
@@ -94,6 +110,8 @@ static void serve_http(struct visit *visit)
 		if (receive(visit) < 0)
 			return;
 	}
+	if (status == 0)
+		status = make_head(visit, &request, &reason);
 	if (status != 0) {
 		netlog_write(&visit->proxy->log, "refused http -: %s", reason);
 		answer_http(visit, status, reason);
@@ -107,7 +125,7 @@ static void serve_http(struct visit *visit)
 		answer_http(visit, result == DIAL_REFUSED ? 403 : 502, refusal);
 		return;
 	}
-	if (send_request(visit, &request, server) == 0)
+	if (send_request(visit, server) == 0)
 		relay(visit->client, server, request.connect ? NULL : &request.body, visit->data + request.head,
 		        visit->length - request.head, visit->proxy->linger_ms);
 	close(server);
@@ -187,6 +205,7 @@ void serve_client(struct proxy *proxy, int fd)
 		visit->proxy = proxy;
 		visit->client = fd;
 		visit->deadline_ns = deadline_in(proxy->request_ms);
+		visit->head = NULL;
 		visit->length = 0;
 		/* No method of HTTP begins with SOCKS' first byte. */
 		if (receive(visit) == 0) {
@@ -195,6 +214,7 @@ void serve_client(struct proxy *proxy, int fd)
 			else
 				serve_http(visit);
 		}
+		free(visit->head);
 		free(visit);
 	}
 	close(fd);
