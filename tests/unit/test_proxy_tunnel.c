@@ -52,15 +52,15 @@ static void test_tunnel(void)
 
 struct flood {
 	int fd;
-	size_t bytes;
+	size_t bytes, sent;
 };
 
 static void *pour(void *argument)
 {
 	struct flood *flood = argument;
 	char block[4096];
-	for (size_t sent = 0; sent < flood->bytes; sent += sizeof(block)) {
-		memset(block, (int)(sent >> 12), sizeof(block));
+	for (; flood->sent < flood->bytes; flood->sent += sizeof(block)) {
+		memset(block, (int)(flood->sent >> 12), sizeof(block));
 		if (send(flood->fd, block, sizeof(block), MSG_NOSIGNAL) != sizeof(block))
 			break;
 	}
@@ -88,7 +88,7 @@ static void test_floods(void)
 	REQUIRE(world_start(&w, here, NULL));
 	int client = tunnel(&w, &server);
 	REQUIRE(client >= 0);
-	struct flood from_client = {client, 16 << 20}, from_server = {server, 16 << 20};
+	struct flood from_client = {client, 16 << 20, 0}, from_server = {server, 16 << 20, 0};
 	pthread_create(&up, NULL, pour, &from_client);
 	CHECK(arrives(server, from_client.bytes));
 	pthread_join(up, NULL);
@@ -124,6 +124,45 @@ static void test_broken_off(void)
 	CHECK(await(server));
 	CHECK(recv(server, &byte, 1, 0) <= 0);
 	close(server);
+	CHECK_EQ(world_end(&w), 0);
+}
+
+/* A server that answers early resets a client that still sends; the client gets the answer first. */
+static void test_early_answers(void)
+{
+	static const struct {
+		const char *request, *wanted;
+	} cases[] = {
+	        {"CONNECT 127.0.0.1:%u HTTP/1.1\r\n\r\n",
+	                "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 413 x\r\n\r\n"},
+	        {"POST http://127.0.0.1:%u/ HTTP/1.1\r\nContent-Length: 67108864\r\n\r\n",
+	                "HTTP/1.1 413 x\r\nConnection: close\r\n\r\n"},
+	};
+	struct world w;
+	REQUIRE(world_start(&w, here, NULL));
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[256];
+		int client = dial_proxy(&w);
+		CHECK(put(client, request(&w, cases[i].request)));
+		int server = accept_one(&w);
+		REQUIRE(server >= 0);
+		struct flood flood = {client, 64 << 20, 0}; /* more than all buffers hold */
+		pthread_t up;
+		pthread_create(&up, NULL, pour, &flood);
+		CHECK(await(server));
+		poll(NULL, 0, 100); /* all buffers are full */
+		/* The proxy finds the answer and the reset together. */
+		kill(w.proxy, SIGSTOP);
+		CHECK_EQ(waitpid(w.proxy, NULL, WUNTRACED), w.proxy);
+		CHECK(put(server, "HTTP/1.1 413 x\r\n\r\n"));
+		close(server);
+		kill(w.proxy, SIGCONT);
+		get(client, "", text, sizeof(text));
+		CHECK_STR(text, cases[i].wanted);
+		pthread_join(up, NULL);
+		CHECK(flood.sent < flood.bytes);
+		close(client);
+	}
 	CHECK_EQ(world_end(&w), 0);
 }
 
@@ -310,5 +349,6 @@ static void test_start_fails(void)
 }
 
 TEST_MAIN("proxy", {"tunnel", test_tunnel}, {"floods", test_floods}, {"broken_off", test_broken_off},
-        {"socks", test_socks}, {"ends_with_the_monitor", test_ends_with_the_monitor}, {"jail", test_jail},
-        {"places", test_places}, {"silence", test_silence}, {"start_fails", test_start_fails})
+        {"early_answers", test_early_answers}, {"socks", test_socks},
+        {"ends_with_the_monitor", test_ends_with_the_monitor}, {"jail", test_jail}, {"places", test_places},
+        {"silence", test_silence}, {"start_fails", test_start_fails})

@@ -61,6 +61,7 @@ struct way {
 	struct http_answer *answer; /* its head gets a field; NULL: it is none */
 	bool ended;                 /* nothing more is read */
 	bool told;                  /* and the reader knows, or need not know */
+	int lost;                   /* -errno of a send that failed: the reader is gone. 0: none did */
 	bool hung;                  /* `from` is closed both ways: a poll for nothing would return at once */
 	size_t at, length;
 	char buffer[CHUNK + sizeof(HTTP_ANSWER_FIELD)];
@@ -103,25 +104,37 @@ static int fill(struct way *way)
 	return keep_body(way);
 }
 
-static int empty(struct way *way)
+/* Nothing more can be sent. That is not the end of the other direction. */
+static void lose(struct way *way, int error)
 {
-	ssize_t n = send(way->to, way->buffer + way->at, way->length, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	way->at += (size_t)n;
-	way->length -= (size_t)n;
-	return 0;
+	way->lost = error;
+	way->ended = way->told = true;
+	way->length = 0;
 }
 
-/* What can be done now, in this direction. 0 or -errno of a broken connection. */
-static int move(struct way *way, short from, short to)
+static void empty(struct way *way)
+{
+	ssize_t n = send(way->to, way->buffer + way->at, way->length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n >= 0) {
+		way->at += (size_t)n;
+		way->length -= (size_t)n;
+	} else if (errno != EAGAIN && errno != EINTR) {
+		lose(way, -errno);
+	}
+}
+
+/* What can be done now, in this direction. 0, or -errno if the stream broke off. */
+static int move(struct way *way, const struct way *other, short from, short to)
 {
 	int r = 0;
 	if (way->length == 0 && !way->ended && from & (POLLIN | POLLHUP | POLLERR))
 		r = fill(way);
 	if (r == 0 && way->length > 0 && (to & (POLLOUT | POLLHUP | POLLERR) || way->at == 0))
-		r = empty(way);
+		empty(way);
 	if (r == 0 && way->length == 0 && way->ended && !way->told) {
+		/* This is no end: the send took the error that would be here. */
+		if (other->lost)
+			return other->lost;
 		way->told = true;
 		/* A body that is whole says so itself, and some servers take the end of the stream for a client that
 		 * has left. */
@@ -143,7 +156,10 @@ static struct pollfd wanted(const struct way *way, const struct way *other)
 	return (struct pollfd){.fd = way->hung && !events ? -1 : way->from, .events = events};
 }
 
-/* 0, or -errno if a connection broke off. */
+/*
+ * 0, or -errno if a connection broke off. A server that answers early may reset the connection while the client sends:
+ * its answer is passed on before the reset.
+ */
 static int carry(struct way *up, struct way *down, int linger_ms)
 {
 	while (!is_over(up, down)) {
@@ -152,14 +168,14 @@ static int carry(struct way *up, struct way *down, int linger_ms)
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		if (n == 0)
-			return 0;
-		int r = move(up, pfds[0].revents, pfds[1].revents);
+			break;
+		int r = move(up, down, pfds[0].revents, pfds[1].revents);
 		if (r == 0)
-			r = move(down, pfds[1].revents, pfds[0].revents);
-		if (r < 0)
-			return r;
+			r = move(down, up, pfds[1].revents, pfds[0].revents);
+		if (r < 0 || down->lost)
+			return r < 0 ? r : down->lost;
 	}
-	return 0;
+	return up->lost;
 }
 
 void end_client(int client, int linger_ms)
@@ -197,6 +213,10 @@ void relay(int client, int server, struct http_body *body, const char *data, siz
 		if (r == 0 && (length > 0 || up->ended)) {
 			r = send_all(server, up->buffer, up->length, deadline_in(linger_ms));
 			up->length = 0;
+			if (r < 0 && r != -ETIMEDOUT) {
+				lose(up, r);
+				r = 0;
+			}
 		}
 	}
 	if (r == 0)
