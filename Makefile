@@ -292,7 +292,7 @@ $(B)/tests/unit/test_cli_snapshot: ALL_LDFLAGS += $(addprefix -Wl$(comma)--wrap=
   verify_snapshot fork_sandbox pause_sandbox resume_sandbox stop_sandbox get_pause_us writes_disks)
 
 # What the agent allocates, reads and watches for.
-$(B)/tests/unit/test_agent_forward: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=recv,--wrap=epoll_ctl
+$(B)/tests/unit/test_agent_forward_steps: ALL_LDFLAGS += -Wl,--wrap=malloc,--wrap=recv,--wrap=epoll_ctl
 
 # How often the monitor tells the host's kernel which queues it uses.
 $(B)/tests/unit/test_virtio_net_tap: ALL_LDFLAGS += -Wl,--wrap=ioctl

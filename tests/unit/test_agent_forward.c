@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Forwarded connections in the agent: a client's socket on one side, a TCP server of this machine on the other. */
 #include <dirent.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "agent/forward.h"
-#include "tests/unit/test.h"
+#include "tests/unit/test_agent_forward.h"
 
-#define WAIT_MS 20000
 #define MANY 1000u
 
 struct relay {
@@ -26,21 +19,6 @@ struct relay {
 	unsigned count;
 	int client[MANY]; /* this side of the connections that the agent has */
 };
-
-static int listen_tcp(int family, uint16_t *port)
-{
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-	struct sockaddr *address = family == AF_INET ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
-	socklen_t size = family == AF_INET ? sizeof(v4) : sizeof(v6);
-	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, address, size) < 0 || listen(fd, 4096) < 0 || getsockname(fd, address, &size) < 0) {
-		close(fd);
-		return -1;
-	}
-	*port = ntohs(family == AF_INET ? v4.sin_port : v6.sin6_port);
-	return fd;
-}
 
 /* A connected pair of TCP sockets, which unlike Unix sockets have resets. */
 static bool tcp_pair(int pair[2])
@@ -131,34 +109,9 @@ static void relay_stop(struct relay *r)
 	waitpid(r->pid, NULL, 0);
 }
 
-static bool await(int fd, short events)
-{
-	struct pollfd pfd = {.fd = fd, .events = events};
-	return poll(&pfd, 1, WAIT_MS) > 0;
-}
-
 static int accept_one(const struct relay *r)
 {
 	return await(r->listener, POLLIN) ? accept4(r->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-}
-
-static bool say(int fd, const char *text)
-{
-	return send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text);
-}
-
-/* Reads exactly this. */
-static bool hears(int fd, const char *text)
-{
-	char got[64];
-	size_t done = 0, length = strlen(text);
-	while (done < length) {
-		ssize_t n = await(fd, POLLIN) ? recv(fd, got + done, length - done, MSG_DONTWAIT) : -1;
-		if (n <= 0)
-			return false;
-		done += (size_t)n;
-	}
-	return memcmp(got, text, length) == 0;
 }
 
 static bool at_end(int fd)
@@ -201,41 +154,6 @@ static void test_half_close(void)
 	CHECK(at_end(server));
 	close(server);
 	relay_stop(&r);
-}
-
-static uint8_t pattern(size_t at)
-{
-	return (uint8_t)(at * 31 + at / 509);
-}
-
-/* Sends what is taken, from *at on, until it has sent `total` and ended the stream. */
-static bool push(int fd, size_t *at, size_t total)
-{
-	static uint8_t block[100000];
-	size_t length = total - *at < sizeof(block) ? total - *at : sizeof(block);
-	for (size_t i = 0; i < length; i++)
-		block[i] = pattern(*at + i);
-	ssize_t n = send(fd, block, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (n <= 0)
-		return false;
-	*at += (size_t)n;
-	if (*at == total)
-		shutdown(fd, SHUT_WR);
-	return true;
-}
-
-/* Takes what there is. False at the end, or when the bytes are not those. */
-static bool pull(int fd, size_t *at)
-{
-	static uint8_t block[70000];
-	ssize_t n = recv(fd, block, sizeof(block), MSG_DONTWAIT);
-	for (ssize_t i = 0; i < n; i++) {
-		if (block[i] != pattern((*at)++)) {
-			CHECK(false);
-			return false;
-		}
-	}
-	return n > 0 || (n < 0 && errno == EAGAIN);
 }
 
 static void test_both_ways(void)
@@ -400,195 +318,6 @@ static void test_many(void)
 	relay_stop(&r);
 	setrlimit(RLIMIT_NOFILE, &before);
 }
-
-/* ---- In this process, a round of the loop at a time ---- */
-
-static unsigned allocations;
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size)
-{
-	allocations++;
-	return __real_malloc(size);
-}
-
-static bool serving;     /* what is called now is the agent's */
-static size_t read_size; /* as last asked for */
-
-ssize_t __real_recv(int fd, void *data, size_t size, int flags);
-ssize_t __wrap_recv(int fd, void *data, size_t size, int flags);
-ssize_t __wrap_recv(int fd, void *data, size_t size, int flags)
-{
-	if (serving)
-		read_size = size;
-	return __real_recv(fd, data, size, flags);
-}
-
-static uint32_t watched[4096]; /* of each descriptor, the events that the agent watches for */
-
-int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
-int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
-int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
-{
-	if (fd < 4096)
-		watched[fd] = event->events;
-	return __real_epoll_ctl(epoll, operation, fd, event);
-}
-
-struct stepped {
-	struct poller poller;
-	struct agent_forwards forwards;
-	struct poller_timer round;
-	int listener, client, server;
-	int host; /* the agent's socket for the client */
-	uint16_t port;
-	uint8_t scratch[FORWARD_CHUNK_LARGE];
-};
-
-static void end_round(struct poller_timer *timer)
-{
-	container_of(timer, struct stepped, round)->poller.stop = true;
-}
-
-static bool has_events(const struct stepped *s)
-{
-	struct pollfd pfd = {.fd = s->poller.epoll, .events = POLLIN};
-	return poll(&pfd, 1, 0) > 0;
-}
-
-/* Everything that can be done without the client and the server is done. */
-static void settle(struct stepped *s)
-{
-	serving = true;
-	while (has_events(s) || !list_empty(&s->poller.tasks)) {
-		s->poller.stop = false;
-		poller_arm(&s->poller, &s->round, 0);
-		CHECK_EQ(poller_run(&s->poller), 0);
-	}
-	serving = false;
-}
-
-/* Waits until there is something to read, and serves the agent's events meanwhile. */
-static bool arrives(struct stepped *s, int fd)
-{
-	struct pollfd pfds[] = {{.fd = fd, .events = POLLIN}, {.fd = s->poller.epoll, .events = POLLIN}};
-	do {
-		if (poll(pfds, 2, WAIT_MS) <= 0)
-			return false;
-		settle(s);
-	} while (!pfds[0].revents);
-	return true;
-}
-
-static bool stepped_connect(struct stepped *s)
-{
-	int pair[2];
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair))
-		return false;
-	s->client = pair[0];
-	s->host = pair[1];
-	agent_forward(&s->forwards, pair[1], s->port);
-	s->server = await(s->listener, POLLIN) ? accept(s->listener, NULL, NULL) : -1;
-	return s->server >= 0;
-}
-
-/* A connection that the agent has just made. */
-static struct stepped *stepped_start(void)
-{
-	struct stepped *s = calloc(1, sizeof(*s));
-	if (!s || poller_init(&s->poller))
-		return NULL;
-	s->round.fire = end_round;
-	list_init(&s->round.node);
-	agent_forwards_init(&s->forwards, &s->poller, NULL, s->scratch);
-	s->listener = listen_tcp(AF_INET, &s->port);
-	return stepped_connect(s) ? s : NULL;
-}
-
-static void stepped_stop(struct stepped *s)
-{
-	agent_forwards_destroy(&s->forwards);
-	poller_destroy(&s->poller);
-	close(s->listener);
-	close(s->client);
-	close(s->server);
-	free(s);
-}
-
-/* Sends until nobody takes more, receives all of that, and does so again: the memory is that of the first time. */
-static void test_memory(void)
-{
-	struct stepped *s = stepped_start();
-	size_t sent = 0, got = 0;
-	REQUIRE(s);
-	for (unsigned i = 0; i < 4; i++) {
-		unsigned before = allocations;
-		size_t begun = sent;
-		while (push(s->client, &sent, SIZE_MAX))
-			settle(s);
-		CHECK(sent > begun);
-		CHECK_EQ(allocations - before, i == 0);
-		while (got < sent && arrives(s, s->server) && pull(s->server, &got))
-			;
-		CHECK_EQ(got, sent);
-	}
-	stepped_stop(s);
-}
-
-/* The agent watches for room from the first time that there is none. */
-static void test_room(void)
-{
-	struct stepped *s = stepped_start();
-	size_t sent = 0, got = 0;
-	REQUIRE(s);
-	CHECK(say(s->client, "question"));
-	CHECK(arrives(s, s->server));
-	CHECK(hears(s->server, "question"));
-	CHECK(say(s->server, "answer"));
-	CHECK(arrives(s, s->client));
-	CHECK(hears(s->client, "answer"));
-	CHECK_EQ(watched[s->host], EPOLLIN | EPOLLRDHUP | EPOLLET);
-	while (!(watched[s->host] & EPOLLOUT)) {
-		push(s->server, &sent, SIZE_MAX);
-		REQUIRE(await(s->poller.epoll, POLLIN));
-		settle(s);
-	}
-	CHECK_EQ(watched[s->host], EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
-	while (got < sent && arrives(s, s->client) && pull(s->client, &got))
-		;
-	CHECK_EQ(got, sent);
-	stepped_stop(s);
-}
-
-/* Large reads while there are few, and small ones, which bound what all keep, while there are many. */
-static void test_chunks(void)
-{
-	struct stepped *s = stepped_start();
-	int kept[2 * FORWARDS_AMPLE];
-	unsigned count = 0;
-	REQUIRE(s);
-	for (unsigned i = 1;; i++) {
-		read_size = 0;
-		CHECK(say(s->client, "question"));
-		CHECK(arrives(s, s->server));
-		size_t size = i > FORWARDS_AMPLE ? FORWARD_CHUNK_SMALL : FORWARD_CHUNK;
-		CHECK_EQ(read_size, i > FORWARDS_FEW ? size : FORWARD_CHUNK_LARGE);
-		CHECK(say(s->server, "answer"));
-		CHECK(arrives(s, s->client));
-		CHECK_EQ(read_size, size);
-		if (i > FORWARDS_AMPLE)
-			break;
-		kept[count++] = s->client;
-		kept[count++] = s->server;
-		REQUIRE(stepped_connect(s));
-	}
-	while (count > 0)
-		close(kept[--count]);
-	stepped_stop(s);
-}
-
 TEST_MAIN("agent_forward", {"half_close", test_half_close}, {"both_ways", test_both_ways},
         {"slow_reader", test_slow_reader}, {"absent", test_absent}, {"ipv6", test_ipv6},
-        {"broken_off", test_broken_off}, {"many", test_many}, {"memory", test_memory}, {"room", test_room},
-        {"chunks", test_chunks})
+        {"broken_off", test_broken_off}, {"many", test_many})
