@@ -6,7 +6,8 @@
  *
  * How a stream ends is passed on as it is. A stream that has ended is shut down in this direction. A connection that
  * broke is closed without that, which the host's and the guest's TCP turn into a reset (virtio/vsock.h), so that nobody
- * takes the part that arrived for the whole.
+ * takes the part that arrived for the whole. What its sender had sent before is passed on first: a server that answers
+ * early may reset a client that still sends.
  */
 #include "agent/forward.h"
 
@@ -34,7 +35,8 @@ struct end {
 	bool full;         /* it takes nothing for now */
 	bool room_watched; /* its watch tells when it takes more */
 	bool ended;        /* it sends no more */
-	bool told;         /* of the other's end, by a shutdown */
+	bool told;         /* of the other's end, by a shutdown; or it is gone */
+	bool gone;         /* it takes no more. What it has sent is still to be read, and then to end in a reset */
 
 	/* What was read from the other and not taken yet, in memory for a chunk of that one. */
 	uint8_t *kept; /* NULL: nothing so far */
@@ -103,12 +105,14 @@ static int watch_end(struct end *end)
 
 /* ---- One direction ---- */
 
-/* Returns how much was sent, or -errno of a broken connection. */
+/* Returns how much was sent, or is lost because `to` is gone; or -errno. */
 static ssize_t send_some(struct end *to, const uint8_t *data, size_t length)
 {
 	ssize_t n = send(to->watch.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (n < 0 && errno != EAGAIN)
-		return -errno;
+	if (n < 0 && errno != EAGAIN) {
+		to->told = to->gone = true;
+		return (ssize_t)length;
+	}
 	to->full = n < (ssize_t)length;
 	if (to->full && !to->room_watched) {
 		/* If there is room again by now, this reports it. */
@@ -196,10 +200,11 @@ static int pump(struct agent_forwards *all, struct end *from, struct end *to)
 	for (int i = 0; i < chunks && !error && has_work(from, to); i++) {
 		if (to->kept_length > 0) {
 			error = send_kept(to);
+		} else if (from->ended && from->gone) {
+			error = -ECONNRESET;
 		} else if (from->ended) {
 			to->told = true;
-			if (shutdown(to->watch.fd, SHUT_WR) < 0)
-				error = -errno;
+			to->gone = shutdown(to->watch.fd, SHUT_WR) < 0;
 		} else {
 			error = carry(all, from, to);
 		}
@@ -278,9 +283,10 @@ static void serve(struct forward *forward)
 	int error = pump(all, host, server);
 	if (!error)
 		error = pump(all, server, host);
-	if (error)
+	bool over = host->told && server->told;
+	if (error || (over && (host->gone || server->gone)))
 		break_off(forward);
-	else if (host->told && server->told)
+	else if (over)
 		release(forward);
 	else if (has_work(host, server) || has_work(server, host))
 		poller_defer(all->poller, &forward->task);
@@ -303,7 +309,8 @@ static void end_ready(struct poller_watch *watch, uint32_t events)
 			return;
 		}
 	}
-	if (events & EPOLLOUT)
+	/* vsock that was reset never has room again. A send tells. */
+	if (events & (EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		end->full = false;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		end->readable = true;

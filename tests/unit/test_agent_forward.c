@@ -278,6 +278,45 @@ static void test_broken_off(void)
 	relay_stop(&r);
 }
 
+/* Who answers early and leaves resets one that still sends, but the answer arrives before. */
+static void test_early_answers(void)
+{
+	enum { TOTAL = 100000000 };
+	struct relay r;
+	REQUIRE(relay_start(&r, 1, AF_INET, 0, true));
+	int server = accept_one(&r);
+	REQUIRE(server >= 0);
+	unsigned before = open_in(r.pid);
+	CHECK(stuff(r.client[0], TOTAL) < TOTAL);
+	/* The agent finds the answer and the reset together. */
+	kill(r.pid, SIGSTOP);
+	CHECK_EQ(waitpid(r.pid, NULL, WUNTRACED), r.pid);
+	CHECK(say(server, "answer"));
+	close(server);
+	kill(r.pid, SIGCONT);
+	CHECK(hears(r.client[0], "answer"));
+	CHECK(is_reset(r.client[0]));
+	CHECK(dwindles(r.pid, before - 2));
+	relay_stop(&r);
+
+	/* The other direction. The host's side tells that it takes no more before it answers, as the monitor may. */
+	REQUIRE(relay_start(&r, 1, AF_INET, 0, false));
+	server = accept_one(&r);
+	REQUIRE(server >= 0);
+	before = open_in(r.pid);
+	shutdown(r.client[0], SHUT_RD);
+	CHECK(say(server, "much"));
+	poll(NULL, 0, 100); /* the agent has tried to pass it on */
+	CHECK(say(r.client[0], "answer"));
+	CHECK(hears(server, "answer"));
+	close(r.client[0]);
+	r.client[0] = -1;
+	CHECK(is_reset(server));
+	close(server);
+	CHECK(dwindles(r.pid, before - 2));
+	relay_stop(&r);
+}
+
 /* Each of many is served, and leaves nothing. */
 static void test_many(void)
 {
@@ -320,4 +359,4 @@ static void test_many(void)
 }
 TEST_MAIN("agent_forward", {"half_close", test_half_close}, {"both_ways", test_both_ways},
         {"slow_reader", test_slow_reader}, {"absent", test_absent}, {"ipv6", test_ipv6},
-        {"broken_off", test_broken_off}, {"many", test_many})
+        {"broken_off", test_broken_off}, {"early_answers", test_early_answers}, {"many", test_many})

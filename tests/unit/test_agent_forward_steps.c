@@ -28,6 +28,7 @@ ssize_t __wrap_recv(int fd, void *data, size_t size, int flags)
 }
 
 static uint32_t watched[4096]; /* of each descriptor, the events that the agent watches for */
+static int roomless = -1;      /* a descriptor that never tells that it has room, as vsock that was reset */
 
 int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
 int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
@@ -35,6 +36,8 @@ int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event
 {
 	if (fd < 4096)
 		watched[fd] = event->events;
+	if (fd == roomless)
+		event->events &= ~(uint32_t)EPOLLOUT;
 	return __real_epoll_ctl(epoll, operation, fd, event);
 }
 
@@ -190,4 +193,29 @@ static void test_chunks(void)
 	stepped_stop(s);
 }
 
-TEST_MAIN("agent_forward", {"memory", test_memory}, {"room", test_room}, {"chunks", test_chunks})
+/* Both ends have left while each had more to take than it took: nothing is left of the connection. */
+static void test_both_gone(void)
+{
+	struct stepped *s = stepped_start();
+	size_t down = 0, up = 0;
+	REQUIRE(s);
+	roomless = s->host;
+	while (push(s->server, &down, SIZE_MAX))
+		settle(s);
+	while (push(s->client, &up, SIZE_MAX))
+		settle(s);
+	close(s->server);
+	s->server = -1;
+	REQUIRE(await(s->poller.epoll, POLLIN));
+	settle(s);
+	CHECK_EQ(s->forwards.count, 1); /* what the server has sent waits for the client */
+	close(s->client);
+	s->client = -1;
+	settle(s);
+	CHECK_EQ(s->forwards.count, 0);
+	roomless = -1;
+	stepped_stop(s);
+}
+
+TEST_MAIN("agent_forward", {"memory", test_memory}, {"room", test_room}, {"chunks", test_chunks},
+        {"both_gone", test_both_gone})
