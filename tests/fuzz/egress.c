@@ -150,7 +150,7 @@ static void fuzz_rule(const char *text)
 		return;
 	/* A special address is named by nothing that is wider than what makes it special. */
 	MUST(rule.prefix <= 128);
-	const char *special = egress_special(&rule.host.address, &least);
+	const char *special = egress_special(&rules, &rule.host.address, &least);
 	uint16_t port = rule.port == EGRESS_PORTS_WEB || rule.port == EGRESS_PORTS_ALL ? 80 : (uint16_t)rule.port;
 	MUST(egress_allows_address(&rules, &rule.host.address, port, false) == (!special || rule.prefix >= least));
 }

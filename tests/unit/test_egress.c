@@ -234,10 +234,11 @@ static void test_special_addresses(void)
 	};
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct egress_host host;
+		static const struct egress_rules none;
 		unsigned prefix;
 		const char *address = table[i].address, *what;
 		REQUIRE(parse_host(address, &host));
-		what = egress_special(&host.address, &prefix);
+		what = egress_special(&none, &host.address, &prefix);
 		bool is_public = allows("*", "any.example", address, 443);
 		if ((what != NULL) != (table[i].what != NULL) || (what && strcmp(what, table[i].what) != 0) ||
 		        is_public != !what ||
@@ -280,6 +281,53 @@ static void test_names_need_their_addresses(void)
 	CHECK(egress_allows_address(&rules, &outside.address, 5432, true));
 	CHECK(!egress_allows_address(&rules, &other.address, 5432, true));
 	CHECK(!egress_allows_address(&rules, &outside.address, 5432, false));
+}
+
+/* Networks of this host that are public are named as private ones are. */
+static void test_own_networks(void)
+{
+	static const struct {
+		const char *rule, *address;
+		bool resolved, allowed;
+	} cases[] = {
+	        {"*", "2606:2800:1::5", true, false},
+	        {"*", "2606:2800:1::6", true, false},
+	        {"*", "2606:2800:1:1::5", true, true},
+	        {"*", "8.8.8.8", true, false},
+	        {"*", "64:ff9b::808:808", true, false},
+	        {"*", "8.8.9.8", true, true},
+	        {"::/0", "2606:2800:1::6", false, false},
+	        {"2606:2800::/32", "2606:2800:1::6", false, false},
+	        {"2606:2800::/32", "2606:2800:2::6", false, true},
+	        {"2606:2800:1::/64", "2606:2800:1::6", false, true},
+	        {"2606:2800:1::/64", "2606:2800:1::6", true, true},
+	        {"2606:2800:1::/64", "2606:2800:1::5", false, false},
+	        {"2606:2800:1::5", "2606:2800:1::5", false, true},
+	        {"10.0.0.0/8", "10.1.2.3", false, true}, /* private all the same */
+	        {"10.0.0.0/8", "10.1.2.4", false, true},
+	};
+	static const struct {
+		const char *address;
+		unsigned prefix;
+	} own[] = {{"2606:2800:1::5", 128}, {"2606:2800:1::5", 64}, {"8.8.8.1", 96 + 24}, {"10.1.2.3", 128},
+	        {"10.1.2.3", 96 + 24}};
+	struct egress_own list[5];
+	for (size_t i = 0; i < 5; i++) {
+		struct egress_host host;
+		REQUIRE(parse_host(own[i].address, &host));
+		list[i] = (struct egress_own){host.address, own[i].prefix, own[i].prefix == 128 ? "host" : "network"};
+	}
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct egress_rule rule;
+		struct egress_rules rules = {.rules = &rule, .count = 1, .own = list, .own_count = 5};
+		struct egress_host host;
+		const char *why;
+		REQUIRE(egress_parse_rule(cases[i].rule, &rule, &why) && parse_host(cases[i].address, &host));
+		if (egress_allows_address(&rules, &host.address, 80, cases[i].resolved) != cases[i].allowed) {
+			test_failed = true;
+			printf("# %s by %s\n", cases[i].address, cases[i].rule);
+		}
+	}
 }
 
 static void test_secrets(void)
@@ -351,5 +399,5 @@ static void test_files(void)
 
 TEST_MAIN("egress", {"hosts", test_hosts}, {"ports", test_ports}, {"bad_rules", test_bad_rules},
         {"matches", test_matches}, {"special_addresses", test_special_addresses},
-        {"names_need_their_addresses", test_names_need_their_addresses}, {"secrets", test_secrets},
-        {"files", test_files})
+        {"names_need_their_addresses", test_names_need_their_addresses}, {"own_networks", test_own_networks},
+        {"secrets", test_secrets}, {"files", test_files})

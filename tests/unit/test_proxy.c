@@ -235,7 +235,16 @@ static void *serve_dns(void *argument)
 	}
 }
 
-/* A network with nothing but loopback, and a resolv.conf that names it. */
+static bool give_address(int fd, const char *text, unsigned long request)
+{
+	struct ifreq lo = {.ifr_name = "lo:1"};
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	inet_pton(AF_INET, text, &address.sin_addr);
+	memcpy(&lo.ifr_addr, &address, sizeof(address));
+	return ioctl(fd, request, &lo) == 0;
+}
+
+/* A network with nothing but loopback, which has a public address too, and a resolv.conf that names it. */
 static bool enter_own_network(const char *resolv_conf)
 {
 	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
@@ -243,7 +252,8 @@ static bool enter_own_network(const char *resolv_conf)
 	        mount(resolv_conf, "/etc/resolv.conf", NULL, MS_BIND, NULL) < 0)
 		return false;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool up = ioctl(fd, SIOCSIFFLAGS, &lo) == 0;
+	bool up = ioctl(fd, SIOCSIFFLAGS, &lo) == 0 && give_address(fd, "8.8.8.8", SIOCSIFADDR) &&
+	          give_address(fd, "255.255.255.0", SIOCSIFNETMASK);
 	close(fd);
 	return up;
 }
@@ -272,6 +282,13 @@ static void ask_by_dns(void)
 	dns_address = "169.254.169.254";
 	ask(&w, "CONNECT here.test:%u HTTP/1.1\r\n\r\n", text, sizeof(text));
 	CHECK(strncmp(text, "HTTP/1.1 403 ", 13) == 0 && strstr(text, "169.254.169.254 is metadata"));
+	dns_address = "8.8.8.8";
+	ask(&w, "CONNECT here.test:%u HTTP/1.1\r\n\r\n", text, sizeof(text));
+	CHECK(strncmp(text, "HTTP/1.1 403 ", 13) == 0 &&
+	        strstr(text, "8.8.8.8 is this host's, and no rule names that"));
+	dns_address = "8.8.8.9";
+	ask(&w, "CONNECT here.test:%u HTTP/1.1\r\n\r\n", text, sizeof(text));
+	CHECK(strncmp(text, "HTTP/1.1 403 ", 13) == 0 && strstr(text, "8.8.8.9 is in a network of this host, and"));
 	unsigned queries = __atomic_load_n(&dns_queries, __ATOMIC_SEQ_CST);
 	CHECK(queries >= 2);
 	/* What no rule names is not asked for: a query could tell its server anything. */

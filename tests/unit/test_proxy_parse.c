@@ -3,9 +3,12 @@
 #include "tests/unit/test.h"
 #include "vmm/proxy/http.h"
 #include "vmm/proxy/netlog.h"
+#include "vmm/proxy/proxy.h"
 #include "vmm/proxy/socks.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -375,6 +378,64 @@ static void test_socks_requests(void)
 	CHECK(memcmp(answer, "\5\2\0\1\0\0\0\0\0\0", sizeof(answer)) == 0);
 }
 
+static struct sockaddr *make_address(const char *text)
+{
+	struct sockaddr_storage *storage = calloc(1, sizeof(*storage));
+	struct sockaddr_in *v4 = (struct sockaddr_in *)storage;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)storage;
+	storage->ss_family = strchr(text, ':') ? AF_INET6 : AF_INET;
+	void *bytes = storage->ss_family == AF_INET ? (void *)&v4->sin_addr : (void *)&v6->sin6_addr;
+	if (inet_pton(storage->ss_family, text, bytes) != 1)
+		test_failed = true;
+	return (struct sockaddr *)storage;
+}
+
+/* The host's addresses, and the networks that they are in. */
+static void test_own_networks(void)
+{
+	static const struct {
+		const char *address, *mask, *peer;
+		const char *wanted; /* the network; NULL: none */
+		unsigned prefix;
+	} list[] = {
+	        {"8.8.8.1", "255.255.255.0", NULL, "8.8.8.1", 24},
+	        {"2606:2800:1::5", "ffff:ffff:ffff:ffff::", NULL, "[2606:2800:1::5]", 64},
+	        {"8.8.4.1", "255.255.255.255", "8.8.5.1", "8.8.5.1", 32},
+	        {"9.9.9.9", "255.0.0.0", NULL, "9.9.9.9", 8},
+	        {"9.9.9.9", "254.0.0.0", NULL, NULL, 0},
+	        {"9.9.9.9", "0.0.0.0", NULL, NULL, 0},
+	        {"2606::1", "ffff::", NULL, "[2606::1]", 16},
+	        {"2606::1", "fffe::", NULL, NULL, 0},
+	        {"2606::1", "::", NULL, NULL, 0},
+	};
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+		struct sockaddr other = {.sa_family = AF_PACKET};
+		struct ifaddrs none = {0}, packet = {.ifa_next = &none, .ifa_addr = &other};
+		struct ifaddrs own = {.ifa_next = &packet, .ifa_flags = list[i].peer ? IFF_POINTOPOINT : 0};
+		struct egress_rules rules = {0};
+		struct egress_host host = {.is_address = true};
+		char text[EGRESS_HOST_MAX];
+		own.ifa_addr = make_address(list[i].address);
+		own.ifa_netmask = make_address(list[i].mask);
+		own.ifa_dstaddr = list[i].peer ? make_address(list[i].peer) : NULL;
+		REQUIRE(own_take(&rules, &own) == 0);
+		bool six = strchr(list[i].address, ':');
+		CHECK_EQ(rules.own_count, list[i].wanted ? 2 : 1);
+		CHECK_EQ(rules.own[0].prefix, 128);
+		CHECK_STR(rules.own[0].what, "this host's");
+		if (list[i].wanted) {
+			host.address = rules.own[1].address;
+			egress_format_host(&host, text);
+			CHECK_STR(text, list[i].wanted);
+			CHECK_EQ(rules.own[1].prefix, list[i].prefix + (six ? 0 : 96));
+		}
+		egress_free_rules(&rules);
+		free(own.ifa_addr);
+		free(own.ifa_netmask);
+		free(own.ifa_dstaddr);
+	}
+}
+
 /* The log keeps within its size, and the newest lines whole. */
 static void test_log_is_bounded(void)
 {
@@ -407,4 +468,5 @@ static void test_log_is_bounded(void)
 
 TEST_MAIN("proxy_parse", {"requests", test_requests}, {"rewriting", test_rewriting}, {"secrets", test_secrets},
         {"bodies", test_bodies}, {"answers", test_answers}, {"greetings", test_greetings},
-        {"socks_requests", test_socks_requests}, {"log_is_bounded", test_log_is_bounded})
+        {"socks_requests", test_socks_requests}, {"own_networks", test_own_networks},
+        {"log_is_bounded", test_log_is_bounded})

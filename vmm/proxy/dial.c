@@ -32,22 +32,20 @@ static void format_address(const struct egress_address *address, char text[EGRES
 
 /* ---- Resolving ---- */
 
-static bool take_address(const struct addrinfo *info, struct egress_address *address)
+bool take_address(const struct sockaddr *from, struct egress_address *address)
 {
 	struct sockaddr_in v4;
 	struct sockaddr_in6 v6;
-	if (info->ai_family == AF_INET && info->ai_addrlen >= sizeof(v4)) {
-		memcpy(&v4, info->ai_addr, sizeof(v4));
+	if (from->sa_family == AF_INET) {
+		memcpy(&v4, from, sizeof(v4));
 		memset(address->bytes, 0, 10);
 		memset(address->bytes + 10, 0xff, 2);
 		memcpy(address->bytes + 12, &v4.sin_addr, 4);
-		return true;
+	} else if (from->sa_family == AF_INET6) {
+		memcpy(&v6, from, sizeof(v6));
+		memcpy(address->bytes, &v6.sin6_addr, 16);
 	}
-	if (info->ai_family != AF_INET6 || info->ai_addrlen < sizeof(v6))
-		return false;
-	memcpy(&v6, info->ai_addr, sizeof(v6));
-	memcpy(address->bytes, &v6.sin6_addr, 16);
-	return true;
+	return from->sa_family == AF_INET || from->sa_family == AF_INET6;
 }
 
 static enum dial_result resolve(struct dialing *d, const char *name)
@@ -56,7 +54,7 @@ static enum dial_result resolve(struct dialing *d, const char *name)
 	struct addrinfo *list = NULL;
 	int r = getaddrinfo(name, NULL, &hints, &list);
 	for (const struct addrinfo *info = list; r == 0 && info && d->count < ADDRESSES_MAX; info = info->ai_next)
-		d->count += take_address(info, &d->addresses[d->count]);
+		d->count += take_address(info->ai_addr, &d->addresses[d->count]);
 	if (list)
 		freeaddrinfo(list);
 	if (d->count > 0)
@@ -107,7 +105,7 @@ static enum dial_result connect_allowed(struct dialing *d, int *fd, char connect
 	for (size_t i = 0; i < d->count; i++) {
 		const struct egress_address *address = &d->addresses[i];
 		unsigned prefix;
-		const char *special = egress_special(address, &prefix);
+		const char *special = egress_special(&d->proxy->rules, address, &prefix);
 		format_address(address, connected);
 		if (!egress_allows_address(&d->proxy->rules, address, d->port, d->resolved)) {
 			if (result == DIAL_REFUSED && special)

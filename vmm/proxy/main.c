@@ -141,6 +141,9 @@ int main(void)
 	int r = take_rules(&proxy.rules);
 	if (r < 0)
 		return fail("cannot read the rules", -r);
+	r = own_read(&proxy.rules);
+	if (r < 0)
+		return fail("cannot read the host's addresses", -r);
 	if (pipe2(ended, O_CLOEXEC) < 0 || fcntl(EGRESS_LISTEN_FD, F_SETFL, O_NONBLOCK) < 0)
 		return fail("cannot set up its descriptors", errno);
 	/* The library reaps its child, which this process is, at once, or at the end of the sandbox. */

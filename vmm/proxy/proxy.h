@@ -6,9 +6,11 @@
 #ifndef WISP_PROXY_H
 #define WISP_PROXY_H
 
+#include <ifaddrs.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "vmm/proxy/http.h"
 #include "vmm/proxy/netlog.h"
@@ -46,6 +48,19 @@ enum dial_result {
 #define DIAL_WHY_SIZE 512u
 enum dial_result dial(struct proxy *proxy, const char *how, const struct egress_host *host, uint16_t port, int *fd,
         char why[DIAL_WHY_SIZE]);
+
+/* False if it is of another family. */
+bool take_address(const struct sockaddr *from, struct egress_address *address);
+
+/* ---- own.c ---- */
+
+/*
+ * Stores the host's addresses and the networks of its interfaces, as they are now, in rules->own. Before the jail. 0 or
+ * -errno.
+ */
+int own_read(struct egress_rules *rules);
+/* The same, of a list. */
+int own_take(struct egress_rules *rules, const struct ifaddrs *list);
 
 /* ---- relay.c ---- */
 

@@ -290,6 +290,7 @@ void egress_free_rules(struct egress_rules *rules)
 {
 	free(rules->rules);
 	free(rules->secrets);
+	free(rules->own);
 	*rules = (struct egress_rules){0};
 }
 
@@ -338,7 +339,20 @@ static const struct {
         {"ff00::", 8, "multicast"},
 };
 
-const char *egress_special(const struct egress_address *address, unsigned *prefix)
+static const char *find_own(const struct egress_rules *rules, const struct egress_address *address, unsigned *prefix)
+{
+	const char *what = NULL;
+	for (size_t i = 0; i < rules->own_count; i++) {
+		const struct egress_own *own = &rules->own[i];
+		if (own->prefix <= *prefix || !is_same(address, &own->address, own->prefix))
+			continue;
+		*prefix = own->prefix;
+		what = own->what;
+	}
+	return what;
+}
+
+const char *egress_special(const struct egress_rules *rules, const struct egress_address *address, unsigned *prefix)
 {
 	struct egress_address own = *address;
 	const char *what = NULL;
@@ -355,7 +369,7 @@ const char *egress_special(const struct egress_address *address, unsigned *prefi
 		*prefix = bits;
 		what = special[i].what;
 	}
-	return what;
+	return what ? what : find_own(rules, &own, prefix);
 }
 
 static bool has_port(const struct egress_rule *rule, uint16_t port)
@@ -394,7 +408,7 @@ bool egress_allows_address(
         const struct egress_rules *rules, const struct egress_address *address, uint16_t port, bool resolved)
 {
 	unsigned least;
-	if (!egress_special(address, &least) && resolved)
+	if (!egress_special(rules, address, &least) && resolved)
 		return true;
 	for (size_t i = 0; i < rules->count; i++) {
 		const struct egress_rule *rule = &rules->rules[i];

@@ -72,11 +72,20 @@ struct egress_secret {
 	uint32_t port;
 };
 
+/* A network that is not the internet to this host. */
+struct egress_own {
+	struct egress_address address;
+	unsigned prefix;
+	const char *what; /* a constant, as of egress_special */
+};
+
 struct egress_rules {
 	struct egress_rule *rules;
 	size_t count;
 	struct egress_secret *secrets;
 	size_t secret_count;
+	struct egress_own *own;
+	size_t own_count;
 	bool detach; /* the proxy leaves the process that started it, which may end before the sandbox */
 };
 
@@ -108,9 +117,10 @@ void egress_free_rules(struct egress_rules *rules);
 
 /*
  * What the address is, if it is not a host of the internet: "private", "loopback", "link-local", "metadata" and so on;
- * NULL if it is one. *prefix is then the length of the network that makes it so.
+ * NULL if it is one. *prefix is then the length of the network that makes it so. Of rules->own, only those count that
+ * are public: what names a private network does so whether this host is in it or not.
  */
-const char *egress_special(const struct egress_address *address, unsigned *prefix);
+const char *egress_special(const struct egress_rules *rules, const struct egress_address *address, unsigned *prefix);
 
 /* Whether a rule names the name. Then it may be resolved, and its addresses are to be checked. */
 bool egress_allows_name(const struct egress_rules *rules, const char *name, uint16_t port);
