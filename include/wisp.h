@@ -543,7 +543,8 @@ struct wisp_create_options {
 	 * memory_mib. WISP_ERR_SETUP if this process may not make cgroups: root may, and a process in a part of the
 	 * tree that is delegated to its user (systemd-run --user --scope). Clones have the limits of their source,
 	 * each in a cgroup of its own; a snapshot has none. The cgroup is removed with the sandbox, or, if the monitor
-	 * itself removes the sandbox, by the next creation with limits.
+	 * itself removes the sandbox, by the next creation with limits. The processes beside the monitor (wisp-fs,
+	 * wisp-proxy, passt) are not in it.
 	 */
 	uint32_t memory_max_mib;
 	uint32_t cpu_max_milli; /* thousandths of a processor: 1500 is one and a half */

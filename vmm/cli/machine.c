@@ -303,7 +303,9 @@ const struct cli_option cli_machine_options[] = {
         {.name = "memory-max",
                 .value = "SIZE",
                 CLI_MEMORY(struct cli_machine, memory_max_mib),
-                .help = "let the host kill the sandbox when it and its monitor take more memory than this"},
+                .help = "let the host kill the sandbox when it and its monitor take more memory than this; as with "
+                        "--cpu-max and --pids-max, the processes beside the monitor do not count: wisp-fs, "
+                        "wisp-proxy and passt"},
         {.name = "cpu-max",
                 .value = "N",
                 .take = take_milli,
