@@ -280,6 +280,63 @@ static void no_number_comes_again(void)
 	client_end();
 }
 
+/* --- without a guest --- */
+
+static struct fs alone; /* which serves an empty folder */
+
+static bool start_alone(void)
+{
+	strcpy(client.dir, "/tmp/wisp-test-fs-XXXXXX");
+	if (!mkdtemp(client.dir))
+		return false;
+	const struct fs_options options = {.socket = -1, .folder = open(client.dir, O_PATH)};
+	return fs_init(&alone, &options) == 0;
+}
+
+/* Another wisp-fs for what it knows. */
+static int move_alone(void)
+{
+	int64_t size = fs_save_table(&alone, table);
+	return size < 0 ? (int)size : fs_restore_table(&alone, table, (size_t)size);
+}
+
+static void end_alone(void)
+{
+	fs_destroy(&alone);
+	close(alone.o.folder);
+	rmdir(client.dir);
+}
+
+static struct node *adopt(const char *name, ino_t ino, mode_t type)
+{
+	const struct stat st = {.st_dev = 7, .st_ino = ino, .st_mode = type};
+	struct node *node;
+	return node_adopt(&alone.nodes, alone.nodes.all, name, &st, &node) == 0 ? node : NULL;
+}
+
+/*
+ * The host gives the number of a removed file to a file of another type, twice: what the guest still knows of the
+ * removed ones is not in the table, and the table is good.
+ */
+static void reused_inodes(void)
+{
+	static const char *const name[] = {"a", "b"};
+	uint64_t id[2][2];
+	struct stat st;
+	REQUIRE(start_alone());
+	for (unsigned i = 0; i < 2; i++) {
+		struct node *old = adopt(name[i], 1000 + i, S_IFREG), *now = adopt(name[i], 1000 + i, S_IFDIR);
+		REQUIRE(old && now && now != old);
+		CHECK_EQ(node_stat(&alone.nodes, old, &st), -ESTALE);
+		id[i][0] = node_id(&alone.nodes, old);
+		id[i][1] = node_id(&alone.nodes, now);
+	}
+	CHECK_EQ(move_alone(), 0);
+	for (unsigned i = 0; i < 2; i++)
+		CHECK(!node_find(&alone.nodes, id[i][0]) && node_find(&alone.nodes, id[i][1]));
+	end_alone();
+}
+
 /* --- forged tables --- */
 
 struct forged {
@@ -407,5 +464,5 @@ static void wrong_messages(void)
 
 TEST_MAIN("fs_table", {"goes_on", goes_on}, {"cached_always", cached_always}, {"host_changes", host_changes},
         {"another_folder", another_folder}, {"read_only", read_only}, {"single_file", single_file},
-        {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again}, {"forged", forged},
-        {"wrong_messages", wrong_messages})
+        {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again}, {"reused_inodes", reused_inodes},
+        {"forged", forged}, {"wrong_messages", wrong_messages})

@@ -267,6 +267,7 @@ int node_adopt(struct nodes *nodes, struct node *parent, const char *name, const
 	if (node && node->type != (st->st_mode & S_IFMT)) {
 		unhash(nodes, node);
 		node->ino = 0;
+		node_unname(nodes, node);
 		node = NULL;
 	}
 	if (!node && !(node = add(nodes, st)))
