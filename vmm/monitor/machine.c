@@ -59,7 +59,7 @@ struct machine {
 	struct gmem gmem;
 	struct kvm kvm;
 	struct arch *arch;
-	const struct snapshot_origin *origin; /* NULL: the machine boots */
+	struct snapshot_origin *origin; /* NULL: the machine boots */
 	struct trace *trace;
 	bool jailed;
 	enum wisp_engine engine; /* of the loop */
@@ -503,6 +503,15 @@ int machine_create(struct machine **out, const struct machine_options *o, struct
 	return 0;
 }
 
+/* With folders, the state may be large; and a clone has that of all its sources in its memory. */
+static void drop_origin(struct machine *m)
+{
+	if (!m->origin)
+		return;
+	free(m->origin->state);
+	m->origin->state = NULL;
+}
+
 int machine_run(struct machine *m, struct err *err)
 {
 	advance(m, BUILT);
@@ -518,6 +527,7 @@ int machine_run(struct machine *m, struct err *err)
 		ret = err_set(err, m->kvm_err.errnum, "%s", m->kvm_err.text);
 	for (unsigned i = 0; i < m->devices && m->origin && ret == 0; i++)
 		virtio_resume(m->device[i]);
+	drop_origin(m);
 	for (unsigned i = 1; i < m->cpus && ret == 0; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
 	if (ret == 0 && (ret = loop_run(m->env.loop)) < 0)

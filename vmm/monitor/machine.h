@@ -29,8 +29,8 @@ struct machine_options {
 	struct description_fds *fds; /* machine_create takes the disks' and the network's, and sets them to -1; the
 	                                others stay the caller's */
 	/*
-	 * NULL: boots. Otherwise goes on where this was saved. machine_create takes the memory; the state outlives the
-	 * machine.
+	 * NULL: boots. Otherwise goes on where this was saved. machine_create takes the memory, and machine_run frees
+	 * the state when the guest goes on.
 	 */
 	struct snapshot_origin *origin;
 	const char *vsock_path; /* the socket for connections to the guest; NULL: no vsock device */
