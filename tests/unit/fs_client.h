@@ -45,7 +45,7 @@ static struct client client;
 struct start {
 	const char *file; /* share this file of the folder */
 	bool read_only, map, always, same, jail;
-	uint32_t fds, nodes;
+	uint32_t fds, nodes, table;
 };
 
 __attribute__((format(printf, 1, 2))) static const char *at(const char *format, ...)
@@ -124,7 +124,8 @@ static bool client_start_over(const struct start *start)
 		        .always = start->always,
 		        .same = start->same,
 		        .fds = start->fds,
-		        .nodes = start->nodes};
+		        .nodes = start->nodes,
+		        .table = start->table};
 		_exit(serve(&options, start->jail) < 0);
 	}
 	close(sockets[1]);

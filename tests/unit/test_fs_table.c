@@ -6,7 +6,7 @@
 
 #define ROOT 1u
 
-static uint8_t table[FS_TABLE_MAX];
+static uint8_t *table; /* that was saved last; it stays allocated */
 
 /* The size of what is now in `table`; or an error. */
 static int save(void)
@@ -16,6 +16,7 @@ static int save(void)
 	if (send(client.socket, &message, sizeof(message), 0) != sizeof(message) ||
 	        recv(client.socket, &reply, sizeof(reply), 0) != sizeof(reply))
 		return -1000;
+	table = realloc(table, reply.size + 1);
 	for (uint32_t done = 0; done < reply.size;) {
 		ssize_t n = recv(client.socket, table + done, reply.size - done, 0);
 		if (n <= 0)
@@ -236,7 +237,8 @@ static void bounded(void)
 	static int64_t node[FILES];
 	struct fuse_attr attr;
 	unsigned stale = 0;
-	REQUIRE(client_start(&(struct start){0}));
+	const struct start start = {.jail = true, .table = 2 << 20};
+	REQUIRE(client_start(&start));
 	memset(name, 'n', 200);
 	int folder = open(client.dir, O_PATH);
 	for (unsigned i = 0; i < FILES; i++) {
@@ -249,7 +251,7 @@ static void bounded(void)
 	int64_t fh = open_node((uint64_t)node[FILES - 1], O_RDONLY);
 	REQUIRE(mkdir(at("d"), 0755) == 0);
 	int64_t d = look_up(ROOT, "d");
-	REQUIRE(move(&(struct start){0}));
+	REQUIRE(move(&start));
 	CHECK_EQ(read_node((uint64_t)node[FILES - 1], fh, 0, 10), 0);
 	CHECK_EQ(stat_node((uint64_t)d, &attr), 0);
 	for (unsigned i = 0; i < FILES; i++)
@@ -296,8 +298,13 @@ static bool start_alone(void)
 /* Another wisp-fs for what it knows. */
 static int move_alone(void)
 {
-	int64_t size = fs_save_table(&alone, table);
-	return size < 0 ? (int)size : fs_restore_table(&alone, table, (size_t)size);
+	uint8_t *saved;
+	int64_t size = fs_save_table(&alone, &saved);
+	if (size < 0)
+		return (int)size;
+	int ret = fs_restore_table(&alone, saved, (size_t)size);
+	free(saved);
+	return ret;
 }
 
 static void end_alone(void)
@@ -312,6 +319,27 @@ static struct node *adopt(const char *name, ino_t ino, mode_t type)
 	const struct stat st = {.st_dev = 7, .st_ino = ino, .st_mode = type};
 	struct node *node;
 	return node_adopt(&alone.nodes, alone.nodes.all, name, &st, &node) == 0 ? node : NULL;
+}
+
+/* What a guest knows of a large tree goes on, all of it. */
+static void many(void)
+{
+	enum { FILES = 60000 };
+	static uint64_t id[FILES];
+	unsigned stale = 0;
+	REQUIRE(start_alone());
+	for (unsigned i = 0; i < FILES; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), "%u", i);
+		struct node *node = adopt(name, 1000 + i, S_IFREG);
+		REQUIRE(node);
+		id[i] = node_id(&alone.nodes, node);
+	}
+	CHECK_EQ(move_alone(), 0);
+	for (unsigned i = 0; i < FILES; i++)
+		stale += !node_find(&alone.nodes, id[i]);
+	CHECK_EQ(stale, 0);
+	end_alone();
 }
 
 /*
@@ -464,5 +492,5 @@ static void wrong_messages(void)
 
 TEST_MAIN("fs_table", {"goes_on", goes_on}, {"cached_always", cached_always}, {"host_changes", host_changes},
         {"another_folder", another_folder}, {"read_only", read_only}, {"single_file", single_file},
-        {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again}, {"reused_inodes", reused_inodes},
-        {"forged", forged}, {"wrong_messages", wrong_messages})
+        {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again}, {"many", many},
+        {"reused_inodes", reused_inodes}, {"forged", forged}, {"wrong_messages", wrong_messages})

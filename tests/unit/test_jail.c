@@ -131,6 +131,14 @@ static int take_guest_memory(void)
 	return all == MAP_FAILED ? errno : 0;
 }
 
+/* What a guest may know of two folders, and one of these tables again. */
+static int take_tables(void)
+{
+	size_t size = 3 * (size_t)FS_TABLE_MAX;
+	void *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return all == MAP_FAILED ? errno : take_guest_memory();
+}
+
 static int take_descriptors(void)
 {
 	int last = 0;
@@ -159,6 +167,10 @@ static void limits_hold(void)
 		SKIP("a build with sanitizers has no jail");
 	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_memory), ENOMEM);
 	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_guest_memory), 0);
+	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_tables), ENOMEM);
+	folders = 2;
+	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_tables), 0);
+	folders = 0;
 	CHECK_EQ(in_jail(WISP_LAYER_LIMITS, 0, take_descriptors), EMFILE);
 	CHECK_EQ(in_jail(WISP_LAYER_LIMITS | WISP_LAYER_PRIVILEGES, 0, raise_limits), 0);
 }

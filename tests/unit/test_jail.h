@@ -18,6 +18,7 @@
 #include "tests/unit/engine.h"
 #include "tests/unit/test.h"
 #include "vmm/monitor/jail.h"
+#include "vmm/shared/fs_wire.h"
 
 static char root[] = "/tmp/wisp-test-XXXXXX";
 
@@ -34,6 +35,8 @@ __attribute__((unused)) static long landlock_abi(void)
 	return abi > 0 ? abi : 0;
 }
 
+static uint32_t folders; /* of the sandbox */
+
 /* As the monitor does, with no descriptor but that of the root. */
 static int enter(struct jail *jail, unsigned layers, uint32_t flags, struct err *err)
 {
@@ -44,6 +47,7 @@ static int enter(struct jail *jail, unsigned layers, uint32_t flags, struct err 
 	description.flags = flags;
 	description.engine = test_engine();
 	description.memory_mib = WISP_MEMORY_MIB_MIN;
+	description.folder_count = folders;
 	fds.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return jail_enter(jail, layers, &description, &fds, err);
 }

@@ -32,6 +32,7 @@ struct fs_options {
 	bool same;      /* refuse the table of a guest that knows another folder */
 	uint32_t fds;   /* descriptors that may be open at once, or 0: as many as the limit permits */
 	uint32_t nodes; /* or 0: FS_NODES_MAX */
+	uint32_t table; /* bytes of a table, or 0: FS_TABLE_MAX */
 };
 
 /* An open file or folder of the guest. */
@@ -103,8 +104,8 @@ int fs_reset(struct fs *fs);
 
 /* ---- table.c ---- */
 
-/* What the guest knows, as table.h has it: its size, or -errno. */
-int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX]);
+/* What the guest knows, as table.h has it: its size, or -errno. The caller frees *table. */
+int64_t fs_save_table(struct fs *fs, uint8_t **table);
 
 /*
  * Restores a table, for a guest that knows what it says; what an earlier guest knew is forgotten. Nothing in it is

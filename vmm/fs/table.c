@@ -12,8 +12,9 @@
 
 #define LOOKUPS_MAX (UINT64_C(1) << 62) /* no guest counts so far */
 
-_Static_assert(FS_TABLE_MAX - sizeof(struct fs_table) > FS_HANDLES_MAX * sizeof(struct fs_table_handle),
-        "room for all open files");
+_Static_assert(FS_TABLE_MAX > sizeof(struct fs_table) + FS_HANDLES_MAX * sizeof(struct fs_table_handle) +
+                                      FS_NODES_MAX * (sizeof(struct fs_table_node) + 64u),
+        "room for all open files, and for all nodes if their names are not long");
 
 /* --- saving --- */
 
@@ -22,11 +23,24 @@ struct writer {
 	struct fs_table head;
 	uint8_t *to;
 	size_t room, used;
+	size_t max, kept; /* of `room`; of that, bytes that are for handles */
 };
+
+static bool grow(struct writer *w, size_t bytes)
+{
+	size_t room = 2 * bytes < w->max ? 2 * bytes : w->max;
+	uint8_t *to = bytes <= w->max ? realloc(w->to, room) : NULL;
+	if (!to)
+		return false;
+	w->to = to;
+	w->room = room;
+	return true;
+}
 
 static uint8_t *take_room(struct writer *w, size_t bytes)
 {
-	if (bytes > w->room - w->used)
+	size_t all = w->used + bytes + w->kept;
+	if (all > w->room && !grow(w, all))
 		return NULL;
 	w->used += bytes;
 	return w->to + w->used - bytes;
@@ -113,26 +127,26 @@ static void put_handles(struct writer *w)
 }
 
 /* Room for all handles is set aside first: no handle's number may come to stand for another file. */
-int64_t fs_save_table(struct fs *fs, uint8_t to[FS_TABLE_MAX])
+int64_t fs_save_table(struct fs *fs, uint8_t **table)
 {
 	/* The guest may still have numbers from before an earlier restore. */
 	struct writer w = {.fs = fs,
 	        .head = {.magic = FS_TABLE_MAGIC, .is_file = fs->is_file, .generation = fs->nodes.generation},
-	        .to = to};
+	        .max = fs->o.table ? fs->o.table : FS_TABLE_MAX};
 	struct stat st;
-	size_t handles = 0;
 	for (uint32_t i = 0; i < fs->handles_touched; i++)
-		handles += fs->handles[i].used ? sizeof(struct fs_table_handle) : 0;
+		w.kept += fs->handles[i].used ? sizeof(struct fs_table_handle) : 0;
 	if (fstat(fs->o.folder, &st) < 0)
 		return -errno;
 	w.head.ino = st.st_ino;
-	w.used = sizeof(w.head);
-	w.room = FS_TABLE_MAX - handles;
+	if (!take_room(&w, sizeof(w.head)))
+		return -ENOMEM;
 	if (!fs->is_file)
 		put_nodes(&w);
-	w.room = FS_TABLE_MAX;
+	w.kept = 0;
 	put_handles(&w);
-	memcpy(to, &w.head, sizeof(w.head));
+	memcpy(w.to, &w.head, sizeof(w.head));
+	*table = w.to;
 	return (int64_t)w.used;
 }
 
@@ -270,20 +284,19 @@ int fs_restore_table(struct fs *fs, const uint8_t *table, size_t size)
 int fs_serve_table(struct fs *fs, const struct fs_table_message *message)
 {
 	struct fs_table_reply reply = {0};
-	uint8_t *table = malloc(FS_TABLE_MAX);
+	uint8_t *table = NULL;
 	int ret = 0;
 	bool restores = message->op == FS_RESTORE;
-	if (message->size > (restores ? FS_TABLE_MAX : 0) || (!restores && message->op != FS_SAVE) ||
-	        (restores && !table)) {
-		free(table);
+	if (message->size > (restores ? FS_TABLE_MAX : 0) || (!restores && message->op != FS_SAVE))
 		return -EPROTO;
-	}
+	if (restores && !(table = malloc(message->size ? message->size : 1)))
+		return -ENOMEM;
 	if (restores)
 		ret = fs_wire_receive_all(fs->o.socket, table, message->size);
 	if (ret == 0 && restores) {
 		reply.error = fs_restore_table(fs, table, message->size);
 	} else if (ret == 0) {
-		int64_t size = table ? fs_save_table(fs, table) : -ENOMEM;
+		int64_t size = fs_save_table(fs, &table);
 		reply.error = size < 0 ? (int32_t)size : 0;
 		reply.size = size > 0 ? (uint32_t)size : 0;
 	}

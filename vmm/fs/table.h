@@ -3,8 +3,8 @@
  * The table of what a guest knows of a folder, for snapshots and clones: a struct fs_table, its nodes, each with its
  * name, and its handles. A node's parent is the folder itself, or comes before it. Everything is a multiple of 8 bytes.
  *
- * Open files come first, then folders, then the rest, as far as there is room: what a table lacks is stale to the
- * guest, whose kernel then looks the path up anew. Nothing here is a path of the host.
+ * Open files come first, then folders, then the rest, as far as there is room. What a table lacks is stale to the
+ * guest, which cannot always find it anew. Nothing here is a path of the host.
  */
 #ifndef WISP_FS_TABLE_H
 #define WISP_FS_TABLE_H

@@ -20,6 +20,7 @@
 #include "vmm/monitor/jail_layers.h"
 #include "vmm/shared/confine.h"
 #include "vmm/shared/end.h"
+#include "vmm/shared/fs_wire.h"
 #include "vmm/shared/jail_layers.h"
 #include "vmm/shared/sandbox_files.h"
 
@@ -113,11 +114,15 @@ static uint32_t allowed_files(void)
 }
 
 /* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
-static int limit_resources(struct jail *jail, uint32_t memory_mib, struct err *err)
+static int limit_resources(struct jail *jail, const struct description *d, struct err *err)
 {
+	/* What the guest knows of its folders, in a snapshot or for a clone, and one of these tables on its way there.
+	 */
+	rlim_t tables = d->folder_count > 0 ? (d->folder_count + (rlim_t)1) * FS_TABLE_MAX : 0;
+	rlim_t memory = ((rlim_t)d->memory_mib << 20) + MEMORY_MAX + tables;
 	/* Each connection takes a descriptor. The usual soft limit is one for programs that use select(2). */
 	if (confine_limit(RLIMIT_CORE, 0, false) < 0 || confine_limit(RLIMIT_NOFILE, FILES_MAX, true) < 0 ||
-	        confine_limit(RLIMIT_DATA, ((rlim_t)memory_mib << 20) + MEMORY_MAX, false) < 0)
+	        confine_limit(RLIMIT_DATA, memory, false) < 0)
 		return err_set(err, errno, "the monitor cannot lower its limits: %s", strerror(errno));
 	jail_holds(jail, WISP_LAYER_LIMITS, "");
 	return 0;
@@ -271,7 +276,7 @@ static int enter(struct jail *jail, unsigned layers, const struct description *d
 	if (ret == 0 && layers & WISP_LAYER_NAMESPACES)
 		ret = jail_enter_namespaces(jail, override, err);
 	if (ret == 0 && layers & WISP_LAYER_LIMITS)
-		ret = limit_resources(jail, description->memory_mib, err);
+		ret = limit_resources(jail, description, err);
 	if (ret == 0 && layers & WISP_LAYER_PRIVILEGES)
 		ret = drop_privileges(jail, geteuid() != starter, override, err);
 	if (ret == 0 && layers & WISP_LAYER_LANDLOCK)

@@ -50,7 +50,8 @@ struct fs_table_reply {
 	uint32_t size; /* bytes of the table; 0 for FS_RESTORE */
 };
 
-#define FS_TABLE_MAX (2u << 20)
+/* Room for all that a guest may know, if its names are not long (vmm/fs/table.c). Most tables are far smaller. */
+#define FS_TABLE_MAX (128u << 20)
 #define FS_TABLE_PIECE (64u << 10)
 
 /*

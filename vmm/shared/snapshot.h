@@ -20,7 +20,7 @@
 
 #define SNAPSHOT_PAGE 4096u
 #define SNAPSHOT_HEAD_SIZE (64u << 10)
-#define SNAPSHOT_STATE_MAX (20u << 20) /* 2 MiB for each shared folder, and the rest */
+#define SNAPSHOT_STATE_MAX ((8u * 128u + 4u) << 20) /* FS_TABLE_MAX for each shared folder, and the rest */
 /* Each takes two mappings, with the memory behind it, and Linux allows a process 65530 (vm.max_map_count). */
 #define SNAPSHOT_EXTENTS_MAX 16384u
 #define SNAPSHOT_CHUNK (1u << 20) /* bytes of memory that share a checksum */
