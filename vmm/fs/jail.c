@@ -93,6 +93,7 @@ static const struct jail_rule calls[] = {
         CALL(lseek),
         CALL(getdents64),
         CALL(fstatfs),
+        CALL(statx), /* of what is open in a snapshot */
         CALL(fchmodat),
         CALL(fchownat),
         CALL(ftruncate),

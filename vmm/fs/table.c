@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/stat.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/fs/fs.h"
@@ -15,6 +17,15 @@
 _Static_assert(FS_TABLE_MAX > sizeof(struct fs_table) + FS_HANDLES_MAX * sizeof(struct fs_table_handle) +
                                       FS_NODES_MAX * (sizeof(struct fs_table_node) + 64u),
         "room for all open files, and for all nodes if their names are not long");
+
+/* When what `fd` is came to be, in ns; 0: its file system does not say. Not every libc has statx. */
+static uint64_t born(int fd)
+{
+	struct statx st;
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0 || !(st.stx_mask & STATX_BTIME))
+		return 0;
+	return (uint64_t)st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
+}
 
 /* --- saving --- */
 
@@ -120,6 +131,7 @@ static void put_handles(struct writer *w)
 		if (node && (node->saved || fs->is_file) && flags >= 0) {
 			entry.node = node_id(&fs->nodes, node);
 			entry.flags |= (uint32_t)flags & FS_OPEN_FLAGS & ~(uint32_t)O_TRUNC;
+			entry.born = handle->is_folder ? 0 : born(handle->fd);
 		}
 		memcpy(take_room(w, sizeof(entry)), &entry, sizeof(entry));
 		w->head.handles++;
@@ -210,7 +222,11 @@ static int open_again(struct fs *fs, const struct fs_table_handle *entry)
 		return fs_reopen(fs, node, O_RDONLY | O_DIRECTORY);
 	if (fs->o.read_only && (flags & O_ACCMODE) != O_RDONLY)
 		return -1;
-	return fs_reopen(fs, node, flags);
+	int fd = fs_reopen(fs, node, flags);
+	if (fd < 0 || entry->born == 0 || entry->born == born(fd))
+		return fd;
+	close(fd);
+	return -1;
 }
 
 static int take_handle(struct reader *r)

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define FS_TABLE_MAGIC 0x31545357u /* "WST1": another layout gets another number */
+#define FS_TABLE_MAGIC 0x32545357u /* "WST2": another layout gets another number */
 
 struct fs_table {
 	uint32_t magic;
@@ -33,6 +33,7 @@ struct fs_table_node {
 
 struct fs_table_handle {
 	uint64_t node; /* 0: it has no name any more */
+	uint64_t born; /* when the file came to be, in ns; 0: not known. Its inode may be another file's by now */
 	uint32_t fh;
 	uint32_t flags; /* open(2)'s; O_DIRECTORY: a folder's */
 };
