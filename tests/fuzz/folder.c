@@ -77,23 +77,23 @@ static void post(int socket, int pipe_fd, struct input *in)
 static void restore(struct fs *fs, struct input *in)
 {
 	static uint8_t table[1024];
-	struct stat st;
+	struct fs_table head;
+	uint8_t *saved;
 	(void)in8(in);
 	size_t size = in16(in) % sizeof(table);
-	MUST(fstat(folder_fd, &st) == 0);
+	MUST(fs_save_table(fs, &saved) > 0);
+	memcpy(&head, saved, sizeof(head));
+	free(saved);
 	memset(table, 0, sizeof(table));
 	in_bytes(in, table, size);
 	if (in8(in) % 8 != 0) {
-		struct fs_table head = {.magic = FS_TABLE_MAGIC,
-		        .ino = st.st_ino,
-		        .generation = 4,
-		        .nodes = in8(in) % 4,
-		        .handles = in8(in) % 4};
+		head.generation = 4;
+		head.nodes = in8(in) % 4;
+		head.handles = in8(in) % 4;
 		memcpy(table, &head, sizeof(head));
 	}
 	int ret = fs_restore_table(fs, table, size);
 	MUST(ret == 0 || ret == -EINVAL || ret == -EXDEV);
-	uint8_t *saved;
 	int64_t again = fs_save_table(fs, &saved);
 	MUST(again > 0 && fs_restore_table(fs, saved, (size_t)again) == 0);
 	free(saved);

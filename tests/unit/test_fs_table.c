@@ -40,6 +40,16 @@ static int restore(const uint8_t *from, uint32_t size)
 	return recv(client.socket, &reply, sizeof(reply), 0) == sizeof(reply) && reply.size == 0 ? reply.error : -1000;
 }
 
+/* Of a table of the folder as it is now, with nothing in it. */
+static struct fs_table head_now(void)
+{
+	struct fs_table head = {0};
+	CHECK(save() > 0);
+	memcpy(&head, table, sizeof(head));
+	head.nodes = head.handles = 0;
+	return head;
+}
+
 /* Another wisp-fs for the guest. */
 static bool move(const struct start *start)
 {
@@ -309,10 +319,9 @@ static void bounded(void)
 /* A number that the guest has since before a restore is nobody's after the next one either. */
 static void no_number_comes_again(void)
 {
-	struct stat st;
 	REQUIRE(client_start(&(struct start){0}) && make_tree());
-	stat(client.dir, &st);
-	struct fs_table head = {.magic = FS_TABLE_MAGIC, .ino = st.st_ino, .generation = 7};
+	struct fs_table head = head_now();
+	head.generation = 7;
 	CHECK_EQ(restore((const uint8_t *)&head, sizeof(head)), 0);
 	for (int twice = 0; twice < 2; twice++) {
 		REQUIRE(move(&(struct start){0}));
@@ -419,12 +428,12 @@ struct forged {
 static struct forged good(void)
 {
 	struct stat st;
-	stat(client.dir, &st);
-	struct forged f = {
-	        .head = {.magic = FS_TABLE_MAGIC, .ino = st.st_ino, .generation = 1, .nodes = 2, .handles = 2},
+	struct forged f = {.head = head_now(),
 	        .node = {{{.id = 2, .parent = ROOT, .lookups = 1, .type = S_IFDIR, .name = 8}, "a"},
 	                {{.id = 3, .parent = 2, .lookups = 1, .type = S_IFDIR, .name = 8}, "b"}},
 	        .handle = {{.node = 2, .fh = 1, .flags = O_DIRECTORY}, {.node = 0, .fh = 2}}};
+	f.head.generation = 1;
+	f.head.nodes = f.head.handles = 2;
 	stat(at("a"), &st);
 	f.node[0].node.ino = st.st_ino;
 	stat(at("a/b"), &st);
@@ -491,6 +500,16 @@ static void forged(void)
 	REFUSE(f.handle[0].fh = 0);
 	REFUSE(f.handle[0].fh = 2);
 	REFUSE(f.handle[0].fh = UINT32_MAX);
+	/* Of another folder, of the same number: all is stale, or refused. */
+	for (int i = 0; i < 2; i++) {
+		struct forged other = good();
+		++*(i ? &other.head.born : &other.head.fsid);
+		CHECK_EQ(restore((uint8_t *)&other, sizeof(other)), 0);
+		CHECK_EQ(stat_node(2, &attr), -ESTALE);
+		REQUIRE(client_stop() && client_start_over(&(struct start){.same = true}));
+		CHECK_EQ(restore((uint8_t *)&other, sizeof(other)), -EXDEV);
+		REQUIRE(client_stop() && client_start_over(&(struct start){0}));
+	}
 	/* A file, which the table takes for something else, stays what it is. */
 	struct forged f = good();
 	struct stat st;

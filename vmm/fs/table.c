@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,6 +27,25 @@ static uint64_t born(int fd)
 	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0 || !(st.stx_mask & STATX_BTIME))
 		return 0;
 	return (uint64_t)st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
+}
+
+/*
+ * Which folder it is. Roots of file systems have the same number: 2 on ext4, 256 on btrfs, where a subvolume's snapshot
+ * has its time of birth, too. That of overlayfs changes when the folder is copied up. XFS has the number of its device
+ * for an fsid, which may be another one after the host has booted.
+ */
+static int identify(const struct fs *fs, struct fs_table *head)
+{
+	struct stat st;
+	struct statfs of;
+	if (fstat(fs->o.folder, &st) < 0 || fstatfs(fs->o.folder, &of) < 0)
+		return -errno;
+	head->ino = st.st_ino;
+	head->born = of.f_type == OVERLAYFS_SUPER_MAGIC ? 0 : born(fs->o.folder);
+	memcpy(&head->fsid, &of.f_fsid, sizeof(head->fsid));
+	if (head->fsid == st.st_dev)
+		head->fsid = 0;
+	return 0;
 }
 
 /* --- saving --- */
@@ -145,12 +166,11 @@ int64_t fs_save_table(struct fs *fs, uint8_t **table)
 	struct writer w = {.fs = fs,
 	        .head = {.magic = FS_TABLE_MAGIC, .is_file = fs->is_file, .generation = fs->nodes.generation},
 	        .max = fs->o.table ? fs->o.table : FS_TABLE_MAX};
-	struct stat st;
 	for (uint32_t i = 0; i < fs->handles_touched; i++)
 		w.kept += fs->handles[i].used ? sizeof(struct fs_table_handle) : 0;
-	if (fstat(fs->o.folder, &st) < 0)
-		return -errno;
-	w.head.ino = st.st_ino;
+	int ret = identify(fs, &w.head);
+	if (ret < 0)
+		return ret;
 	if (!take_room(&w, sizeof(w.head)))
 		return -ENOMEM;
 	if (!fs->is_file)
@@ -259,7 +279,7 @@ static void free_handles(struct fs *fs)
 
 static int take_all(struct reader *r)
 {
-	struct stat st;
+	struct fs_table here;
 	const uint8_t *from = take(r, sizeof(r->head));
 	if (!from)
 		return -EINVAL;
@@ -267,12 +287,12 @@ static int take_all(struct reader *r)
 	if (r->head.magic != FS_TABLE_MAGIC || r->head.is_file != r->fs->is_file ||
 	        r->head.generation > UINT64_MAX >> (NODE_INDEX_BITS + 1))
 		return -EINVAL;
-	if (fstat(r->fs->o.folder, &st) < 0)
-		return -errno;
-	r->known = r->head.ino == st.st_ino;
+	int ret = identify(r->fs, &here);
+	if (ret < 0)
+		return ret;
+	r->known = r->head.ino == here.ino && r->head.born == here.born && r->head.fsid == here.fsid;
 	if (!r->known && r->fs->o.same)
 		return -EXDEV;
-	int ret = 0;
 	for (uint32_t i = 0; i < r->head.nodes && ret == 0; i++)
 		ret = r->fs->is_file ? -EINVAL : take_node(r);
 	for (uint32_t i = 0; i < r->head.handles && ret == 0; i++)

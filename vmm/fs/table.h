@@ -11,12 +11,14 @@
 
 #include <stdint.h>
 
-#define FS_TABLE_MAGIC 0x32545357u /* "WST2": another layout gets another number */
+#define FS_TABLE_MAGIC 0x33545357u /* "WST3": another layout gets another number */
 
 struct fs_table {
 	uint32_t magic;
 	uint32_t is_file;    /* 0 or 1: a single file, which has no nodes */
 	uint64_t ino;        /* of the folder, or of that file */
+	uint64_t born;       /* when it came to be, in ns; 0: not known */
+	uint64_t fsid;       /* of its file system (statfs(2)); 0: only the number of its device */
 	uint64_t generation; /* greater than that of any node that the guest knew */
 	uint32_t nodes;
 	uint32_t handles;
