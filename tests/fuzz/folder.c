@@ -93,7 +93,7 @@ static void restore(struct fs *fs, struct input *in)
 		memcpy(table, &head, sizeof(head));
 	}
 	int ret = fs_restore_table(fs, table, size);
-	MUST(ret == 0 || ret == -EINVAL || ret == -EXDEV);
+	MUST(ret == 0 || ret == -EINVAL || ret == -EXDEV || ret == -EMFILE);
 	int64_t again = fs_save_table(fs, &saved);
 	MUST(again > 0 && fs_restore_table(fs, saved, (size_t)again) == 0);
 	free(saved);

@@ -500,6 +500,14 @@ static void forged(void)
 	REFUSE(f.handle[0].fh = 0);
 	REFUSE(f.handle[0].fh = 2);
 	REFUSE(f.handle[0].fh = UINT32_MAX);
+	REFUSE(f.handle[0].fh = FS_HANDLES_MAX + 1);
+	/* More open files than this wisp-fs may have. */
+	struct forged many_files = good();
+	many_files.handle[0].fh = 2000;
+	REQUIRE(client_stop() && client_start_over(&(struct start){.fds = 2100}));
+	CHECK_EQ(restore((uint8_t *)&many_files, sizeof(many_files)), -EMFILE);
+	REQUIRE(client_stop() && client_start_over(&(struct start){0}));
+	CHECK_EQ(restore((uint8_t *)&many_files, sizeof(many_files)), 0);
 	/* Of another folder, of the same number: all is stale, or refused. */
 	for (int i = 0; i < 2; i++) {
 		struct forged other = good();

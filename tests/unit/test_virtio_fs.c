@@ -406,6 +406,10 @@ static void tables(void)
 	tell(t, -EXDEV, 0, NULL, 0);
 	CHECK_EQ(virtio_restore_more(t->d.dev, "x", 1, &err), -EXDEV);
 	CHECK(strstr(err.text, "the folder /work is another one"));
+	err = (struct err){0};
+	tell(t, -EMFILE, 0, NULL, 0);
+	CHECK_EQ(virtio_restore_more(t->d.dev, "x", 1, &err), -EMFILE);
+	CHECK(strstr(err.text, "cannot restore the folder /work: ") && strstr(err.text, "ulimit -Hn"));
 	end(t);
 }
 

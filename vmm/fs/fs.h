@@ -110,7 +110,7 @@ int64_t fs_save_table(struct fs *fs, uint8_t **table);
 /*
  * Restores a table, for a guest that knows what it says; what an earlier guest knew is forgotten. Nothing in it is
  * trusted: what it names is looked for in the folder only. 0; -EINVAL: it is not a table; -EXDEV: it is another
- * folder's; or -ENOMEM.
+ * folder's; -EMFILE: it has more open files than there are descriptors for; or -ENOMEM.
  */
 int fs_restore_table(struct fs *fs, const uint8_t *table, size_t size);
 

@@ -257,7 +257,11 @@ static int take_handle(struct reader *r)
 	if (!from)
 		return -EINVAL;
 	memcpy(&entry, from, sizeof(entry));
-	if (entry.fh < 1 || entry.fh > fs->handles_max || fs->handles[entry.fh - 1].used)
+	if (entry.fh < 1 || entry.fh > FS_HANDLES_MAX)
+		return -EINVAL;
+	if (entry.fh > fs->handles_max)
+		return -EMFILE;
+	if (fs->handles[entry.fh - 1].used)
 		return -EINVAL;
 	int fd = r->known ? open_again(fs, &entry) : -1;
 	fs->handles[entry.fh - 1] =
