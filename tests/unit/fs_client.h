@@ -6,6 +6,7 @@
 #ifndef WISP_TEST_FS_CLIENT_H
 #define WISP_TEST_FS_CLIENT_H
 
+#include "tests/unit/fail_call.h"
 #include "tests/unit/test.h"
 
 #include <fcntl.h>
@@ -46,6 +47,7 @@ struct start {
 	const char *file; /* share this file of the folder */
 	bool read_only, map, always, same, jail;
 	uint32_t fds, nodes, table;
+	unsigned fails; /* this system call of wisp-fs, with EIO */
 };
 
 __attribute__((format(printf, 1, 2))) static const char *at(const char *format, ...)
@@ -126,6 +128,8 @@ static bool client_start_over(const struct start *start)
 		        .fds = start->fds,
 		        .nodes = start->nodes,
 		        .table = start->table};
+		if (start->fails && !make_call_fail(start->fails, EIO))
+			_exit(1);
 		_exit(serve(&options, start->jail) < 0);
 	}
 	close(sockets[1]);

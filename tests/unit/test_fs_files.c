@@ -4,8 +4,10 @@
 
 #include <linux/falloc.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define ROOT 1u
 
@@ -373,6 +375,10 @@ static void no_space(void)
 /* A file that cannot be read: here the memory of wisp-fs itself, which has nothing at its beginning. */
 static void io_errors(void)
 {
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	/* Where nothing follows. */
+	uint8_t *last = mmap((void *)0x200000000000, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const uint64_t end = (uint64_t)(uintptr_t)last + page;
 	strcpy(client.dir, "/proc/self");
 	REQUIRE(client_start_over(&(struct start){.read_only = true}));
 	uint64_t node = (uint64_t)look_up(ROOT, "mem");
@@ -380,8 +386,34 @@ static void io_errors(void)
 	REQUIRE(fh > 0);
 	CHECK_EQ(read_node(node, fh, 0, 4096), -EIO);
 	CHECK_EQ(read_node(node, fh, 4096, 200000), -EIO); /* as pages, and then not */
+	/* Nor after a part that can: a short reply would be the end of the file. */
+	CHECK_EQ(read_node(node, fh, end - 100, 100), 100);
+	CHECK_EQ(read_node(node, fh, end - 100, 4096), -EIO);
+	CHECK_EQ(read_node(node, fh, end - 100, 200000), -EIO);
 	CHECK(look_up(ROOT, "status") > 1);
 	CHECK(client_stop());
+}
+
+/* The pages that fit into the pipe can be read, and the rest cannot. The next request finds the pipe as it should be.
+ */
+static void io_errors_behind_pages(void)
+{
+	struct fuse_attr attr;
+	fill();
+	REQUIRE(client_start(&(struct start){.fails = SYS_pread64}));
+	int fd = open(at("f"), O_WRONLY | O_CREAT, 0644);
+	REQUIRE(write(fd, pattern, 200000) == 200000);
+	close(fd);
+	uint64_t node = (uint64_t)look_up(ROOT, "f");
+	int64_t fh = open_node(node, O_RDONLY);
+	for (int twice = 0; twice < 2; twice++) {
+		CHECK_EQ(read_node(node, fh, 0, 200000), -EIO);
+		CHECK(client.piped);
+		CHECK_EQ(stat_node(node, &attr), 0);
+		CHECK_EQ(read_node(node, fh, 4096, 20000), 20000);
+		CHECK(memcmp(client.in, pattern + 4096, 20000) == 0);
+	}
+	client_end();
 }
 
 static void read_only(void)
@@ -493,5 +525,6 @@ static void mapped_owners(void)
 TEST_MAIN("fs_files", {"sizes", sizes}, {"ends_of_files", ends_of_files}, {"read_ahead", read_ahead},
         {"appending", appending}, {"opening", opening}, {"cached_pages", cached_pages}, {"passed_files", passed_files},
         {"sparse_files", sparse_files}, {"allocation", allocation}, {"copies", copies}, {"syncing", syncing},
-        {"full", full}, {"no_space", no_space}, {"io_errors", io_errors}, {"read_only", read_only},
-        {"single_file", single_file}, {"mapped_owners", mapped_owners})
+        {"full", full}, {"no_space", no_space}, {"io_errors", io_errors},
+        {"io_errors_behind_pages", io_errors_behind_pages}, {"read_only", read_only}, {"single_file", single_file},
+        {"mapped_owners", mapped_owners})

@@ -157,6 +157,14 @@ static void long_replies(void)
 	CHECK_EQ(len, OUT_HEAD + 20100);
 	CHECK(memcmp(guest_at(&t->g, two + OUT_HEAD, 100), data, 100) == 0);
 	CHECK(memcmp(guest_at(&t->g, two + OUT_HEAD + 100, 20000), data, 20000) == 0);
+	/* One that failed when a part was in the pipe already. */
+	uint64_t three = ask(t, REQUEST, 3, 80, 50000);
+	CHECK(next(t) > 0 && write(t->replies, data, 20000) == 20000);
+	struct fuse_out_header failed = {.len = OUT_HEAD + 20000, .error = -EIO, .unique = 3};
+	CHECK(send(t->socket, &failed, sizeof(failed), 0) == sizeof(failed));
+	REQUIRE(ring_wait(&t->d, REQUEST, &head, &len));
+	CHECK(len == OUT_HEAD + 20000 && head_of(t, three).error == -EIO);
+	expect_service(t, 4);
 	end(t);
 }
 

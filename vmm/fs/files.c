@@ -210,22 +210,37 @@ int fs_release(struct fs *fs, struct request *r)
 /* --- reading --- */
 
 /*
+ * All of it, or what there is up to the file's end, or an error: the guest takes a short reply for the end of the file.
+ * A host that can read a part of what is asked for, and not the rest, says so when it is asked for the rest.
+ */
+static int read_all(int fd, uint8_t *to, uint32_t size, off_t offset)
+{
+	uint32_t done = 0;
+	while (done < size) {
+		ssize_t n = pread(fd, to + done, size - done, offset + done);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (uint32_t)n;
+	}
+	return (int)done;
+}
+
+/*
  * Much is moved by the file's pages into the reply pipe. What does not fit there, or cannot be moved so, is read, and
- * follows: only at the file's end may a reply be short.
+ * follows. What is in the pipe already is also part of a reply that says an error; the guest does not look at it.
  */
 static int read_much(struct fs *fs, struct request *r, int fd, off_t offset, uint32_t size)
 {
 	loff_t at = offset;
 	ssize_t n = splice(fd, &at, fs->o.replies, NULL, size, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	uint32_t moved = n > 0 ? (uint32_t)n : 0;
-	r->more = moved;
-	if (n == 0 || moved == size)
+	r->more = n > 0 ? (uint32_t)n : 0;
+	if (n == 0)
 		return 0;
-	n = pread(fd, r->out, size - moved, offset + moved);
-	if (n < 0 && moved == 0)
-		return -errno;
-	r->tail = n > 0 ? (uint32_t)n : 0;
-	return 0;
+	int ret = read_all(fd, r->out, size - r->more, offset + r->more);
+	r->tail = ret > 0 ? (uint32_t)ret : 0;
+	return ret < 0 ? ret : 0;
 }
 
 int fs_read(struct fs *fs, struct request *r)
@@ -242,8 +257,7 @@ int fs_read(struct fs *fs, struct request *r)
 		r->node->cached_ns = fs_now_ns();
 	if (size > FS_INLINE_MAX - sizeof(struct fuse_out_header))
 		return read_much(fs, r, handle->fd, (off_t)in->offset, size);
-	ssize_t n = pread(handle->fd, r->out, size, (off_t)in->offset);
-	return n < 0 ? -errno : (int)n;
+	return read_all(handle->fd, r->out, size, (off_t)in->offset);
 }
 
 /* --- writing --- */

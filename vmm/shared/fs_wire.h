@@ -6,8 +6,8 @@
  *
  * A request is one message: a struct fs_frame and the beginning of the FUSE request. If the request is longer, its last
  * `piped` bytes are in the request pipe. A reply is one message, which begins with struct fuse_out_header. If the
- * length in there is more than the message has, the rest is in the reply pipe. Requests with room for a reply are
- * answered in order, each exactly once; the others never.
+ * length in there is more than the message has, the rest is in the reply pipe, also if it says an error. Requests with
+ * room for a reply are answered in order, each exactly once; the others never.
  *
  * The reply to an OPEN or CREATE may carry the descriptor of the file (SCM_RIGHTS), if its handle is at most
  * FS_DIRECT_FILES. Such a reply is one message. READs and WRITEs of that handle then need not be passed on, until the
