@@ -468,6 +468,8 @@ static void single_file(void)
 	CHECK_STR(get(at("f")), "Shared");
 	CHECK_EQ(stat_node(node, &attr), 0);
 	CHECK_EQ(attr.size, 6);
+	struct fuse_syncfs_in all = {0};
+	CHECK_EQ(call(FUSE_SYNCFS, ROOT, &all, sizeof(all)), 0);
 	/* What it is forgets nothing. */
 	CHECK_EQ(forget(node, 1000), 0);
 	CHECK_EQ(stat_node(node, &attr), 0);

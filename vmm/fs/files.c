@@ -391,12 +391,14 @@ int fs_copy(struct fs *fs, struct request *r)
 	return sizeof(*out);
 }
 
+/* A single file is all that its guest's file system has. */
 int fs_syncfs(struct fs *fs, struct request *r)
 {
-	int fd = fs->is_file ? -EOPNOTSUPP : fs_reopen(fs, r->node, O_RDONLY | O_DIRECTORY);
+	struct node *file = fs->is_file ? node_find(&fs->nodes, NODE_ROOT + 1) : NULL;
+	int fd = file ? fs_reopen(fs, file, O_RDONLY) : fs_reopen(fs, r->node, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
-	int ret = syncfs(fd) < 0 ? -errno : 0;
+	int ret = (file ? fsync(fd) : syncfs(fd)) < 0 ? -errno : 0;
 	close(fd);
 	return ret;
 }

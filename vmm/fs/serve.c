@@ -114,7 +114,7 @@ static int take_names(struct request *r, const struct operation *op)
 /* The folder that is made for a single file has that file, and no other use. */
 static bool is_for_root_file(uint32_t opcode)
 {
-	return opcode == FUSE_LOOKUP || opcode == FUSE_GETATTR;
+	return opcode == FUSE_LOOKUP || opcode == FUSE_GETATTR || opcode == FUSE_SYNCFS;
 }
 
 static int run(struct fs *fs, struct request *r)
