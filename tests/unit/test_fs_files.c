@@ -177,6 +177,19 @@ static void cached_pages(void)
 	REQUIRE(utimensat(AT_FDCWD, at("f"), old, 0) == 0);
 	open_node(node, O_RDONLY);
 	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, FOPEN_KEEP_CACHE);
+	/* What reads already goes on filling pages, also when they are dropped at an open that does not read. */
+	for (int twice = 0; twice < 2; twice++) {
+		REQUIRE(utimensat(AT_FDCWD, at("f"), late, 0) == 0);
+		open_node(node, twice ? O_RDONLY : O_WRONLY);
+		CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, 0);
+	}
+	/* So does what writes: of a file that was never read, too. */
+	REQUIRE(put(at("g"), "1"));
+	node = (uint64_t)look_up(ROOT, "g");
+	open_node(node, O_WRONLY);
+	REQUIRE(utimensat(AT_FDCWD, at("g"), late, 0) == 0);
+	open_node(node, O_RDONLY);
+	CHECK_EQ(REPLY(struct fuse_open_out)->open_flags, 0);
 	client_end();
 }
 

@@ -92,22 +92,23 @@ struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bo
 /* --- opening --- */
 
 /*
- * The monitor may read and write the file itself, so the guest may have pages of it from now on. Not one with a setuid
- * bit: a write ends that, but only if the writer lacks CAP_FSETID, as this process does in any case. Nor with
- * O_NONBLOCK, with which a file system may refuse what it cannot do at once.
+ * The monitor may read and write the file itself. Not one with a setuid bit: a write ends that, but only if the writer
+ * lacks CAP_FSETID, as this process does in any case. Nor with O_NONBLOCK, with which a file system may refuse what it
+ * cannot do at once.
  */
-static void pass_file(struct request *r, struct node *node, const struct stat *st, uint32_t flags, int fd)
+static void pass_file(struct request *r, const struct stat *st, int fd)
 {
 	if (st->st_mode & (S_ISUID | S_ISGID) || fcntl(fd, F_SETFL, 0) < 0)
 		return;
 	r->file = fd;
-	if ((flags & O_ACCMODE) != O_WRONLY && node->cached_ns == 0)
-		node->cached_ns = fs_now_ns();
 }
 
-/* A guest that truncates sees the end of its pages itself. */
-static int fill_open(struct fs *fs, struct request *r, struct node *node, const struct stat *st, uint32_t flags, int fd,
-        struct fuse_open_out *out)
+/*
+ * The guest may have pages of the file from now on, which it fills when it writes, too, and without wisp-fs. A guest
+ * that truncates sees the end of its pages itself.
+ */
+static int fill_open(
+        struct fs *fs, struct request *r, struct node *node, const struct stat *st, int fd, struct fuse_open_out *out)
 {
 	int64_t fh = fs_add_handle(fs, fd, false);
 	if (fh < 0)
@@ -115,10 +116,10 @@ static int fill_open(struct fs *fs, struct request *r, struct node *node, const 
 	*out = (struct fuse_open_out){.fh = (uint64_t)fh};
 	if (fs_keeps(fs, node, st))
 		out->open_flags = FOPEN_KEEP_CACHE;
-	else
-		node->cached_ns = 0;
+	if (!out->open_flags || node->cached_ns == 0)
+		node->cached_ns = fs_now_ns();
 	if (fh <= FS_DIRECT_FILES)
-		pass_file(r, node, st, flags, fd);
+		pass_file(r, st, fd);
 	return 0;
 }
 
@@ -144,7 +145,7 @@ int fs_open(struct fs *fs, struct request *r)
 		close(fd);
 		return -EIO;
 	}
-	int ret = fill_open(fs, r, r->node, &st, in->flags, fd, r->out);
+	int ret = fill_open(fs, r, r->node, &st, fd, r->out);
 	return ret < 0 ? ret : (int)sizeof(struct fuse_open_out);
 }
 
@@ -188,7 +189,7 @@ int fs_create_file(struct fs *fs, struct request *r)
 	int fd = create(fs, r, in, &node, &st);
 	if (fd < 0)
 		return fd;
-	int ret = fill_open(fs, r, node, &st, in->flags, fd, &open);
+	int ret = fill_open(fs, r, node, &st, fd, &open);
 	if (ret < 0) {
 		node_forget(&fs->nodes, node, 1);
 		return ret;
