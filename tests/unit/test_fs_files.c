@@ -145,7 +145,9 @@ static void opening(void)
 	CHECK_EQ(read_node(node, fh, 0, 10), 2);
 	CHECK_EQ(create_node(ROOT, "f", O_RDWR | O_TRUNC, 0644, &fh), (int64_t)node);
 	CHECK_EQ(read_node(node, fh, 0, 10), 0);
-	CHECK_EQ(create_node(ROOT, "d", O_RDWR, 0644, &fh), -EEXIST);
+	CHECK_EQ(create_node(ROOT, "d", O_RDWR | O_EXCL, 0644, &fh), -EEXIST);
+	/* The guest did not know of it, and is to look again. */
+	CHECK_EQ(create_node(ROOT, "d", O_RDWR, 0644, &fh), -ESTALE);
 	uint64_t locked = (uint64_t)create_node(ROOT, "ro", O_RDWR, 0444, &fh);
 	CHECK_EQ(write_node(locked, fh, 0, "x", 1, 0), 1); /* as open(2) has it */
 	CHECK_EQ(call(FUSE_OPEN, node, &in, 4), -EINVAL);

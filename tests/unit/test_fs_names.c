@@ -128,7 +128,7 @@ static void symlink_farm(void)
 		CHECK_EQ(look_up(node, "passwd"), -ENOTDIR);
 		CHECK_EQ(open_node(node, O_RDONLY), -ELOOP);
 		CHECK_EQ(open_node(node, O_RDONLY | O_DIRECTORY), -ENOTDIR);
-		CHECK_EQ(create_node(ROOT, name, O_RDWR, 0644, &fh), -EEXIST);
+		CHECK_EQ(create_node(ROOT, name, O_RDWR, 0644, &fh), -ESTALE);
 		CHECK_EQ(create_node(node, "x", O_RDWR, 0644, &fh), -ENOTDIR);
 		CHECK_EQ(make_folder(node, "x"), -ENOTDIR);
 		struct fuse_setattr_in chmod_in = {.valid = FATTR_MODE, .mode = 0777};
@@ -182,7 +182,7 @@ static void devices(void)
 	uint64_t node = REPLY(struct fuse_entry_out)->nodeid;
 	CHECK_EQ(open_node(node, O_RDONLY), -EACCES); /* and nothing waits for its other end */
 	int64_t fh;
-	CHECK_EQ(create_node(ROOT, "fifo", O_RDWR, 0644, &fh), -EEXIST);
+	CHECK_EQ(create_node(ROOT, "fifo", O_RDWR, 0644, &fh), -ESTALE);
 	CHECK_EQ(call_names(FUSE_MKNOD, ROOT, &socket_in, sizeof(socket_in), "socket", NULL), 0);
 	CHECK_EQ(call_names(FUSE_MKNOD, ROOT, &file, sizeof(file), "file", NULL), 0);
 	CHECK_EQ(call_names(FUSE_MKNOD, ROOT, &file, sizeof(file), "file", NULL), -EEXIST);
@@ -191,7 +191,7 @@ static void devices(void)
 		node = (uint64_t)look_up(ROOT, "null");
 		CHECK_EQ(REPLY(struct fuse_entry_out)->attr.rdev, 0);
 		CHECK_EQ(open_node(node, O_RDWR), -EACCES);
-		CHECK_EQ(create_node(ROOT, "null", O_RDWR, 0644, &fh), -EEXIST);
+		CHECK_EQ(create_node(ROOT, "null", O_RDWR, 0644, &fh), -ESTALE);
 	}
 	client_end();
 }

@@ -149,7 +149,10 @@ int fs_open(struct fs *fs, struct request *r)
 	return ret < 0 ? ret : (int)sizeof(struct fuse_open_out);
 }
 
-/* One that is there already is opened like any other: it may be something that must not be opened. */
+/*
+ * One that is there already is opened like any other. What must not be opened, or followed, the host has made since the
+ * guest looked: with ESTALE, its kernel looks again, and opens that as it does.
+ */
 static int create(
         struct fs *fs, struct request *r, const struct fuse_create_in *in, struct node **node, struct stat *st)
 {
@@ -170,7 +173,7 @@ static int create(
 	int ret = node_look_up(&fs->nodes, r->node, r->name, st, node);
 	if (ret < 0)
 		return ret;
-	fd = S_ISREG((*node)->type) ? fs_reopen(fs, *node, flags | ((int)in->flags & O_TRUNC)) : -EEXIST;
+	fd = S_ISREG((*node)->type) ? fs_reopen(fs, *node, flags | ((int)in->flags & O_TRUNC)) : -ESTALE;
 	if (fd >= 0 && fstat(fd, st) < 0) {
 		close(fd);
 		fd = -EIO;
