@@ -218,6 +218,38 @@ static void reused_number(void)
 	CHECK_EQ(ret, -EBADF);
 }
 
+/* An ordinary user may not open a file again as it was opened when it was created. */
+static void not_allowed(void)
+{
+	bool root = geteuid() == 0;
+	int64_t fh;
+	REQUIRE(!root || seteuid(65534) == 0);
+	CHECK(client_start(&(struct start){0}));
+	uint64_t node = (uint64_t)create_node(ROOT, "object", O_RDWR, 0444, &fh);
+	CHECK_EQ(write_node(node, fh, 0, "text", 4, 0), 4);
+	CHECK(move(&(struct start){0}));
+	CHECK_EQ(write_node(node, fh, 4, "more", 4, 0), -EBADF);
+	CHECK(reads(node, open_node(node, O_RDONLY), "text"));
+	client_end();
+	REQUIRE(!root || seteuid(0) == 0);
+}
+
+/* What is known by a name that was removed has none, also if it has another. */
+static void hard_links(void)
+{
+	struct fuse_attr attr;
+	REQUIRE(client_start(&(struct start){0}) && put(at("a"), "text") && link(at("a"), at("b")) == 0);
+	uint64_t node = (uint64_t)look_up(ROOT, "a");
+	int64_t fh = open_node(node, O_RDONLY);
+	CHECK_EQ(call_names(FUSE_UNLINK, ROOT, NULL, 0, "a", NULL), 0);
+	REQUIRE(move(&(struct start){0}));
+	CHECK_EQ(stat_node(node, &attr), -ESTALE);
+	uint64_t other = (uint64_t)look_up(ROOT, "b");
+	CHECK_EQ(read_node(other, fh, 0, 10), -EBADF);
+	CHECK(reads(other, open_node(other, O_RDONLY), "text"));
+	client_end();
+}
+
 static void another_folder(void)
 {
 	char before[96];
@@ -561,6 +593,7 @@ static void wrong_messages(void)
 }
 
 TEST_MAIN("fs_table", {"goes_on", goes_on}, {"cached_always", cached_always}, {"host_changes", host_changes},
-        {"reused_number", reused_number}, {"another_folder", another_folder}, {"read_only", read_only},
-        {"single_file", single_file}, {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again},
-        {"many", many}, {"reused_inodes", reused_inodes}, {"forged", forged}, {"wrong_messages", wrong_messages})
+        {"reused_number", reused_number}, {"not_allowed", not_allowed}, {"hard_links", hard_links},
+        {"another_folder", another_folder}, {"read_only", read_only}, {"single_file", single_file},
+        {"bounded", bounded}, {"no_number_comes_again", no_number_comes_again}, {"many", many},
+        {"reused_inodes", reused_inodes}, {"forged", forged}, {"wrong_messages", wrong_messages})
