@@ -292,18 +292,21 @@ static void folders_are_shown(void)
 		return;
 	sh(&c, "ln -s \"$(dirname \"$WISP\")/../lib/wisp/wisp-fs\" \"$WISP_LIBDIR/wisp-fs\" && mkdir shared &&"
 	       "create -q -n box -v shared:/work:ro -v \"$PWD/shared:/b \\\"c\" -v shared:/a,uid=squash,cache=always "
-	       "-v shared:/d:ro,cache=always,uid=squash -v shared:/e,cache=never,cache=auto && wisp inspect box");
+	       "-v shared:/d:ro,cache=always,uid=squash -v shared:/e,cache=never/,cache=auto && wisp inspect box");
 	static const char *const shown[] = {
 	        "\"guest\":\"/work\",\"read_only\":true,\"uid\":\"squash\",\"cache\":\"auto\"},{\"path\":\"/tmp/",
 	        "\"guest\":\"/b \\\"c\",\"read_only\":false,\"uid\":\"squash\",\"cache\":\"auto\"}",
 	        "\"guest\":\"/a\",\"read_only\":false,\"uid\":\"squash\",\"cache\":\"always\"}",
 	        "\"guest\":\"/d\",\"read_only\":true,\"uid\":\"squash\",\"cache\":\"always\"}",
-	        "\"guest\":\"/e,cache=never\",\"read_only\":false,\"uid\":\"squash\",\"cache\":\"auto\"}]",
+	        "\"guest\":\"/e,cache=never/\",\"read_only\":false,\"uid\":\"squash\",\"cache\":\"auto\"}]",
 	};
 	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
 		if (!strstr(c.out, shown[i]))
 			show(&c, shown[i]);
 	}
+	expect_error(&c, "create -v .:/e,cache=never", 125, "its options are uid=map");
+	expect_error(&c, "create -v .:/e,uid=0,cache=auto", 125, "its options are uid=map");
+	expect_error(&c, "create -v .:/e,cache=always:ro", 125, "after :ro");
 	expect(&c, "wisp rm -f box; create -q -n none && wisp inspect none | grep -c folders; wisp rm -f none", 0,
 	        "0\n");
 	end(&c);

@@ -6,6 +6,8 @@
 
 #define FORM "write HOST:GUEST[:ro][,uid=map|squash][,cache=auto|always], with an absolute path in the guest"
 
+#define OPTIONS "its options are uid=map, uid=squash, cache=auto and cache=always, one of each kind, after :ro"
+
 /* Takes `end` off the text, if the text ends so. */
 static bool take_end(char *text, const char *end)
 {
@@ -34,13 +36,20 @@ static bool take_cache(char *text, struct wisp_folder *folder)
 	return true;
 }
 
-/* Takes options off the end, in any order and each once. Only these: paths may have colons and commas. */
+/* Takes options off the end, in any order and each once. The rest is of the path, which may have colons and commas. */
 static void take_options(char *text, struct wisp_folder *folder)
 {
 	bool owners = take_owners(text, folder);
 	if (take_cache(text, folder) && !owners)
 		take_owners(text, folder);
 	folder->read_only = take_end(text, ":ro");
+}
+
+/* Whether an option with a wrong value is left, or one too many. A slash at its end makes a path of it. */
+static bool has_option(const char *text)
+{
+	const char *comma = strrchr(text, ',');
+	return comma && !strchr(comma, '/') && (strncmp(comma, ",uid=", 5) == 0 || strncmp(comma, ",cache=", 7) == 0);
 }
 
 /* The guest's path begins behind the last colon that a slash follows. */
@@ -66,6 +75,10 @@ static bool take_folder(const struct cli_option *option, const char *text, void 
 	}
 	struct wisp_folder folder = {.path = copy};
 	take_options(copy, &folder);
+	if (has_option(copy)) {
+		free(copy);
+		return cli_refuse(why, OPTIONS);
+	}
 	char *colon = find_guest(copy);
 	if (!colon || colon == copy) {
 		free(copy);
