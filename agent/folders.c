@@ -3,15 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
+#include <linux/mount.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -118,7 +116,15 @@ static int mount_file(const char *tag, const struct folder *folder)
 	return error;
 }
 
-int folder_mount(unsigned n, const char *word)
+/* Without the call (Linux before 5.2), there is none. */
+static void keep_mount(struct folders *folders, const char *path)
+{
+	int mount = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (mount >= 0)
+		folders->mounts[folders->count++] = mount;
+}
+
+int folder_mount(struct folders *folders, unsigned n, const char *word)
 {
 	struct folder folder;
 	char tag[24];
@@ -129,34 +135,27 @@ int folder_mount(unsigned n, const char *word)
 	snprintf(tag, sizeof(tag), FS_TAG, n);
 	make_parents(folder.path);
 	int error = folder.is_file ? mount_file(tag, &folder) : mount_tag(tag, folder.path, folder.read_only);
-	return error ? fail(folder.path, error) : 0;
+	if (error)
+		return fail(folder.path, error);
+	keep_mount(folders, folder.path);
+	return 0;
 }
 
 /* --- after a restore --- */
 
-/* What a mount keeps of its flags, as statfs(2) tells them. */
-#define KEPT (ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_SYNCHRONOUS | ST_NOATIME | ST_NODIRATIME)
-
 #define STATX_ALL_BASIC 0x7ffu /* STATX_BASIC_STATS */
 
-#define SAME(st, ms) ((unsigned long)(st) == (unsigned long)(ms))
-_Static_assert(SAME(ST_RDONLY, MS_RDONLY) && SAME(ST_NOSUID, MS_NOSUID) && SAME(ST_NODEV, MS_NODEV) &&
-                       SAME(ST_NOEXEC, MS_NOEXEC) && SAME(ST_SYNCHRONOUS, MS_SYNCHRONOUS) &&
-                       SAME(ST_NOATIME, MS_NOATIME) && SAME(ST_NODIRATIME, MS_NODIRATIME),
-        "mount(2) takes them as they are");
-
-/*
- * Mounting it again with the same flags changes nothing, but makes the kernel drop every name that is not in use, and
- * with the last name of a file its pages. The folder itself, or the single file, is in use: it is asked for anew.
- * Programs may have mounted something else over it.
- */
-void folder_refresh(const char *word)
+void folders_refresh(const struct folders *folders)
 {
-	struct folder folder;
-	struct statfs st;
-	if (!folder_parse(word, &folder) || statfs(folder.path, &st) < 0 || st.f_type != FUSE_SUPER_MAGIC)
-		return;
-	mount(NULL, folder.path, NULL, MS_REMOUNT | ((unsigned long)st.f_flags & KEPT), NULL);
-	uint64_t attributes[32]; /* a struct statx, which this libc does not have */
-	syscall(SYS_statx, AT_FDCWD, folder.path, AT_STATX_FORCE_SYNC, STATX_ALL_BASIC, attributes);
+	for (unsigned i = 0; i < folders->count; i++) {
+		int mount = folders->mounts[i];
+		/* Without a parameter it changes nothing, but Linux drops every name that is not in use. */
+		int fs = (int)syscall(SYS_fspick, mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+		if (fs >= 0) {
+			syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+			close(fs);
+		}
+		uint64_t attributes[32]; /* a struct statx, which this libc does not have */
+		syscall(SYS_statx, mount, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_ALL_BASIC, attributes);
+	}
 }

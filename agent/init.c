@@ -167,7 +167,7 @@ static void write_generation(void)
 		init_log("cannot write /run/wisp/generation");
 }
 
-int init_guest(const struct init_options *options, int *over_fd)
+int init_guest(const struct init_options *options, struct folders *folders, int *over_fd)
 {
 	umask(022);
 	mkdir("/dev", 0755);
@@ -187,7 +187,7 @@ int init_guest(const struct init_options *options, int *over_fd)
 	mount_usual();
 	make_links();
 	for (unsigned i = 0; i < options->folder_count && !error; i++)
-		error = folder_mount(i, options->folders[i]);
+		error = folder_mount(folders, i, options->folders[i]);
 	if (error)
 		return error;
 	loopback_up();

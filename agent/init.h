@@ -6,9 +6,8 @@
 
 #include <stdbool.h>
 
+#include "agent/folders.h"
 #include "agent/identity.h"
-
-#define INIT_FOLDERS_MAX 8
 
 /* From the kernel's command line, after "--". */
 struct init_options {
@@ -20,15 +19,16 @@ struct init_options {
 	long cpus;      /* that the machine has; 0: not told */
 	bool read_only; /* root is an image: what changes goes to an overlay */
 	bool stamps;
-	const char *folders[INIT_FOLDERS_MAX]; /* of the host: folders.h */
+	const char *folders[FOLDERS_MAX]; /* of the host: folders.h */
 	unsigned folder_count;
 };
 
 /*
  * Sets the guest up. 0, or -errno after a line about it on the console. Without a root that can be changed it fails;
- * of the rest what does not work (a kernel without it) is logged and left out. *over_fd is for init_undo().
+ * of the rest what does not work (a kernel without it) is logged and left out. *folders, of zeros, is for
+ * folders_refresh(), *over_fd for init_undo().
  */
-int init_guest(const struct init_options *options, int *over_fd);
+int init_guest(const struct init_options *options, struct folders *folders, int *over_fd);
 
 /* The guest's own. */
 extern const struct identity_files init_identity;

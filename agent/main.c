@@ -19,7 +19,7 @@
 
 /* What the agent's hooks need. */
 struct guest {
-	const struct init_options *options;
+	struct folders folders;
 	struct power power;
 	struct net net;
 };
@@ -50,7 +50,7 @@ static struct init_options parse_options(int argc, char **argv)
 			options.net6 = value;
 		else if ((value = value_of(argv[i], "mode=")))
 			options.read_only = strcmp(value, "ro") == 0;
-		else if ((value = value_of(argv[i], "folder=")) && options.folder_count < INIT_FOLDERS_MAX)
+		else if ((value = value_of(argv[i], "folder=")) && options.folder_count < FOLDERS_MAX)
 			options.folders[options.folder_count++] = value;
 		else if ((value = value_of(argv[i], "stamps=")))
 			options.stamps = strcmp(value, "1") == 0;
@@ -138,8 +138,7 @@ static int renew(struct agent *agent, const struct proto_thaw *thaw)
 	}
 	if ((error = identity_renew(&init_identity, thaw)))
 		agent_log(agent, "cannot give the machine its new name and ids: %s", strerror(-error));
-	for (unsigned i = 0; i < guest->options->folder_count; i++)
-		folder_refresh(guest->options->folders[i]);
+	folders_refresh(&guest->folders);
 	net_again(&guest->net);
 	return 0;
 }
@@ -195,9 +194,9 @@ int main(int argc, char **argv)
 	struct init_options options = parse_options(argc, argv);
 	if (options.stamps)
 		power_write_port(PLATFORM_PORT_STAMP, PLATFORM_STAMP_INIT);
-	struct guest guest = {.options = &options};
+	struct guest guest = {0};
 	int over_fd = -1;
-	bool failed = init_guest(&options, &over_fd) != 0;
+	bool failed = init_guest(&options, &guest.folders, &over_fd) != 0;
 	if (!failed) {
 		net_begin(&guest.net, options.net, options.net6, init_log);
 		failed = serve(&options, &guest) != 0;

@@ -260,6 +260,35 @@ two"
 	check "no server is left" wait_until no_server
 }
 
+# A program of the guest serves another file system over the folder, and is frozen when the agent drops what it knows.
+t_folder_below_another() {
+	mkdir shared
+	cp "$area/tests/fusecheck" shared/
+	echo one >shared/f
+	check create wisp create -q -n box -v "$PWD/shared:/work" -v "$PWD/shared:/more"
+	check program wisp exec -d box -- /work/fusecheck /work >/dev/null
+	check "it serves" wait_until wisp exec box -- grep -q ^fusecheck /proc/mounts
+	equal "the folder is hidden" "$(wisp exec box -- sh -c 'ls /work/f; echo $?' 2>/dev/null)" 1
+	equal "no name, before" "$(wisp exec box -- sh -c 'ls /more/later; echo $?' 2>/dev/null)" 1
+	check snapshot wisp snapshot -q --stop box box.snap
+	check rm wisp rm box
+	echo later >shared/later
+	check restore timeout 120 wisp create -q --from box.snap -n again -v "$PWD/shared:/work" -v "$PWD/shared:/more"
+	equal "it goes on" "$(wisp exec again -- sh -c 'ls /work/f; echo $?; cat /more/later' 2>/dev/null)" "1
+later"
+	check unmount wisp exec again -- umount /work
+	equal "the folder" "$(wisp exec again -- cat /work/f /work/later)" "one
+later"
+	# It may be unmounted too, and is then not missed.
+	check unmount wisp exec again -- umount /work
+	check fork timeout 120 wisp fork -n twin again
+	equal "a clone" "$(wisp exec twin -- cat /more/f)" one
+	check stop wisp stop twin
+	check stop wisp stop again
+	check rm wisp rm again
+	check "no server is left" wait_until no_server
+}
+
 t_folder_bounds() {
 	mkdir shared
 	cp "$foldercheck" shared/
