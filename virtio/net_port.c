@@ -104,9 +104,37 @@ static bool pay(struct net_port *port, int *ret)
 	return true;
 }
 
+/*
+ * Whether a packet is to the host's loopback: to 127.0.0.0/8, or to 0.0.0.0, which connect(2) takes for it; in IPv6 to
+ * ::1,
+ * ::, or an IPv4 address in a form that Linux's sockets take for IPv4. No network carries such a packet.
+ */
+static bool goes_to_loopback(const uint8_t *frame, size_t size)
+{
+	enum { TYPE = 12, IPV4_TO = 14 + 16, IPV6_TO = 14 + 24, IPV6_REST = 10 };
+	static const uint8_t zeros[IPV6_REST];
+	if (size >= IPV4_TO + 4 && frame[TYPE] == 0x08 && frame[TYPE + 1] == 0x00)
+		return frame[IPV4_TO] == 127 || frame[IPV4_TO] == 0;
+	if (size >= IPV6_TO + 16 && frame[TYPE] == 0x86 && frame[TYPE + 1] == 0xdd)
+		return memcmp(frame + IPV6_TO, zeros, IPV6_REST) == 0;
+	return false;
+}
+
+/* Copies the beginning of a frame. Returns how much of it that is. */
+static uint32_t load_start(struct net_start *start, const struct virtq_chain *chain)
+{
+	uint32_t length = chain->readable_bytes - NET_HEADER;
+	uint32_t size = length < sizeof(start->bytes) ? length : (uint32_t)sizeof(start->bytes);
+	start->length = htonl(length);
+	guest_load_iov(start->bytes, chain->iov, chain->readable, NET_HEADER, size);
+	if (goes_to_loopback(start->bytes, size))
+		memset(start->bytes + 12, 0xff, 2);
+	return size;
+}
+
 static int send_stream(struct net_port *port, const struct virtq_chain *chain, unsigned count)
 {
-	uint32_t length[NET_BATCH];
+	struct net_start start[NET_BATCH];
 	struct iovec iov[PARTS_MAX];
 	unsigned parts = 0, frames = 0;
 	int ret;
@@ -115,11 +143,13 @@ static int send_stream(struct net_port *port, const struct virtq_chain *chain, u
 	for (; frames < count && parts + 1 + chain[frames].readable <= PARTS_MAX; frames++) {
 		const struct virtq_chain *c = &chain[frames];
 		struct iovec *first = &iov[parts];
-		length[frames] = htonl(c->readable_bytes - NET_HEADER);
+		uint32_t copied = load_start(&start[frames], c);
+		if (frames == 0 && port->sent > 0)
+			start[0] = port->next;
 		memcpy(first + 1, c->iov, c->readable * sizeof(*first));
-		unsigned skipped = iov_advance(first + 1, c->readable, NET_HEADER);
+		unsigned skipped = iov_advance(first + 1, c->readable, NET_HEADER + copied);
 		memmove(first + 1, first + 1 + skipped, (c->readable - skipped) * sizeof(*first));
-		*first = (struct iovec){&length[frames], LENGTH};
+		*first = (struct iovec){&start[frames], LENGTH + copied};
 		parts += 1 + c->readable - skipped;
 	}
 	unsigned skipped = iov_advance(iov, parts, port->sent);
@@ -136,6 +166,8 @@ static int send_stream(struct net_port *port, const struct virtq_chain *chain, u
 		taken -= on_wire(&chain[done++]);
 	port->sent = (uint32_t)taken;
 	port->left = taken > 0 ? on_wire(&chain[done]) - port->sent : 0;
+	if (taken > 0)
+		port->next = start[done];
 	return (int)done;
 }
 

@@ -7,7 +7,9 @@
  *
  * A stream socket, as passt has, carries the length of each frame in four bytes, big-endian, before the frame, and no
  * header. Frames are sent many at a time from the guest's buffers. They are received many at a time into a buffer, of
- * which each is copied to the guest. The peer is not trusted: it reads and writes what the guest's peers send.
+ * which each is copied to the guest. The peer is not trusted: it reads and writes what the guest's peers send. It may
+ * connect wherever a packet goes, in the host's own network: so one that goes to the host's loopback gets the type of
+ * no protocol.
  *
  * Threads: the loop's.
  */
@@ -25,16 +27,23 @@
 #define NET_BATCH 16u           /* frames that are sent at once */
 #define NET_BUFFER (192u << 10) /* of a stream: what one call may receive */
 
+/* The beginning of a frame, as a stream gets it: a copy, which the guest does not change after it was looked at. */
+struct net_start {
+	uint32_t length;   /* of the frame, big-endian */
+	uint8_t bytes[54]; /* the headers of Ethernet and IPv6 */
+};
+
 /* Zeroed except for `fd` and `stream`. */
 struct net_port {
 	int fd; /* -1: nothing is there */
 	bool stream;
 	bool detached; /* a queue of a tap device, which gets no frames */
 	/* The rest is for streams. */
-	uint32_t sent, left; /* bytes of the next frame, with its length, that the socket has taken, and has not */
-	uint32_t owed;       /* bytes of a frame whose end the guest has taken back; zeros stand for them */
-	uint8_t *buffer;     /* NET_BUFFER bytes */
-	uint32_t start, len; /* what it holds */
+	uint32_t sent, left;   /* bytes of the next frame, with its length, that the socket has taken, and has not */
+	struct net_start next; /* that frame's, if some of it is sent */
+	uint32_t owed;         /* bytes of a frame whose end the guest has taken back; zeros stand for them */
+	uint8_t *buffer;       /* NET_BUFFER bytes */
+	uint32_t start, len;   /* what it holds */
 };
 
 /* Prepares the descriptor and allocates: 0 or -errno. */

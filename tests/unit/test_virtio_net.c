@@ -332,6 +332,45 @@ static void test_reset_in_frame(void)
 	card_close(c);
 }
 
+/* Sends a frame of 60 bytes, for this address. Returns the type that the peer finds. */
+static unsigned type_of(struct card *c, bool stream, const char *to)
+{
+	uint8_t bytes[4 + HEADER + 60], *frame = guest_at(&c->g, c->area, HEADER + 60);
+	bool v6 = strchr(to, ':');
+	uint32_t lead = stream ? 4 : HEADER;
+	memset(frame, 0x11, HEADER + 60);
+	memset(frame, 0, HEADER);
+	memcpy(frame + HEADER + 12, v6 ? "\x86\xdd" : "\x08\x00", 2);
+	inet_pton(v6 ? AF_INET6 : AF_INET, to, frame + HEADER + 14 + (v6 ? 24 : 16));
+	struct buf bufs[] = {{c->area, HEADER + 31}, {c->area + HEADER + 31, 29}};
+	CHECK(ring_add(&c->d, TX, bufs, 2, 0) >= 0);
+	ring_kick(&c->d, TX);
+	CHECK(read_whole(c, bytes, lead + 60));
+	CHECK(memcmp(bytes + lead + 14, frame + HEADER + 14, 46) == 0);
+	return bytes[lead + 12] * 256u + bytes[lead + 13];
+}
+
+/* passt would connect there, in the host's network. A tap device's packets are what the host's kernel makes of them. */
+static void test_no_loopback(void)
+{
+	static const struct {
+		const char *to;
+		bool passes;
+	} packet[] = {{"10.0.0.1", true}, {"127.0.0.1", false}, {"127.255.255.255", false}, {"128.0.0.1", true},
+	        {"0.0.0.0", false}, {"0.0.0.1", false}, {"255.255.255.255", true}, {"::1", false}, {"::", false},
+	        {"::ffff:127.0.0.1", false}, {"::ffff:10.0.0.1", false}, {"::127.0.0.1", false},
+	        {"64:ff9b::7f00:1", true}, {"2001:db8::1", true}, {"ff02::1", true}};
+	struct card *c = &card;
+	for (unsigned stream = 0; stream < 2; stream++) {
+		REQUIRE(card_open(c, stream, BASIC));
+		for (unsigned i = 0; i < sizeof(packet) / sizeof(packet[0]); i++) {
+			unsigned type = strchr(packet[i].to, ':') ? 0x86dd : 0x0800;
+			CHECK_EQ(type_of(c, stream, packet[i].to), packet[i].passes || !stream ? type : 0xffff);
+		}
+		card_close(c);
+	}
+}
+
 /* --- the end of the port --- */
 
 static void check_down(struct card *c)
@@ -495,6 +534,6 @@ static void test_state(void)
 TEST_MAIN("virtio_net", {"identity", test_identity}, {"both_ways", test_both_ways}, {"spread", test_spread},
         {"no_buffers", test_no_buffers}, {"too_long", test_too_long}, {"in_pieces", test_in_pieces},
         {"large_frames", test_large_frames}, {"slow_peer", test_slow_peer}, {"reset_in_frame", test_reset_in_frame},
-        {"peer_gone", test_peer_gone}, {"bad_lengths", test_bad_lengths}, {"broken_driver", test_broken_driver},
-        {"odd_frames", test_odd_frames}, {"state", test_state}, {"quiet", test_quiet},
-        {"shown_early", test_shown_early})
+        {"no_loopback", test_no_loopback}, {"peer_gone", test_peer_gone}, {"bad_lengths", test_bad_lengths},
+        {"broken_driver", test_broken_driver}, {"odd_frames", test_odd_frames}, {"state", test_state},
+        {"quiet", test_quiet}, {"shown_early", test_shown_early})
