@@ -64,9 +64,28 @@ void fs_direct_release_all(struct fs_direct *direct)
 
 /* --- how they come --- */
 
+uint32_t fs_direct_looks_at(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_OPEN: return sizeof(struct fuse_out_header) + sizeof(struct fuse_open_out);
+	case FUSE_CREATE: return sizeof(struct fs_reply);
+	default: return sizeof(struct fuse_out_header);
+	}
+}
+
+int fs_direct_take(struct msghdr *message)
+{
+	struct cmsghdr *head = CMSG_FIRSTHDR(message);
+	int file = -1;
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+	        head->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(&file, CMSG_DATA(head), sizeof(int));
+	return file;
+}
+
 void fs_direct_replied(struct fs_direct *direct, uint32_t opcode, uint64_t fh, const struct fs_reply *reply, int file)
 {
-	uint32_t size = fs_reply_matters(opcode);
+	uint32_t size = fs_direct_looks_at(opcode);
 	struct fuse_open_out open;
 	switch (opcode) {
 	case FUSE_OPEN:

@@ -10,7 +10,11 @@
 #ifndef WISP_VIRTIO_FS_DIRECT_H
 #define WISP_VIRTIO_FS_DIRECT_H
 
-#include "virtio/fs_link.h"
+#include <linux/fuse.h>
+#include <sys/socket.h>
+
+#include "virtio/device.h"
+#include "vmm/shared/fs_wire.h"
 
 struct fs_file {
 	int fd;         /* -1: none */
@@ -38,10 +42,22 @@ struct fs_transfer {
 	void (*finished)(struct fs_transfer *transfer);
 };
 
+/* As much of a reply as may come with a file. */
+struct fs_reply {
+	struct fuse_out_header header;
+	uint8_t body[sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)];
+};
+
 void fs_direct_init(struct fs_direct *direct, struct loop *loop);
 
 /* Takes over the descriptor of the handle `fh`, which the guest has from now on; or closes it. */
 void fs_direct_add(struct fs_direct *direct, uint64_t fh, int fd);
+
+/* How many bytes of a reply to this operation are looked at: its header, or all, if a file may come with it. */
+uint32_t fs_direct_looks_at(uint32_t opcode);
+
+/* The file that came with a message, or -1. */
+int fs_direct_take(struct msghdr *message);
 
 /* The guest gets this reply; `fh` is the handle that its request has released. Takes over `file`, if it is not -1. */
 void fs_direct_replied(struct fs_direct *direct, uint32_t opcode, uint64_t fh, const struct fs_reply *reply, int file);

@@ -51,35 +51,25 @@ static void open_folder(void)
 	close(list);
 }
 
-/*
- * One message of up to four requests. It lies in the socket before the server takes the first: it ends when there are
- * no more.
- */
+/* The requests lie in the socket before the server takes the first: it ends when there are no more. */
 static void post(int socket, int pipe_fd, struct input *in)
 {
 	struct {
 		struct fs_frame frame;
 		struct fuse_in_header header;
-	} head;
-	static uint8_t message[4 * (sizeof(head) + 512)];
+		uint8_t body[512];
+	} message;
 	uint8_t piped[300] = {0};
-	size_t filled = 0;
-	uint32_t more = 0;
-	for (unsigned left = 1 + (in8(in) % 4 == 0 ? in8(in) % 4 : 0); left > 0; left--) {
-		size_t size = in8(in) % 2 ? in16(in) % 512 : in8(in);
-		more = in8(in) % 8 == 0 && left == 1 ? in8(in) : 0;
-		head.frame = (struct fs_frame){.room = in8(in) % 4 ? 4096 : 0, .piped = more};
-		head.header = (struct fuse_in_header){.len = (uint32_t)(sizeof(head.header) + size) + more,
-		        .opcode = in8(in) % 52,
-		        .nodeid = in8(in) % 6};
-		if (head.header.opcode == FUSE_SYNCFS) /* slow, and not of the folder alone */
-			head.header.opcode = FUSE_LOOKUP;
-		memcpy(message + filled, &head, sizeof(head));
-		memset(message + filled + sizeof(head), 0, size);
-		in_bytes(in, message + filled + sizeof(head), size);
-		filled += sizeof(head) + size;
-	}
-	(void)!send(socket, message, filled, MSG_DONTWAIT);
+	memset(&message, 0, sizeof(message));
+	size_t size = in8(in) % 2 ? in16(in) % sizeof(message.body) : in8(in);
+	uint32_t more = in8(in) % 8 == 0 ? in8(in) : 0;
+	in_bytes(in, message.body, size);
+	message.frame = (struct fs_frame){.room = in8(in) % 4 ? 4096 : 0, .piped = more};
+	message.header = (struct fuse_in_header){
+	        .len = (uint32_t)(sizeof(message.header) + size) + more, .opcode = in8(in) % 52, .nodeid = in8(in) % 6};
+	if (message.header.opcode == FUSE_SYNCFS) /* slow, and not of the folder alone */
+		message.header.opcode = FUSE_LOOKUP;
+	(void)!send(socket, &message, sizeof(message.frame) + sizeof(message.header) + size, MSG_DONTWAIT);
 	(void)!write(pipe_fd, piped, more);
 }
 

@@ -96,63 +96,41 @@ static void act_reply(struct machine *m, struct input *in)
 	(void)!send(server, message, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* What of a message is still to be answered. */
-static uint8_t message[FS_MESSAGE_MAX];
-static size_t message_at, message_size;
-
-/* Answers the oldest request as it should be, or, with those behind it, in one message. */
+/* Answers the oldest request as it should be. */
 static void act_serve(struct machine *m, struct input *in)
 {
 	struct {
 		struct fs_frame frame;
 		struct fuse_in_header header;
+		uint8_t body[FS_INLINE_MAX];
 	} got;
-	static uint8_t answer[FS_INLINE_MAX];
-	uint8_t bytes[4096];
-	size_t size = 0;
-	uint32_t later = 0;
+	uint8_t message[FS_INLINE_MAX] = {0}, bytes[4096];
 	(void)m;
-	if (message_at == message_size) {
-		ssize_t n = recv(server, message, sizeof(message), MSG_DONTWAIT);
-		if (n <= 0)
-			return;
-		message_at = 0;
-		message_size = (size_t)n;
+	ssize_t n = recv(server, &got, sizeof(got), MSG_DONTWAIT);
+	if (n <= 0)
+		return;
+	MUST(n >= (ssize_t)(sizeof(got.frame) + sizeof(got.header)));
+	MUST(got.header.len - got.frame.piped == (size_t)n - sizeof(got.frame));
+	MUST(got.frame.room == 0 || (got.frame.room >= 16 && got.frame.room <= FS_REPLY_MAX));
+	for (uint32_t left = got.frame.piped; left > 0;) {
+		ssize_t more = read(requests, bytes, left < sizeof(bytes) ? left : sizeof(bytes));
+		if (more <= 0)
+			break; /* it comes later: then the bytes of the next are its */
+		left -= (uint32_t)more;
 	}
-	for (bool more = true; more && later == 0 && message_at < message_size;) {
-		MUST(message_size - message_at >= sizeof(got));
-		memcpy(&got, message + message_at, sizeof(got));
-		MUST(got.header.len - got.frame.piped <= message_size - message_at - sizeof(got.frame));
-		message_at += sizeof(got.frame) + got.header.len - got.frame.piped;
-		MUST(got.frame.piped == 0 || message_at == message_size);
-		MUST(got.frame.room == 0 || (got.frame.room >= 16 && got.frame.room <= FS_REPLY_MAX));
-		for (uint32_t left = got.frame.piped; left > 0;) {
-			ssize_t n = read(requests, bytes, left < sizeof(bytes) ? left : sizeof(bytes));
-			if (n <= 0)
-				break; /* it comes later: then the bytes of the next are its */
-			left -= (uint32_t)n;
-		}
-		if (got.frame.room == 0)
-			continue;
-		bool opens = got.header.opcode == FUSE_OPEN || got.header.opcode == FUSE_CREATE;
-		if (got.frame.room >= 160 && opens && size == 0) {
-			struct fuse_out_header opened = {.unique = got.header.unique};
-			pass(&opened, got.header.opcode, in);
-			return;
-		}
-		uint32_t room = got.frame.room < 400 ? got.frame.room : 400;
-		uint32_t here = 16 + in16(in) % (room - 15);
-		more = in8(in) % 4 != 0;
-		later = more ? 0 : in8(in) % (got.frame.room - here + 1);
-		struct fuse_out_header head = {.len = here + later, .unique = got.header.unique};
-		memcpy(answer + size, &head, sizeof(head));
-		size += here;
-		more = more && size <= sizeof(answer) - 400;
+	if (got.frame.room == 0)
+		return;
+	if (got.frame.room >= 160 && (got.header.opcode == FUSE_OPEN || got.header.opcode == FUSE_CREATE)) {
+		struct fuse_out_header opened = {.unique = got.header.unique};
+		pass(&opened, got.header.opcode, in);
+		return;
 	}
-	if (size > 0)
-		(void)!send(server, answer, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-	memset(bytes, 0, sizeof(bytes));
-	(void)!write(replies, bytes, later);
+	uint32_t room = got.frame.room < sizeof(message) ? got.frame.room : sizeof(message);
+	uint32_t here = 16 + in16(in) % (room - 15), later = in8(in) % (got.frame.room - here + 1);
+	struct fuse_out_header head = {.len = here + later, .unique = got.header.unique};
+	memcpy(message, &head, sizeof(head));
+	(void)!send(server, message, here, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)!write(replies, message, later);
 }
 
 static void act_fs(struct machine *m, struct input *in)
@@ -180,7 +158,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0);
 	MUST(pipe2(to, O_CLOEXEC | O_NONBLOCK) == 0 && pipe2(from, O_CLOEXEC | O_NONBLOCK) == 0);
 	fcntl(from[0], F_SETFL, 0); /* as io_uring needs it, to wait */
-	message_at = message_size = 0;
 	server = sockets[1];
 	requests = to[0];
 	replies = from[1];

@@ -30,9 +30,7 @@ struct shared {
 	struct guest g;
 	struct driver d;
 	int socket, requests, replies; /* the ends of wisp-fs */
-	struct message got;            /* the last request */
-	uint8_t message[FS_MESSAGE_MAX];
-	size_t at, size; /* of what is left of it */
+	struct message got;
 	uint8_t bytes[FS_REPLY_MAX];
 };
 
@@ -103,27 +101,11 @@ __attribute__((unused)) static uint64_t ask(
 	return to;
 }
 
-/* The next request of the message, or of the next one, after rounds of the loop. Its bytes there; -1: none. */
+/* The next message, after rounds of the loop. -1: none. */
 static ssize_t next(struct shared *t)
 {
-	if (t->at == t->size) {
-		guest_settle(&t->g, 2);
-		ssize_t n = recv(t->socket, t->message, sizeof(t->message), 0);
-		if (n <= 0)
-			return -1;
-		t->at = 0;
-		t->size = (size_t)n;
-	}
-	const size_t heads = sizeof(struct fs_frame) + IN_HEAD;
-	if (t->size - t->at < heads)
-		return -1;
-	memcpy(&t->got, t->message + t->at, heads);
-	size_t here = sizeof(struct fs_frame) + t->got.header.len - t->got.frame.piped;
-	if (here < heads || here > t->size - t->at)
-		return -1;
-	memcpy(&t->got, t->message + t->at, here);
-	t->at += here;
-	return (ssize_t)here;
+	guest_settle(&t->g, 2);
+	return recv(t->socket, &t->got, sizeof(t->got), 0);
 }
 
 static void answer(struct shared *t, uint64_t unique, uint32_t len, const void *body, size_t here)

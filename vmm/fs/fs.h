@@ -62,11 +62,8 @@ struct fs {
 	struct handle *entries_of;      /* whose entries are in `entries`, or NULL */
 	uint32_t entries_at, entries_end;
 	uint8_t *entries;
-	uint8_t *message; /* as it came */
-	uint8_t *in;      /* one request of it */
-	uint8_t *out;     /* its reply */
-	uint8_t *batch;   /* replies that are to be sent in one message */
-	uint32_t batched; /* bytes of them */
+	uint8_t *in;  /* FS_FRAME and the request */
+	uint8_t *out; /* the reply */
 };
 
 /* One request, of which all lengths are checked. */
@@ -82,7 +79,6 @@ struct request {
 	uint32_t more; /* bytes of the reply that are in the reply pipe already, and follow `out` */
 	uint32_t tail; /* bytes of `out` that go to the pipe behind those */
 	int file;      /* a descriptor that the monitor gets with the reply, or -1 */
-	bool last;     /* of its message */
 };
 
 /* An operation: bytes of its reply's body in `out`, or -errno. */

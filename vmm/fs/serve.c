@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Requests in, replies out: what a request must look like before an operation sees it.
- *
- * The replies to the requests of one message are sent in one message, too, which spares both sides system calls and
- * wakes the monitor once. But a reply never waits for an operation that may take long.
- */
+/* Requests in, replies out: what a request must look like before an operation sees it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -29,7 +24,6 @@ enum needs {
 	NAMES = 1 << 4,  /* two */
 	TARGET = 1 << 5, /* a component, and what a symbolic link says */
 	TEXT = 1 << 6,   /* an attribute's name */
-	QUICK = 1 << 7,  /* little time: replies may wait for it */
 };
 
 /* An attribute's, without SETXATTR_EXT. */
@@ -40,11 +34,11 @@ static const struct operation {
 	uint32_t size; /* of its structure */
 	uint32_t needs;
 } operations[] = {
-        [FUSE_LOOKUP] = {fs_lookup, 0, FOLDER | NAME | QUICK},
-        [FUSE_FORGET] = {fs_forget, sizeof(struct fuse_forget_in), QUICK},
-        [FUSE_GETATTR] = {fs_getattr, sizeof(struct fuse_getattr_in), NODE | QUICK},
+        [FUSE_LOOKUP] = {fs_lookup, 0, FOLDER | NAME},
+        [FUSE_FORGET] = {fs_forget, sizeof(struct fuse_forget_in), 0},
+        [FUSE_GETATTR] = {fs_getattr, sizeof(struct fuse_getattr_in), NODE},
         [FUSE_SETATTR] = {fs_setattr, sizeof(struct fuse_setattr_in), NODE | WRITES},
-        [FUSE_READLINK] = {fs_readlink, 0, NODE | QUICK},
+        [FUSE_READLINK] = {fs_readlink, 0, NODE},
         [FUSE_SYMLINK] = {fs_symlink, 0, FOLDER | TARGET | WRITES},
         [FUSE_MKNOD] = {fs_mknod, sizeof(struct fuse_mknod_in), FOLDER | NAME | WRITES},
         [FUSE_MKDIR] = {fs_mkdir, sizeof(struct fuse_mkdir_in), FOLDER | NAME | WRITES},
@@ -64,16 +58,16 @@ static const struct operation {
         [FUSE_COPY_FILE_RANGE] = {fs_copy, sizeof(struct fuse_copy_file_range_in), WRITES},
         [FUSE_STATFS] = {fs_statfs, 0, 0},
         [FUSE_SYNCFS] = {fs_syncfs, sizeof(struct fuse_syncfs_in), NODE},
-        [FUSE_OPENDIR] = {fs_opendir, sizeof(struct fuse_open_in), FOLDER | QUICK},
+        [FUSE_OPENDIR] = {fs_opendir, sizeof(struct fuse_open_in), FOLDER},
         [FUSE_READDIR] = {fs_readdir, sizeof(struct fuse_read_in), FOLDER},
         [FUSE_READDIRPLUS] = {fs_readdirplus, sizeof(struct fuse_read_in), FOLDER},
-        [FUSE_RELEASEDIR] = {fs_releasedir, sizeof(struct fuse_release_in), QUICK},
+        [FUSE_RELEASEDIR] = {fs_releasedir, sizeof(struct fuse_release_in), 0},
         [FUSE_FSYNCDIR] = {fs_fsyncdir, sizeof(struct fuse_fsync_in), 0},
         [FUSE_GETXATTR] = {fs_getxattr, sizeof(struct fuse_getxattr_in), NODE | TEXT},
         [FUSE_SETXATTR] = {fs_setxattr, SETXATTR_SIZE, NODE | TEXT | WRITES},
         [FUSE_LISTXATTR] = {fs_listxattr, sizeof(struct fuse_getxattr_in), NODE},
         [FUSE_REMOVEXATTR] = {fs_removexattr, 0, NODE | TEXT | WRITES},
-        [FUSE_BATCH_FORGET] = {fs_batch_forget, sizeof(struct fuse_batch_forget_in), QUICK},
+        [FUSE_BATCH_FORGET] = {fs_batch_forget, sizeof(struct fuse_batch_forget_in), 0},
         [FUSE_INIT] = {fs_init_session, offsetof(struct fuse_init_in, flags2), 0},
         [FUSE_DESTROY] = {fs_destroy_session, 0, 0},
 };
@@ -198,13 +192,6 @@ static ssize_t send_reply(struct fs *fs, void *data, size_t size, int file)
 	return n < 0 && (file < 0 || errno == ETOOMANYREFS) ? send(fs->o.socket, data, size, MSG_NOSIGNAL) : n;
 }
 
-static int send_batch(struct fs *fs)
-{
-	uint32_t size = fs->batched;
-	fs->batched = 0;
-	return size == 0 || send(fs->o.socket, fs->batch, size, MSG_NOSIGNAL) == (ssize_t)size ? 0 : -EPIPE;
-}
-
 static int reply(struct fs *fs, struct request *r, uint32_t body, int error)
 {
 	struct fuse_out_header *head = (struct fuse_out_header *)(void *)(fs->out);
@@ -217,22 +204,11 @@ static int reply(struct fs *fs, struct request *r, uint32_t body, int error)
 		later = body;
 	}
 	*head = (struct fuse_out_header){.len = here + r->more + later, .error = error, .unique = r->head.unique};
-	int file = error == 0 ? r->file : -1;
-	bool ends = r->last || r->more + later > 0; /* the message that this reply is in */
-	int ret = 0;
-	if (file >= 0 || fs->batched + here > FS_INLINE_MAX)
-		ret = send_batch(fs);
-	if (ret == 0 && (file >= 0 || (ends && fs->batched == 0))) {
-		ret = send_reply(fs, head, here, file) == (ssize_t)here ? 0 : -EPIPE;
-	} else if (ret == 0) {
-		memcpy(fs->batch + fs->batched, head, here);
-		fs->batched += here;
-		ret = ends ? send_batch(fs) : 0;
-	}
-	return ret < 0 ? ret : write_pipe(fs, r->out, later);
+	if (send_reply(fs, head, here, error == 0 ? r->file : -1) != (ssize_t)here)
+		return -EPIPE;
+	return write_pipe(fs, r->out, later);
 }
 
-/* Of one request. 0, or -errno: the monitor is gone. */
 static int handle(struct fs *fs, struct request *r, uint32_t room)
 {
 	int ret = 0;
@@ -242,11 +218,9 @@ static int handle(struct fs *fs, struct request *r, uint32_t room)
 	/* Only a write takes its bytes from the pipe itself. */
 	if (r->head.opcode != FUSE_WRITE) {
 		uint32_t piped = r->piped;
-		ret = fs_take(fs, r, fs->in + HEAD + r->size, piped);
+		ret = fs_take(fs, r, fs->in + sizeof(struct fs_frame) + HEAD + r->size, piped);
 		r->size += piped;
 	}
-	if (ret == 0 && !(r->head.opcode < OPERATIONS && operations[r->head.opcode].needs & QUICK))
-		ret = send_batch(fs);
 	if (ret < 0)
 		return ret;
 	ret = run(fs, r);
@@ -259,61 +233,45 @@ static int handle(struct fs *fs, struct request *r, uint32_t room)
 			return drained;
 	}
 	if (room == 0)
-		return r->last ? send_batch(fs) : 0;
+		return 0;
 	return reply(fs, r, ret > 0 ? (uint32_t)ret : 0, ret < 0 ? ret : 0);
 }
 
-/*
- * Copies the request that begins at `at` of a message of `bytes`. Returns where the next one begins. -EPROTO: it is
- * none, which the monitor has checked, so that it is not the monitor.
- */
-static ssize_t take(struct fs *fs, struct request *r, struct fs_frame *frame, size_t at, size_t bytes)
+/* The monitor has checked this too: another length than it says is not its message. */
+static int check(const struct fs_frame *frame, const struct fuse_in_header *head, size_t bytes)
 {
-	size_t most = bytes - at;
-	if (most < sizeof(*frame) + HEAD)
+	if (bytes < sizeof(*frame) + HEAD || head->len > FS_REQUEST_MAX || frame->piped > head->len ||
+	        head->len - frame->piped != bytes - sizeof(*frame) || (frame->room > 0 && frame->room < REPLY_HEAD))
 		return -EPROTO;
-	most -= sizeof(*frame);
-	memcpy(frame, fs->message + at, sizeof(*frame));
-	at += sizeof(*frame);
-	*r = (struct request){.file = -1, .piped = frame->piped};
-	memcpy(&r->head, fs->message + at, HEAD);
-	if (r->head.len < HEAD || r->head.len > FS_REQUEST_MAX || frame->piped > r->head.len - HEAD ||
-	        r->head.len - frame->piped > most || (frame->room > 0 && frame->room < REPLY_HEAD))
-		return -EPROTO;
-	size_t here = r->head.len - frame->piped;
-	r->last = here == most;
-	if (!r->last && frame->piped > 0)
-		return -EPROTO;
-	memcpy(fs->in, fs->message + at, here);
-	r->arg = fs->in + HEAD;
-	r->size = (uint32_t)(here - HEAD);
-	return (ssize_t)(at + here);
+	return 0;
 }
 
 int fs_serve(struct fs *fs)
 {
 	for (;;) {
 		struct fs_frame frame;
-		struct request r;
-		ssize_t n = recv(fs->o.socket, fs->message, FS_MESSAGE_MAX, 0);
+		struct request r = {.file = -1};
+		ssize_t n = recv(fs->o.socket, fs->in, sizeof(frame) + FS_INLINE_MAX, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return 0;
 		if (n == sizeof(struct fs_table_message)) {
 			struct fs_table_message message;
-			memcpy(&message, fs->message, sizeof(message));
+			memcpy(&message, fs->in, sizeof(message));
 			if (fs_serve_table(fs, &message) < 0)
 				return 0;
 			continue;
 		}
-		for (ssize_t at = 0; at < n;) {
-			at = take(fs, &r, &frame, (size_t)at, (size_t)n);
-			if (at < 0)
-				return (int)at;
-			if (handle(fs, &r, frame.room) < 0)
-				return 0;
-		}
+		memcpy(&frame, fs->in, sizeof(frame));
+		memcpy(&r.head, fs->in + sizeof(frame), HEAD);
+		if (check(&frame, &r.head, (size_t)n) < 0)
+			return -EPROTO;
+		r.arg = fs->in + sizeof(frame) + HEAD;
+		r.size = r.head.len - frame.piped - (uint32_t)HEAD;
+		r.piped = frame.piped;
+		if (handle(fs, &r, frame.room) < 0)
+			return 0;
 	}
 }
 
@@ -378,11 +336,9 @@ int fs_init(struct fs *fs, const struct fs_options *options)
 	fs->handles_max = fs->o.fds / 2 < FS_HANDLES_MAX ? fs->o.fds / 2 : FS_HANDLES_MAX;
 	fs->handles = calloc(fs->handles_max, sizeof(*fs->handles));
 	fs->entries = malloc(FS_ENTRIES_BYTES);
-	fs->message = malloc(FS_MESSAGE_MAX);
-	fs->in = malloc(FS_REQUEST_MAX);
+	fs->in = malloc(sizeof(struct fs_frame) + FS_REQUEST_MAX);
 	fs->out = malloc(REPLY_HEAD + FS_REPLY_MAX);
-	fs->batch = malloc(FS_INLINE_MAX);
-	if (!fs->handles || !fs->entries || !fs->message || !fs->in || !fs->out || !fs->batch)
+	if (!fs->handles || !fs->entries || !fs->in || !fs->out)
 		return -ENOMEM;
 	fs->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return fs->proc < 0 ? -errno : fs_reset(fs);
@@ -395,8 +351,6 @@ void fs_destroy(struct fs *fs)
 		close(fs->proc);
 	free(fs->handles);
 	free(fs->entries);
-	free(fs->message);
 	free(fs->in);
 	free(fs->out);
-	free(fs->batch);
 }

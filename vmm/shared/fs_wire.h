@@ -4,16 +4,14 @@
  * socket for messages, and a pipe in each direction for what is too long for one. A pipe takes pages of a file, and
  * gives them, without a copy.
  *
- * A message to wisp-fs has up to FS_BATCH_MAX requests, one after the other: for each, a struct fs_frame and the FUSE
- * request. The last one may be longer than the message: its last `piped` bytes are in the request pipe. A message from
- * wisp-fs has replies, one after the other, each of which begins with struct fuse_out_header. If the length in the last
- * one is more than the message has, the rest is in the reply pipe, also if it says an error. Requests with room for a
- * reply are answered in order, each exactly once; the others never. A message of the monitor's and one of wisp-fs's
- * need not have the same requests.
+ * A request is one message: a struct fs_frame and the beginning of the FUSE request. If the request is longer, its last
+ * `piped` bytes are in the request pipe. A reply is one message, which begins with struct fuse_out_header. If the
+ * length in there is more than the message has, the rest is in the reply pipe, also if it says an error. Requests with
+ * room for a reply are answered in order, each exactly once; the others never.
  *
  * The reply to an OPEN or CREATE may carry the descriptor of the file (SCM_RIGHTS), if its handle is at most
- * FS_DIRECT_FILES. Such a reply is a message of its own, and all of it. READs and WRITEs of that handle then need not
- * be passed on, until the reply to its RELEASE, or to an INIT or DESTROY.
+ * FS_DIRECT_FILES. Such a reply is one message. READs and WRITEs of that handle then need not be passed on, until the
+ * reply to its RELEASE, or to an INIT or DESTROY.
  *
  * For snapshots, the monitor sends a struct fs_table_message, which is shorter than any request, when no request waits
  * for a reply. FS_SAVE asks for a table of what the guest knows (vmm/fs/table.h). FS_RESTORE gives a new wisp-fs such a
@@ -34,8 +32,6 @@ struct fs_frame {
 
 #define FS_INLINE_MAX 8192u /* bytes of FUSE in a message; a longer reply has only its header there */
 #define FS_SPLIT 80u        /* of a longer request, the bytes in the message: a write's headers */
-#define FS_MESSAGE_MAX (sizeof(struct fs_frame) + FS_INLINE_MAX)
-#define FS_BATCH_MAX 16u
 #define FS_DATA_MAX (256u << 10)
 #define FS_REQUEST_MAX (FS_DATA_MAX + 4096u)
 #define FS_REPLY_MAX (FS_DATA_MAX + 4096u)
