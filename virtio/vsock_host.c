@@ -342,7 +342,8 @@ static void in_done(struct loop_op *op, int res, uint32_t flags)
 		conn_abort(conn);
 		return;
 	}
-	if (!conn->in_armed) {
+	/* No news follows a hang-up; and a poll that ended for want of completions would end so again, at once. */
+	if (!conn->in_armed && !(res > 0 && res & POLLHUP)) {
 		conn->in_armed = true;
 		host_poll(conn->vsock, &conn->in_op, conn->fd, POLLIN | POLLRDHUP);
 	}
