@@ -110,6 +110,8 @@ static ssize_t send_some(struct end *to, const uint8_t *data, size_t length)
 {
 	ssize_t n = send(to->watch.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0 && errno != EAGAIN) {
+		if (errno != EPIPE && errno != ECONNRESET && errno != ENOTCONN)
+			return -errno;
 		to->told = to->gone = true;
 		return (ssize_t)length;
 	}
@@ -164,6 +166,12 @@ static int end_stream(struct end *from)
 	return 0;
 }
 
+/* Its client may read the answer only when it has sent everything. So what the client sends is read, and dropped. */
+static bool is_server_gone(const struct end *end)
+{
+	return end->gone && end == &end->forward->server;
+}
+
 /* One read, and a write of that. 0 or -errno. */
 static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 {
@@ -176,7 +184,7 @@ static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 		from->readable = false;
 	if (n == 0)
 		return end_stream(from);
-	if (n < 0)
+	if (n < 0 || to->gone)
 		return 0;
 	ssize_t sent = send_some(to, data, (size_t)n);
 	if (sent < 0)
@@ -187,6 +195,8 @@ static int carry(struct agent_forwards *all, struct end *from, struct end *to)
 /* Whether a turn would have an effect. */
 static bool has_work(const struct end *from, const struct end *to)
 {
+	if (is_server_gone(to))
+		return from->readable && !from->ended;
 	if (to->told || to->full)
 		return false;
 	return to->kept_length > 0 || from->ended || from->readable;
@@ -198,7 +208,7 @@ static int pump(struct agent_forwards *all, struct end *from, struct end *to)
 	int error = 0;
 	int chunks = from->chunk == FORWARD_CHUNK_LARGE ? 1 : CHUNKS_A_TURN;
 	for (int i = 0; i < chunks && !error && has_work(from, to); i++) {
-		if (to->kept_length > 0) {
+		if (to->kept_length > 0 && !to->gone) {
 			error = send_kept(to);
 		} else if (from->ended && from->gone) {
 			error = -ECONNRESET;
@@ -283,7 +293,8 @@ static void serve(struct forward *forward)
 	int error = pump(all, host, server);
 	if (!error)
 		error = pump(all, server, host);
-	bool over = host->told && server->told;
+	/* A server that waits for its answer to be taken never takes what its client had sent. */
+	bool over = (host->told && server->told) || (host->gone && server->full);
 	if (error || (over && (host->gone || server->gone)))
 		break_off(forward);
 	else if (over)

@@ -217,5 +217,45 @@ static void test_both_gone(void)
 	stepped_stop(s);
 }
 
+/* The client has left while the server, which sends, takes nothing: nothing of it waits for the server. */
+static void test_client_gone(void)
+{
+	struct stepped *s = stepped_start();
+	size_t down = 0, up = 0;
+	REQUIRE(s);
+	while (push(s->server, &down, SIZE_MAX))
+		settle(s);
+	while (push(s->client, &up, SIZE_MAX))
+		settle(s);
+	CHECK_EQ(s->forwards.count, 1);
+	close(s->client);
+	s->client = -1;
+	settle(s);
+	CHECK_EQ(s->forwards.count, 0);
+	stepped_stop(s);
+}
+
+/* The server has left with an answer, and the client sends all that it wants to before it reads that. */
+static void test_server_gone(void)
+{
+	struct stepped *s = stepped_start();
+	size_t up = 0, left = 0;
+	REQUIRE(s);
+	while (push(s->client, &up, SIZE_MAX))
+		settle(s);
+	CHECK(say(s->server, "answer"));
+	close(s->server);
+	s->server = -1;
+	while (left < 8u << 20 && s->forwards.count > 0) {
+		if (!push(s->client, &left, SIZE_MAX))
+			REQUIRE(await(s->poller.epoll, POLLIN));
+		settle(s);
+	}
+	CHECK(hears(s->client, "answer"));
+	settle(s);
+	CHECK_EQ(s->forwards.count, 0);
+	stepped_stop(s);
+}
+
 TEST_MAIN("agent_forward", {"memory", test_memory}, {"room", test_room}, {"chunks", test_chunks},
-        {"both_gone", test_both_gone})
+        {"both_gone", test_both_gone}, {"client_gone", test_client_gone}, {"server_gone", test_server_gone})

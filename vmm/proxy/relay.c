@@ -158,13 +158,13 @@ static struct pollfd wanted(const struct way *way, const struct way *other)
 
 /*
  * 0, or -errno if a connection broke off. A server that answers early may reset the connection while the client sends:
- * its answer is passed on before the reset.
+ * its answer is passed on before the reset, unless the client takes nothing of it for a while.
  */
 static int carry(struct way *up, struct way *down, int linger_ms)
 {
 	while (!is_over(up, down)) {
 		struct pollfd pfds[2] = {wanted(up, down), wanted(down, up)};
-		int n = poll(pfds, 2, down->told ? linger_ms : -1);
+		int n = poll(pfds, 2, down->told || up->lost ? linger_ms : -1);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		if (n == 0)
