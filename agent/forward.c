@@ -6,8 +6,8 @@
  *
  * How a stream ends is passed on as it is. A stream that has ended is shut down in this direction. A connection that
  * broke is closed without that, which the host's and the guest's TCP turn into a reset (virtio/vsock.h), so that nobody
- * takes the part that arrived for the whole. What its sender had sent before is passed on first: a server that answers
- * early may reset a client that still sends.
+ * takes the part that arrived for the whole. What its sender had sent before is passed on first, as far as it is taken:
+ * a server that answers early may reset a client that still sends.
  */
 #include "agent/forward.h"
 

@@ -506,7 +506,7 @@ static int check_table(const struct fs *fs, const char *verb, int ret, struct er
 	case -ECONNRESET: why = "wisp-fs does not serve it any more"; break;
 	case -EPROTO: why = "wisp-fs violated the protocol"; break;
 	case -EINVAL: why = "the saved table is damaged, or of another version"; break;
-	case -EMFILE: why = "it has more open files than the limit permits: raise that (ulimit -Hn)"; break;
+	case -EMFILE: why = "it has more open files than the limit permits: raise it (ulimit -Hn)"; break;
 	case -EXDEV:
 		return err_set(err, EXDEV,
 		        "the folder %s is another one than the guest knows: put the folder that it had in its place",

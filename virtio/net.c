@@ -383,8 +383,7 @@ static uint8_t obey(struct net *n, const struct virtq_chain *chain)
 	return VIRTIO_NET_OK;
 }
 
-/* Of many commands at once, the host's kernel hears the outcome. The driver sees the answers at the end of the round.
- */
+/* Of many commands at once, the host's kernel hears the outcome. The driver sees the answers after the round. */
 static void control(struct net *n, unsigned queue)
 {
 	const struct virtq_chain *chain = &n->fetched;

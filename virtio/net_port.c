@@ -105,9 +105,9 @@ static bool pay(struct net_port *port, int *ret)
 }
 
 /*
- * Whether a packet is to the host's loopback: to 127.0.0.0/8, or to 0.0.0.0, which connect(2) takes for it; in IPv6 to
- * ::1,
- * ::, or an IPv4 address in a form that Linux's sockets take for IPv4. No network carries such a packet.
+ * Whether a packet goes to the host's loopback: to 127.0.0.0/8, or to 0.0.0.0, which connect(2) takes for it; by IPv6
+ * to ::1, to ::, or to a form of an IPv4 address that sockets take for IPv4. No network carries a packet to any
+ * address of 0.0.0.0/8 or ::/80, so that these are one rule each.
  */
 static bool goes_to_loopback(const uint8_t *frame, size_t size)
 {

@@ -221,7 +221,7 @@ static void a_machine_goes_on_after_a_snapshot(void)
 static int restore_with(bool prefetch, struct snapshot_origin *origin, int file, const struct snapshot_layout *layout)
 {
 	struct err err = {0};
-	int ret = snapshot_read(file, layout, 64u << 20, prefetch, origin, &err);
+	int ret = snapshot_read(file, layout, 64u << 20, 0, prefetch, origin, &err);
 	if (ret < 0)
 		printf("# %s\n", err.text);
 	return ret;
@@ -289,7 +289,7 @@ static void expect_refusal(int file, const struct snapshot_layout *layout, uint6
 {
 	struct snapshot_origin origin;
 	struct err err = {0};
-	int ret = snapshot_read(file, layout, memory, false, &origin, &err);
+	int ret = snapshot_read(file, layout, memory, 0, false, &origin, &err);
 	if (ret == 0) {
 		ret = run(&copy, "", &origin, -1);
 		err = copy.err;

@@ -215,7 +215,7 @@ static const char *map(const struct snapshot_extent *list, uint64_t count, struc
 		CHECK_EQ(pwrite(file, &i, sizeof(i), (off_t)(layout.data_offset + i * SNAPSHOT_PAGE)), sizeof(i));
 	err = (struct err){0};
 	errno = ENOMEM; /* of another call */
-	int ret = snapshot_read(file, &layout, LARGE, false, origin, &err);
+	int ret = snapshot_read(file, &layout, LARGE, 0, false, origin, &err);
 	close(file);
 	CHECK_EQ(ret < 0, err.errnum != 0);
 	return ret < 0 ? err.text : NULL;
@@ -250,6 +250,24 @@ static void extents_are_mapped_into_memory_only(void)
 	}
 }
 
+/* Before memory is allocated for it. */
+static void state_is_no_larger_than_its_folders_explain(void)
+{
+	int file = memfd_create("snapshot", MFD_CLOEXEC);
+	struct snapshot_layout layout = {.state_size = SNAPSHOT_DEVICES_MAX + 1,
+	        .extents_offset = SNAPSHOT_HEAD_SIZE + SNAPSHOT_DEVICES_MAX + SNAPSHOT_PAGE,
+	        .data_offset = SNAPSHOT_HEAD_SIZE + SNAPSHOT_DEVICES_MAX + SNAPSHOT_PAGE};
+	struct snapshot_origin origin;
+	struct err err = {0};
+	CHECK_EQ(ftruncate(file, (off_t)layout.data_offset), 0);
+	CHECK_EQ(snapshot_read(file, &layout, LARGE, 0, false, &origin, &err), -EINVAL);
+	CHECK(!origin.state && strstr(err.text, "than its folders explain"));
+	REQUIRE(snapshot_read(file, &layout, LARGE, 1, false, &origin, &err) == 0);
+	CHECK_EQ(origin.state_size, SNAPSHOT_DEVICES_MAX + 1);
+	snapshot_destroy(&origin);
+	close(file);
+}
+
 /* As many as a snapshot may have, each on its own: within what the kernel lets a process map. */
 static void scattered_memory_can_be_mapped(void)
 {
@@ -268,4 +286,5 @@ static void scattered_memory_can_be_mapped(void)
 
 TEST_MAIN("snapshot", {"checksums", checksums}, {"layouts", layouts}, {"extents", extents}, {"heads", heads},
         {"extents_are_mapped_into_memory_only", extents_are_mapped_into_memory_only},
+        {"state_is_no_larger_than_its_folders_explain", state_is_no_larger_than_its_folders_explain},
         {"scattered_memory_can_be_mapped", scattered_memory_can_be_mapped})

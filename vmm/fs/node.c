@@ -37,8 +37,9 @@ static void *reserve(size_t bytes)
 
 static struct node **bucket(struct nodes *nodes, dev_t dev, ino_t ino)
 {
-	uint64_t key = (uint64_t)ino * 0x9e3779b97f4a7c15u ^ dev ^ nodes->seed;
-	key *= 0xff51afd7ed558ccdu;
+	/* A forged table says both numbers. Without the seed, nobody can choose them for one place. */
+	uint64_t key = ((uint64_t)ino ^ nodes->seed) * 0x9e3779b97f4a7c15u;
+	key = ((key ^ key >> 32) + dev) * 0xff51afd7ed558ccdu;
 	return &nodes->hash[key >> (64 - HASH_BITS)];
 }
 

@@ -116,8 +116,7 @@ static uint32_t allowed_files(void)
 /* RLIMIT_DATA counts what the process may write to and shares with nobody, touched or not. */
 static int limit_resources(struct jail *jail, const struct description *d, struct err *err)
 {
-	/* What the guest knows of its folders, in a snapshot or for a clone, and one of these tables on its way there.
-	 */
+	/* What the guest knows of its folders, for a snapshot or a clone, and one of these tables on its way there. */
 	rlim_t tables = d->folder_count > 0 ? (d->folder_count + (rlim_t)1) * FS_TABLE_MAX : 0;
 	rlim_t memory = ((rlim_t)d->memory_mib << 20) + MEMORY_MAX + tables;
 	/* Each connection takes a descriptor. The usual soft limit is one for programs that use select(2). */

@@ -437,10 +437,10 @@ static int run_template(struct vmm *v, struct err *err)
 
 static int restore(struct vmm *v, struct err *err)
 {
-	int ret = snapshot_read(v->fds.snapshot, &v->description.layout, (uint64_t)v->description.memory_mib << 20,
-	        has(v, DESCRIPTION_PREFETCH) || has(v, DESCRIPTION_PRIVATE), &v->origin, err);
-	v->backing = (struct backing){
-	        .fd = v->fds.snapshot, .size = v->description.layout.data_offset + v->description.layout.data_size};
+	const struct description *d = &v->description;
+	int ret = snapshot_read(v->fds.snapshot, &d->layout, (uint64_t)d->memory_mib << 20, d->folder_count,
+	        has(v, DESCRIPTION_PREFETCH | DESCRIPTION_PRIVATE), &v->origin, err);
+	v->backing = (struct backing){.fd = v->fds.snapshot, .size = d->layout.data_offset + d->layout.data_size};
 	return ret;
 }
 

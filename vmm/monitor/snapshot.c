@@ -287,7 +287,7 @@ static int take_memory(
 	return wrong ? err_set(err, EINVAL, "the snapshot's memory cannot be used: %s", wrong) : 0;
 }
 
-int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory, bool prefetch,
+int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory, unsigned folders, bool prefetch,
         struct snapshot_origin *origin, struct err *err)
 {
 	struct stat status;
@@ -295,6 +295,8 @@ int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory,
 	if (fstat(fd, &status) < 0)
 		return err_set(err, errno, "cannot read the snapshot: %s", strerror(errno));
 	const char *wrong = snapshot_check_layout(layout, (uint64_t)status.st_size);
+	if (!wrong && layout->state_size > SNAPSHOT_DEVICES_MAX + folders * SNAPSHOT_FOLDER_MAX)
+		wrong = "the machine's state is larger than its folders explain";
 	if (wrong)
 		return err_set(err, EINVAL, "the snapshot is damaged: %s", wrong);
 	origin->state = malloc(layout->state_size);

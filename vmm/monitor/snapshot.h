@@ -52,11 +52,11 @@ int snapshot_save(const struct snapshot_parts *parts, struct snapshot_origin *or
 int snapshot_write(int fd, const struct snapshot_origin *origin, struct snapshot_layout *layout, struct err *err);
 
 /*
- * Reads the state out of a snapshot file, and the memory of a machine of `memory` bytes: with `prefetch` into memory of
- * its own, else it is mapped, and the pages are those of the host's page cache until the guest writes to them. Writes
- * do not reach the file. 0, or -errno with `err`.
+ * Reads the state out of a snapshot file, and the memory of a machine of `memory` bytes and so many folders: with
+ * `prefetch` into memory of its own, else it is mapped, and the pages are those of the host's page cache until the
+ * guest writes to them. Writes do not reach the file. 0, or -errno with `err`.
  */
-int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory, bool prefetch,
+int snapshot_read(int fd, const struct snapshot_layout *layout, uint64_t memory, unsigned folders, bool prefetch,
         struct snapshot_origin *origin, struct err *err);
 
 /* Releases both. Takes a zeroed object. */

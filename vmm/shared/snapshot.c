@@ -10,7 +10,9 @@
 #include "wisp.h"
 
 _Static_assert(SNAPSHOT_DISKS_MAX == WISP_DISKS_MAX + 2, "the image and the overlay too");
-_Static_assert(SNAPSHOT_STATE_MAX - (4u << 20) == WISP_FOLDERS_MAX * FS_TABLE_MAX, "a table for each folder");
+_Static_assert(SNAPSHOT_FOLDER_MAX == FS_TABLE_MAX &&
+                       SNAPSHOT_STATE_MAX == SNAPSHOT_DEVICES_MAX + WISP_FOLDERS_MAX * FS_TABLE_MAX,
+        "a table for each folder");
 _Static_assert(sizeof(struct snapshot_head) % 8 == 0 && sizeof(struct snapshot_disk) == 40, "no padding");
 
 static bool is_page(uint64_t value)

@@ -20,7 +20,10 @@
 
 #define SNAPSHOT_PAGE 4096u
 #define SNAPSHOT_HEAD_SIZE (64u << 10)
-#define SNAPSHOT_STATE_MAX ((8u * 128u + 4u) << 20) /* FS_TABLE_MAX for each shared folder, and the rest */
+/* Of the machine's state: what each shared folder may take (FS_TABLE_MAX), and what the rest may. */
+#define SNAPSHOT_FOLDER_MAX (128u << 20)
+#define SNAPSHOT_DEVICES_MAX (4u << 20)
+#define SNAPSHOT_STATE_MAX (SNAPSHOT_DEVICES_MAX + 8u * SNAPSHOT_FOLDER_MAX)
 /* Each takes two mappings, with the memory behind it, and Linux allows a process 65530 (vm.max_map_count). */
 #define SNAPSHOT_EXTENTS_MAX 16384u
 #define SNAPSHOT_CHUNK (1u << 20) /* bytes of memory that share a checksum */
