@@ -108,7 +108,8 @@ static void detached(struct fault_run *run)
 	/* What could not be done must be possible afterwards. */
 	fault_use(NULL);
 	if (wisp_open_sandbox(run->root, "box", &sandbox, &error) == 0) {
-		wisp_kill_sandbox(sandbox, NULL);
+		if (wisp_kill_sandbox(sandbox, &error) < 0)
+			fault_violation(run, "it cannot be killed afterwards: %s", error.message);
 		wisp_close_sandbox(sandbox);
 	}
 	int r = wisp_remove_sandbox(run->root, "box", &error);
