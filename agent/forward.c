@@ -208,7 +208,7 @@ static int pump(struct agent_forwards *all, struct end *from, struct end *to)
 	int error = 0;
 	int chunks = from->chunk == FORWARD_CHUNK_LARGE ? 1 : CHUNKS_A_TURN;
 	for (int i = 0; i < chunks && !error && has_work(from, to); i++) {
-		if (to->kept_length > 0 && !to->gone) {
+		if (to->kept_length > 0) {
 			error = send_kept(to);
 		} else if (from->ended && from->gone) {
 			error = -ECONNRESET;
@@ -293,9 +293,10 @@ static void serve(struct forward *forward)
 	int error = pump(all, host, server);
 	if (!error)
 		error = pump(all, server, host);
+	bool over = host->told && server->told;
+	bool broken = error || (over && (host->gone || server->gone));
 	/* A server that waits for its answer to be taken never takes what its client had sent. */
-	bool over = (host->told && server->told) || (host->gone && server->full);
-	if (error || (over && (host->gone || server->gone)))
+	if (broken || (host->gone && server->full))
 		break_off(forward);
 	else if (over)
 		release(forward);

@@ -193,24 +193,34 @@ static void test_chunks(void)
 	stepped_stop(s);
 }
 
-/* Both ends have left while each had more to take than it took: nothing is left of the connection. */
-static void test_both_gone(void)
+/* Each end sends until nothing is taken. */
+static void fill_both_ways(struct stepped *s)
 {
-	struct stepped *s = stepped_start();
 	size_t down = 0, up = 0;
-	REQUIRE(s);
-	roomless = s->host;
 	while (push(s->server, &down, SIZE_MAX))
 		settle(s);
 	while (push(s->client, &up, SIZE_MAX))
 		settle(s);
-	close(s->server);
-	s->server = -1;
+}
+
+static void leave(int *end)
+{
+	close(*end);
+	*end = -1;
+}
+
+/* Both ends have left while each had more to take than it took: nothing is left of the connection. */
+static void test_both_gone(void)
+{
+	struct stepped *s = stepped_start();
+	REQUIRE(s);
+	roomless = s->host;
+	fill_both_ways(s);
+	leave(&s->server);
 	REQUIRE(await(s->poller.epoll, POLLIN));
 	settle(s);
 	CHECK_EQ(s->forwards.count, 1); /* what the server has sent waits for the client */
-	close(s->client);
-	s->client = -1;
+	leave(&s->client);
 	settle(s);
 	CHECK_EQ(s->forwards.count, 0);
 	roomless = -1;
@@ -221,15 +231,10 @@ static void test_both_gone(void)
 static void test_client_gone(void)
 {
 	struct stepped *s = stepped_start();
-	size_t down = 0, up = 0;
 	REQUIRE(s);
-	while (push(s->server, &down, SIZE_MAX))
-		settle(s);
-	while (push(s->client, &up, SIZE_MAX))
-		settle(s);
+	fill_both_ways(s);
 	CHECK_EQ(s->forwards.count, 1);
-	close(s->client);
-	s->client = -1;
+	leave(&s->client);
 	settle(s);
 	CHECK_EQ(s->forwards.count, 0);
 	stepped_stop(s);
@@ -244,8 +249,7 @@ static void test_server_gone(void)
 	while (push(s->client, &up, SIZE_MAX))
 		settle(s);
 	CHECK(say(s->server, "answer"));
-	close(s->server);
-	s->server = -1;
+	leave(&s->server);
 	while (left < 8u << 20 && s->forwards.count > 0) {
 		if (!push(s->client, &left, SIZE_MAX))
 			REQUIRE(await(s->poller.epoll, POLLIN));
