@@ -14,7 +14,8 @@
 #include "agent/list.h"
 #include "agent/poller.h"
 
-#define FORWARDS_MAX 4096u /* from the host: as many as the monitor makes */
+/* From the host: twice what the monitor makes at once, because it may hear of an end first and make the next one. */
+#define FORWARDS_MAX 8192u
 /*
  * One read, and so the most that is kept of a direction whose reader is slow; and, of connections made while there are
  * more than FORWARDS_AMPLE, a smaller one, to bound what all of them keep.
