@@ -180,7 +180,8 @@ t_net_passt() {
 	chown 65534:65534 user
 	as_user="setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nowhere WISP_STATE=$PWD/user/state"
 	# shellcheck disable=SC2086 # words
-	check create $as_user wisp create -q -n box --net passt,dns=9.9.9.9 -p 18080:80 -p 18081:81
+	check create $as_user wisp create -q -n box --net passt,dns=9.9.9.9 -p 18080:80 -p 0:7001 -p "$PWD/user/s.sock:7000" -p 18081:81 2>said
+	equal "lines about ports that were chosen" "$(grep -c '^wisp: 127.0.0.1:[0-9]* leads to port 7001 of the guest$' said), $(wc -l <said)" "1, 1"
 	# shellcheck disable=SC2086
 	in_box() { $as_user wisp exec box -- sh -c "$1" </dev/null; }
 	equal "the guest's address" "$(in_box 'ip -4 -o addr show eth0' | grep -o 'inet [^ ]*')" "inet 192.0.2.10/24"
@@ -193,7 +194,9 @@ t_net_passt() {
 		equal "and again" "$(busybox wget -qO- http://127.0.0.1:18080/data | head -c 1000 | md5sum)" "$(head -c 1000 data | md5sum)"
 	done
 	# shellcheck disable=SC2086
-	equal "passt's ports are not the monitor's" "$($as_user wisp port ls --json box)" "[]"
+	equal "passt's ports are not the monitor's" "$($as_user wisp port ls box | awk '{ printf "%s ", $2 }')" "GUEST 7001 7000 "
+	in_box 'httpd -p 127.0.0.1:7001 -h /tmp/www' || fail "httpd"
+	equal "a port that was chosen" "$(busybox wget -qO- "http://127.0.0.1:$(sed 's/^[^:]*: [^:]*:\([0-9]*\) .*/\1/' said)/data" | md5sum | cut -c 1-32)" "$sum"
 	no_passt && fail "passt does not run"
 	# It ends with the monitor, however that ends.
 	pkill -9 -x wisp-vmm

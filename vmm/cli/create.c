@@ -103,7 +103,7 @@ static int create(const struct cli_call *call)
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
-	code = cli_say_ports(sandbox, &options->ports);
+	code = cli_say_ports(sandbox, &create);
 	if (!options->quiet && code == 0) {
 		printf("%s\n", wisp_get_sandbox_name(sandbox));
 		code = cli_flush(0);

@@ -69,29 +69,37 @@ void cli_fill_ports(const struct cli_ports *ports, struct wisp_create_options *o
 	options->port_size = sizeof(*ports->ports);
 }
 
+static bool is_path(const struct wisp_port *port)
+{
+	return strchr(port->host, '/');
+}
+
 static bool is_chosen(const struct wisp_port *port)
 {
 	const char *colon = strrchr(port->host, ':');
 	const char *number = colon ? colon + 1 : port->host;
-	return number[0] && strspn(number, "0") == strlen(number);
+	return !is_path(port) && number[0] && strspn(number, "0") == strlen(number);
 }
 
-int cli_say_ports(struct wisp_sandbox *sandbox, const struct cli_ports *ports)
+int cli_say_ports(struct wisp_sandbox *sandbox, const struct wisp_create_options *options)
 {
+	bool any = false, has_passt = options->net && options->net->kind == WISP_NET_PASST;
 	struct wisp_port_info **list;
 	struct wisp_error error;
-	bool any = false;
-	for (size_t i = 0; i < ports->count; i++)
-		any |= is_chosen(&ports->ports[i]);
+	for (size_t i = 0; i < options->port_count; i++)
+		any |= is_chosen(&options->ports[i]);
 	if (!any)
 		return 0;
 	int count = wisp_list_ports(sandbox, &list, &error);
 	if (count < 0)
 		return cli_fail_error(&error);
-	/* They were added in this order. */
-	for (size_t i = 0; i < ports->count && i < (size_t)count; i++) {
-		if (is_chosen(&ports->ports[i]))
-			fprintf(stderr, "wisp: %s leads to port %u of the guest\n", list[i]->host, list[i]->guest_port);
+	/* They were added in this order, without those that are passt's. */
+	for (size_t i = 0, at = 0; i < options->port_count && at < (size_t)count; i++) {
+		const struct wisp_port *port = &options->ports[i];
+		if (is_chosen(port))
+			fprintf(stderr, "wisp: %s leads to port %u of the guest\n", list[at]->host,
+			        list[at]->guest_port);
+		at += !has_passt || is_chosen(port) || is_path(port);
 	}
 	wisp_free_port_list(list);
 	return 0;

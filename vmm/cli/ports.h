@@ -29,8 +29,11 @@ bool cli_parse_port(const char *text, struct wisp_port *port, char *why);
 void cli_free_port(struct wisp_port *port);
 
 void cli_fill_ports(const struct cli_ports *ports, struct wisp_create_options *options);
-/* Says on standard error where the sandbox listens, for ports that it chose. 0, or an exit code after a message. */
-int cli_say_ports(struct wisp_sandbox *sandbox, const struct cli_ports *ports);
+/*
+ * Says on standard error where the sandbox listens, for ports that it chose. `options` made it. 0, or an exit code
+ * after a message.
+ */
+int cli_say_ports(struct wisp_sandbox *sandbox, const struct wisp_create_options *options);
 /* The ports of a sandbox as an array of this key. */
 void cli_json_ports(struct cli_json *json, const char *key, struct wisp_port_info *const *list);
 

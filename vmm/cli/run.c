@@ -49,7 +49,7 @@ static int run(const struct cli_call *call)
 	struct wisp_sandbox *sandbox = cli_launch(&create, &code);
 	if (!sandbox)
 		return code;
-	code = cli_say_ports(sandbox, &options->ports);
+	code = cli_say_ports(sandbox, &create);
 	if (code != 0) {
 		wisp_close_sandbox(sandbox);
 		return code;
