@@ -475,7 +475,8 @@ $(B)/bench/vmlinux-naive: kernel-config/build tests/bench/naive.config
 	kernel=$$(kernel-config/build tiny tests/bench/naive.config) && ln -sf "$$(echo "$$kernel" | tail -n 1)" $@
 
 bench: deps
-	$(MAKE) --no-print-directory $(parallel) all guest $(addprefix $(B)/bench/,timeit nothing connects guest.cpio entry vmlinux-naive)
+	$(MAKE) --no-print-directory $(parallel) all guest $(B)/programs.squashfs \
+	    $(addprefix $(B)/bench/,timeit nothing connects guest.cpio entry vmlinux-naive)
 	tests/emuhost/on-kvm --mem 6144 --wipe tests/bench/run $(B)
 
 # KERNELS="NAME=PATH ..." adds kernels of other configurations: see kernel-config/README.md.
