@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statfs.h>
@@ -319,6 +320,13 @@ static uint32_t features(const struct fs *fs)
 	return fs->o.always ? FEATURES & ~FUSE_AUTO_INVAL_DATA : FEATURES;
 }
 
+/* A folder that changes can be read on only with the descriptor that has read it so far. */
+static bool counts_entries(const struct fs *fs)
+{
+	struct statfs st;
+	return fstatfs(fs->o.folder, &st) < 0 || st.f_type == TMPFS_MAGIC || st.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 /*
  * If only the guest changes the folder, an OPENDIR has nothing to tell: the guest is to do without. The same of an
  * OPEN, if the guest cannot write: otherwise the host must know when a program that the guest has written is closed,
@@ -326,7 +334,7 @@ static uint32_t features(const struct fs *fs)
  */
 static void choose_opens(struct fs *fs, uint32_t guest)
 {
-	fs->skips_opendir = fs->o.always && guest & FUSE_NO_OPENDIR_SUPPORT;
+	fs->skips_opendir = fs->o.always && guest & FUSE_NO_OPENDIR_SUPPORT && !counts_entries(fs);
 	fs->skips_open = fs->o.always && fs->o.read_only && guest & FUSE_NO_OPEN_SUPPORT;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -41,29 +42,27 @@ int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder)
 void fs_close_handle(struct fs *fs, struct handle *handle)
 {
 	uint32_t fh = (uint32_t)(handle - fs->handles) + 1;
-	if (fs->entries_of == handle)
-		fs->entries_of = NULL;
 	if (handle->fd >= 0)
 		close(handle->fd);
+	free(handle->entries);
 	*handle = (struct handle){.next_free = fs->free_handle};
 	fs->free_handle = fh;
 }
 
 /* --- without opening --- */
 
-static void close_last(struct fs *fs, struct unopened *last)
+static void close_last(struct unopened *last)
 {
-	if (fs->entries_of == &last->handle)
-		fs->entries_of = NULL;
 	if (last->node > 0)
 		close(last->handle.fd);
+	free(last->handle.entries);
 	*last = (struct unopened){0};
 }
 
 void fs_close_unopened(struct fs *fs)
 {
-	close_last(fs, &fs->last[false]);
-	close_last(fs, &fs->last[true]);
+	close_last(&fs->last[false]);
+	close_last(&fs->last[true]);
 }
 
 static int open_last(struct fs *fs, uint64_t id, bool is_folder)
@@ -77,7 +76,7 @@ static int open_last(struct fs *fs, uint64_t id, bool is_folder)
 	int fd = fs_reopen(fs, node, is_folder ? O_RDONLY | O_DIRECTORY : O_RDONLY);
 	if (fd < 0)
 		return fd;
-	close_last(fs, last);
+	close_last(last);
 	*last = (struct unopened){.node = id, .handle = {.fd = fd, .used = true, .is_folder = is_folder}};
 	return 0;
 }

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Open folders. What the host's kernel tells at once is kept in one buffer, which belongs to the folder that was read
- * last: any other is read anew from where the guest is.
- */
+/* Open folders. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +18,29 @@ struct entry {
 	uint8_t type;
 	char name[];
 };
+
+/*
+ * What the host's kernel has told of a folder, from one offset on, and where the guest is in it. The guest often goes
+ * back a little. Where offsets count the entries that are there, as on tmpfs before Linux 6.6, a seek would then miss
+ * some if others have been removed since.
+ */
+struct entries {
+	int64_t from, offset; /* of the first entry; of the next one */
+	uint32_t at, end;     /* where that is in `bytes` */
+	uint8_t bytes[32768];
+};
+
+static const struct entry *next_entry(const struct entries *entries)
+{
+	return (const struct entry *)(const void *)(entries->bytes + entries->at);
+}
+
+static void pass(struct entries *entries)
+{
+	const struct entry *entry = next_entry(entries);
+	entries->offset = entry->next;
+	entries->at += entry->length;
+}
 
 /* The guest's own list of names may stay as its pages of a file may. */
 int fs_opendir(struct fs *fs, struct request *r)
@@ -60,31 +81,42 @@ int fs_fsyncdir(struct fs *fs, struct request *r)
 	return fsync(handle->fd) < 0 ? -errno : 0;
 }
 
-/* Has the buffer hold what comes from `offset` on. */
-static int seek_to(struct fs *fs, struct handle *handle, uint64_t offset)
+/* Has the next entry be the one at `offset`. At the first one begins who wants to see what has changed. */
+static int seek_to(struct handle *handle, int64_t offset)
 {
-	if (fs->entries_of == handle && handle->offset == (int64_t)offset)
+	struct entries *entries = handle->entries;
+	if (!entries) {
+		entries = handle->entries = malloc(sizeof(*entries));
+		if (!entries)
+			return -ENOMEM;
+		entries->from = entries->offset = 0;
+		entries->at = entries->end = 0;
+		if (offset == 0)
+			return 0;
+	}
+	if (offset != 0 && entries->offset != offset) {
+		entries->at = 0;
+		for (entries->offset = entries->from; entries->offset != offset && entries->at < entries->end;)
+			pass(entries);
+	}
+	if (offset != 0 && entries->offset == offset)
 		return 0;
 	if (lseek(handle->fd, (off_t)offset, SEEK_SET) < 0)
 		return -errno;
-	handle->offset = (int64_t)offset;
-	fs->entries_of = handle;
-	fs->entries_at = fs->entries_end = 0;
+	entries->offset = offset;
+	entries->at = entries->end = 0;
 	return 0;
 }
 
-/* The next entry, which stays the next; NULL at the end, or with *error. */
-static const struct entry *peek(struct fs *fs, const struct handle *handle, int *error)
+/* Fills the empty buffer: whether there is more, or -errno. */
+static int fill(const struct handle *handle)
 {
-	if (fs->entries_at == fs->entries_end) {
-		long n = syscall(SYS_getdents64, handle->fd, fs->entries, FS_ENTRIES_BYTES);
-		*error = n < 0 ? -errno : 0;
-		fs->entries_at = 0;
-		fs->entries_end = n > 0 ? (uint32_t)n : 0;
-		if (n <= 0)
-			return NULL;
-	}
-	return (const struct entry *)(const void *)(fs->entries + fs->entries_at);
+	struct entries *entries = handle->entries;
+	long n = syscall(SYS_getdents64, handle->fd, entries->bytes, sizeof(entries->bytes));
+	entries->from = entries->offset;
+	entries->at = 0;
+	entries->end = n > 0 ? (uint32_t)n : 0;
+	return n < 0 ? -errno : n > 0;
 }
 
 static bool is_dots(const char *name)
@@ -126,25 +158,24 @@ static int read_entries(struct fs *fs, struct request *r, bool plus)
 	const struct fuse_read_in *in = r->arg;
 	int error;
 	struct handle *handle = fs_opened(fs, r, in->fh, true, &error);
-	const struct entry *entry;
 	uint32_t used = 0, size;
 	if (!handle)
 		return error;
-	/* Without an open, this is where one begins that sees what has changed. */
-	if (in->fh == 0 && in->offset == 0)
-		fs->entries_of = NULL;
 	if (in->offset == 0 && r->node->cached_ns == 0)
 		r->node->cached_ns = fs_now_ns();
 	r->room = in->size < r->room ? in->size : r->room;
-	int ret = seek_to(fs, handle, in->offset);
+	int ret = seek_to(handle, (int64_t)in->offset);
+	struct entries *entries = handle->entries;
+	if (ret == 0 && entries->at == entries->end)
+		ret = fill(handle);
 	if (ret < 0)
 		return ret;
-	while ((entry = peek(fs, handle, &error)) && (size = add(fs, r, entry, used, plus)) > 0) {
+	/* No further than the buffer, so that the guest can go back to any entry that it is told now. */
+	while (entries->at < entries->end && (size = add(fs, r, next_entry(entries), used, plus)) > 0) {
 		used += size;
-		handle->offset = entry->next;
-		fs->entries_at += entry->length;
+		pass(entries);
 	}
-	return used == 0 && error < 0 ? error : (int)used;
+	return (int)used;
 }
 
 int fs_readdir(struct fs *fs, struct request *r)

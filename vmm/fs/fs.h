@@ -22,7 +22,6 @@
 
 #define FS_NODES_MAX (1u << 20)
 #define FS_HANDLES_MAX (1u << 16)
-#define FS_ENTRIES_BYTES 32768u
 
 struct fs_options {
 	int socket, requests, replies, folder; /* fs_wire.h; `folder` was opened with O_PATH */
@@ -40,7 +39,7 @@ struct handle {
 	int fd; /* -1: it was open before a restore, and could not be opened again */
 	bool used, is_folder;
 	uint32_t next_free;
-	int64_t offset; /* of a folder: where the next entry begins that the guest has not got */
+	struct entries *entries; /* of a folder, or NULL (folders.c) */
 };
 
 /* A file or folder that a guest uses which opens none (fs_init_session). */
@@ -59,11 +58,8 @@ struct fs {
 	uint32_t handles_max, handles_touched, free_handle;
 	bool skips_open, skips_opendir; /* the guest is told to open no files, no folders */
 	struct unopened last[2];        /* the file and the folder that were used so last */
-	struct handle *entries_of;      /* whose entries are in `entries`, or NULL */
-	uint32_t entries_at, entries_end;
-	uint8_t *entries;
-	uint8_t *in;  /* FS_FRAME and the request */
-	uint8_t *out; /* the reply */
+	uint8_t *in;                    /* FS_FRAME and the request */
+	uint8_t *out;                   /* the reply */
 };
 
 /* One request, of which all lengths are checked. */

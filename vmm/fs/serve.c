@@ -335,10 +335,9 @@ int fs_init(struct fs *fs, const struct fs_options *options)
 		return -EMFILE;
 	fs->handles_max = fs->o.fds / 2 < FS_HANDLES_MAX ? fs->o.fds / 2 : FS_HANDLES_MAX;
 	fs->handles = calloc(fs->handles_max, sizeof(*fs->handles));
-	fs->entries = malloc(FS_ENTRIES_BYTES);
 	fs->in = malloc(sizeof(struct fs_frame) + FS_REQUEST_MAX);
 	fs->out = malloc(REPLY_HEAD + FS_REPLY_MAX);
-	if (!fs->handles || !fs->entries || !fs->in || !fs->out)
+	if (!fs->handles || !fs->in || !fs->out)
 		return -ENOMEM;
 	fs->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return fs->proc < 0 ? -errno : fs_reset(fs);
@@ -350,7 +349,6 @@ void fs_destroy(struct fs *fs)
 	if (fs->proc >= 0)
 		close(fs->proc);
 	free(fs->handles);
-	free(fs->entries);
 	free(fs->in);
 	free(fs->out);
 }
