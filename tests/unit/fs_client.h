@@ -71,6 +71,17 @@ static bool put(const char *path, const char *text)
 	return good;
 }
 
+/* A file of that number, which had to be another one's before. */
+__attribute__((unused)) static bool recreate(const char *path, ino_t ino)
+{
+	struct stat st;
+	bool same = false;
+	for (int i = 0; i < 1000 && !same; i++)
+		same = (i == 0 || unlink(path) == 0) && put(path, "the new one") && stat(path, &st) == 0 &&
+		       st.st_ino == ino;
+	return same;
+}
+
 /* What the file has, at most 200 bytes. */
 __attribute__((unused)) static const char *get(const char *path)
 {

@@ -39,14 +39,23 @@ int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder)
 	return fh;
 }
 
+void fs_belong(struct fs *fs, struct handle *handle, struct node *node)
+{
+	handle->node = node_id(&fs->nodes, node);
+	node->opens++;
+}
+
 void fs_close_handle(struct fs *fs, struct handle *handle)
 {
 	uint32_t fh = (uint32_t)(handle - fs->handles) + 1;
+	struct node *node = handle->node > 0 ? node_find(&fs->nodes, handle->node) : NULL;
 	if (handle->fd >= 0)
 		close(handle->fd);
 	free(handle->entries);
 	*handle = (struct handle){.next_free = fs->free_handle};
 	fs->free_handle = fh;
+	if (node && --node->opens == 0)
+		node_let_go(&fs->nodes, node);
 }
 
 /* --- without opening --- */
@@ -112,6 +121,7 @@ static int fill_open(
 	int64_t fh = fs_add_handle(fs, fd, false);
 	if (fh < 0)
 		return (int)fh;
+	fs_belong(fs, &fs->handles[fh - 1], node);
 	*out = (struct fuse_open_out){.fh = (uint64_t)fh};
 	if (fs_keeps(fs, node, st))
 		out->open_flags = FOPEN_KEEP_CACHE;
@@ -165,6 +175,8 @@ static int create(
 		int ret = fstat(fd, st) < 0 ? -errno : node_adopt(&fs->nodes, r->node, r->name, st, node);
 		if (ret < 0)
 			close(fd);
+		else
+			(void)node_fd(&fs->nodes, *node); /* it remains this file, wherever the host moves it */
 		return ret < 0 ? ret : fd;
 	}
 	if (fd != -EEXIST || in->flags & O_EXCL)
@@ -177,8 +189,10 @@ static int create(
 		close(fd);
 		fd = -EIO;
 	}
-	if (fd < 0)
+	if (fd < 0) {
+		node_let_go(&fs->nodes, *node);
 		node_forget(&fs->nodes, *node, 1);
+	}
 	return fd;
 }
 

@@ -39,6 +39,7 @@ struct handle {
 	int fd; /* -1: it was open before a restore, and could not be opened again */
 	bool used, is_folder;
 	uint32_t next_free;
+	uint64_t node;           /* of an open file: its number; 0: it is not open, or a folder */
 	struct entries *entries; /* of a folder, or NULL (folders.c) */
 };
 
@@ -169,6 +170,8 @@ struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bo
 
 /* Takes over `fd`. The number, or -ENFILE. */
 int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder);
+/* The file that the handle has open is the node's. */
+void fs_belong(struct fs *fs, struct handle *handle, struct node *node);
 void fs_close_handle(struct fs *fs, struct handle *handle);
 void fs_close_unopened(struct fs *fs);
 

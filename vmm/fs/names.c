@@ -73,7 +73,9 @@ int fs_link_file(struct fs *fs, struct request *r)
 	if (fd < 0)
 		return fd;
 	int ret = linkat(fs->proc, fs_link(fd).name, to, r->name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
-	return created(fs, r, ret);
+	ret = created(fs, r, ret);
+	node_let_go(&fs->nodes, old);
+	return ret;
 }
 
 int fs_readlink(struct fs *fs, struct request *r)
@@ -126,8 +128,10 @@ static int move_to(struct fs *fs, struct request *r, struct node *to, uint32_t f
 		node_rename(&fs->nodes, victim, r->node, r->name);
 	else if (victim)
 		node_unname(&fs->nodes, victim);
-	if (moved)
+	if (moved) {
 		node_rename(&fs->nodes, moved, to, r->name2);
+		node_let_go(&fs->nodes, moved);
+	}
 	return 0;
 }
 

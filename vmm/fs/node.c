@@ -143,8 +143,11 @@ static void set_name(struct nodes *nodes, struct node *node, struct node *parent
 	node->parent = parent;
 	if (parent)
 		parent->children++;
+	/* Where the host moves folders around, what was above it may have come below it. */
+	node->lookups++;
 	if (before && --before->children == 0 && before->lookups == 0)
 		free_node(nodes, before);
+	node->lookups--;
 }
 
 /* The root, which has no parent, is never freed; so the chain of those that go ends. */
@@ -163,11 +166,15 @@ static void free_node(struct nodes *nodes, struct node *node)
 	}
 }
 
+static bool is_called(const struct node *node, const struct node *parent, const char *name)
+{
+	return node->parent == parent && node->name && strcmp(node->name, name) == 0;
+}
+
 /* Without memory for the name, it keeps the one that it has: it may then be stale, no more. */
 void node_rename(struct nodes *nodes, struct node *node, struct node *parent, const char *name)
 {
-	if (node == nodes->all || node == parent ||
-	        (node->parent == parent && node->name && strcmp(node->name, name) == 0))
+	if (node == nodes->all || node == parent || is_called(node, parent, name))
 		return;
 	char *copy = strdup(name);
 	if (!copy)
@@ -234,6 +241,12 @@ int node_fd(struct nodes *nodes, struct node *node)
 	return node->fd;
 }
 
+void node_let_go(struct nodes *nodes, struct node *node)
+{
+	if (S_ISREG(node->type) && node->opens == 0 && node->listed)
+		close_node(nodes, node);
+}
+
 int node_stat(struct nodes *nodes, struct node *node, struct stat *st)
 {
 	if (node->fd >= 0)
@@ -261,11 +274,27 @@ uint64_t node_id(const struct nodes *nodes, const struct node *node)
 	return (node->generation << NODE_INDEX_BITS | (uint64_t)(node - nodes->all)) + 1;
 }
 
+/*
+ * Whether the host has given the node's number to another file, which it can if no descriptor holds the inode. A type
+ * tells. So may a name: of a file that has one only, and was known by another one that leads there no more, nothing
+ * says that it was moved. A folder in which the guest knows nothing is no loss either.
+ */
+static bool is_another(
+        struct nodes *nodes, struct node *node, const struct node *parent, const char *name, const struct stat *st)
+{
+	if (node->type != (st->st_mode & S_IFMT))
+		return true;
+	if (node == nodes->all || node->fd >= 0 || is_called(node, parent, name))
+		return false;
+	if (S_ISDIR(node->type) ? node->children > 0 : st->st_nlink > 1)
+		return false;
+	return node_fd(nodes, node) < 0;
+}
+
 int node_adopt(struct nodes *nodes, struct node *parent, const char *name, const struct stat *st, struct node **found)
 {
 	struct node *node = node_find_inode(nodes, st->st_dev, st->st_ino);
-	/* The host has given the number to another file since, which was possible as no descriptor held the inode. */
-	if (node && node->type != (st->st_mode & S_IFMT)) {
+	if (node && is_another(nodes, node, parent, name, st)) {
 		unhash(nodes, node);
 		node->ino = 0;
 		node_unname(nodes, node);
@@ -310,7 +339,7 @@ struct node *node_hold(struct nodes *nodes, struct node *parent, const char *nam
 	if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return NULL;
 	struct node *node = node_find_inode(nodes, st.st_dev, st.st_ino);
-	if (!node || node->parent != parent || strcmp(node->name, name) != 0)
+	if (!node || !is_called(node, parent, name))
 		return NULL;
 	(void)node_fd(nodes, node);
 	return node;

@@ -7,8 +7,9 @@
  *
  * A node remembers the folder and the name under which it was last seen. Its descriptor (O_PATH) is opened when it is
  * needed, and closed again when others need theirs more; it is then opened anew by that name, and must be the same
- * inode. So the number of descriptors is bounded, however many files the guest looks at. A node that the guest has
- * removed keeps its descriptor, because it has no name any more.
+ * inode. So the number of descriptors is bounded, however many files the guest looks at. A regular file has one only
+ * while the guest has it open, so that one that the host removes does not take space for longer. A node that the guest
+ * has removed keeps its descriptor, because it has no name any more.
  */
 #ifndef WISP_FS_NODE_H
 #define WISP_FS_NODE_H
@@ -33,6 +34,7 @@ struct node {
 	uint64_t generation;        /* how often its place was used before */
 	int64_t cached_ns;          /* CLOCK_REALTIME: since when the guest may have pages of it; 0: it has none */
 	uint32_t children;
+	uint32_t opens; /* handles of the guest (fs.h) */
 	mode_t type;
 	int fd; /* -1: not open */
 	bool used, listed;
@@ -75,6 +77,9 @@ uint64_t node_id(const struct nodes *nodes, const struct node *node);
 
 /* The descriptor (O_PATH), valid until two further nodes were asked for theirs. -ESTALE: it is not where it was. */
 int node_fd(struct nodes *nodes, struct node *node);
+
+/* Closes the descriptor of a regular file that the guest does not have open, if its name leads to it. */
+void node_let_go(struct nodes *nodes, struct node *node);
 
 /* 0, or -errno as node_fd; does not open a file. */
 int node_stat(struct nodes *nodes, struct node *node, struct stat *st);

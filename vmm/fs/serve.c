@@ -140,6 +140,7 @@ static int run(struct fs *fs, struct request *r)
 		return ret < 0 ? ret : op->run(fs, r);
 	r->node->lookups++; /* it outlives the operation */
 	ret = op->run(fs, r);
+	node_let_go(&fs->nodes, r->node);
 	node_forget(&fs->nodes, r->node, 1);
 	return ret;
 }

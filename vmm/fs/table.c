@@ -264,8 +264,10 @@ static int take_handle(struct reader *r)
 	if (fs->handles[entry.fh - 1].used)
 		return -EINVAL;
 	int fd = r->known ? open_again(fs, &entry) : -1;
-	fs->handles[entry.fh - 1] =
-	        (struct handle){.fd = fd < 0 ? -1 : fd, .used = true, .is_folder = entry.flags & O_DIRECTORY};
+	struct handle *handle = &fs->handles[entry.fh - 1];
+	*handle = (struct handle){.fd = fd < 0 ? -1 : fd, .used = true, .is_folder = entry.flags & O_DIRECTORY};
+	if (fd >= 0 && !handle->is_folder)
+		fs_belong(fs, handle, node_find(&fs->nodes, entry.node));
 	if (fs->handles_touched < entry.fh)
 		fs->handles_touched = entry.fh;
 	return 0;
