@@ -126,6 +126,37 @@ static void reused_number(void)
 		SKIP("this file system gives no number of an inode again");
 }
 
+static int leased = -1;
+
+static void give_back(int number)
+{
+	(void)number;
+	fcntl(leased, F_SETLEASE, F_UNLCK);
+}
+
+/* A file server of the host has promised a client to ask before the file changes. The guest waits, as others do. */
+static void lease(void)
+{
+	REQUIRE(client_start(&(struct start){0}));
+	REQUIRE(put(at("f"), "old"));
+	uint64_t f = (uint64_t)look_up(ROOT, "f");
+	struct sigaction action = {.sa_handler = give_back, .sa_flags = SA_RESTART}, before;
+	sigaction(SIGIO, &action, &before);
+	leased = open(at("f"), O_RDONLY | O_CLOEXEC);
+	bool known = fcntl(leased, F_SETLEASE, F_RDLCK) == 0;
+	if (known) {
+		int64_t fh = open_node(f, O_WRONLY | O_TRUNC);
+		CHECK(fh > 0);
+		CHECK_EQ(write_node(f, fh, 0, "new", 3, 0), 3);
+		CHECK_STR(get(at("f")), "new");
+	}
+	close(leased);
+	sigaction(SIGIO, &before, NULL);
+	client_end();
+	if (!known)
+		SKIP("this file system has no leases");
+}
+
 /*
  * Two who read a folder in turns, and go back to the second entry of each reply. wisp-fs does not seek for that: where
  * the host's offsets count what is there, it would miss entries after others have been removed.
@@ -162,4 +193,4 @@ static void reading_on(void)
 
 TEST_MAIN("fs_moves", {"turned_round", turned_round}, {"open_file_is_moved", open_file_is_moved},
         {"removed_files_take_no_space", removed_files_take_no_space}, {"reused_number", reused_number},
-        {"reading_on", reading_on})
+        {"lease", lease}, {"reading_on", reading_on})

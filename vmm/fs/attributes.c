@@ -109,7 +109,7 @@ int fs_reopen(struct fs *fs, struct node *node, int flags)
 	int fd = node_fd(&fs->nodes, node);
 	if (fd < 0)
 		return fd;
-	fd = openat(fs->proc, fs_link(fd).name, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	fd = openat(fs->proc, fs_link(fd).name, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -100,20 +100,9 @@ struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bo
 /* --- opening --- */
 
 /*
- * The monitor may read and write the file itself. Not one with a setuid bit: a write ends that, but only if the writer
- * lacks CAP_FSETID, as this process does in any case. Nor with O_NONBLOCK, with which a file system may refuse what it
- * cannot do at once.
- */
-static void pass_file(struct request *r, const struct stat *st, int fd)
-{
-	if (st->st_mode & (S_ISUID | S_ISGID) || fcntl(fd, F_SETFL, 0) < 0)
-		return;
-	r->file = fd;
-}
-
-/*
  * The guest may have pages of the file from now on, which it fills when it writes, too, and without wisp-fs. A guest
- * that truncates sees the end of its pages itself.
+ * that truncates sees the end of its pages itself. The monitor may read and write the file itself, but not one with a
+ * setuid bit: a write ends that only if the writer lacks CAP_FSETID, as this process does in any case.
  */
 static int fill_open(
         struct fs *fs, struct request *r, struct node *node, const struct stat *st, int fd, struct fuse_open_out *out)
@@ -127,8 +116,8 @@ static int fill_open(
 		out->open_flags = FOPEN_KEEP_CACHE;
 	if (!out->open_flags || node->cached_ns == 0)
 		node->cached_ns = fs_now_ns();
-	if (fh <= FS_DIRECT_FILES)
-		pass_file(r, st, fd);
+	if (fh <= FS_DIRECT_FILES && !(st->st_mode & (S_ISUID | S_ISGID)))
+		r->file = fd;
 	return 0;
 }
 
