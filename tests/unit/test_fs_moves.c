@@ -157,6 +157,26 @@ static void lease(void)
 		SKIP("this file system has no leases");
 }
 
+/* Whose group this process is not in, and for whose bit it has no right of its own. */
+static void folder_hands_its_group_down(void)
+{
+	struct stat st;
+	if (geteuid() != 0)
+		SKIP("not root");
+	REQUIRE(client_start(&(struct start){.map = true, .jail = true}));
+	REQUIRE(mkdir(at("d"), 0755) == 0 && chown(at("d"), 0, 2345) == 0);
+	uint64_t d = (uint64_t)look_up(ROOT, "d");
+	struct fuse_setattr_in in = {.valid = FATTR_MODE, .mode = 02775};
+	CHECK_EQ(call(FUSE_SETATTR, d, &in, sizeof(in)), 0);
+	CHECK_EQ(REPLY(struct fuse_attr_out)->attr.mode, S_IFDIR | 02775);
+	CHECK(stat(at("d"), &st) == 0 && st.st_mode == (S_IFDIR | 02775));
+	CHECK_EQ(make_folder(d, "x"), 0);
+	CHECK(stat(at("d/x"), &st) == 0 && st.st_gid == 2345 && st.st_mode & S_ISGID);
+	CHECK_EQ(make_folder(ROOT, "y"), 0);
+	CHECK(stat(at("y"), &st) == 0 && st.st_gid == 0);
+	client_end();
+}
+
 /*
  * Two who read a folder in turns, and go back to the second entry of each reply. wisp-fs does not seek for that: where
  * the host's offsets count what is there, it would miss entries after others have been removed.
@@ -193,4 +213,4 @@ static void reading_on(void)
 
 TEST_MAIN("fs_moves", {"turned_round", turned_round}, {"open_file_is_moved", open_file_is_moved},
         {"removed_files_take_no_space", removed_files_take_no_space}, {"reused_number", reused_number},
-        {"lease", lease}, {"reading_on", reading_on})
+        {"lease", lease}, {"folder_hands_its_group_down", folder_hands_its_group_down}, {"reading_on", reading_on})

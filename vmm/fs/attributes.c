@@ -210,13 +210,21 @@ int fs_getattr(struct fs *fs, struct request *r)
 	return ret < 0 ? ret : fill_attr_out(fs, r, &st);
 }
 
-/* What changes a node through its descriptor: symbolic links only where the kernel can. */
+/*
+ * What changes a node through its descriptor: symbolic links only where the kernel can. A folder may hand its group
+ * down, which only members of that can have it do: this process has no CAP_FSETID.
+ */
 static int set_mode(struct fs *fs, const struct node *node, mode_t mode)
 {
+	struct stat st;
 	if (S_ISLNK(node->type))
 		return -EOPNOTSUPP;
 	mode = fs_mode(mode, S_ISDIR(node->type));
-	return fchmodat(fs->proc, fs_link(node->fd).name, mode, 0) < 0 ? -errno : 0;
+	if (fs->o.map && mode & S_ISGID && fstat(node->fd, &st) == 0)
+		syscall(SYS_setfsgid, st.st_gid);
+	int ret = fchmodat(fs->proc, fs_link(node->fd).name, mode, 0) < 0 ? -errno : 0;
+	fs_return(fs);
+	return ret;
 }
 
 /* With one owner for all, there is nothing to change. */
