@@ -190,6 +190,9 @@ static void many_open_files(void)
 	CHECK_EQ(count, FEW_FDS / 2);
 	CHECK_EQ(open_node(ROOT, O_RDONLY | O_DIRECTORY), -ENFILE);
 	CHECK_EQ(create_node(ROOT, "g", O_RDWR, 0644, &fh), -ENFILE);
+	CHECK(access(at("g"), F_OK) < 0);
+	CHECK_EQ(open_node(node, O_WRONLY | O_TRUNC), -ENFILE);
+	CHECK_STR(get(at("f")), "x");
 	CHECK_EQ(release_node(node, (uint64_t)last, false), 0);
 	CHECK_EQ(open_node(node, O_RDONLY), last);
 	client_end();

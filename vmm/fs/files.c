@@ -99,6 +99,22 @@ struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bo
 
 /* --- opening --- */
 
+/* Asked before anything is truncated or created. */
+static bool is_full(const struct fs *fs)
+{
+	return fs->free_handle == 0 && fs->handles_touched == fs->handles_max;
+}
+
+static int open_file(struct fs *fs, struct node *node, int flags, struct stat *st)
+{
+	int fd = fs_reopen(fs, node, flags);
+	if (fd >= 0 && fstat(fd, st) < 0) {
+		close(fd);
+		return -EIO;
+	}
+	return fd;
+}
+
 /*
  * The guest may have pages of the file from now on, which it fills when it writes, too, and without wisp-fs. A guest
  * that truncates sees the end of its pages itself. The monitor may read and write the file itself, but not one with a
@@ -136,13 +152,11 @@ int fs_open(struct fs *fs, struct request *r)
 		return S_ISLNK(r->node->type) ? -ELOOP : -EACCES;
 	if (writes(in->flags) && fs->o.read_only)
 		return -EROFS;
-	int fd = fs_reopen(fs, r->node, (int)in->flags & FS_OPEN_FLAGS);
+	if (is_full(fs))
+		return -ENFILE;
+	int fd = open_file(fs, r->node, (int)in->flags & FS_OPEN_FLAGS, &st);
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &st) < 0) {
-		close(fd);
-		return -EIO;
-	}
 	int ret = fill_open(fs, r, r->node, &st, fd, r->out);
 	return ret < 0 ? ret : (int)sizeof(struct fuse_open_out);
 }
@@ -157,6 +171,8 @@ static int create(
 	int flags = (int)in->flags & FS_OPEN_FLAGS & ~O_TRUNC, fd = node_fd(&fs->nodes, r->node);
 	if (fd < 0)
 		return fd;
+	if (is_full(fs) || nodes_full(&fs->nodes))
+		return -ENFILE;
 	fs_become(fs, r);
 	fd = node_open_beneath(fd, r->name, (uint64_t)(flags | O_CREAT | O_EXCL), fs_mode(in->mode, false));
 	fs_return(fs);
@@ -173,11 +189,7 @@ static int create(
 	int ret = node_look_up(&fs->nodes, r->node, r->name, st, node);
 	if (ret < 0)
 		return ret;
-	fd = S_ISREG((*node)->type) ? fs_reopen(fs, *node, flags | ((int)in->flags & O_TRUNC)) : -ESTALE;
-	if (fd >= 0 && fstat(fd, st) < 0) {
-		close(fd);
-		fd = -EIO;
-	}
+	fd = S_ISREG((*node)->type) ? open_file(fs, *node, flags | ((int)in->flags & O_TRUNC), st) : -ESTALE;
 	if (fd < 0) {
 		node_let_go(&fs->nodes, *node);
 		node_forget(&fs->nodes, *node, 1);

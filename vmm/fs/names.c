@@ -31,6 +31,8 @@ int fs_mknod(struct fs *fs, struct request *r)
 		return -EPERM;
 	if (fd < 0)
 		return fd;
+	if (nodes_full(&fs->nodes))
+		return -ENFILE;
 	fs_become(fs, r);
 	int ret = mknodat(fd, r->name, (in->mode & S_IFMT) | fs_mode(in->mode, false), 0) < 0 ? -errno : 0;
 	fs_return(fs);
@@ -43,6 +45,8 @@ int fs_mkdir(struct fs *fs, struct request *r)
 	int fd = node_fd(&fs->nodes, r->node);
 	if (fd < 0)
 		return fd;
+	if (nodes_full(&fs->nodes))
+		return -ENFILE;
 	fs_become(fs, r);
 	int ret = mkdirat(fd, r->name, fs_mode(in->mode, true)) < 0 ? -errno : 0;
 	fs_return(fs);
@@ -55,6 +59,8 @@ int fs_symlink(struct fs *fs, struct request *r)
 	int fd = node_fd(&fs->nodes, r->node);
 	if (fd < 0)
 		return fd;
+	if (nodes_full(&fs->nodes))
+		return -ENFILE;
 	fs_become(fs, r);
 	int ret = symlinkat(r->name2, fd, r->name) < 0 ? -errno : 0;
 	fs_return(fs);

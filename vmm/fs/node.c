@@ -274,6 +274,11 @@ uint64_t node_id(const struct nodes *nodes, const struct node *node)
 	return (node->generation << NODE_INDEX_BITS | (uint64_t)(node - nodes->all)) + 1;
 }
 
+bool nodes_full(const struct nodes *nodes)
+{
+	return !nodes->free && nodes->touched == nodes->max;
+}
+
 /*
  * Whether the host has given the node's number to another file, which it can if no descriptor holds the inode. A type
  * tells. So may a name: of a file that has one only, and was known by another one that leads there no more, nothing

@@ -68,6 +68,9 @@ void nodes_destroy(struct nodes *nodes);
 int nodes_put(struct nodes *nodes, uint64_t id, const struct node *as, const char *name);
 void nodes_go_on(struct nodes *nodes, uint64_t generation);
 
+/* Whether there is no room for a node more. */
+bool nodes_full(const struct nodes *nodes);
+
 /* The node of an inode, or NULL. */
 struct node *node_find_inode(struct nodes *nodes, dev_t dev, ino_t ino);
 
