@@ -449,7 +449,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned queue)
 	struct blk *blk = to_blk(dev);
 	do {
 		for (;;) {
-			if (!virtio_may(dev))
+			if (!virtio_may(dev, queue))
 				return;
 			if (!virtio_fetch(dev, queue, &idle(blk)->chain))
 				break;

@@ -40,7 +40,7 @@ static bool print(struct console *con, size_t *share)
 	uint8_t piece[PIECE];
 	while (con->out_done < con->out.readable_bytes) {
 		size_t len = *share < PIECE ? *share : PIECE;
-		if (len == 0 || !virtio_may(&con->dev))
+		if (len == 0 || !virtio_may(&con->dev, TRANSMITQ))
 			return false;
 		len = guest_load_iov(piece, con->out.iov, con->out.readable, con->out_done, len);
 		con->output(con->context, piece, len);

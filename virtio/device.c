@@ -31,7 +31,7 @@ void virtio_interrupt_again(struct virtio_dev *dev)
 		interrupt(dev, 0);
 }
 
-static void kick(struct virtio_queue *q)
+void virtio_kick(struct virtio_queue *q)
 {
 	struct virtio_dev *dev = q->dev;
 	if (!dev->active || !q->vq.running)
@@ -64,7 +64,7 @@ static void kicked(struct loop_op *op, int res, uint32_t flags)
 		return;
 	}
 	arm_kick(q); /* before looking at the queue: a kick from here on completes the new read */
-	kick(q);
+	virtio_kick(q);
 }
 
 /* Shows all completions. True if the driver wants an interrupt for any of them, including quiet ones. */
@@ -105,7 +105,7 @@ static void end_round(struct loop_task *task)
 		if (!dev->queue[i].again)
 			continue;
 		dev->queue[i].again = false;
-		kick(&dev->queue[i]);
+		virtio_kick(&dev->queue[i]);
 	}
 	dev->ending_round = false;
 	bool any = false;
@@ -321,7 +321,7 @@ static void serve(struct virtio_dev *dev)
 	if (dev->type->activate)
 		dev->type->activate(dev);
 	for (unsigned i = 0; i < dev->queue_count; i++)
-		kick(&dev->queue[i]);
+		virtio_kick(&dev->queue[i]);
 }
 
 void virtio_resume(struct virtio_dev *dev)

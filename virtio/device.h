@@ -106,7 +106,9 @@ struct virtio_count {
 /* Zero: unlimited. The rates may be set until the device is activated: limit.h. */
 struct virtio_limit {
 	struct bucket bytes, operations;
-	bool armed; /* the timer is in flight */
+	unsigned waiting; /* queues, a bit each */
+	unsigned first;   /* of those that waited the last time, the one that came first */
+	bool armed;       /* the timer is in flight */
 	struct loop_op op;
 	struct __kernel_timespec time;
 };
@@ -224,6 +226,9 @@ void virtio_unfetch(struct virtio_dev *dev, unsigned queue, uint16_t head);
  * one if called from such a kick.
  */
 void virtio_kick_again(struct virtio_dev *dev, unsigned queue);
+
+/* For limit.h: kicks a queue at once, if it runs. */
+void virtio_kick(struct virtio_queue *q);
 
 /* For a device, after a change of its config space: tells the driver. Loop's thread. */
 void virtio_config_changed(struct virtio_dev *dev);

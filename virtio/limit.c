@@ -3,16 +3,25 @@
 
 #include "vmm/shared/container_of.h"
 
+/* A queue may take all that there is, so those that wait come first in turn. */
 static void on_time(struct loop_op *op, int res, uint32_t flags)
 {
 	struct virtio_dev *dev = container_of(op, struct virtio_dev, limit.op);
+	struct virtio_limit *limit = &dev->limit;
+	unsigned waiting = limit->waiting, count = dev->queue_count;
 	(void)res, (void)flags;
-	dev->limit.armed = false;
-	for (unsigned i = 0; i < dev->queue_count && !dev->destroying; i++)
-		virtio_kick_again(dev, i);
+	limit->armed = false;
+	limit->waiting = 0;
+	do
+		limit->first = (limit->first + 1) % count;
+	while (!(waiting >> limit->first & 1));
+	for (unsigned i = limit->first; i < limit->first + count; i++) {
+		if (waiting >> i % count & 1)
+			virtio_kick(&dev->queue[i % count]);
+	}
 }
 
-bool virtio_ask(struct virtio_dev *dev)
+bool virtio_ask(struct virtio_dev *dev, unsigned queue)
 {
 	struct virtio_limit *limit = &dev->limit;
 	uint64_t now_ns = loop_now_ns();
@@ -21,6 +30,7 @@ bool virtio_ask(struct virtio_dev *dev)
 		wait_ns = bytes_ns;
 	if (wait_ns == 0)
 		return true;
+	limit->waiting |= 1u << queue;
 	if (!limit->armed) {
 		struct io_uring_sqe *sqe = loop_sqe(dev->env.loop);
 		limit->time = (struct __kernel_timespec){

@@ -2,7 +2,8 @@
 /*
  * The rate of a device, in bytes and operations, both directions together. A device asks before it fetches a chain, and
  * says afterwards what it has moved. When it has to wait, the chains stay in their queues: the driver waits as for a
- * slow device, and loses nothing. One timer then kicks all queues; there is none while tokens are there.
+ * slow device, and loses nothing. One timer then kicks the queues that wait, each of them first in its turn; there is
+ * none while tokens are there.
  */
 #ifndef WISP_VIRTIO_LIMIT_H
 #define WISP_VIRTIO_LIMIT_H
@@ -22,15 +23,15 @@ static inline bool virtio_is_limited(const struct virtio_dev *dev)
 }
 
 /* For virtio_may. */
-bool virtio_ask(struct virtio_dev *dev);
+bool virtio_ask(struct virtio_dev *dev, unsigned queue);
 
 /*
- * Whether the device may start something now. If not, it must leave the queue as it is, without virtio_more: all its
- * queues are kicked when it may. The loop's thread.
+ * Whether the device may start something of `queue` now. If not, it must leave the queue as it is, without virtio_more:
+ * the queue is kicked when it may. The loop's thread.
  */
-static inline bool virtio_may(struct virtio_dev *dev)
+static inline bool virtio_may(struct virtio_dev *dev, unsigned queue)
 {
-	return !virtio_is_limited(dev) || virtio_ask(dev);
+	return !virtio_is_limited(dev) || virtio_ask(dev, queue);
 }
 
 /* Counts one operation of `bytes` in one direction, and takes its tokens. The loop's thread. */

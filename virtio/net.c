@@ -233,7 +233,7 @@ static void receive(struct pair *p)
 	struct net *n = net_of(p);
 	uint32_t unseen = 0;
 	for (unsigned frames = 0; is_used(p); frames++) {
-		if (!virtio_may(&n->dev))
+		if (!virtio_may(&n->dev, rx_queue(p)))
 			return;
 		while (!gather(p)) {
 			if (!virtio_more(&n->dev, rx_queue(p)))
@@ -279,7 +279,7 @@ static bool fetch_tx(struct pair *p)
 {
 	struct net *n = net_of(p);
 	struct virtq_chain *chain = &p->tx[p->tx_count];
-	if (!virtio_may(&n->dev) || !virtio_fetch(&n->dev, tx_queue(p), chain))
+	if (!virtio_may(&n->dev, tx_queue(p)) || !virtio_fetch(&n->dev, tx_queue(p), chain))
 		return false;
 	if (chain->readable_bytes < NET_HEADER) {
 		virtio_fail(&n->dev, "a frame without a whole header");
@@ -327,7 +327,7 @@ static void transmit(struct pair *p)
 			while (p->tx_count < NET_BATCH && fetch_tx(p))
 				;
 		} while (p->tx_count > 0);
-	} while (virtio_may(dev) && virtio_more(dev, tx_queue(p)));
+	} while (virtio_may(dev, tx_queue(p)) && virtio_more(dev, tx_queue(p)));
 }
 
 /* --- the control queue --- */

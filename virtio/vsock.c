@@ -262,7 +262,7 @@ static void pump(struct vsock *v)
 		struct conn *conn = v->reply_count == 0 && !vsock_stale(v) ? first_ready(v) : NULL;
 		if (v->reply_count == 0 && !conn)
 			return; /* notifications stay off: new buffers are not needed */
-		if (!virtio_may(&v->dev))
+		if (!virtio_may(&v->dev, RXQ))
 			return;
 		if (!fetch_rx(v, &v->batch[0])) {
 			if (!virtio_more(&v->dev, RXQ))
@@ -449,7 +449,7 @@ static void take_packets(struct vsock *v)
 	do {
 		/* Each may need a reply. If there is no room for one, the queue waits, and pump kicks it. */
 		while (v->reply_count < REPLIES_MAX) {
-			if (!virtio_may(&v->dev))
+			if (!virtio_may(&v->dev, TXQ))
 				return;
 			if (!virtio_fetch(&v->dev, TXQ, &v->tx))
 				break;

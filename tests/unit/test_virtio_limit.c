@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices with a rate: nothing is lost or refused, and it takes at least as long as the rate says. */
+/* Devices with a rate: nothing is lost or refused, it takes at least as long as the rate says, and no queue starves. */
+#include "tests/unit/guest_card.h"
 #include "tests/unit/guest_disk.h"
 
 #include "virtio/console.h"
@@ -44,6 +45,47 @@ static void a_reset_while_it_waits(void)
 	disk_close(&t);
 }
 
+/* A request of one queue does not wait until the other has nothing left. */
+static void a_disk_shares(void)
+{
+	struct disk t;
+	uint16_t head;
+	uint32_t len;
+	for (unsigned busy = 0; busy < 2; busy++) {
+		unsigned requests = 0;
+		REQUIRE(disk_open(&t, &(struct blk_options){.queues = 2}));
+		virtio_set_rate(t.d.dev, 0, 100);
+		struct buf bufs[] = {{t.header, 16}, {guest_alloc(&t.g, 512, 512), 512}, {t.status, 1}};
+		set_header(&t, VIRTIO_BLK_T_IN, 1);
+		while (ring_add(&t.d, busy, bufs, 1, 2) >= 0)
+			requests++;
+		ring_kick(&t.d, busy);
+		CHECK(ring_wait(&t.d, busy, &head, &len));
+		CHECK(ring_add(&t.d, 1 - busy, bufs, 1, 2) >= 0);
+		ring_kick(&t.d, 1 - busy);
+		CHECK(ring_wait(&t.d, 1 - busy, &head, &len));
+		CHECK(t.d.ring[busy].used[1] < requests);
+		disk_close(&t);
+	}
+}
+
+/* A guest whose card receives more than its rate can still send. */
+static void a_card_shares(void)
+{
+	enum { FLOOD = 60 };
+	static struct card c;
+	REQUIRE(card_open(&c, false, BASIC));
+	virtio_set_rate(c.d.dev, 0, 100);
+	give(&c, FLOOD, BUFFER);
+	for (unsigned i = 0; i < FLOOD; i++)
+		put(&c, false, 60, i);
+	guest_settle(&c.g, 5);
+	CHECK(send_frame(&c, 0, 77, 3));
+	CHECK(comes_out(&c, false, 77, 3));
+	CHECK(c.d.ring[RX].used[1] < FLOOD);
+	card_close(&c);
+}
+
 static char printed[1 << 16];
 static size_t length;
 
@@ -82,4 +124,4 @@ static void a_console_waits(void)
 }
 
 TEST_MAIN("virtio_limit", {"a_disk_waits", a_disk_waits}, {"a_reset_while_it_waits", a_reset_while_it_waits},
-        {"a_console_waits", a_console_waits})
+        {"a_disk_shares", a_disk_shares}, {"a_card_shares", a_card_shares}, {"a_console_waits", a_console_waits})
