@@ -79,7 +79,7 @@ struct pair {
 	struct wait readable, writable;
 
 	unsigned rx_count, rx_parts;
-	uint32_t rx_bytes;
+	uint64_t rx_bytes; /* more than 4 GiB if the driver repeats its memory */
 	struct rx_chain rx[VIRTQ_SIZE_MAX];
 	struct iovec rx_iov[PARTS_MAX + 1]; /* one more, for net_port_receive */
 
@@ -199,7 +199,7 @@ static void deliver(struct pair *p, uint32_t len)
 {
 	struct virtio_dev *dev = &net_of(p)->dev;
 	unsigned chains = 0, parts = 0;
-	uint32_t room = 0;
+	uint64_t room = 0;
 	do {
 		room += p->rx[chains].bytes;
 		parts += p->rx[chains].parts;

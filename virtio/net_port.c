@@ -67,7 +67,7 @@ static int send_tap(struct net_port *port, const struct virtq_chain *chain, unsi
 	return (int)count;
 }
 
-static ssize_t receive_tap(struct net_port *port, struct iovec *iov, unsigned count, uint32_t room)
+static ssize_t receive_tap(struct net_port *port, struct iovec *iov, unsigned count, uint64_t room)
 {
 	uint8_t beyond; /* shows whether the frame is longer than the room */
 	ssize_t n;
@@ -189,7 +189,7 @@ static int fill(struct net_port *port)
 	return 0;
 }
 
-static ssize_t receive_stream(struct net_port *port, const struct iovec *iov, unsigned count, uint32_t room)
+static ssize_t receive_stream(struct net_port *port, const struct iovec *iov, unsigned count, uint64_t room)
 {
 	static const uint8_t header[NET_HEADER];
 	for (;;) {
@@ -231,7 +231,7 @@ void net_port_forget(struct net_port *port)
 	port->sent = port->left = 0;
 }
 
-ssize_t net_port_receive(struct net_port *port, struct iovec *iov, unsigned count, uint32_t room)
+ssize_t net_port_receive(struct net_port *port, struct iovec *iov, unsigned count, uint64_t room)
 {
 	return port->stream ? receive_stream(port, iov, count, room) : receive_tap(port, iov, count, room);
 }

@@ -73,6 +73,6 @@ void net_port_forget(struct net_port *port);
  * more. Returns its length; 0 for one that was longer than the room and is lost; -EAGAIN if there is none; or -errno
  * when the port is gone.
  */
-ssize_t net_port_receive(struct net_port *port, struct iovec *iov, unsigned count, uint32_t room);
+ssize_t net_port_receive(struct net_port *port, struct iovec *iov, unsigned count, uint64_t room);
 
 #endif
