@@ -87,16 +87,31 @@ static uint32_t on_wire(const struct virtq_chain *chain)
 	return LENGTH + chain->readable_bytes - NET_HEADER;
 }
 
-/* Sends what is owed. True when nothing is any more; false with *ret, which is 0 or -errno. */
+/* After a failed call: 0 if the socket takes no more at present, or -errno. */
+static int refusal(void)
+{
+	return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? 0 : -errno;
+}
+
+/*
+ * Sends what is owed: the rest of the length, if the peer does not have it yet, and zeros. True when nothing is owed
+ * any more; false with *ret, which is 0 or -errno.
+ */
 static bool pay(struct net_port *port, int *ret)
 {
 	static const uint8_t zeros[4096];
 	while (port->owed > 0) {
+		uint32_t frame = ntohl(port->next.length);
+		const uint8_t *from = zeros;
 		size_t len = port->owed < sizeof(zeros) ? port->owed : sizeof(zeros);
-		ssize_t n = send(port->fd, zeros, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (port->owed > frame) {
+			len = port->owed - frame;
+			from = (const uint8_t *)&port->next.length + LENGTH - len;
+		}
+		ssize_t n = send(port->fd, from, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
-		*ret = n < 0 && errno != EAGAIN ? -errno : 0;
+		*ret = n < 0 ? refusal() : 0;
 		if (n <= 0)
 			return false;
 		port->owed -= (uint32_t)n;
@@ -159,7 +174,7 @@ static int send_stream(struct net_port *port, const struct virtq_chain *chain, u
 		n = sendmsg(port->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? 0 : -errno;
+		return refusal();
 	uint64_t taken = port->sent + (uint64_t)n;
 	unsigned done = 0;
 	while (done < frames && taken >= on_wire(&chain[done]))

@@ -41,7 +41,7 @@ struct net_port {
 	/* The rest is for streams. */
 	uint32_t sent, left;   /* bytes of the next frame, with its length, that the socket has taken, and has not */
 	struct net_start next; /* that frame's, if some of it is sent */
-	uint32_t owed;         /* bytes of a frame whose end the guest has taken back; zeros stand for them */
+	uint32_t owed;         /* bytes of `next`, whose end the guest has taken back; zeros stand for its contents */
 	uint8_t *buffer;       /* NET_BUFFER bytes */
 	uint32_t start, len;   /* what it holds */
 };
