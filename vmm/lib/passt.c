@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,18 +22,17 @@
 #define SOCKET_FD 3
 #define SOCKET_FD_TEXT "3"
 
-static int start(const char *program, const char *const *argv, int socket, const struct lib_cancel *cancel,
-        struct wisp_error *error)
+/* On success, *heard is where it says why it cannot start. */
+static int spawn(
+        const char *program, const char *const *argv, int socket, pid_t *pid, int *heard, struct wisp_error *error)
 {
-	struct launch_words words;
-	int said[2], status = 0;
-	pid_t pid;
+	int said[2];
 	if (pipe2(said, O_CLOEXEC) < 0)
 		return lib_fail_errno(error, errno, "cannot make a pipe");
 	/* Above the places where the child finds its own. */
 	int log = fcntl(said[1], F_DUPFD_CLOEXEC, SOCKET_FD + 1);
 	const struct launch_fd fds[] = {{log, 2}, {socket, SOCKET_FD}};
-	int r = log < 0 ? errno : launch_spawn(program, argv, fds, 2, NULL, &pid);
+	int r = log < 0 ? errno : launch_spawn(program, argv, fds, 2, NULL, pid);
 	if (log >= 0)
 		close(log);
 	close(said[1]);
@@ -41,11 +41,26 @@ static int start(const char *program, const char *const *argv, int socket, const
 		return lib_fail(error, WISP_ERR_SETUP, r, "cannot start %s: %s: install the package passt", program,
 		        strerrordesc_np(r));
 	}
-	r = launch_hear(said[0], program, pid, cancel, LAUNCH_LIMIT_MS, &words, error);
-	close(said[0]);
+	*heard = said[0];
+	return 0;
+}
+
+/*
+ * Waits until it serves, as a process that is not this one's child, or has ended. Its status may be lost, in a program
+ * that reaps all children; but if it serves, it has the other end of `socket`, and nobody else has.
+ */
+static int wait_started(const char *program, pid_t pid, int heard, int socket, const struct lib_cancel *cancel,
+        struct wisp_error *error)
+{
+	struct launch_words words;
+	struct pollfd end = {.fd = socket};
+	int status = 0;
+	int r = launch_hear(heard, program, pid, cancel, LAUNCH_LIMIT_MS, &words, error);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (r < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+	while (r == 0 && poll(&end, 1, 0) < 0 && errno == EINTR)
+		;
+	if (r < 0 || (status == 0 && !(end.revents & POLLHUP)))
 		return r;
 	return lib_fail(error, WISP_ERR_SETUP, EIO, "%s could not start: %s", program,
 	        launch_last_line(&words, "it gave no reason"));
@@ -101,7 +116,8 @@ bool passt_takes(const struct listen_address *address)
 
 int passt_start(const struct passt_options *options, const struct lib_cancel *cancel, int *fd, struct wisp_error *error)
 {
-	int pair[2];
+	int pair[2], heard = -1;
+	pid_t pid;
 	struct arguments a = {.count = 0};
 	snprintf(a.mtu, sizeof(a.mtu), "%u", options->mtu);
 	add(&a, options->program, NULL);
@@ -122,10 +138,14 @@ int passt_start(const struct passt_options *options, const struct lib_cancel *ca
 		setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &(int){INT_MAX / 2}, sizeof(int));
 	int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SOCKET_FD + 1);
 	r = theirs < 0 ? lib_fail_errno(error, errno, "cannot duplicate a descriptor")
-	               : start(options->program, a.argv, theirs, cancel, error);
+	               : spawn(options->program, a.argv, theirs, &pid, &heard, error);
 	if (theirs >= 0)
 		close(theirs);
 	close(pair[1]);
+	if (r == 0)
+		r = wait_started(options->program, pid, heard, pair[0], cancel, error);
+	if (heard >= 0)
+		close(heard);
 	if (r < 0)
 		close(pair[0]);
 	else
