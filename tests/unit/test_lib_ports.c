@@ -228,6 +228,37 @@ static void socket_files(void)
 	end_place(&p, 0);
 }
 
+/* What is in use is removed at the end, however much was added and removed before: here, almost 1 MiB of paths. */
+static void many_socket_files(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct stat st;
+	char paths[3][100], file[200];
+	REQUIRE(make_place(&p));
+	for (unsigned i = 0; i < 3; i++)
+		snprintf(paths[i], sizeof(paths[i]), "%s/%u-%050u.sock", p.dir, i, 0);
+	struct wisp_port port = {paths[0], 80};
+	p.options.ports = &port;
+	p.options.port_count = 1;
+	p.options.port_size = sizeof(port);
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
+	snprintf(file, sizeof(file), "%s/sockets", wisp_get_sandbox_dir(sandbox));
+	FILE *sockets = fopen(file, "a");
+	REQUIRE(sockets);
+	long line = (long)strlen(paths[0]) + 1;
+	/* One that is added again and again, and one that is gone. */
+	for (unsigned i = 0; ftell(sockets) + line <= 1 << 20; i++)
+		fprintf(sockets, "%s\n", paths[1 + i % 2]);
+	fclose(sockets);
+	CHECK_EQ(wisp_add_port(sandbox, paths[1], 80, NULL), 0);
+	CHECK(lstat(file, &st) == 0 && st.st_size == 2 * line);
+	CHECK(lstat(paths[0], &st) == 0 && lstat(paths[1], &st) == 0);
+	wisp_close_sandbox(sandbox);
+	CHECK(lstat(paths[0], &st) < 0 && lstat(paths[1], &st) < 0);
+	end_place(&p, 0);
+}
+
 /* A sandbox that cannot have its ports is not started, and what was opened is closed. */
 static void refused(void)
 {
@@ -282,6 +313,7 @@ int main(int argc, char **argv)
 	        {"with_the_sandbox", with_the_sandbox},
 	        {"while_it_runs", while_it_runs},
 	        {"socket_files", socket_files},
+	        {"many_socket_files", many_socket_files},
 	        {"refused", refused},
 	        {"hostile_list", hostile_list},
 	};

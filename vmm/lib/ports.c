@@ -79,6 +79,53 @@ void ports_close(struct ports *ports)
 	free(ports);
 }
 
+/* ---- The paths of Unix sockets ---- */
+
+static int open_paths(int dir_fd, int flags)
+{
+	return openat(dir_fd, SANDBOX_FILES_SOCKETS, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+}
+
+/*
+ * Once there are many lines, removes those whose sockets are gone, and those of a path that is about to be noted again.
+ * What is left is far below SOCKETS_MAX: the monitor has a descriptor for each. In place, because others may hold the
+ * file.
+ */
+static void forget_paths(int dir_fd, const char *noted)
+{
+	int fd = open_paths(dir_fd, O_RDWR);
+	struct stat st;
+	bool many = fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size > SOCKETS_MAX / 2;
+	char *text = many ? lib_read_open_file(fd, SOCKETS_MAX, NULL) : NULL, *rest = text, *path;
+	size_t kept = 0;
+	while ((path = strsep(&rest, "\n"))) {
+		if (strcmp(path, noted) == 0 || (lstat(path, &st) < 0 && errno == ENOENT))
+			continue;
+		size_t length = strlen(path);
+		memmove(text + kept, path, length);
+		kept += length;
+		text[kept++] = '\n';
+	}
+	if (text && lib_pwrite_all(fd, text, kept, 0) == 0)
+		lib_truncate(fd, (off_t)kept);
+	free(text);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Notes the path of a Unix socket before anything can happen to this process. */
+static int note_path(const struct wisp_sandbox *sandbox, const char *path, struct wisp_error *error)
+{
+	char line[LISTEN_TEXT_MAX + 1];
+	forget_paths(sandbox->dir_fd, path);
+	int fd = open_paths(sandbox->dir_fd, O_WRONLY | O_CREAT | O_APPEND);
+	int length = snprintf(line, sizeof(line), "%s\n", path);
+	int r = fd < 0 ? -errno : lib_write_all(fd, line, (size_t)length);
+	if (fd >= 0)
+		close(fd);
+	return r < 0 ? lib_fail_errno(error, -r, "cannot write %s/" SANDBOX_FILES_SOCKETS, sandbox->dir) : 0;
+}
+
 /* ---- Passing ---- */
 
 /* Each connection takes a descriptor of the monitor. Its jail has raised the limit; without a jail, this does. */
@@ -90,19 +137,6 @@ static void raise_limit(const struct wisp_sandbox *sandbox)
 		return;
 	files.rlim_cur = files.rlim_max;
 	prlimit(pid, RLIMIT_NOFILE, &files, NULL);
-}
-
-/* Notes the path of a Unix socket before anything can happen to this process. */
-static int note_path(const struct wisp_sandbox *sandbox, const char *path, struct wisp_error *error)
-{
-	char line[LISTEN_TEXT_MAX + 1];
-	int fd = openat(
-	        sandbox->dir_fd, SANDBOX_FILES_SOCKETS, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int length = snprintf(line, sizeof(line), "%s\n", path);
-	int r = fd < 0 ? -errno : lib_write_all(fd, line, (size_t)length);
-	if (fd >= 0)
-		close(fd);
-	return r < 0 ? lib_fail_errno(error, -r, "cannot write %s/" SANDBOX_FILES_SOCKETS, sandbox->dir) : 0;
 }
 
 /* On success, the monitor has the socket, and `port` no more. */
@@ -286,29 +320,19 @@ int wisp_remove_port(struct wisp_sandbox *sandbox, const char *host, struct wisp
 
 static void remove_paths(int fd)
 {
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= 0 || (size_t)st.st_size > SOCKETS_MAX)
-		return;
-	char *text = calloc(1, (size_t)st.st_size + 1), *rest = text, *path;
-	if (text && lib_pread(fd, text, (size_t)st.st_size, 0) > 0) {
-		while ((path = strsep(&rest, "\n"))) {
-			if (path[0] == '/')
-				listen_remove(path);
-		}
+	char *text = fd >= 0 ? lib_read_open_file(fd, SOCKETS_MAX, NULL) : NULL, *rest = text, *path;
+	while ((path = strsep(&rest, "\n"))) {
+		if (path[0] == '/')
+			listen_remove(path);
 	}
 	free(text);
-}
-
-static int open_paths(int dir_fd)
-{
-	return openat(dir_fd, SANDBOX_FILES_SOCKETS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
 void ports_before_end(struct wisp_sandbox *sandbox)
 {
 	pthread_mutex_lock(&sandbox->lock);
 	if (sandbox->sockets_fd < 0)
-		sandbox->sockets_fd = open_paths(sandbox->dir_fd);
+		sandbox->sockets_fd = open_paths(sandbox->dir_fd, O_RDONLY);
 	pthread_mutex_unlock(&sandbox->lock);
 }
 
@@ -325,7 +349,7 @@ void ports_after_end(struct wisp_sandbox *sandbox)
 
 void ports_forget(int dir_fd)
 {
-	int fd = open_paths(dir_fd);
+	int fd = open_paths(dir_fd, O_RDONLY);
 	remove_paths(fd);
 	if (fd >= 0)
 		close(fd);
