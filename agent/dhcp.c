@@ -9,6 +9,7 @@
 #define SERVER_PORT 67
 #define CLIENT_PORT 68
 #define COOKIE 0x63825363u
+#define MESSAGE_MIN 300u /* bytes; a relay discards a shorter one: RFC 1542, 2.1 */
 #define FLAG_BROADCAST 0x8000u
 #define ETHERNET 1
 
@@ -98,6 +99,8 @@ static size_t make(const struct dhcp *dhcp, enum type type, uint8_t packet[DHCP_
 	}
 	*at++ = OPTION_END;
 	size_t length = (size_t)(at - packet);
+	if (length < sizeof(struct headers) + MESSAGE_MIN)
+		length = sizeof(struct headers) + MESSAGE_MIN; /* zeros are OPTION_PAD */
 	struct headers headers = {.ip = {.version = 4,
 	                                  .ihl = 5,
 	                                  .tot_len = htons((uint16_t)length),

@@ -39,6 +39,7 @@ static unsigned due(uint64_t now_ns)
 		sum += (uint32_t)(sent[i] << 8 | sent[i + 1]);
 	CHECK_EQ((sum & 0xffff) + (sum >> 16), 0xffff); /* IP's checksum */
 	CHECK_EQ(sent[2] << 8 | sent[3], (long)length);
+	CHECK(length >= MESSAGE_AT + 300); /* RFC 1542, 2.1 */
 	CHECK(memcmp(sent + MESSAGE_AT + 28, mac, 6) == 0);
 	return type ? *type : 0;
 }
