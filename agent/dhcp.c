@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define SERVER_PORT 67
-#define CLIENT_PORT 68
 #define COOKIE 0x63825363u
 #define MESSAGE_MIN 300u /* bytes; a relay discards a shorter one: RFC 1542, 2.1 */
 #define FLAG_BROADCAST 0x8000u
@@ -108,7 +107,7 @@ static size_t make(const struct dhcp *dhcp, enum type type, uint8_t packet[DHCP_
 	                                  .protocol = IPPROTO_UDP,
 	                                  .saddr = message.client,
 	                                  .daddr = INADDR_BROADCAST},
-	        .udp = {.source = htons(CLIENT_PORT),
+	        .udp = {.source = htons(DHCP_CLIENT_PORT),
 	                .dest = htons(SERVER_PORT),
 	                .len = htons((uint16_t)(length - sizeof(struct iphdr)))}};
 	headers.ip.check = checksum(&headers.ip, sizeof(headers.ip));
@@ -171,7 +170,7 @@ static const uint8_t *find_message(const uint8_t *packet, size_t length, size_t 
 		return NULL;
 	memcpy(&udp, packet + header, sizeof(udp));
 	size_t payload = ntohs(udp.len);
-	if (udp.source != htons(SERVER_PORT) || udp.dest != htons(CLIENT_PORT) || payload > total - header ||
+	if (udp.source != htons(SERVER_PORT) || udp.dest != htons(DHCP_CLIENT_PORT) || payload > total - header ||
 	        payload < sizeof(udp) + sizeof(struct message))
 		return NULL;
 	/* The checksum may be one that the host's kernel leaves to a card. The message goes over one wire. */

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define DHCP_CLIENT_PORT 68u
 #define DHCP_PACKET_MAX 576u /* bytes; every host takes so much in one piece */
 #define DHCP_DNS_MAX 3u      /* as many as resolv.conf has */
 #define DHCP_NEVER UINT64_MAX

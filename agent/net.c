@@ -4,8 +4,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/ip.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -27,6 +31,7 @@
 #define CARD "eth0"
 #define RESOLV "/etc/resolv.conf"
 #define LINK_TRIES 300 /* one every millisecond */
+#define TURN 64        /* packets in a round of the poller */
 #define RESOLV_NEW "/etc/.resolv.conf.wisp"
 
 static void say(const struct net *net, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -289,17 +294,36 @@ static void close_socket(struct net *net)
 	}
 }
 
-/* The socket receives every packet of the card, so it is open only while an answer is awaited. */
+/* Of all that the card receives, only whole packets to the port of DHCP's clients: they may be few among many. */
+static int set_filter(int fd)
+{
+	struct sock_filter code[] = {
+	        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offsetof(struct iphdr, protocol)),
+	        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 6),
+	        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct iphdr, frag_off)),
+	        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 4, 0),
+	        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0), /* the length of IP's header */
+	        BPF_STMT(BPF_LD | BPF_H | BPF_IND, offsetof(struct udphdr, dest)),
+	        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DHCP_CLIENT_PORT, 0, 1),
+	        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	        BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
+}
+
+/* The socket is open only while an answer is awaited. It receives nothing before it has a filter and a card. */
 static bool open_socket(struct net *net)
 {
 	struct sockaddr_ll address = {
 	        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = net->index};
 	if (net->watch.fd >= 0)
 		return true;
-	net->watch.fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_IP));
+	net->watch.fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (net->watch.fd < 0)
 		return false;
-	bool good = bind(net->watch.fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	bool good = set_filter(net->watch.fd) == 0 &&
+	            bind(net->watch.fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
 	            (!net->poller || poller_watch(net->poller, &net->watch, EPOLLIN) == 0);
 	int error = errno;
 	if (!good) {
@@ -378,11 +402,14 @@ static void send_due(struct net *net)
 	settle(net); /* what could not be sent is sent again later */
 }
 
-static void receive_all(struct net *net)
+/* The poller, or await_lease, calls again if there is more. */
+static void receive(struct net *net)
 {
 	uint8_t packet[2048];
-	ssize_t n;
-	while (net->watch.fd >= 0 && (n = recv(net->watch.fd, packet, sizeof(packet), 0)) >= 0) {
+	for (unsigned i = 0; i < TURN && net->watch.fd >= 0; i++) {
+		ssize_t n = recv(net->watch.fd, packet, sizeof(packet), 0);
+		if (n < 0)
+			return;
 		if (!dhcp_receive(&net->dhcp, packet, (size_t)n, poller_now()))
 			continue;
 		net->renewed &= !net->dhcp.bound;
@@ -395,7 +422,7 @@ static void receive_all(struct net *net)
 static void on_packet(struct poller_watch *watch, uint32_t events)
 {
 	(void)events;
-	receive_all(container_of(watch, struct net, watch));
+	receive(container_of(watch, struct net, watch));
 }
 
 static void on_timer(struct poller_timer *timer)
@@ -415,7 +442,7 @@ static void await_lease(struct net *net)
 		uint64_t next_ns = net->dhcp.due_ns < until_ns ? net->dhcp.due_ns : until_ns;
 		struct pollfd answer = {.fd = net->watch.fd, .events = POLLIN};
 		if (poll(&answer, 1, (int)((next_ns - now_ns) / 1000000) + 1) > 0)
-			receive_all(net);
+			receive(net);
 	}
 	if (!net->dhcp.bound)
 		say(net, "eth0 has no address: no DHCP server has answered yet");

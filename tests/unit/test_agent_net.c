@@ -332,6 +332,63 @@ static void ask_routers(int tap)
 	poller_destroy(&poller);
 }
 
+/* Gives the card a packet. */
+static void give(int tap, const void *packet, size_t length)
+{
+	uint8_t frame[14 + sizeof(answer.packet)] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 9, 9, 9, 8, 0};
+	memcpy(frame + 14, packet, length);
+	CHECK_EQ(write(tap, frame, 14 + length), (long)(14 + length));
+}
+
+/* Whether the next packet that the agent has to look at is this one; of none, that there is none. */
+static bool finds(const struct net *net, const void *packet, size_t length)
+{
+	uint8_t found[2048];
+	ssize_t n = recv(net->watch.fd, found, sizeof(found), MSG_DONTWAIT);
+	return length ? n == (ssize_t)length && memcmp(found, packet, length) == 0 : n < 0 && errno == EAGAIN;
+}
+
+/* A DHCP server that is silent: all else that the card receives costs the agent nothing, and a flood has its turns. */
+static void wait_among_others(int tap)
+{
+	enum { FLOOD = 100, TURN = 64 };
+	struct net net;
+	struct poller poller;
+	unsigned left = 0;
+	static const uint8_t others[][28] = {
+	        {0x45, 0, 0, 28, [8] = 64, 17, [23] = 69},                      /* another port */
+	        {0x45, 0, 0, 28, [8] = 64, 6, [23] = 68},                       /* TCP */
+	        {0x45, 0, 0, 28, 0, 0, 0x20, 0, 64, 17, [23] = 68},             /* the beginning of a packet */
+	        {0x45, 0, 0, 28, 0, 0, 0, 9, 64, 17, [23] = 68},                /* its end */
+	        {0x46, 0, 0, 28, [8] = 64, 17, [23] = 68, [24] = 0, 67, 0, 69}, /* an option that looks like the port */
+	};
+	static const uint8_t behind_options[32] = {0x46, 0, 0, 32, [8] = 64, 17, [24] = 0, 67, 0, 68, 0, 8};
+	net_begin(&net, "none", NULL, not_expected);
+	REQUIRE(poller_init(&poller) == 0);
+	dhcp_start(&net.dhcp, mac, 1, poller_now());
+	net_serve(&net, &poller);
+	net.timer.fire(&net.timer);
+	REQUIRE(net.watch.fd >= 0);
+	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		give(tap, others[i], sizeof(others[i]));
+		CHECK(finds(&net, NULL, 0));
+	}
+	give(tap, behind_options, sizeof(behind_options));
+	CHECK(finds(&net, behind_options, sizeof(behind_options)));
+
+	dhcp = net.dhcp;
+	dhcp.xid++; /* another client's */
+	due(poller_now());
+	answer_usual(&answer, sent, OFFER, 60);
+	for (unsigned i = 0; i < FLOOD; i++)
+		give(tap, answer.packet, answer.length);
+	net.watch.ready(&net.watch, EPOLLIN);
+	while (finds(&net, answer.packet, answer.length))
+		left++;
+	CHECK_EQ(left, FLOOD - TURN);
+	poller_destroy(&poller);
+}
+
 static int make_card(short flags)
 {
 	struct ifreq request = {.ifr_flags = flags, .ifr_name = "eth0"};
@@ -356,6 +413,11 @@ static void ipv6_alone(void)
 	with_card(give_ipv6_alone);
 }
 
+static void other_packets_are_not_looked_at(void)
+{
+	with_card(wait_among_others);
+}
+
 static void routers_are_asked(void)
 {
 	with_card(ask_routers);
@@ -367,4 +429,5 @@ TEST_MAIN("agent_net", {"an_address_is_leased", an_address_is_leased}, {"a_lease
         {"a_mask_with_holes_is_refused", a_mask_with_holes_is_refused},
         {"a_static_address_is_read", a_static_address_is_read},
         {"a_static_address_of_ipv6_is_read", a_static_address_of_ipv6_is_read}, {"static_addresses", static_addresses},
-        {"ipv6_alone", ipv6_alone}, {"routers_are_asked", routers_are_asked})
+        {"ipv6_alone", ipv6_alone}, {"routers_are_asked", routers_are_asked},
+        {"other_packets_are_not_looked_at", other_packets_are_not_looked_at})
