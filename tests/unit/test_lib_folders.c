@@ -517,12 +517,35 @@ static void silent_server(void)
 	end_place(&p, 0);
 }
 
+/* One that ends without a word. The second time, the kernel reaps it, and nobody learns its status. */
+static void dead_server(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct wisp_error error = {.message = ""};
+	char program[PATH_MAX];
+	REQUIRE(make_place(&p));
+	snprintf(program, sizeof(program), "%s/wisp-fs", p.lib);
+	write_file(p.lib, "wisp-fs", "#!/bin/sh\nkill -9 $$\n");
+	REQUIRE(chmod(program, 0755) == 0);
+	struct wisp_folder folder = {.path = p.dir, .guest = "/work"};
+	share(&p, &folder, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		signal(SIGCHLD, i ? SIG_IGN : SIG_DFL);
+		CHECK_EQ(wisp_create_sandbox(&p.options, &sandbox, &error), -EIO);
+		CHECK(strstr(error.message, "wisp-fs did not start"));
+	}
+	signal(SIGCHLD, SIG_DFL);
+	end_place(&p, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {{"served_until_the_end", served_until_the_end}, {"root", root},
 	        {"killed_monitor", killed_monitor}, {"refused", refused}, {"not_together", not_together},
 	        {"clones", clones}, {"snapshots", snapshots}, {"cache_always", cache_always}, {"templates", templates},
-	        {"root_of_a_snapshot", root_of_a_snapshot}, {"silent_server", silent_server}};
+	        {"root_of_a_snapshot", root_of_a_snapshot}, {"silent_server", silent_server},
+	        {"dead_server", dead_server}};
 	fake_vmm_main(argc, argv);
 	return test_main("lib_folders", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/lib/launch.h"
@@ -143,7 +142,6 @@ static int start(
 {
 	const char *program = creation->fs;
 	struct launch_words words;
-	int status = 0;
 	pid_t pid;
 	int r = spawn(program, ends, sharing, &pid);
 	close_theirs(ends);
@@ -152,9 +150,8 @@ static int start(
 		        program, strerrordesc_np(r));
 	/* Nothing, if it serves. */
 	r = launch_hear(ends->status, program, pid, &creation->cancel, LAUNCH_LIMIT_MS, &words, error);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (r < 0 || (words.length == 0 && status == 0))
+	bool serves = launch_serves(pid, ends->socket);
+	if (r < 0 || (serves && words.length == 0))
 		return r;
 	return lib_fail(error, WISP_ERR_SETUP, EIO, "cannot share %s: %s", sharing->folder.path,
 	        launch_last_line(&words, "wisp-fs did not start"));

@@ -154,6 +154,17 @@ const char *launch_last_line(const struct launch_words *words, const char *other
 	return last[0] ? last : otherwise;
 }
 
+bool launch_serves(pid_t pid, int socket)
+{
+	struct pollfd end = {.fd = socket};
+	int status = 0;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	while (poll(&end, 1, 0) < 0 && errno == EINTR)
+		;
+	return status == 0 && !(end.revents & POLLHUP);
+}
+
 void launch_reap(pid_t pid)
 {
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

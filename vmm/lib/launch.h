@@ -53,6 +53,13 @@ int launch_hear(int fd, const char *program, pid_t pid, const struct lib_cancel 
 /* The last line of what it said, or `otherwise`. Valid as long as `words`. */
 const char *launch_last_line(const struct launch_words *words, const char *otherwise);
 
+/*
+ * For a program that leaves a process behind that serves, after launch_hear: reaps `pid`, and returns whether there is
+ * such a process. The status may be lost, in a caller that reaps all children; but what serves has the other end of
+ * `socket`, and nobody else has.
+ */
+bool launch_serves(pid_t pid, int socket);
+
 /* Reaps a child. Another may have reaped it already. */
 void launch_reap(pid_t pid);
 

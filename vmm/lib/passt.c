@@ -10,11 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/lib/launch.h"
@@ -45,22 +43,13 @@ static int spawn(
 	return 0;
 }
 
-/*
- * Waits until it serves, as a process that is not this one's child, or has ended. Its status may be lost, in a program
- * that reaps all children; but if it serves, it has the other end of `socket`, and nobody else has.
- */
+/* Waits until it serves, as a process that is not this one's child, or has ended. */
 static int wait_started(const char *program, pid_t pid, int heard, int socket, const struct lib_cancel *cancel,
         struct wisp_error *error)
 {
 	struct launch_words words;
-	struct pollfd end = {.fd = socket};
-	int status = 0;
 	int r = launch_hear(heard, program, pid, cancel, LAUNCH_LIMIT_MS, &words, error);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	while (r == 0 && poll(&end, 1, 0) < 0 && errno == EINTR)
-		;
-	if (r < 0 || (status == 0 && !(end.revents & POLLHUP)))
+	if (launch_serves(pid, socket) || r < 0)
 		return r;
 	return lib_fail(error, WISP_ERR_SETUP, EIO, "%s could not start: %s", program,
 	        launch_last_line(&words, "it gave no reason"));
