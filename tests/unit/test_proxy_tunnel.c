@@ -243,7 +243,9 @@ static bool status_has(const char *text, const char *name, const char *value)
 static void test_jail(void)
 {
 	struct world w;
-	char path[64], text[4096];
+	struct rlimit files;
+	struct stat st;
+	char path[64], text[4096], wanted[80];
 	if (CONFINE_SANITIZED)
 		SKIP("builds with sanitizers have no jail");
 	REQUIRE(world_start(&w, here, NULL));
@@ -260,6 +262,14 @@ static void test_jail(void)
 	}
 	read_text(path, "limits", text, sizeof(text));
 	CHECK(strstr(text, "Max core file size        0                    0 "));
+	CHECK(strstr(text, "Max data size             268435456            268435456 "));
+	getrlimit(RLIMIT_NOFILE, &files);
+	unsigned most = files.rlim_max < 2048 ? (unsigned)files.rlim_max : 2048;
+	snprintf(wanted, sizeof(wanted), "Max open files            %-20u %-20u ", most, most);
+	CHECK(strstr(text, wanted));
+	/* What other processes of its user may not look into belongs to root. */
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)w.proxy);
+	CHECK(stat(path, &st) == 0 && st.st_uid == 0);
 	CHECK_EQ(world_end(&w), 0);
 }
 
