@@ -2,6 +2,7 @@
 /* wisp-fs: a guest that breaks rules, takes all it can, or forgets what it may not; its monitor; its jail. */
 #include "tests/unit/fs_client.h"
 
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -431,6 +432,44 @@ static void jailed(void)
 	client_end();
 }
 
+static unsigned long long effective_capabilities(pid_t pid)
+{
+	char path[64], line[256];
+	unsigned long long bits = ~0ull;
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	FILE *file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "CapEff: %llx", &bits) != 1)
+		;
+	if (file)
+		fclose(file);
+	return bits;
+}
+
+/* What root keeps is for files of others, never CAP_FSETID: a write ends what a setuid bit of the host's means. */
+static void jailed_root(void)
+{
+	static const unsigned long long files = 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER,
+	                                owners = 1ull << CAP_CHOWN | 1ull << CAP_SETUID | 1ull << CAP_SETGID;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	SKIP("no jail in builds with sanitizers");
+#endif
+	if (geteuid() != 0)
+		SKIP("only root has capabilities to give up, and any write of another user ends these bits");
+	for (int map = 0; map < 2; map++) {
+		struct stat st;
+		REQUIRE(client_start(&(struct start){.jail = true, .map = map}));
+		unsigned long long may = effective_capabilities(getpid()) & (map ? files | owners : files);
+		CHECK_EQ(effective_capabilities(client.pid), may);
+		REQUIRE(put(at("su"), "text") && chmod(at("su"), 06755) == 0);
+		uint64_t node = (uint64_t)look_up(ROOT, "su");
+		int64_t fh = open_node(node, O_WRONLY);
+		CHECK(stat(at("su"), &st) == 0 && (st.st_mode & 07777) == 06755);
+		CHECK_EQ(write_node(node, fh, 0, "x", 1, 0), 1);
+		CHECK(stat(at("su"), &st) == 0 && (st.st_mode & 07777) == 0755);
+		client_end();
+	}
+}
+
 /* What a child in the jail does: 0 if it fails as it should, and else a number; or a signal. */
 static int tries(unsigned what, int folder)
 {
@@ -494,4 +533,4 @@ TEST_MAIN("fs_hostile", {"short_requests", short_requests}, {"unknown_operations
         {"rooms", rooms}, {"forgetting", forgetting}, {"many_folders", many_folders}, {"deep_folders", deep_folders},
         {"many_open_files", many_open_files}, {"many_removed_files", many_removed_files}, {"many_files", many_files},
         {"vanished", vanished}, {"large_folder", large_folder}, {"not_a_monitor", not_a_monitor},
-        {"monitor_dies", monitor_dies}, {"jailed", jailed}, {"jail", jail})
+        {"monitor_dies", monitor_dies}, {"jailed", jailed}, {"jailed_root", jailed_root}, {"jail", jail})
