@@ -312,6 +312,33 @@ static void folders_are_shown(void)
 	end(&c);
 }
 
+static void rules_come_from_a_file(void)
+{
+	static struct cli c;
+	if (!begin(&c))
+		return;
+	sh(&c, "ln -s \"$(dirname \"$WISP\")/../lib/wisp/wisp-proxy\" \"$WISP_LIBDIR/wisp-proxy\" &&"
+	       "printf '# comment\\n\\n\\t example.org:443 \\t# more\\r\\n*.example.org' >rules && "
+	       "create -q -n box --rm --allow 10.1.2.3 --allow-file rules --allow-file /dev/null && wisp inspect box");
+	if (!strstr(c.out, "\"allow\":[\"10.1.2.3\",\"example.org:443\",\"*.example.org\"]"))
+		show(&c, "the rules of a file");
+	expect(&c, "wisp stop box", 0, "");
+	expect_error(&c, "run --allow-file nowhere -- true", 125,
+	        "wisp: --allow-file 'nowhere': cannot open it: No such file or directory\n");
+	expect_error(&c, "run --allow-file . -- true", 125, "wisp: --allow-file '.': cannot read it: Is a directory\n");
+	expect_error(&c, "printf 'example.org\\nexample.org:0\\n' >rules; run --allow-file rules -- true", 125,
+	        "wisp: the guest cannot be allowed to reach 'example.org:0': it ");
+	expect_error(&c, "printf 'example.org example.com' >rules; run --allow-file rules -- true", 125,
+	        "wisp: the guest cannot be allowed to reach 'example.org example.com': it ");
+	sh(&c, USER_NEEDS);
+	if (c.code == 0)
+		expect_error(&c, "chmod 0 rules; " USER " \"$WISP\" run --allow-file rules -- true", 125,
+		        "wisp: --allow-file 'rules': cannot open it: Permission denied\n");
+	else
+		printf("# no ordinary user can be made, and root may read any file\n");
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -335,6 +362,7 @@ int main(int argc, char **argv)
 	        {"doctor_does_without_io_uring", doctor_does_without_io_uring},
 	        {"the_jail_is_chosen", the_jail_is_chosen},
 	        {"folders_are_shown", folders_are_shown},
+	        {"rules_come_from_a_file", rules_come_from_a_file},
 	};
 	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }
