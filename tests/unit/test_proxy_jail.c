@@ -143,9 +143,11 @@ static int in_jail(bool by_root, const char *rule, int (*attempt)(void))
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* 0: this host has no Landlock. */
 static long landlock_abi(void)
 {
-	return syscall(444 /* landlock_create_ruleset */, NULL, 0, 1 /* which version? */);
+	long abi = syscall(444 /* landlock_create_ruleset */, NULL, 0, 1 /* which version? */);
+	return abi > 0 ? abi : 0;
 }
 
 static const struct {
