@@ -81,6 +81,34 @@ t_egress_ends() {
 	no_vmm || fail "a monitor is left"
 }
 
+# A proxy that is killed in the middle of a request takes the way to the network with it, and nothing else.
+t_egress_killed() {
+	local server http https client code=0
+	start_servers
+	check create wisp create -q -n box --allow "127.0.0.2:$http" --rm
+	equal "the way to the network" "$(wisp exec box -- wget -q -O - "http://127.0.0.2:$http/data" | wc -c)" 3000000
+	kill -STOP "$server" # it takes a connection, and does not answer
+	wisp exec box -- wget -q -O - "http://127.0.0.2:$http/data" >/dev/null 2>&1 &
+	client=$!
+	has_asked() { [ "$(decisions box " allowed http 127.0.0.2:$http ")" -eq 2 ]; }
+	wait_until has_asked || fail "the request did not reach the server"
+	pkill -KILL -x wisp-proxy
+	wait_until no_proxy_left || fail "the proxy is not dead"
+	client_ended() { ! kill -0 "$client" 2>/dev/null; }
+	wait_until client_ended || { fail "the guest's request hangs"; kill "$client"; }
+	wait "$client" || code=$?
+	equal "the code of the request" "$code" 1
+	code=0
+	timeout 60 wisp exec box -- wget -q -O - "http://127.0.0.2:$http/data" >/dev/null 2>&1 </dev/null || code=$?
+	equal "the code of another request" "$code" 1
+	equal "the guest" "$(wisp exec box -- echo "goes on" </dev/null)" "goes on"
+	kill "$server"
+	kill -CONT "$server"
+	check stop wisp stop box
+	no_vmm || fail "a monitor is left"
+	no_proxy_left || fail "a proxy is left"
+}
+
 # Python in a Debian image: urllib over HTTP and, in a tunnel, HTTPS; SOCKS by hand; many at the same time.
 t_egress_python() {
 	[ -e "$source_dir/$build/debian.squashfs" ] || { skipped="no Debian image is built for this processor"; return; }
