@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # The guest's way to the network, by name: real clients in the guest, and servers of the host (netserver.py) on 127.0.0.2,
-# which rules name.
+# which rules name. In egress_names, the host knows names for them.
 
 # start_servers: sets server (a pid), http and, if openssl is here, https (ports). Files are in www, the certificate is cert.
 start_servers() {
@@ -60,6 +60,96 @@ t_egress() {
 	wait_until no_proxy_left || fail "a proxy is left"
 	kill "$server"
 	check rm wisp rm box
+}
+
+# Names of the host's own: the proxy is started where /etc has nothing but these. A name server writes down what it is asked,
+# and knows nothing.
+make_names() {
+	mkdir etc
+	printf '127.0.0.2 files.test a.example.test c.b.example.test example.test other.test\n127.0.0.4 elsewhere.test\n' >etc/hosts
+	echo nameserver 127.0.0.3 >etc/resolv.conf
+	chmod 755 etc && chmod 644 etc/*
+	cat >dns.py <<-'END'
+		import socket
+		s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		s.bind(("127.0.0.3", 53))
+		open("dns.asked", "w").close()
+		while True:
+		    query, peer = s.recvfrom(512)
+		    labels, at = [], 12
+		    while query[at]:
+		        labels.append(query[at + 1:at + 1 + query[at]].decode())
+		        at += query[at] + 1
+		    with open("dns.asked", "a") as file:
+		        print(".".join(labels), file=file)
+		    s.sendto(query[:2] + b"\x81\x83" + query[4:], peer)
+	END
+	python3 dns.py &
+	dns=$!
+	wait_until [ -e dns.asked ] || fail "the name server does not start"
+}
+# with_names COMMAND...
+# shellcheck disable=SC2016 # for the other shell
+with_names() { unshare -m sh -c 'mount --bind "$0" /etc && exec "$@"' "$PWD/etc" "$@"; }
+# fetch URL: what wget says, or why it does not
+fetch() { wisp exec box -- wget -q -O - "$@" </dev/null 2>&1; }
+# tunnel HOST PORT: a request through CONNECT; socks HOST PORT: through SOCKS 5, by the name
+tunnel() {
+	printf 'CONNECT %s:%s HTTP/1.1\r\n\r\nGET /echo HTTP/1.0\r\nX: tunnel\r\n\r\n' "$1" "$2" | wisp exec box -- nc 127.0.0.1 3128
+}
+socks() {
+	{
+		# shellcheck disable=SC2059 # octal numbers
+		printf "\\5\\1\\0\\5\\1\\0\\3\\$(printf %03o ${#1})$1\\$(printf %03o $(($2 >> 8)))\\$(printf %03o $(($2 & 255)))"
+		printf 'GET /echo HTTP/1.0\r\nX: socks\r\n\r\n'
+	} | wisp exec box -- nc 127.0.0.1 1080
+}
+# refused NAME PORT WHY: as each kind of request
+refused() {
+	fetch "http://$1:$2/data" | grep -q "403 Forbidden" || fail "http://$1:$2/ is not refused"
+	tunnel "$1" "$2" | grep -q "^HTTP/1.1 403 Forbidden" || fail "a tunnel to $1:$2 is not refused"
+	equal "SOCKS to $1:$2" "$(socks "$1" "$2" | od -An -tx1 | cut -c 1-12)" " 05 00 05 02"
+	for kind in http connect socks; do
+		equal "$kind to $1:$2" "$(decisions box " refused $kind $1:$2: $3")" 1
+	done
+}
+
+t_egress_names() {
+	local server http https dns sum name kind
+	unshare -m true 2>/dev/null || { skipped="no mount namespaces"; return; }
+	make_names
+	start_servers
+	sum=$(md5sum <www/data)
+	check create with_names wisp create -q -n box --rm --allow "files.test:$http" --allow "*.example.test:$http" \
+		--allow "elsewhere.test:$http" --allow "127.0.0.2:$http" --secret "TOKEN=sesame@files.test:$http"
+	for name in files.test FILES.test a.example.test c.b.example.test; do
+		equal "the file of $name" "$(fetch "http://$name:$http/data" | md5sum)" "$sum"
+		tunnel $name "$http" >out
+		head -n 1 out | grep -q "^HTTP/1.1 200 " || fail "no tunnel to $name: $(head -c 200 out)"
+		grep -q "^X: tunnel" out || fail "nothing came through the tunnel to $name: $(head -c 400 out)"
+		socks $name "$http" >out
+		equal "SOCKS to $name" "$(od -An -tx1 out | head -n 1 | cut -c 1-12)" " 05 00 05 00"
+		grep -qa "^X: socks" out || fail "nothing came from $name by SOCKS"
+	done
+	for kind in http connect socks; do
+		equal "$kind to files.test" "$(decisions box " allowed $kind files.test:$http 127.0.0.2")" 2
+		equal "$kind to c.b.example.test" "$(decisions box " allowed $kind c.b.example.test:$http 127.0.0.2")" 1
+	done
+	# shellcheck disable=SC2016 # for the guest's shell
+	equal "a secret of a name" "$(wisp exec box -- sh -c 'wget -q -O - --header "X-Token: $TOKEN" "$0"' "http://files.test:$http/echo" |
+		tr -d '\r' | grep X-Token)" "X-Token: sesame"
+	# The host knows these, and where they lead: no rule has the name, or the port, or names the address.
+	refused other.test "$http" "no rule allows it"
+	refused example.test "$http" "no rule allows it"
+	refused files.test 22 "no rule allows it"
+	refused elsewhere.test "$http" "its address 127.0.0.4 is loopback, and no rule names that"
+	# What no rule has is not asked for, either. What one has is.
+	refused what-the-guest-knows.test "$http" "no rule allows it"
+	fetch "http://unknown.example.test:$http/" | grep -q "502 Bad Gateway" || fail "an unknown name is not told"
+	equal "what the name server was asked for" "$(sort -u dns.asked)" unknown.example.test
+	kill "$server" "$dns"
+	check stop wisp stop box
+	wait_until no_proxy_left || fail "a proxy is left"
 }
 
 # A monitor that is killed leaves no proxy, and neither does a command that fails to start.
