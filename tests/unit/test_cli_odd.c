@@ -285,6 +285,14 @@ static void the_jail_is_chosen(void)
 	end(&c);
 }
 
+static void expect_shown(const struct cli *c, const char *const *shown, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!strstr(c->out, shown[i]))
+			show(c, shown[i]);
+	}
+}
+
 static void folders_are_shown(void)
 {
 	static struct cli c;
@@ -300,10 +308,7 @@ static void folders_are_shown(void)
 	        "\"guest\":\"/d\",\"read_only\":true,\"uid\":\"squash\",\"cache\":\"always\"}",
 	        "\"guest\":\"/e,cache=never/\",\"read_only\":false,\"uid\":\"squash\",\"cache\":\"auto\"}]",
 	};
-	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
-		if (!strstr(c.out, shown[i]))
-			show(&c, shown[i]);
-	}
+	expect_shown(&c, shown, sizeof(shown) / sizeof(shown[0]));
 	expect_error(&c, "create -v .:/e,cache=never", 125, "its options are uid=map");
 	expect_error(&c, "create -v .:/e,uid=0,cache=auto", 125, "its options are uid=map");
 	expect_error(&c, "create -v .:/e,cache=always:ro", 125, "after :ro");
@@ -339,6 +344,31 @@ static void rules_come_from_a_file(void)
 	end(&c);
 }
 
+/* Whose files they are is an option like the others, in any order with them; but for root alone. */
+static void folders_have_owners(void)
+{
+	static struct cli c;
+	if (geteuid() != 0)
+		SKIP("not root");
+	if (!begin(&c))
+		return;
+	sh(&c, "ln -s \"$(dirname \"$WISP\")/../lib/wisp/wisp-fs\" \"$WISP_LIBDIR/wisp-fs\" && mkdir shared &&"
+	       "create -q -n box -v shared:/a,uid=map -v shared:/b:ro,uid=map,cache=always "
+	       "-v shared:/c:ro,cache=always,uid=map -v shared:/d,cache=auto,uid=map && wisp inspect box");
+	static const char *const shown[] = {
+	        "\"guest\":\"/a\",\"read_only\":false,\"uid\":\"map\",\"cache\":\"auto\"}",
+	        "\"guest\":\"/b\",\"read_only\":true,\"uid\":\"map\",\"cache\":\"always\"}",
+	        "\"guest\":\"/c\",\"read_only\":true,\"uid\":\"map\",\"cache\":\"always\"}",
+	        "\"guest\":\"/d\",\"read_only\":false,\"uid\":\"map\",\"cache\":\"auto\"}]",
+	};
+	expect_shown(&c, shown, sizeof(shown) / sizeof(shown[0]));
+	expect_error(&c, "create -v .:/e,uid=map,uid=map", 125, "one of each kind");
+	expect_error(&c, "create -v .:/e,uid=squash,cache=auto,uid=map", 125, "one of each kind");
+	expect_error(&c, "create -v .:/e,uid=map:ro", 125, "after :ro");
+	sh(&c, "wisp rm --force box");
+	end(&c);
+}
+
 int main(int argc, char **argv)
 {
 	fake_vmm_main(argc, argv);
@@ -363,6 +393,7 @@ int main(int argc, char **argv)
 	        {"the_jail_is_chosen", the_jail_is_chosen},
 	        {"folders_are_shown", folders_are_shown},
 	        {"rules_come_from_a_file", rules_come_from_a_file},
+	        {"folders_have_owners", folders_have_owners},
 	};
 	return test_main("cli_odd", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }
