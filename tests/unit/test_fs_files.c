@@ -249,12 +249,26 @@ static void passed_files(void)
 	client_end();
 }
 
+/* What the file takes of the host's disk, in KiB. */
+static long kib_of(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) < 0 ? -1 : (long)st.st_blocks / 2;
+}
+
+/* A hole of the guest's takes no more of the host's disk than one of the host's own, within a MiB. */
 static void sparse_files(void)
 {
 	int64_t fh;
+	fill();
 	REQUIRE(client_start(&(struct start){0}));
+	int own = open(at("own"), O_WRONLY | O_CREAT, 0644);
+	CHECK(pwrite(own, "end", 3, 10u << 20) == 3);
+	close(own);
+	const long most = kib_of(at("own")) + 1024;
 	uint64_t node = (uint64_t)create_node(ROOT, "f", O_RDWR, 0644, &fh);
 	CHECK_EQ(write_node(node, fh, 10u << 20, "end", 3, 0), 3);
+	CHECK(kib_of(at("f")) < most);
 	struct fuse_lseek_in in = {.fh = (uint64_t)fh, .whence = SEEK_DATA};
 	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), 0);
 	uint64_t data = REPLY(struct fuse_lseek_out)->offset;
@@ -268,6 +282,15 @@ static void sparse_files(void)
 	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), -EINVAL);
 	in = (struct fuse_lseek_in){.fh = (uint64_t)fh, .offset = UINT64_MAX, .whence = SEEK_DATA};
 	CHECK_EQ(call(FUSE_LSEEK, node, &in, sizeof(in)), -EINVAL);
+	struct fuse_setattr_in longer = {.valid = FATTR_SIZE, .size = 100u << 20};
+	CHECK_EQ(call(FUSE_SETATTR, node, &longer, sizeof(longer)), 0);
+	CHECK(kib_of(at("f")) < most);
+	for (uint32_t i = 0; i < 8; i++)
+		CHECK_EQ(write_node(node, fh, i * FS_DATA_MAX, pattern, FS_DATA_MAX, 0), FS_DATA_MAX);
+	struct fuse_fallocate_in hole = {
+	        .fh = (uint64_t)fh, .length = 2u << 20, .mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE};
+	int ret = call(FUSE_FALLOCATE, node, &hole, sizeof(hole));
+	CHECK(ret == -EOPNOTSUPP || (ret == 0 && kib_of(at("f")) < most && !has(at("f"), 0, 4096)));
 	client_end();
 }
 
