@@ -1,94 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file system device: files that wisp-fs passes, which the device then reads and writes itself. */
-#include "tests/unit/fs_server.h"
+#include "tests/unit/fs_passed.h"
 
 #include <dirent.h>
-#include <sys/mman.h>
-
-#include "virtio/fs_direct.h"
-
-struct place {
-	uint64_t head, body; /* of a reply, in the guest's memory */
-};
-
-/* A request with its buffers as Linux lays them out: headers, a structure, data; a header, `room` bytes in two. */
-static struct place post(struct shared *t, uint32_t opcode, uint64_t unique, const void *arg, uint32_t size,
-        const void *data, uint32_t bytes, uint32_t room)
-{
-	struct fuse_in_header header = {
-	        .len = (uint32_t)IN_HEAD + size + bytes, .opcode = opcode, .unique = unique, .nodeid = 2};
-	uint64_t at = guest_alloc(&t->g, IN_HEAD + size + bytes, 8), to = guest_alloc(&t->g, OUT_HEAD + room + 1, 8);
-	memcpy(guest_at(&t->g, at, IN_HEAD), &header, IN_HEAD);
-	memcpy(guest_at(&t->g, at + IN_HEAD, size), arg, size);
-	if (bytes > 0)
-		memcpy(guest_at(&t->g, at + IN_HEAD + size, bytes), data, bytes);
-	memset(guest_at(&t->g, to, OUT_HEAD + room + 1), 0xaa, OUT_HEAD + room + 1);
-	struct buf bufs[6] = {{at, IN_HEAD}, {at + IN_HEAD, size}};
-	unsigned out = 2, in = 0;
-	if (bytes > 0)
-		bufs[out++] = (struct buf){at + IN_HEAD + size, bytes};
-	bufs[out + in++] = (struct buf){to, OUT_HEAD};
-	if (room > 0)
-		bufs[out + in++] = (struct buf){to + OUT_HEAD, room / 3 + 1};
-	if (room > 1)
-		bufs[out + in++] = (struct buf){to + OUT_HEAD + room / 3 + 1, room - room / 3 - 1};
-	CHECK(ring_add(&t->d, REQUEST, bufs, out, in) >= 0);
-	ring_kick(&t->d, REQUEST);
-	return (struct place){to, to + OUT_HEAD};
-}
-
-static struct place post_read(struct shared *t, uint64_t unique, uint64_t fh, uint64_t offset, uint32_t size)
-{
-	struct fuse_read_in in = {.fh = fh, .offset = offset, .size = size};
-	return post(t, FUSE_READ, unique, &in, sizeof(in), NULL, 0, size);
-}
-
-static struct place post_write(
-        struct shared *t, uint64_t unique, struct fuse_write_in in, const void *data, uint32_t bytes)
-{
-	return post(t, FUSE_WRITE, unique, &in, sizeof(in), data, bytes, sizeof(struct fuse_write_out));
-}
-
-static void answer_with(struct shared *t, struct fuse_out_header head, const void *body, size_t size, int fd, int more)
-{
-	struct iovec iov[] = {{&head, sizeof(head)}, {(void *)(uintptr_t)body, size}};
-	union {
-		struct cmsghdr head;
-		uint8_t bytes[CMSG_SPACE(2 * sizeof(int))];
-	} control = {{0}};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
-	if (fd >= 0) {
-		int fds[2] = {fd, more};
-		size_t bytes = more < 0 ? sizeof(int) : sizeof(fds);
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(bytes);
-		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){
-		        .cmsg_len = CMSG_LEN(bytes), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, bytes);
-	}
-	CHECK(sendmsg(t->socket, &message, 0) == (ssize_t)(sizeof(head) + size));
-}
-
-static bool done(struct shared *t, uint32_t *len)
-{
-	uint16_t head;
-	return ring_wait(&t->d, REQUEST, &head, len);
-}
-
-/* The guest opens a file, which has the handle `fh`, and whose descriptor comes too. */
-static bool open_file(struct shared *t, uint64_t fh, int fd)
-{
-	struct fuse_open_in in = {0};
-	struct fuse_open_out out = {.fh = fh};
-	struct fuse_out_header head = {.len = OUT_HEAD + sizeof(out), .unique = 900};
-	uint32_t len;
-	struct place to = post(t, FUSE_OPEN, 900, &in, sizeof(in), NULL, 0, sizeof(out));
-	if (next(t) < 0)
-		return false;
-	answer_with(t, head, &out, sizeof(out), fd, -1);
-	return done(t, &len) && len == head.len && head_of(t, to.head).unique == 900 &&
-	       memcmp(guest_at(&t->g, to.body, sizeof(out)), &out, sizeof(out)) == 0;
-}
 
 static bool is_passed_on(struct shared *t, uint64_t fh)
 {
@@ -110,24 +24,6 @@ static unsigned count_like(int like)
 	for (int fd = 0; fd < 256; fd++)
 		count += fstat(fd, &st) == 0 && st.st_ino == own.st_ino && st.st_dev == own.st_dev;
 	return count;
-}
-
-static int make_file(uint32_t size)
-{
-	static uint8_t bytes[300000];
-	for (uint32_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = (uint8_t)(i * 7 + i / 251);
-	int fd = memfd_create("file", MFD_CLOEXEC);
-	return fd >= 0 && write(fd, bytes, size) == (ssize_t)size ? fd : -1;
-}
-
-static bool has(struct shared *t, uint64_t addr, uint32_t from, uint32_t size)
-{
-	const uint8_t *at = guest_at(&t->g, addr, size + 1);
-	for (uint32_t i = 0; i < size; i++)
-		if (at[i] != (uint8_t)((from + i) * 7 + (from + i) / 251))
-			return false;
-	return true;
 }
 
 static void reading(void)
@@ -163,30 +59,21 @@ static void writing(void)
 {
 	struct shared *t = &shared;
 	static uint8_t data[70000], back[70000];
-	uint32_t len;
 	int fd = memfd_create("file", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	for (uint32_t i = 0; i < sizeof(data); i++)
 		data[i] = (uint8_t)(i * 3 + i / 256);
 	REQUIRE(fd >= 0 && start(t) && open_file(t, 3, fd));
 	struct fuse_write_in in = {.fh = 3, .offset = 77, .size = sizeof(data)};
-	struct place to = post_write(t, 20, in, data, sizeof(data));
-	CHECK_EQ(next(t), -1);
-	REQUIRE(done(t, &len));
-	struct fuse_write_out out;
-	memcpy(&out, guest_at(&t->g, to.body, sizeof(out)), sizeof(out));
-	CHECK(len == OUT_HEAD + sizeof(out) && head_of(t, to.head).len == len && out.size == sizeof(data));
+	CHECK_EQ(write_bytes(t, in, data), sizeof(data));
 	CHECK(pread(fd, back, sizeof(back), 77) == sizeof(back) && memcmp(back, data, sizeof(back)) == 0);
 	/* A page of a mapping has its place, also in a file that was opened to append. */
 	in = (struct fuse_write_in){.fh = 3, .size = 4, .flags = O_APPEND, .write_flags = FUSE_WRITE_CACHE};
-	post_write(t, 21, in, "page", 4);
-	CHECK_EQ(next(t), -1);
-	CHECK(done(t, &len) && pread(fd, back, 4, 0) == 4 && memcmp(back, "page", 4) == 0);
+	CHECK_EQ(write_bytes(t, in, "page"), 4);
+	CHECK(pread(fd, back, 4, 0) == 4 && memcmp(back, "page", 4) == 0);
 	/* An error is the guest's. */
 	fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE);
 	in = (struct fuse_write_in){.fh = 3, .size = 4};
-	to = post_write(t, 22, in, "more", 4);
-	CHECK_EQ(next(t), -1);
-	CHECK(done(t, &len) && len == OUT_HEAD && head_of(t, to.head).error == -EPERM);
+	CHECK_EQ(write_bytes(t, in, "more"), -EPERM);
 	end(t);
 	close(fd);
 }
