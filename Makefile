@@ -428,9 +428,10 @@ check-intel: deps-intel
 	tests/intelhost/check $(B)
 
 # Hours: SOAK_CYCLES (1000) of create, exec, stop, forks and restores, SOAK_GENERATIONS (50) of one guest under load, and
-# SOAK_SECONDS (3600) of a mixture.
+# SOAK_SECONDS (3600) of a mixture; before that, a shared folder of a million files.
 soak: deps
 	$(MAKE) --no-print-directory $(parallel) all guest tests
+	WISP_FILES=1000000 $(B)/tests/unit/test_fs_hostile large_folder
 	SOAK_CYCLES=$${SOAK_CYCLES:-1000} $(B)/tests/payload/test_fork cycles_leave_nothing_behind
 	tests/emuhost/on-kvm --cpus 4 --mem 3072 --wipe --timeout 28800 --env SOAK_CYCLES=$${SOAK_CYCLES:-1000} \
 	    --env SOAK_GENERATIONS=$${SOAK_GENERATIONS:-50} --env SOAK_SECONDS=$${SOAK_SECONDS:-3600} \
