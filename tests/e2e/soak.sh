@@ -84,7 +84,7 @@ t_soak_generations_under_load() {
 
 # What the host has of wisp: nothing may be left of a sandbox that was removed.
 host_footprint() {
-	echo "processes $(pgrep -c -x 'wisp|wisp-vmm')"
+	echo "processes $( (pgrep -x wisp; find_processes) | wc -l)"
 	echo "files $(find "$WISP_STATE" "$TMPDIR" -path "$area/work" -prune -o -path "$area/cache" -prune -o -print | wc -l)"
 	echo "cgroups $(find /sys/fs/cgroup -type d | wc -l)"
 	echo "sockets $(grep -c wisp /proc/net/unix)"
@@ -97,17 +97,18 @@ used_mib() {
 	awk '/^MemTotal|^MemAvailable/ { v[$1] = $2 } END { printf "%d", (v["MemTotal:"] - v["MemAvailable:"]) / 1024 }' /proc/meminfo
 }
 
-# cycles N: creates, executes in, stops and removes a sandbox N times.
+# cycles N: creates, executes in, stops and removes a sandbox N times. It has helpers, which end after its monitor.
 cycles() {
 	local i
 	for ((i = 1; i <= $1; i++)); do
-		wisp create -q -n cycle -m 64 || fail "create $i"
+		wisp create -q -n cycle -m 64 -v "$PWD:/shared:ro" --allow example.org -p "$PWD/cycle.sock:80" || fail "create $i"
 		[ "$(wisp exec cycle -- echo "$i" </dev/null)" = "$i" ] || fail "exec $i"
 		wisp stop cycle || fail "stop $i"
 		wisp rm cycle || fail "rm $i"
 		[ $((i % 100)) -ne 0 ] || echo "# $i cycles of create, exec, stop, rm"
 		[ $failed -eq 0 ] || break
 	done
+	wait_until no_process || fail "left running: $(find_processes | paste -sd ' ')"
 }
 cycles_leave_nothing() {
 	local before memory grown
@@ -115,7 +116,6 @@ cycles_leave_nothing() {
 	before=$(host_footprint)
 	memory=$(used_mib)
 	cycles "$1"
-	wait_until no_vmm
 	equal "what is left" "$(host_footprint)" "$before"
 	grown=$(($(used_mib) - memory))
 	echo "# after $1 cycles: $(echo "$before" | tr '\n' ' ')as before, memory $grown MiB more"
@@ -191,7 +191,7 @@ mixed_load() {
 	memory=$(used_mib)
 	for ((w = 1; w <= workers; w++)); do worker $w >"failures.$w" 2>&1 & done
 	wait
-	wait_until no_vmm
+	wait_until no_process
 	cat done.mixed-* | sort | uniq -c | awk '{ printf "%s%s %s", (NR > 1 ? ", " : "# "), $2, $1 } END { print "" }'
 	[ -z "$(cat failures.*)" ] || fail "$(cat failures.* | head -n 20)"
 	rm -f ./*.img ./*.snap ./*.in
