@@ -194,19 +194,45 @@ t_console_flood_is_bounded() {
 	check rm wisp rm box
 }
 
-t_sigkill_leaves_nothing() {
-	wisp run -- sleep 1000 </dev/null >out 2>err &
-	local pid=$!
+running() { find_processes | sed 's/^[0-9]* //; s/\.avx2//' | sort | paste -sd ' '; }
+# killed_leaves_nothing PROCESSES OPTION...: a `wisp run` with these options that is killed, and a monitor.
+killed_leaves_nothing() {
+	local pid before expected=$1
+	shift
+	before=$(host_footprint)
+	wisp run "$@" -- sleep 1000 </dev/null >out 2>err &
+	pid=$!
 	wait_until sh -c 'grep -q ^ready "$WISP_STATE"/*/state 2>/dev/null' || fail "it did not start: $(cat err)"
+	equal "what runs with $*" "$(running)" "$expected"
 	kill -9 $pid
 	wait $pid 2>/dev/null
-	wait_until no_vmm || fail "its wisp-vmm lives on"
-	# And with the VMM killed as well: the folder is recognised as stale.
-	check create wisp create -n box >/dev/null
+	wait_until no_process || fail "the end of wisp run with $* leaves $(running)"
+	equal "what it leaves with $*" "$(host_footprint)" "$before"
+	# And with the VMM killed as well: the folder is recognised as stale, and the ports are free again.
+	check create wisp create -n box "$@" >/dev/null
+	equal "what runs with $*" "$(running)" "$expected"
 	pkill -9 -x wisp-vmm
-	wait_until no_vmm
+	wait_until no_process || fail "the monitor's end with $* leaves $(running)"
 	check "it is seen as stopped" grep -qE 'stopped|dead' <(wisp ls)
 	check rm wisp rm box
+	equal "what it leaves with $*" "$(host_footprint)" "$before"
+}
+
+t_sigkill_leaves_nothing() {
+	mkdir shared
+	killed_leaves_nothing wisp-vmm
+	killed_leaves_nothing "wisp-fs wisp-proxy wisp-vmm" -v "$PWD/shared:/work" --allow example.org -p 18080:80
+	# A Unix socket is a file, which the monitor cannot remove; rm does.
+	check create wisp create -q -n box -p "$PWD/unix.sock:80"
+	pkill -9 -x wisp-vmm
+	wait_until no_process
+	check rm wisp rm box
+	[ ! -e unix.sock ] || fail "the socket is left"
+	# passt starts on a host with a default route only.
+	if command -v passt >/dev/null && make_internet; then
+		killed_leaves_nothing "passt wisp-fs wisp-proxy wisp-vmm" -v "$PWD/shared:/work" --allow example.org -p 18080:80 --net passt
+		end_internet
+	fi
 }
 
 t_stop_is_orderly() {
