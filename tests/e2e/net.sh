@@ -17,11 +17,19 @@ answers() { busybox ping -c 1 -W 5 "$@" >/dev/null; }
 carrier() { wisp exec "$1" -- cat /sys/class/net/eth0/carrier </dev/null; }
 has_carrier() { [ "$(carrier "$1")" = "$2" ]; }
 
+# frame_bytes NAME to_guest|from_guest: how many bytes a frame of the card has on average
+frame_bytes() {
+	wisp stats --json "$1" | python3 -c '
+import json, sys
+net = json.load(sys.stdin)[0]["devices"]["net"]
+print(net["bytes_" + sys.argv[1]] // net["operations_" + sys.argv[1]])' "$2"
+}
+
 has_no_address() { [ -z "$(wisp exec box -- ip -4 -o addr show eth0 </dev/null)" ]; }
 
 t_net_static() {
 	make_tap tap7 10.77.0.1/24 || { skipped="this host makes no tap device"; return; }
-	local server sum
+	local server sum way
 	head -c 20000000 /dev/urandom >data
 	sum=$(md5sum <data | cut -c 1-32)
 	serve_files 10.77.0.1:8000
@@ -34,7 +42,6 @@ t_net_static() {
 	check "ping from the host" wait_until answers 10.77.0.2
 	check "large packets" wait_until answers 10.77.0.2 -s 40000
 	wisp exec box -- ping -c 3 -W 5 10.77.0.1 </dev/null >out || fail "ping from the guest: $(cat out)"
-	# Offloads are in use: the guest's driver has them, and a frame of many segments crosses whole.
 	equal "20 MB to the guest" "$(wisp exec box -- sh -c 'wget -qO- http://10.77.0.1:8000/data | md5sum' </dev/null | cut -c 1-32)" "$sum"
 	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; wget -qO /tmp/www/data http://10.77.0.1:8000/data; httpd -h /tmp/www' </dev/null
 	equal "20 MB from the guest" "$(busybox wget -qO- http://10.77.0.2/data | md5sum | cut -c 1-32)" "$sum"
@@ -45,6 +52,11 @@ for i in range(50):
     c.read(1000)
     c.close()" || fail "fifty connections"
 	wisp stats --json box | grep -q '"net":{"bytes_to_guest":4[0-9]\{7\}' || fail "stats say $(wisp stats --json box)"
+	# Offloads are in use: the guest's driver has them, and a frame of many segments crosses whole. One segment has 1514 bytes.
+	for way in to_guest from_guest; do
+		echo "# bytes of a frame $way: $(frame_bytes box $way)"
+		[ "$(frame_bytes box $way)" -gt 4000 ] || fail "frames $way have $(frame_bytes box $way) bytes"
+	done
 	# The interface goes away: the guest's link is down, and the sandbox runs on.
 	ip link del tap7
 	check "the link is down" wait_until has_carrier box 0
