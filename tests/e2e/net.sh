@@ -66,6 +66,42 @@ for i in range(50):
 	check rm wisp rm box
 }
 
+# with_tap NAME COMMAND...: runs it with descriptor 9 open to the tap device.
+with_tap() {
+	python3 -c '
+import fcntl, os, struct, sys
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454ca, 0x2, 0x1000, 0x4000
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", sys.argv[1].encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+os.dup2(tap, 9)
+os.execvp(sys.argv[2], sys.argv[2:])' "$@"
+}
+
+# A tap device that root opens, for a wisp that is not root.
+t_net_descriptor() {
+	make_tap tap7 10.77.0.1/24 || { skipped="this host makes no tap device"; return; }
+	local server sum
+	local -a as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nowhere "WISP_STATE=$PWD/user/state")
+	head -c 3000000 /dev/urandom >data
+	sum=$(md5sum <data | cut -c 1-32)
+	serve_files 10.77.0.1:8000
+	chmod 755 "$area" .
+	install -d -o 65534 -g 65534 user
+	check create with_tap tap7 "${as_user[@]}" wisp create -q -n box --net fd=9,address=10.77.0.2/24
+	in_box() { "${as_user[@]}" wisp exec box -- sh -c "$1" </dev/null; }
+	equal "what inspect says" "$("${as_user[@]}" wisp inspect box | grep -c '"net":"tap=tap7,mac=[0-9a-f:]*,mtu=1500,address=10.77.0.2/24"')" 1
+	check "ping from the host" wait_until answers 10.77.0.2
+	in_box 'ping -c 3 -W 5 10.77.0.1' >out || fail "ping from the guest: $(cat out)"
+	equal "3 MB to the guest" "$(in_box 'wget -qO- http://10.77.0.1:8000/data | md5sum' | cut -c 1-32)" "$sum"
+	in_box 'mkdir /tmp/www; wget -qO /tmp/www/data http://10.77.0.1:8000/data; httpd -h /tmp/www' || fail "httpd"
+	equal "3 MB from the guest" "$(busybox wget -qO- http://10.77.0.2/data | md5sum | cut -c 1-32)" "$sum"
+	kill "$server"
+	check stop "${as_user[@]}" wisp stop box
+	check rm "${as_user[@]}" wisp rm box
+	ip link del tap7
+	rm -rf user
+}
+
 t_net_dhcp() {
 	make_tap tap7 10.78.0.1/24 && make_tap tap8 10.78.1.1/24 || { skipped="this host makes no tap device"; return; }
 	local server
