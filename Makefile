@@ -501,7 +501,7 @@ format:
 
 # Once in each clone: install what is missing, from Debian. Each part lists what it needs itself.
 PACKAGES := gcc libc6-dev linux-libc-dev make liburing-dev libzstd-dev musl-tools cpio
-TEST_PACKAGES := git clang-format shellcheck tmux iproute2 passt iperf3
+TEST_PACKAGES := git clang-format shellcheck tmux iproute2 passt iperf3 nftables
 deps_lists := Makefile tests/install-deps kernel-config/build rootfs/build-default rootfs/build-debian tests/emuhost/run
 deps: $(B)/.deps
 $(B)/.deps: $(deps_lists)

@@ -269,6 +269,32 @@ t_net_passt() {
 	rm -rf user
 }
 
+# The guide's rule that keeps guests of a user off the host, for nobody, as whom root's passt runs.
+t_net_passt_kept_off_the_host() {
+	command -v passt >/dev/null || { skipped="passt is not installed"; return; }
+	nft list tables >/dev/null 2>&1 || { skipped="this host has no nftables"; return; }
+	make_internet || { skipped="this host makes no networks"; return; }
+	local servers=()
+	echo host >file
+	busybox httpd -f -p 10.50.0.1:8000 -h "$PWD" & servers+=($!)
+	ip netns exec server busybox httpd -f -p 10.50.0.2:8000 -h "$PWD" & servers+=($!)
+	check create wisp create -q -n box --net passt,dns=9.9.9.9 -p 18080:80
+	check "httpd" wisp exec box -- sh -c 'mkdir /tmp/www; echo guest >/tmp/www/file; httpd -h /tmp/www' </dev/null
+	from_box() { wisp exec --timeout 30s box -- wget -qO- "http://$1/file" </dev/null 2>&1; }
+	equal "the host's other address, without the rule" "$(from_box 10.50.0.1:8000)" host
+	sed -n '/^    table inet passt {/,/^    }/ { s/alice/nobody/; p }' "$source_dir/docs/guide/network.md" >rule
+	check "the rule" nft -f rule
+	# passt may leave a connection that was refused to the guest's patience.
+	[ "$(from_box 10.50.0.1:8000)" != host ] || fail "the host's other address is reached"
+	equal "another machine" "$(from_box 10.50.0.2:8000)" host
+	equal "a port" "$(busybox wget -qO- http://127.0.0.1:18080/file)" guest
+	nft delete table inet passt
+	kill "${servers[@]}"
+	check stop wisp stop box
+	check rm wisp rm box
+	end_internet
+}
+
 # A router's advertisement of 2001:db8:78::/64, with the address fe80::1 of NAME.
 announce() {
 	python3 - "$1" <<-'END'
