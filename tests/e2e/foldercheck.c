@@ -45,6 +45,7 @@ static void note(bool met, const char *text, int line)
 #define FAILS(x, error) note((errno = 0, (x) < 0 && errno == (error)), #x " fails with " #error, __LINE__)
 
 static char page[4096], other[4096];
+static const char zeros[4096];
 
 static bool put(const char *name, const void *data, size_t size)
 {
@@ -137,6 +138,25 @@ static void files(void)
 	OK(unlink("f") == 0);
 	struct statvfs vfs;
 	OK(statvfs(".", &vfs) == 0 && vfs.f_bsize > 0 && vfs.f_namemax == 255);
+}
+
+/* Both stay for the host to look at: how much of its disk they take. */
+static void sparse(void)
+{
+	int fd = open("hole", O_RDWR | O_CREAT, 0644);
+	OK(ftruncate(fd, 64 << 20) == 0 && pwrite(fd, "far", 3, 32 << 20) == 3 && size_of("hole") == 64 << 20);
+	OK(pread(fd, other, 4096, 1 << 20) == 4096 && memcmp(other, zeros, 4096) == 0);
+	close(fd);
+	fd = open("punched", O_RDWR | O_CREAT, 0644);
+	unsigned written = 0;
+	for (unsigned i = 0; i < 1024; i++)
+		written += write(fd, page, sizeof(page)) == sizeof(page);
+	OK(written == 1024);
+	OK(fallocate(fd, 3 /* KEEP_SIZE, PUNCH_HOLE */, 4096, (4 << 20) - 8192) == 0 && size_of("punched") == 4 << 20);
+	OK(pread(fd, other, 4096, 4096) == 4096 && memcmp(other, zeros, 4096) == 0);
+	OK(pread(fd, other, 4096, 0) == 4096 && memcmp(other, page, 4096) == 0);
+	OK(pread(fd, other, 4096, (4 << 20) - 4096) == 4096 && memcmp(other, page, 4096) == 0);
+	close(fd);
 }
 
 static void large(void)
@@ -420,6 +440,7 @@ int main(int argc, char **argv)
 	memset(page, 'p', sizeof(page));
 	names();
 	files();
+	sparse();
 	large();
 	appending();
 	renames();

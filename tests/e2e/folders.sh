@@ -19,6 +19,9 @@ t_folders() {
 	equal "its owner" "$(stat -c %u shared/guest)" "$(id -u)"
 	# What it wrote to a mapping, of which 100 bytes after the last msync.
 	equal "a mapping" "$(head -c 100 shared/check/map | tr -d n | wc -c)" 0
+	# Of 64 MiB with 3 bytes in the middle, and of 4 MiB with two pages at the ends.
+	[ "$(du -k shared/check/hole | cut -f 1)" -lt 1024 ] || fail "a hole takes $(du -k shared/check/hole) KiB"
+	[ "$(du -k shared/check/punched | cut -f 1)" -lt 1024 ] || fail "a punched hole takes $(du -k shared/check/punched) KiB"
 	[ -d shared/d ] || fail "the folder that the guest made is not there"
 	check "no server is left" wait_until no_server
 }
