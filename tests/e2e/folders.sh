@@ -26,6 +26,37 @@ t_folders() {
 	check "no server is left" wait_until no_server
 }
 
+# A host without room: the guest is told, keeps what it has written, and goes on when there is room again.
+t_folder_full() {
+	local size sum in_full
+	mkdir full
+	mount -t tmpfs -o size=2m none full
+	check create wisp create -q -n box -v "$PWD/full:/work"
+	check "data" wisp exec box -- sh -c 'head -c 4194304 /dev/urandom >/tmp/data'
+	expect 1 "No space left on device" wisp exec box -- dd if=/tmp/data of=/work/f bs=100k status=none
+	size=$(stat -c %s full/f)
+	[ "$size" -gt 1900000 ] || fail "of 2 MiB, $size bytes were written"
+	# shellcheck disable=SC2016 # the guest's shell
+	in_full='cd /work && wc -c <f && head -c "$(wc -c <f)" /tmp/data | md5sum && md5sum <f'
+	equal "what was written" "$(wisp exec box -- sh -c "$in_full")" "$size
+$(md5sum <full/f)
+$(md5sum <full/f)"
+	expect 1 "No space left on device" wisp exec box -- sh -c 'echo more >>/work/f'
+	equal "and no more" "$(stat -c %s full/f)" "$size"
+	check "what has room is written over" wisp exec box -- dd if=/tmp/data of=/work/f bs=64k count=4 conv=notrunc status=none
+	check "room" wisp exec box -- rm /work/f
+	check "another file" wisp exec box -- dd if=/tmp/data of=/work/g bs=100k count=10 conv=fsync status=none
+	sum=$(wisp exec box -- md5sum /work/g)
+	# Another guest knows nothing but what is there.
+	check stop wisp stop box
+	check rm wisp rm box
+	equal "what is there" "$(wisp run -v "$PWD/full:/work" -- sh -c 'ls /work && md5sum /work/g')" "g
+$sum"
+	equal "on the host" "$(stat -c %s full/g)" 1024000
+	check "no server is left" wait_until no_server
+	umount full
+}
+
 t_folder_coherence() {
 	mkdir shared
 	echo one >shared/f
