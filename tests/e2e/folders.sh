@@ -57,6 +57,38 @@ $sum"
 	umount full
 }
 
+# Of whom files are on the host: of the guest's user with uid=map, and otherwise of the user who started wisp.
+t_folder_owners() {
+	local as_user
+	mkdir -m 777 mapped squashed mine user
+	cp "$foldercheck" mapped/
+	check create wisp create -q -n box -v "$PWD/mapped:/mapped,uid=map" -v "$PWD/squashed:/squashed"
+	check "what programs do" wisp exec box -- sh -c 'mkdir /mapped/check && /mapped/foldercheck /mapped/check devices' >said
+	sed 's/^/# /' said
+	# shellcheck disable=SC2016 # the guest's shell
+	equal "in the guest" "$(wisp exec -u 1000:1001 box -- sh -c 'for d in mapped squashed; do
+		echo x >/$d/file && mkdir /$d/dir && ln -s x /$d/link && stat -c "%u %g" /$d/file; done')" "1000 1001
+0 0"
+	equal "mapped" "$(cd mapped && stat -c '%u %g' file dir link | uniq)" "1000 1001"
+	equal "squashed" "$(cd squashed && stat -c '%u %g' file dir link | uniq)" "$(id -u) $(id -g)"
+	# Root of the guest gives a file away, and its users have the rights that their ids give them.
+	check chown wisp exec box -- sh -c 'chown 7:8 /mapped/file && chmod 600 /mapped/file'
+	equal "given away" "$(stat -c '%u %g %a' mapped/file)" "7 8 600"
+	expect 1 "Permission denied" wisp exec -u 1000 box -- cat /mapped/file
+	equal "its owner" "$(wisp exec -u 7 box -- cat /mapped/file)" x
+	check stop wisp stop box
+	check rm wisp rm box
+	# An ordinary user's folder is that user's, and the guest's owners are not for that user to choose.
+	chmod 755 "$area" .
+	as_user="setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nowhere WISP_STATE=$PWD/user/state"
+	# shellcheck disable=SC2086 # words
+	check run $as_user wisp run -u 1000 -v "$PWD/mine:/mine" -- sh -c 'echo x >/mine/file && mkdir /mine/dir'
+	equal "of the user" "$(cd mine && stat -c '%u %g' file dir | uniq)" "65534 65534"
+	# shellcheck disable=SC2086
+	expect 125 "only root can map" $as_user wisp run -v "$PWD/mine:/mine,uid=map" -- true
+	check "no server is left" wait_until no_server
+}
+
 t_folder_coherence() {
 	mkdir shared
 	echo one >shared/f
