@@ -2,12 +2,24 @@
 /* Faults in the library: its monitor is tests/unit/test_lib.h's, its agent tests/agent/agent_host.c. */
 #include "tests/faults/sessions.h"
 
+/* In passt's place: its child has the socket, until nobody else has it. */
+static void make_passt(const char *path)
+{
+	static const char script[] = "#!/bin/sh\ncat <&3 >/dev/null 2>&1 3<&- &\n";
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	if (fd < 0 || write(fd, script, sizeof(script) - 1) != sizeof(script) - 1 || close(fd) < 0)
+		abort();
+}
+
 static struct wisp_create_options options_for(struct fault_run *run, char libdir[PATH_MAX])
 {
-	static const struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = "/bin/true"};
+	static char passt[PATH_MAX + 8];
+	static const struct wisp_net net = {.size = sizeof(net), .kind = WISP_NET_PASST, .program = passt};
 	snprintf(libdir, PATH_MAX, "%s/lib", run->dir);
 	if (!make_libdir(libdir))
 		abort();
+	snprintf(passt, sizeof(passt), "%s/passt", libdir);
+	make_passt(passt);
 	return (struct wisp_create_options){.size = sizeof(struct wisp_create_options),
 	        .state_root = run->root,
 	        .name = "box",
