@@ -335,6 +335,8 @@ static void rules_come_from_a_file(void)
 	        "wisp: the guest cannot be allowed to reach 'example.org:0': it ");
 	expect_error(&c, "printf 'example.org example.com' >rules; run --allow-file rules -- true", 125,
 	        "wisp: the guest cannot be allowed to reach 'example.org example.com': it ");
+	expect_error(&c, "printf 'example.org\\0.example.com\\n' >rules; run --allow-file rules -- true", 125,
+	        "wisp: --allow-file 'rules': it has a NUL byte: write a rule a line\n");
 	sh(&c, USER_NEEDS);
 	if (c.code == 0)
 		expect_error(&c, "chmod 0 rules; " USER " \"$WISP\" run --allow-file rules -- true", 125,

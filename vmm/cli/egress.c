@@ -32,11 +32,16 @@ static bool take_allow_file(const struct cli_option *option, const char *text, v
 	char *line = NULL;
 	size_t size = 0;
 	bool good = true;
+	ssize_t read;
 	FILE *file = fopen(text, "re");
 	(void)option;
 	if (!file)
 		return cli_refuse(why, "cannot open it: %s", strerror(errno));
-	while (good && getline(&line, &size, file) >= 0) {
+	while (good && (read = getline(&line, &size, file)) >= 0) {
+		if (strlen(line) < (size_t)read) {
+			good = cli_refuse(why, "it has a NUL byte: write a rule a line");
+			break;
+		}
 		char *rule = line + strspn(line, " \t");
 		rule[strcspn(rule, "#\r\n")] = '\0';
 		for (size_t length = strlen(rule); length > 0 && strchr(" \t", rule[length - 1]);)
