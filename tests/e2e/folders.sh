@@ -57,6 +57,18 @@ $sum"
 	umount full
 }
 
+# On a host's tmpfs, which before Linux 6.6 counts the entries that are left: removing a tree misses none.
+t_folder_on_tmpfs() {
+	mkdir shared
+	mount -t tmpfs none shared
+	mkdir -p shared/tree/folder{1..300}
+	touch shared/tree/folder{1..300}/file shared/tree/file{1..300}
+	check "rm -r" wisp run -v "$PWD/shared:/work" -- rm -r /work/tree
+	equal "what is left" "$(ls shared)" ""
+	check "no server is left" wait_until no_server
+	umount shared
+}
+
 # Of whom files are on the host: of the guest's user with uid=map, and otherwise of the user who started wisp.
 t_folder_owners() {
 	local as_user
