@@ -216,6 +216,7 @@ static void many_removed_files(void)
 static void many_files(void)
 {
 	static uint8_t seen[64];
+	char known[8] = "";
 	struct fuse_open_in open_in = {.flags = O_DIRECTORY};
 	REQUIRE(client_start(&(struct start){.nodes = 50}));
 	for (unsigned i = 0; i < 64; i++)
@@ -229,6 +230,8 @@ static void many_files(void)
 			if (d->dirent.name[0] != '.') {
 				seen[atoi(d->dirent.name)]++;
 				*(d->entry_out.nodeid ? &with : &without) += 1;
+				if (d->entry_out.nodeid)
+					snprintf(known, sizeof(known), "%d", atoi(d->dirent.name));
 			}
 			in.offset = d->dirent.off;
 			i += (uint32_t)FUSE_DIRENTPLUS_SIZE(d);
@@ -239,6 +242,9 @@ static void many_files(void)
 		CHECK_EQ(seen[i], 1);
 	int64_t fh;
 	CHECK_EQ(create_node(ROOT, "one more", O_RDWR, 0644, &fh), -ENFILE);
+	CHECK_EQ(make_folder(ROOT, "one more"), -ENFILE);
+	CHECK(access(at("one more"), F_OK) < 0);
+	CHECK(create_node(ROOT, known, O_RDWR, 0644, &fh) > 1);
 	CHECK_EQ(forget(2, 100), 0);
 	CHECK(create_node(ROOT, "one more", O_RDWR, 0644, &fh) > 1);
 	client_end();

@@ -24,17 +24,18 @@ struct handle *fs_handle(struct fs *fs, uint64_t fh, bool is_folder)
 	return handle->used && handle->is_folder == is_folder ? handle : NULL;
 }
 
-int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder)
+bool fs_is_full(const struct fs *fs)
+{
+	return fs->free_handle == 0 && fs->handles_touched == fs->handles_max;
+}
+
+uint32_t fs_add_handle(struct fs *fs, int fd, bool is_folder)
 {
 	uint32_t fh = fs->free_handle;
-	if (fh > 0) {
+	if (fh > 0)
 		fs->free_handle = fs->handles[fh - 1].next_free;
-	} else if (fs->handles_touched < fs->handles_max) {
+	else
 		fh = ++fs->handles_touched;
-	} else {
-		close(fd);
-		return -ENFILE;
-	}
 	fs->handles[fh - 1] = (struct handle){.fd = fd, .used = true, .is_folder = is_folder};
 	return fh;
 }
@@ -99,12 +100,6 @@ struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bo
 
 /* --- opening --- */
 
-/* Asked before anything is truncated or created. */
-static bool is_full(const struct fs *fs)
-{
-	return fs->free_handle == 0 && fs->handles_touched == fs->handles_max;
-}
-
 static int open_file(struct fs *fs, struct node *node, int flags, struct stat *st)
 {
 	int fd = fs_reopen(fs, node, flags);
@@ -120,21 +115,18 @@ static int open_file(struct fs *fs, struct node *node, int flags, struct stat *s
  * that truncates sees the end of its pages itself. The monitor may read and write the file itself, but not one with a
  * setuid bit: a write ends that only if the writer lacks CAP_FSETID, as this process does in any case.
  */
-static int fill_open(
+static void fill_open(
         struct fs *fs, struct request *r, struct node *node, const struct stat *st, int fd, struct fuse_open_out *out)
 {
-	int64_t fh = fs_add_handle(fs, fd, false);
-	if (fh < 0)
-		return (int)fh;
+	uint32_t fh = fs_add_handle(fs, fd, false);
 	fs_belong(fs, &fs->handles[fh - 1], node);
-	*out = (struct fuse_open_out){.fh = (uint64_t)fh};
+	*out = (struct fuse_open_out){.fh = fh};
 	if (fs_keeps(fs, node, st))
 		out->open_flags = FOPEN_KEEP_CACHE;
 	if (!out->open_flags || node->cached_ns == 0)
 		node->cached_ns = fs_now_ns();
 	if (fh <= FS_DIRECT_FILES && !(st->st_mode & (S_ISUID | S_ISGID)))
 		r->file = fd;
-	return 0;
 }
 
 static bool writes(uint32_t flags)
@@ -152,13 +144,13 @@ int fs_open(struct fs *fs, struct request *r)
 		return S_ISLNK(r->node->type) ? -ELOOP : -EACCES;
 	if (writes(in->flags) && fs->o.read_only)
 		return -EROFS;
-	if (is_full(fs))
+	if (fs_is_full(fs))
 		return -ENFILE;
 	int fd = open_file(fs, r->node, (int)in->flags & FS_OPEN_FLAGS, &st);
 	if (fd < 0)
 		return fd;
-	int ret = fill_open(fs, r, r->node, &st, fd, r->out);
-	return ret < 0 ? ret : (int)sizeof(struct fuse_open_out);
+	fill_open(fs, r, r->node, &st, fd, r->out);
+	return sizeof(struct fuse_open_out);
 }
 
 /*
@@ -171,10 +163,12 @@ static int create(
 	int flags = (int)in->flags & FS_OPEN_FLAGS & ~O_TRUNC, fd = node_fd(&fs->nodes, r->node);
 	if (fd < 0)
 		return fd;
-	if (is_full(fs) || nodes_full(&fs->nodes))
+	if (fs_is_full(fs))
 		return -ENFILE;
 	fs_become(fs, r);
-	fd = node_open_beneath(fd, r->name, (uint64_t)(flags | O_CREAT | O_EXCL), fs_mode(in->mode, false));
+	fd = nodes_full(&fs->nodes)
+	             ? -ENFILE
+	             : node_open_beneath(fd, r->name, (uint64_t)(flags | O_CREAT | O_EXCL), fs_mode(in->mode, false));
 	fs_return(fs);
 	if (fd >= 0) {
 		int ret = fstat(fd, st) < 0 ? -errno : node_adopt(&fs->nodes, r->node, r->name, st, node);
@@ -184,11 +178,11 @@ static int create(
 			(void)node_fd(&fs->nodes, *node); /* it remains this file, wherever the host moves it */
 		return ret < 0 ? ret : fd;
 	}
-	if (fd != -EEXIST || in->flags & O_EXCL)
+	if ((fd != -EEXIST && fd != -ENFILE) || in->flags & O_EXCL)
 		return fd;
 	int ret = node_look_up(&fs->nodes, r->node, r->name, st, node);
 	if (ret < 0)
-		return ret;
+		return fd == -ENFILE ? fd : ret;
 	fd = S_ISREG((*node)->type) ? open_file(fs, *node, flags | ((int)in->flags & O_TRUNC), st) : -ESTALE;
 	if (fd < 0) {
 		node_let_go(&fs->nodes, *node);
@@ -206,12 +200,8 @@ int fs_create_file(struct fs *fs, struct request *r)
 	int fd = create(fs, r, in, &node, &st);
 	if (fd < 0)
 		return fd;
-	int ret = fill_open(fs, r, node, &st, fd, &open);
-	if (ret < 0) {
-		node_forget(&fs->nodes, node, 1);
-		return ret;
-	}
-	ret = fs_fill_entry(fs, r, node, &st);
+	fill_open(fs, r, node, &st, fd, &open);
+	int ret = fs_fill_entry(fs, r, node, &st);
 	memcpy((uint8_t *)r->out + ret, &open, sizeof(open));
 	return ret + (int)sizeof(open);
 }

@@ -49,13 +49,12 @@ int fs_opendir(struct fs *fs, struct request *r)
 	struct stat st;
 	if (fs->skips_opendir)
 		return -ENOSYS;
+	if (fs_is_full(fs))
+		return -ENFILE;
 	int fd = fs_reopen(fs, r->node, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
-	int64_t fh = fs_add_handle(fs, fd, true);
-	if (fh < 0)
-		return (int)fh;
-	*out = (struct fuse_open_out){.fh = (uint64_t)fh, .open_flags = FOPEN_CACHE_DIR};
+	*out = (struct fuse_open_out){.fh = fs_add_handle(fs, fd, true), .open_flags = FOPEN_CACHE_DIR};
 	if (fstat(fd, &st) == 0 && fs_keeps(fs, r->node, &st))
 		out->open_flags |= FOPEN_KEEP_CACHE;
 	else
@@ -108,7 +107,7 @@ static int seek_to(struct handle *handle, int64_t offset)
 	return 0;
 }
 
-/* Fills the empty buffer: whether there is more, or -errno. */
+/* Fills the empty buffer, which stays empty at the end. 0 or -errno. */
 static int fill(const struct handle *handle)
 {
 	struct entries *entries = handle->entries;
@@ -116,7 +115,7 @@ static int fill(const struct handle *handle)
 	entries->from = entries->offset;
 	entries->at = 0;
 	entries->end = n > 0 ? (uint32_t)n : 0;
-	return n < 0 ? -errno : n > 0;
+	return n < 0 ? -errno : 0;
 }
 
 static bool is_dots(const char *name)

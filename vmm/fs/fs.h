@@ -168,8 +168,11 @@ struct handle *fs_opened(struct fs *fs, const struct request *r, uint64_t fh, bo
 /* The flags of an OPEN that matter on the host. O_APPEND is obeyed with each write. */
 #define FS_OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)
 
-/* Takes over `fd`. The number, or -ENFILE. */
-int64_t fs_add_handle(struct fs *fs, int fd, bool is_folder);
+/* Whether there are as many as there may be. Asked before anything is opened, truncated or created. */
+bool fs_is_full(const struct fs *fs);
+
+/* Takes over `fd`. The number. */
+uint32_t fs_add_handle(struct fs *fs, int fd, bool is_folder);
 /* The file that the handle has open is the node's. */
 void fs_belong(struct fs *fs, struct handle *handle, struct node *node);
 void fs_close_handle(struct fs *fs, struct handle *handle);

@@ -11,6 +11,14 @@
 
 #define RENAME_ALLOWED (RENAME_NOREPLACE | RENAME_EXCHANGE)
 
+/* The descriptor of the folder in which a file is to be made; -ENFILE, before there is one without a node; or -errno.
+ */
+static int parent_of_new(struct fs *fs, struct request *r)
+{
+	int fd = node_fd(&fs->nodes, r->node);
+	return fd >= 0 && nodes_full(&fs->nodes) ? -ENFILE : fd;
+}
+
 /* The answer to what created `name`, if `ret` is 0. */
 static int created(struct fs *fs, struct request *r, int ret)
 {
@@ -26,13 +34,11 @@ static int created(struct fs *fs, struct request *r, int ret)
 int fs_mknod(struct fs *fs, struct request *r)
 {
 	const struct fuse_mknod_in *in = r->arg;
-	int fd = node_fd(&fs->nodes, r->node);
+	int fd = parent_of_new(fs, r);
 	if (!S_ISREG(in->mode) && !S_ISFIFO(in->mode) && !S_ISSOCK(in->mode))
 		return -EPERM;
 	if (fd < 0)
 		return fd;
-	if (nodes_full(&fs->nodes))
-		return -ENFILE;
 	fs_become(fs, r);
 	int ret = mknodat(fd, r->name, (in->mode & S_IFMT) | fs_mode(in->mode, false), 0) < 0 ? -errno : 0;
 	fs_return(fs);
@@ -42,11 +48,9 @@ int fs_mknod(struct fs *fs, struct request *r)
 int fs_mkdir(struct fs *fs, struct request *r)
 {
 	const struct fuse_mkdir_in *in = r->arg;
-	int fd = node_fd(&fs->nodes, r->node);
+	int fd = parent_of_new(fs, r);
 	if (fd < 0)
 		return fd;
-	if (nodes_full(&fs->nodes))
-		return -ENFILE;
 	fs_become(fs, r);
 	int ret = mkdirat(fd, r->name, fs_mode(in->mode, true)) < 0 ? -errno : 0;
 	fs_return(fs);
@@ -56,11 +60,9 @@ int fs_mkdir(struct fs *fs, struct request *r)
 /* Where it leads is for those who follow it, which wisp-fs never does. */
 int fs_symlink(struct fs *fs, struct request *r)
 {
-	int fd = node_fd(&fs->nodes, r->node);
+	int fd = parent_of_new(fs, r);
 	if (fd < 0)
 		return fd;
-	if (nodes_full(&fs->nodes))
-		return -ENFILE;
 	fs_become(fs, r);
 	int ret = symlinkat(r->name2, fd, r->name) < 0 ? -errno : 0;
 	fs_return(fs);
