@@ -276,7 +276,7 @@ static int call_names(uint32_t opcode, uint64_t nodeid, const void *arg, size_t 
 #define REPLY(type) ((type *)(void *)client.in)
 
 /* The node's number; 0: there is no such file; or an error. */
-__attribute__((unused)) static int64_t look_up(uint64_t parent, const char *name)
+static int64_t look_up(uint64_t parent, const char *name)
 {
 	int ret = call_names(FUSE_LOOKUP, parent, NULL, 0, name, NULL);
 	return ret < 0 ? ret : (int64_t)REPLY(struct fuse_entry_out)->nodeid;

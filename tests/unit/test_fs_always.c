@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wisp-fs with cache=always: a folder that only the guest changes. */
 #include "tests/unit/fs_client.h"
+#include "tests/unit/host.h"
 
 #include <linux/magic.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -68,7 +67,6 @@ static int list(uint64_t node)
 	return ret < 0 ? ret : count;
 }
 
-/* The guest lists a folder without opening it. */
 static bool counts_entries(void)
 {
 	struct statfs st;
@@ -81,8 +79,7 @@ static void counted_folders(void)
 	struct fuse_open_in open_in = {.flags = O_DIRECTORY};
 	strcpy(client.dir, "/tmp/wisp-test-fs-XXXXXX");
 	REQUIRE(mkdtemp(client.dir));
-	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	        mount("none", client.dir, "tmpfs", 0, "size=256k") < 0) {
+	if (!mount_tmpfs(client.dir, "size=256k")) {
 		rmdir(client.dir);
 		SKIP("a mount is root's to make");
 	}
@@ -94,6 +91,7 @@ static void counted_folders(void)
 	rmdir(client.dir);
 }
 
+/* The guest lists a folder without opening it. */
 static void unopened_folders(void)
 {
 	struct fuse_open_in open_in = {.flags = O_DIRECTORY};

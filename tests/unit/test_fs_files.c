@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wisp-fs: what is in files. */
 #include "tests/unit/fs_client.h"
+#include "tests/unit/host.h"
 
 #include <linux/falloc.h>
-#include <sched.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -383,8 +382,7 @@ static void no_space(void)
 	fill();
 	strcpy(client.dir, "/tmp/wisp-test-fs-XXXXXX");
 	REQUIRE(mkdtemp(client.dir));
-	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	        mount("none", client.dir, "tmpfs", 0, "size=256k") < 0) {
+	if (!mount_tmpfs(client.dir, "size=256k")) {
 		rmdir(client.dir);
 		SKIP("a mount is root's to make");
 	}

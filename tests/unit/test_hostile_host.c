@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/host.h"
 #include "tests/unit/test.h"
 #include "vmm/monitor/logfile.h"
 #include "vmm/monitor/sandbox_dir.h"
@@ -98,8 +99,7 @@ static void state_on_a_full_disk(void)
 {
 	char dir[] = "/tmp/wisp-test-XXXXXX", text[64] = "", page[4096] = {0};
 	REQUIRE(mkdtemp(dir));
-	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	        mount("tmpfs", dir, "tmpfs", 0, "size=64k") < 0) {
+	if (!mount_tmpfs(dir, "size=64k")) {
 		rmdir(dir);
 		SKIP("this user cannot mount a tmpfs");
 	}

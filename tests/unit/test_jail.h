@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/unit/engine.h"
+#include "tests/unit/host.h"
 #include "tests/unit/test.h"
 #include "vmm/monitor/jail.h"
 #include "vmm/shared/fs_wire.h"
@@ -27,13 +28,6 @@ static const bool sanitized = true;
 #else
 static const bool sanitized = false;
 #endif
-
-/* Of Landlock; 0: this host has none. */
-__attribute__((unused)) static long landlock_abi(void)
-{
-	long abi = syscall(444, NULL, 0, 1);
-	return abi > 0 ? abi : 0;
-}
 
 static uint32_t folders; /* of the sandbox */
 

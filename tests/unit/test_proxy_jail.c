@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "tests/unit/host.h"
 #include "tests/unit/test_proxy.h"
 #include "vmm/proxy/proxy.h"
 #include "vmm/shared/confine.h"
@@ -141,13 +142,6 @@ static int in_jail(bool by_root, const char *rule, int (*attempt)(void))
 	}
 	waitpid(pid, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-/* 0: this host has no Landlock. */
-static long landlock_abi(void)
-{
-	long abi = syscall(444 /* landlock_create_ruleset */, NULL, 0, 1 /* which version? */);
-	return abi > 0 ? abi : 0;
 }
 
 static const struct {

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files that the device reads and writes itself, of which the host gives or takes a part, or nothing. */
 #include "tests/unit/fs_passed.h"
-
-#include <sched.h>
-#include <sys/mount.h>
+#include "tests/unit/host.h"
 
 /* A file that gives a page at a time. */
 static void short_reads(void)
@@ -95,8 +93,7 @@ static int open_small(void)
 	if (!mkdtemp(dir))
 		return -1;
 	snprintf(path, sizeof(path), "%s/f", dir);
-	if (unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	        mount("none", dir, "tmpfs", 0, "size=256k") == 0) {
+	if (mount_tmpfs(dir, "size=256k")) {
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 		umount2(dir, MNT_DETACH); /* it lasts as long as the file is open */
 	}
