@@ -2,6 +2,7 @@
 /* Ports of the host: their text, their sockets, and a monitor that only keeps what it gets (test_manage.h). */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 
 #include "tests/unit/test_place.h"
 #include "vmm/lib/listen.h"
@@ -259,6 +260,58 @@ static void many_socket_files(void)
 	end_place(&p, 0);
 }
 
+struct adder {
+	struct wisp_sandbox *sandbox;
+	pthread_barrier_t *start;
+	pthread_t thread;
+	char path[100];
+	int result;
+};
+
+static void *add_one(void *data)
+{
+	struct adder *a = data;
+	pthread_barrier_wait(a->start);
+	a->result = wisp_add_port(a->sandbox, a->path, 80, NULL);
+	return NULL;
+}
+
+/* None of several that are added at the same time is lost when the file is made shorter. */
+static void socket_files_at_once(void)
+{
+	struct place p;
+	struct wisp_sandbox *sandbox;
+	struct adder adders[4];
+	struct stat st;
+	pthread_barrier_t start;
+	char file[200];
+	REQUIRE(make_place(&p));
+	REQUIRE(wisp_create_sandbox(&p.options, &sandbox, NULL) == 0);
+	snprintf(file, sizeof(file), "%s/sockets", wisp_get_sandbox_dir(sandbox));
+	FILE *sockets = fopen(file, "a");
+	REQUIRE(sockets);
+	while (ftell(sockets) < 1000 << 10)
+		fprintf(sockets, "%s/gone.sock\n", p.dir);
+	fclose(sockets);
+	pthread_barrier_init(&start, NULL, 4);
+	for (unsigned i = 0; i < 4; i++) {
+		adders[i] = (struct adder){.sandbox = sandbox, .start = &start};
+		snprintf(adders[i].path, sizeof(adders[i].path), "%s/%u.sock", p.dir, i);
+		REQUIRE(pthread_create(&adders[i].thread, NULL, add_one, &adders[i]) == 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(adders[i].thread, NULL);
+		CHECK_EQ(adders[i].result, 0);
+	}
+	pthread_barrier_destroy(&start);
+	CHECK(lstat(file, &st) == 0);
+	CHECK_EQ(st.st_size, 4 * (strlen(adders[0].path) + 1));
+	wisp_close_sandbox(sandbox);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK(lstat(adders[i].path, &st) < 0);
+	end_place(&p, 0);
+}
+
 /* A sandbox that cannot have its ports is not started, and what was opened is closed. */
 static void refused(void)
 {
@@ -314,6 +367,7 @@ int main(int argc, char **argv)
 	        {"while_it_runs", while_it_runs},
 	        {"socket_files", socket_files},
 	        {"many_socket_files", many_socket_files},
+	        {"socket_files_at_once", socket_files_at_once},
 	        {"refused", refused},
 	        {"hostile_list", hostile_list},
 	};

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -91,11 +92,10 @@ static int open_paths(int dir_fd, int flags)
  * What is left is far below SOCKETS_MAX: the monitor has a descriptor for each. In place, because others may hold the
  * file.
  */
-static void forget_paths(int dir_fd, const char *noted)
+static void forget_paths(int fd, const char *noted)
 {
-	int fd = open_paths(dir_fd, O_RDWR);
 	struct stat st;
-	bool many = fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size > SOCKETS_MAX / 2;
+	bool many = fstat(fd, &st) == 0 && (size_t)st.st_size > SOCKETS_MAX / 2;
 	char *text = many ? lib_read_open_file(fd, SOCKETS_MAX, NULL) : NULL, *rest = text, *path;
 	size_t kept = 0;
 	while ((path = strsep(&rest, "\n"))) {
@@ -109,18 +109,24 @@ static void forget_paths(int dir_fd, const char *noted)
 	if (text && lib_pwrite_all(fd, text, kept, 0) == 0)
 		lib_truncate(fd, (off_t)kept);
 	free(text);
-	if (fd >= 0)
-		close(fd);
 }
 
-/* Notes the path of a Unix socket before anything can happen to this process. */
+/*
+ * Notes the path of a Unix socket before anything can happen to this process. The lock keeps what others note
+ * meanwhile. It is given back explicitly, because a child of this process may hold the file.
+ */
 static int note_path(const struct wisp_sandbox *sandbox, const char *path, struct wisp_error *error)
 {
 	char line[LISTEN_TEXT_MAX + 1];
-	forget_paths(sandbox->dir_fd, path);
-	int fd = open_paths(sandbox->dir_fd, O_WRONLY | O_CREAT | O_APPEND);
 	int length = snprintf(line, sizeof(line), "%s\n", path);
-	int r = fd < 0 ? -errno : lib_write_all(fd, line, (size_t)length);
+	int fd = open_paths(sandbox->dir_fd, O_RDWR | O_CREAT), r = fd < 0 ? -errno : 0;
+	while (r == 0 && flock(fd, LOCK_EX) < 0)
+		r = errno == EINTR ? 0 : -errno;
+	if (r == 0) {
+		forget_paths(fd, path);
+		r = lseek(fd, 0, SEEK_END) < 0 ? -errno : lib_write_all(fd, line, (size_t)length);
+		flock(fd, LOCK_UN);
+	}
 	if (fd >= 0)
 		close(fd);
 	return r < 0 ? lib_fail_errno(error, -r, "cannot write %s/" SANDBOX_FILES_SOCKETS, sandbox->dir) : 0;
