@@ -158,12 +158,6 @@ void fs_direct_cancel(struct fs_direct *direct, struct fs_transfer *t)
 		loop_cancel(direct->loop, &t->op);
 }
 
-/* Appending is wisp-fs's, whatever the file's end is by then; but pages of a mapping have their place. */
-static bool appends(const struct fuse_write_in *in)
-{
-	return in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
-}
-
 /* The headers in buffers of their own, and the data behind them, as much as the request says. */
 static bool is_laid_out(const struct virtq_chain *chain, bool writes, uint32_t size)
 {
@@ -188,7 +182,7 @@ bool fs_direct_start(
 		return false;
 	struct fs_file *file = find(direct, in.fh);
 	if (!file || file->fd < 0 || file->released || in.size == 0 || in.offset > INT64_MAX - FS_DATA_MAX ||
-	        in.size > FS_DATA_MAX || (writes && appends(&in)) || !is_laid_out(chain, writes, in.size))
+	        in.size > FS_DATA_MAX || (writes && fs_appends(&in)) || !is_laid_out(chain, writes, in.size))
 		return false;
 	unsigned first = writes ? 2 : chain->readable + 1u, end = chain->readable + (writes ? 0u : chain->writable);
 	t->direct = direct;

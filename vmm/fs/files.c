@@ -270,16 +270,10 @@ int fs_read(struct fs *fs, struct request *r)
 
 /* --- writing --- */
 
-/* Pages of a mapping have their place, also if the file was opened to append. */
-static bool appends(const struct fuse_write_in *in)
-{
-	return in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
-}
-
 static ssize_t write_bytes(int fd, const struct fuse_write_in *in, const void *data, size_t size, uint64_t offset)
 {
 	const struct iovec io = {(void *)(uintptr_t)data, size};
-	if (appends(in))
+	if (fs_appends(in))
 		return syscall(SYS_pwritev2, fd, &io, 1, 0L, 0L, RWF_APPEND);
 	return pwrite(fd, data, size, (off_t)offset);
 }
@@ -313,7 +307,7 @@ static int move_all(struct fs *fs, struct request *r, int fd, uint64_t offset, u
 
 static int write_piped(struct fs *fs, struct request *r, int fd, const struct fuse_write_in *in, uint32_t *done)
 {
-	int ret = appends(in) ? -EINVAL : move_all(fs, r, fd, in->offset, done);
+	int ret = fs_appends(in) ? -EINVAL : move_all(fs, r, fd, in->offset, done);
 	if (ret != -EINVAL || r->piped == 0)
 		return ret;
 	uint32_t size = r->piped;

@@ -21,6 +21,9 @@
 #ifndef WISP_FS_WIRE_H
 #define WISP_FS_WIRE_H
 
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -49,6 +52,15 @@ struct fs_table_reply {
 	int32_t error; /* 0 or -errno */
 	uint32_t size; /* bytes of the table; 0 for FS_RESTORE */
 };
+
+/*
+ * Whether a WRITE goes to the file's end, wherever that is by then, which is wisp-fs's to do. Pages of a mapping have
+ * their place, also if the file was opened to append.
+ */
+static inline bool fs_appends(const struct fuse_write_in *in)
+{
+	return in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
+}
 
 /* Room for all that a guest may know, if its names are not long (vmm/fs/table.c). Most tables are far smaller. */
 #define FS_TABLE_MAX (128u << 20)
