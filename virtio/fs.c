@@ -144,7 +144,7 @@ static void refuse(struct fs *fs, struct request *r)
 	finish(fs, r, answers ? REPLY_HEAD : 0);
 }
 
-/* The queues have waited until nothing was half sent. */
+/* The queues have waited until nothing was half sent, or for the reply to a lookup. */
 static void serve_again(struct fs *fs)
 {
 	for (unsigned queue = 0; queue < QUEUES && fs->dev.active; queue++)
@@ -162,11 +162,10 @@ static void refuse_all(struct fs *fs)
 		refuse(fs, r);
 	}
 	fs->end = &fs->oldest;
-	if (fs->sending) {
+	if (fs->sending)
 		refuse(fs, fs->sending);
-		fs->sending = NULL;
-		serve_again(fs);
-	}
+	fs->sending = NULL;
+	serve_again(fs);
 	check_reset(fs);
 }
 
@@ -225,6 +224,16 @@ static void receive_rest(struct fs *fs)
 	start_receiving(fs, sqe);
 }
 
+/*
+ * Whether the queue of requests will be looked at soon, without a notification: when the reply to the oldest one comes,
+ * which is a lookup. A guest whose threads look up many names at the same time then exits less often. Of a request that
+ * may take long, this is not so, because reads and writes (fs_direct.h) need not wait for it.
+ */
+static bool looks_soon(const struct fs *fs)
+{
+	return !fs->lost && fs->oldest && fs->oldest->head.header.opcode == FUSE_LOOKUP;
+}
+
 static void replied(struct fs *fs)
 {
 	struct request *r = fs->oldest;
@@ -233,6 +242,8 @@ static void replied(struct fs *fs)
 	fs->file = -1;
 	guest_store_iov(
 	        &r->chain.iov[r->chain.readable], r->chain.writable, 0, &fs->reply, len < fs->kept ? len : fs->kept);
+	if (looks_soon(fs))
+		virtio_kick_again(&fs->dev, REQUESTQ);
 	fs->oldest = r->next;
 	if (!fs->oldest)
 		fs->end = &fs->oldest;
@@ -471,7 +482,7 @@ static void fs_kick(struct virtio_dev *dev, unsigned queue)
 			r->queue = queue;
 			serve(fs, r);
 		}
-	} while (!fs->sending && virtio_more(dev, queue));
+	} while (!fs->sending && !(queue == REQUESTQ && looks_soon(fs)) && virtio_more(dev, queue));
 }
 
 /* --- life --- */

@@ -83,10 +83,10 @@ static void end(struct shared *t)
 }
 
 /* A request of `size` bytes in all, with `room` for its reply. Returns where that room is. */
-__attribute__((unused)) static uint64_t ask(
-        struct shared *t, unsigned queue, uint64_t unique, uint32_t size, uint32_t room)
+__attribute__((unused)) static uint64_t ask_for(
+        struct shared *t, unsigned queue, uint32_t opcode, uint64_t unique, uint32_t size, uint32_t room)
 {
-	struct fuse_in_header header = {.len = size, .opcode = FUSE_WRITE, .unique = unique, .nodeid = 7};
+	struct fuse_in_header header = {.len = size, .opcode = opcode, .unique = unique, .nodeid = 7};
 	uint64_t at = guest_alloc(&t->g, size, 8), to = guest_alloc(&t->g, room + 1, 8);
 	uint8_t *mem = guest_at(&t->g, at, size);
 	memcpy(mem, &header, IN_HEAD);
@@ -99,6 +99,12 @@ __attribute__((unused)) static uint64_t ask(
 	CHECK(ring_add(&t->d, queue, bufs, 3, room > 0 ? 2 : 0) >= 0);
 	ring_kick(&t->d, queue);
 	return to;
+}
+
+__attribute__((unused)) static uint64_t ask(
+        struct shared *t, unsigned queue, uint64_t unique, uint32_t size, uint32_t room)
+{
+	return ask_for(t, queue, FUSE_WRITE, unique, size, room);
 }
 
 /* The next message, after rounds of the loop. -1: none. */

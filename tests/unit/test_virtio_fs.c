@@ -86,6 +86,67 @@ static void order(void)
 	end(t);
 }
 
+static bool answered(struct shared *t, uint64_t unique)
+{
+	uint16_t head;
+	uint32_t len;
+	answer(t, unique, OUT_HEAD, NULL, 0);
+	return ring_wait(&t->d, REQUEST, &head, &len);
+}
+
+/* While the oldest request is a lookup, the driver need not notify: the device looks when the reply has come. */
+static void expect_few_kicks(uint64_t features)
+{
+	struct shared *t = &shared;
+	const struct ring *ring = &t->d.ring[REQUEST];
+	uint64_t to[3];
+	uint16_t head;
+	uint32_t len;
+	REQUIRE(create(t) && drv_start(&t->d, features, 64));
+	for (unsigned round = 0; round < 100; round++) { /* more than the ring has places */
+		unsigned kicks = ring->kicks;
+		ask_for(t, REQUEST, FUSE_LOOKUP, 1, 64, 60);
+		REQUIRE(next(t) > 0);
+		ask_for(t, REQUEST, round % 2 ? FUSE_LOOKUP : FUSE_READ, 2, 64, 60);
+		CHECK_EQ(next(t), -1);
+		CHECK_EQ(ring->kicks - kicks, 1);
+		ask(t, HIPRIO, 3, 48, 0);
+		CHECK(next(t) > 0 && t->got.header.unique == 3);
+		REQUIRE(ring_wait(&t->d, HIPRIO, &head, &len));
+		CHECK(answered(t, 1));
+		REQUIRE(next(t) > 0);
+		CHECK_EQ(t->got.header.unique, 2);
+		CHECK(answered(t, 2));
+		guest_settle(&t->g, 2);
+	}
+	/* What may take long does not keep others from being served. */
+	ask_for(t, REQUEST, FUSE_FSYNC, 4, 64, 60);
+	CHECK(next(t) > 0);
+	for (unsigned i = 5; i < 7; i++) {
+		ask_for(t, REQUEST, FUSE_LOOKUP, i, 64, 60);
+		CHECK(next(t) > 0 && t->got.header.unique == i);
+	}
+	for (unsigned i = 4; i < 7; i++)
+		CHECK(answered(t, i));
+	/* Nor does the end of wisp-fs. */
+	for (unsigned i = 0; i < 3; i++) {
+		to[i] = ask_for(t, REQUEST, FUSE_LOOKUP, 7 + i, 64, 60);
+		guest_settle(&t->g, 2);
+	}
+	close_server(t);
+	for (unsigned i = 0; i < 3; i++) {
+		REQUIRE(ring_wait(&t->d, REQUEST, &head, &len));
+		CHECK(head_of(t, to[i]).error == -EIO);
+	}
+	end(t);
+}
+
+static void lookups(void)
+{
+	expect_few_kicks(RING_FEATURES_ALL);
+	expect_few_kicks(RING_FEATURES_ALL & ~(1ull << VIRTIO_RING_F_EVENT_IDX));
+}
+
 static bool drain(struct shared *t, uint64_t unique, uint32_t from, uint32_t size)
 {
 	uint32_t done = 0;
@@ -464,7 +525,7 @@ static void no_tables(void)
 	end(t);
 }
 
-TEST_MAIN("virtio_fs", {"config", config}, {"round_trip", round_trip}, {"order", order},
+TEST_MAIN("virtio_fs", {"config", config}, {"round_trip", round_trip}, {"order", order}, {"lookups", lookups},
         {"long_requests", long_requests}, {"long_replies", long_replies}, {"full_socket", full_socket},
         {"broken_requests", broken_requests}, {"server_dies", server_dies}, {"hostile_server", hostile_server},
         {"reset", reset}, {"end_in_flight", end_in_flight}, {"tables", tables}, {"no_tables", no_tables})
