@@ -22,11 +22,12 @@ void cli_release_egress(void *egress);
 void cli_fill_egress(const struct cli_egress *egress, struct wisp_create_options *options);
 
 /* A paragraph of a verb's help. */
-#define CLI_EGRESS_DETAILS                                                                                             \
-	"A sandbox has no network. With --allow, its commands reach what you name, through an HTTP and a SOCKS proxy " \
-	"that their environment names: RULE is HOST[:PORT], where HOST is a name, *.NAME, an address or a network "    \
-	"(ADDRESS/BITS), and the ports are 80 and 443 without PORT. Addresses that are private, loopback, link-local " \
-	"or of a cloud's metadata must be named themselves. A secret replaces its placeholder in plain HTTP only: "    \
-	"HTTPS would need interception of TLS, which is not done."
+#define CLI_EGRESS_DETAILS                                                                                      \
+	"By default a sandbox has no network. With --allow, its commands reach what you name, through an HTTP " \
+	"and a SOCKS proxy that their environment names: RULE is HOST[:PORT], where HOST is a name, *.NAME, "   \
+	"an address or a network (ADDRESS/BITS), and the ports are 80 and 443 without PORT. Addresses that "    \
+	"are private, loopback, link-local or of a cloud's metadata must be named themselves. A secret "        \
+	"replaces its placeholder in plain HTTP only: HTTPS would need interception of TLS, which is not "      \
+	"done."
 
 #endif
