@@ -265,15 +265,16 @@ static void serve(int fd)
 		;
 }
 
-/* -1 in a guest without loopback. */
+/* -1 in a guest without loopback. Connections of the run before may still be in TIME_WAIT. */
 static int listen_tcp(void)
 {
 	static const int on = 1;
 	struct sockaddr_in address = {
 	        .sin_family = AF_INET, .sin_port = htons(BENCH_GUEST_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0 &&
-	        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0)
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+	        bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0)
 		return fd;
 	close(fd);
 	return -1;
