@@ -4,15 +4,20 @@
 
 #include "virtio/state.h"
 
-/* A request is served. */
-static void expect_service(struct shared *t, uint64_t unique)
+static bool answered(struct shared *t, uint64_t unique)
 {
 	uint16_t head;
 	uint32_t len;
+	answer(t, unique, OUT_HEAD, NULL, 0);
+	return ring_wait(&t->d, REQUEST, &head, &len);
+}
+
+/* A request is served. */
+static void expect_service(struct shared *t, uint64_t unique)
+{
 	ask(t, REQUEST, unique, 100, 60);
 	CHECK(next(t) > 0);
-	answer(t, unique, OUT_HEAD, NULL, 0);
-	CHECK(ring_wait(&t->d, REQUEST, &head, &len));
+	CHECK(answered(t, unique));
 }
 
 static void config(void)
@@ -84,14 +89,6 @@ static void order(void)
 		CHECK(len == OUT_HEAD + i && head_of(t, to[i]).unique == 100 + i);
 	}
 	end(t);
-}
-
-static bool answered(struct shared *t, uint64_t unique)
-{
-	uint16_t head;
-	uint32_t len;
-	answer(t, unique, OUT_HEAD, NULL, 0);
-	return ring_wait(&t->d, REQUEST, &head, &len);
 }
 
 /* While the oldest request is a lookup, the driver need not notify: the device looks when the reply has come. */

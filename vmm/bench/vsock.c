@@ -144,7 +144,8 @@ static bool stream(const struct bench *bench, const struct way *way, bool to_gue
 	while (good && (bench_now() - begin < MEASURE_NS || bytes < 1u << 20)) {
 		ssize_t n = to_guest ? send(fd, chunk, CHUNK, MSG_NOSIGNAL) : recv(fd, chunk, CHUNK, 0);
 		good = n > 0;
-		errno = n == 0 ? ECONNRESET : errno; /* the guest never ends a stream */
+		if (n == 0)
+			errno = ECONNRESET; /* the guest never ends a stream */
 		bytes += good ? (size_t)n : 0;
 	}
 	if (good && to_guest)

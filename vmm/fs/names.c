@@ -11,8 +11,7 @@
 
 #define RENAME_ALLOWED (RENAME_NOREPLACE | RENAME_EXCHANGE)
 
-/* The descriptor of the folder in which a file is to be made; -ENFILE, before there is one without a node; or -errno.
- */
+/* Where a file is to be made: the folder's descriptor, or -errno; -ENFILE if the file could not have a node. */
 static int parent_of_new(struct fs *fs, struct request *r)
 {
 	int fd = node_fd(&fs->nodes, r->node);
